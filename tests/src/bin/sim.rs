@@ -1,0 +1,2 @@
+//! Simulator entry.
+fn main() {}
