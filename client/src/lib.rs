@@ -1,1 +1,3 @@
+//! Client SDK of Quorate, and the wire contract that its nodes implement.
 
+pub mod wire;

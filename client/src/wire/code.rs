@@ -1,0 +1,132 @@
+//! Stable error codes. A number is never used twice and never changes its meaning.
+
+use serde::{Deserialize, Serialize};
+
+/// What became of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "u8", try_from = "u8")]
+pub enum Outcome {
+    /// Enough replicas hold it, as durable as its keyspace promises.
+    Applied,
+    /// Certainly on no replica, now and later.
+    NotApplied,
+    /// It may be on some replicas and may still become visible.
+    Unknown,
+}
+
+impl From<Outcome> for u8 {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Applied => 0,
+            Outcome::NotApplied => 1,
+            Outcome::Unknown => 2,
+        }
+    }
+}
+
+impl TryFrom<u8> for Outcome {
+    type Error = String;
+
+    fn try_from(byte: u8) -> Result<Self, String> {
+        match byte {
+            0 => Ok(Self::Applied),
+            1 => Ok(Self::NotApplied),
+            2 => Ok(Self::Unknown),
+            other => Err(format!("{other} is no outcome")),
+        }
+    }
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
+        /// Why a request failed. The number is what travels; the name is what people read.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(into = "u16", from = "u16")]
+        #[non_exhaustive]
+        pub enum Code {
+            $($(#[$doc])* $name,)*
+            /// A code of a newer release, by its number.
+            Other(u16),
+        }
+
+        impl Code {
+            /// Every code of this release.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The name that commands, drivers and metrics print.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* Self::Other(_) => "OTHER" }
+            }
+        }
+
+        impl From<Code> for u16 {
+            fn from(code: Code) -> u16 {
+                match code { $(Code::$name => $number,)* Code::Other(number) => number }
+            }
+        }
+
+        impl From<u16> for Code {
+            fn from(number: u16) -> Self {
+                match number { $($number => Self::$name,)* other => Self::Other(other) }
+            }
+        }
+    };
+}
+
+codes! {
+    /// Too few replicas confirmed before the deadline. The outcome of a write is unknown.
+    QuorumNotReached = 1, "QUORUM_NOT_REACHED";
+    /// Too few replicas are up, so the level cannot be met; nothing was asked.
+    Unavailable = 2, "UNAVAILABLE";
+    /// The deadline passed before the work was done.
+    DeadlineExceeded = 3, "DEADLINE_EXCEEDED";
+    /// The node has too many requests or bytes in flight; try again after the advice.
+    Overloaded = 4, "OVERLOADED";
+    /// The node's disk is nearly full; it takes no writes.
+    DiskFull = 5, "DISK_FULL";
+    /// The node has not yet heard from its co-replicas; try another or try again.
+    NotReady = 6, "NOT_READY";
+    /// The node is shutting down.
+    ShuttingDown = 7, "SHUTTING_DOWN";
+    /// Requester and node disagree about the topology's epoch.
+    EpochMismatch = 8, "EPOCH_MISMATCH";
+    /// The link to the node broke while the request was under way.
+    ConnectionLost = 9, "CONNECTION_LOST";
+    /// No connection to any seed could be made.
+    ConnectFailed = 10, "CONNECT_FAILED";
+
+    /// The key is empty or too long.
+    KeyInvalid = 20, "KEY_INVALID";
+    /// The value is too long.
+    ValueTooLarge = 21, "VALUE_TOO_LARGE";
+    /// The put would leave more siblings than a record may have.
+    TooManySiblings = 22, "TOO_MANY_SIBLINGS";
+    /// The put would leave a record over its size limit.
+    RecordTooLarge = 23, "RECORD_TOO_LARGE";
+    /// The put would leave a context over its size limit.
+    ContextFull = 24, "CONTEXT_FULL";
+    /// No keyspace of that name.
+    KeyspaceUnknown = 25, "KEYSPACE_UNKNOWN";
+    /// The level needs more replicas than the keyspace has.
+    LevelImpossible = 26, "LEVEL_IMPOSSIBLE";
+    /// The context is altered, of another key or keyspace, or too long.
+    ContextInvalid = 27, "CONTEXT_INVALID";
+    /// The first attempt is older than the longest retry time; what became of it is unknown.
+    AttemptTooOld = 28, "ATTEMPT_TOO_OLD";
+    /// The request cannot be read or is of an unknown kind.
+    RequestInvalid = 29, "REQUEST_INVALID";
+    /// The client's certificate has not the role that the request needs.
+    RoleRefused = 30, "ROLE_REFUSED";
+
+    /// The range is damaged on this replica and not answered from it.
+    Damaged = 40, "DAMAGED";
+    /// A bug in the node; it has stopped serving the request.
+    Internal = 41, "INTERNAL";
+}
+
+impl std::fmt::Display for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,43 @@
+//! The contract between clients and nodes: what may be asked, what is answered, stable codes.
+//!
+//! A connection speaks [`ALPN_CLIENT`]. On its long-lived bidirectional stream each side writes
+//! frames: a little-endian `u32` length, one kind byte, then one MessagePack array (rmp-serde,
+//! compact form). Fields are only ever added at the end, with a default, so that an old node reads
+//! a newer client and the other way round within one ALPN version.
+//!
+//! Only plain wire types live here. What they mean is decided in the SDK and in the node's core;
+//! both convert at their edge.
+//!
+//! Not here: how frames travel (`link`), frames between nodes (`quorate-node`).
+
+mod code;
+mod request;
+mod response;
+
+pub use code::{Code, Outcome};
+pub use request::{
+    ContextToken, Delete, DumpLocal, Get, Level, OpId, Put, ReadLocal, Request, RequestFrame,
+};
+pub use response::{
+    Applied, DumpPage, Failure, KeyspaceInfo, LocalRecord, NodeInfo, NodeStatus, PeerStatus, Read,
+    ReplicaReport, ReplicaState, Response, ResponseFrame, TopologyInfo, Value,
+};
+
+/// Protocol name and version that a client offers in its TLS handshake.
+pub const ALPN_CLIENT: &[u8] = b"quorate/1";
+
+/// Protocol name and version between nodes.
+pub const ALPN_PEER: &[u8] = b"quorate-peer/1";
+
+/// Longest key, in bytes.
+pub const KEY_BYTES_MAX: usize = 1024;
+
+/// Longest value, in bytes.
+pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Longest context token, in bytes: the context's limit of 64 KiB plus its envelope.
+pub const TOKEN_BYTES_MAX: usize = 64 * 1024 + 128;
+
+/// Longest frame either side accepts: a record of 4 MiB whose siblings travel in one reply, with
+/// room for its context and names.
+pub const FRAME_BYTES_MAX: usize = 5 * 1024 * 1024;

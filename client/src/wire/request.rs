@@ -1,0 +1,167 @@
+//! What a client may ask of a node.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// Identity of one logical write, kept over all its attempts: 128 random bits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct OpId(#[serde(with = "serde_bytes")] pub [u8; 16]);
+
+impl fmt::Display for OpId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for OpId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OpId({self})")
+    }
+}
+
+/// A causal context as the node sealed it: opaque, bound to its keyspace and key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ContextToken(pub Bytes);
+
+/// How many replicas must answer, per call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "u8", from = "u8")]
+pub enum Level {
+    /// One replica.
+    One,
+    /// Two replicas.
+    Two,
+    /// More than half of the N replicas.
+    Quorum,
+    /// All N replicas.
+    All,
+    /// Exactly this many (`r=` of a read, `w=` of a write); 1 to 127.
+    Exactly(u8),
+}
+
+impl From<Level> for u8 {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::One => 128,
+            Level::Two => 129,
+            Level::Quorum => 130,
+            Level::All => 131,
+            Level::Exactly(count) => count,
+        }
+    }
+}
+
+impl From<u8> for Level {
+    /// A byte of no level becomes a count that no keyspace can meet, so that it is refused with
+    /// `LEVEL_IMPOSSIBLE` and not misread.
+    fn from(byte: u8) -> Self {
+        match byte {
+            128 => Self::One,
+            129 => Self::Two,
+            130 => Self::Quorum,
+            131 => Self::All,
+            count => Self::Exactly(count),
+        }
+    }
+}
+
+/// Writes a value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Put {
+    /// Name of the keyspace.
+    pub keyspace: String,
+    /// The key, 1 to 1,024 bytes.
+    pub key: Bytes,
+    /// The value, up to 1 MiB.
+    pub value: Bytes,
+    /// What the writer has seen; without it the put adds a sibling.
+    pub context: Option<ContextToken>,
+    /// Replicas that must hold it.
+    pub level: Level,
+    /// Identity over all attempts.
+    pub op_id: OpId,
+    /// 1 for the first attempt, then 2, 3, ..; attempts after the first are remembered longer.
+    pub attempt: u16,
+    /// Milliseconds since the first attempt was sent.
+    pub age_ms: u32,
+}
+
+/// Deletes: writes a tombstone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delete {
+    /// Name of the keyspace.
+    pub keyspace: String,
+    /// The key, 1 to 1,024 bytes.
+    pub key: Bytes,
+    /// What the writer has seen; without it the tombstone supersedes nothing.
+    pub context: Option<ContextToken>,
+    /// Replicas that must hold it.
+    pub level: Level,
+    /// Identity over all attempts.
+    pub op_id: OpId,
+    /// 1 for the first attempt, then 2, 3, ..
+    pub attempt: u16,
+    /// Milliseconds since the first attempt was sent.
+    pub age_ms: u32,
+}
+
+/// Reads a record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Get {
+    /// Name of the keyspace.
+    pub keyspace: String,
+    /// The key, 1 to 1,024 bytes.
+    pub key: Bytes,
+    /// Replicas that must answer.
+    pub level: Level,
+}
+
+/// Reads what this one node holds of a key (admin; `whereis`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadLocal {
+    /// Name of the keyspace.
+    pub keyspace: String,
+    /// The key.
+    pub key: Bytes,
+}
+
+/// Asks for a page of the node's own records, in the order of (keyspace id, key) (admin).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DumpLocal {
+    /// Where to go on: the last (keyspace id, key) of the page before.
+    pub after: Option<(u32, Bytes)>,
+    /// Most records of the page; the node may send fewer.
+    pub limit: u32,
+}
+
+/// One request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Nodes, keyspaces and epoch.
+    Topology,
+    /// Writes a value.
+    Put(Put),
+    /// Writes a tombstone.
+    Delete(Delete),
+    /// Reads.
+    Get(Get),
+    /// State of the node and of its peers as it sees them.
+    Status,
+    /// Reads one node's copy (admin).
+    ReadLocal(ReadLocal),
+    /// Pages through one node's records (admin).
+    DumpLocal(DumpLocal),
+}
+
+/// A request with what every request carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestFrame {
+    /// Chosen by the client, unique among its requests in flight on the connection.
+    pub id: u64,
+    /// Milliseconds that are left for the answer.
+    pub deadline_ms: u32,
+    /// What is asked.
+    pub request: Request,
+}

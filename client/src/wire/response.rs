@@ -1,0 +1,245 @@
+//! What a node answers.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::code::{Code, Outcome};
+use super::request::ContextToken;
+
+/// A write that was applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// What the writer has now seen; absent when it would pass the token's limit (read to go on).
+    pub context: Option<ContextToken>,
+    /// Replicas that hold it durably.
+    pub acks: u8,
+}
+
+/// One of the values of a record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Value(pub Bytes);
+
+/// A read: no value means *not found*.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Read {
+    /// The concurrent values, in an order that all nodes agree on.
+    pub values: Vec<Value>,
+    /// Covers exactly these values and what they superseded.
+    pub context: ContextToken,
+    /// Replicas that took part.
+    pub replicas: u8,
+}
+
+/// What one replica did, or why it could not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "u8", from = "u8")]
+pub enum ReplicaState {
+    /// Confirmed.
+    Confirmed,
+    /// Asked, no answer in time.
+    Silent,
+    /// Known to be down; not asked.
+    Down,
+    /// Up, but does not count yet or refused.
+    Refused,
+}
+
+impl From<ReplicaState> for u8 {
+    fn from(state: ReplicaState) -> Self {
+        match state {
+            ReplicaState::Confirmed => 0,
+            ReplicaState::Silent => 1,
+            ReplicaState::Down => 2,
+            ReplicaState::Refused => 3,
+        }
+    }
+}
+
+impl From<u8> for ReplicaState {
+    fn from(byte: u8) -> Self {
+        match byte {
+            0 => Self::Confirmed,
+            1 => Self::Silent,
+            2 => Self::Down,
+            _ => Self::Refused,
+        }
+    }
+}
+
+/// One replica's part in a failed request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaReport {
+    /// Number of the node.
+    pub node: u32,
+    /// Its part.
+    pub state: ReplicaState,
+}
+
+/// A request that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Why.
+    pub code: Code,
+    /// For a write: not applied or unknown. For a read: not applied.
+    pub outcome: Outcome,
+    /// Replicas that confirmed.
+    pub acks: u8,
+    /// Replicas that the level needs.
+    pub required: u8,
+    /// What each replica did.
+    pub replicas: Vec<ReplicaReport>,
+    /// Milliseconds after which another try makes sense; 0 = no advice.
+    pub retry_after_ms: u32,
+    /// The limit that was passed, in the unit of the code; 0 if there is none.
+    pub limit: u64,
+}
+
+/// A node of the topology.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeInfo {
+    /// Its number.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// HOST:PORT that it advertises.
+    pub address: String,
+    /// Its weight.
+    pub weight: f64,
+    /// Its zone; empty if none.
+    pub zone: String,
+}
+
+/// A keyspace of the topology.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyspaceInfo {
+    /// Its number.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// `siblings`.
+    pub mode: String,
+    /// N.
+    pub copies: u8,
+}
+
+/// The topology as the node knows it; owners follow from it by `ring`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TopologyInfo {
+    /// The cluster's id.
+    #[serde(with = "serde_bytes")]
+    pub cluster_id: [u8; 16],
+    /// Generation of the epoch.
+    pub generation: u64,
+    /// Number of the epoch.
+    pub number: u64,
+    /// Vnodes on the ring.
+    pub vnodes: u32,
+    /// The nodes.
+    pub nodes: Vec<NodeInfo>,
+    /// The keyspaces.
+    pub keyspaces: Vec<KeyspaceInfo>,
+    /// Number of the node that answers.
+    pub answered_by: u32,
+}
+
+/// How a node sees another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Number of the peer.
+    pub node: u32,
+    /// Heard from within the last second.
+    pub up: bool,
+    /// Milliseconds since it was last heard.
+    pub silent_ms: u64,
+}
+
+/// State of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its number.
+    pub node: u32,
+    /// Release.
+    pub version: String,
+    /// Present incarnation.
+    pub incarnation: u64,
+    /// Newest durable LSN.
+    pub durable_lsn: u64,
+    /// LSN up to which the engine holds everything.
+    pub applied_lsn: u64,
+    /// Vnodes of which it owns a copy.
+    pub vnodes_owned: u32,
+    /// Of these, vnodes for which it counts.
+    pub vnodes_counting: u32,
+    /// Records in the table that the engine does not have yet.
+    pub table_records: u64,
+    /// Bytes of the table, of the cache, of the log.
+    pub table_bytes: u64,
+    /// Bytes of cached records.
+    pub cache_bytes: u64,
+    /// Bytes of log segments that hold frames still needed.
+    pub log_bytes: u64,
+    /// Work that the engine still has before it is at rest, in runs above its target.
+    pub engine_backlog: u64,
+    /// Free bytes of the file system.
+    pub disk_free_bytes: u64,
+    /// Size of the file system in bytes.
+    pub disk_total_bytes: u64,
+    /// Microseconds of uptime.
+    pub uptime_us: u64,
+    /// Operating system's process id.
+    pub pid: u32,
+    /// Requests in flight.
+    pub requests_in_flight: u64,
+    /// Hints that the put machine wanted since the start (counted only).
+    pub hints_wanted: u64,
+    /// Its peers.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// One node's copy of a record; absent if it has none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalRecord {
+    /// Number of the keyspace.
+    pub keyspace: u32,
+    /// The key.
+    pub key: Bytes,
+    /// The record in its canonical form.
+    pub record: Bytes,
+}
+
+/// A page of a node's records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DumpPage {
+    /// In the order of (keyspace id, key).
+    pub records: Vec<LocalRecord>,
+    /// No record is left behind this page.
+    pub end: bool,
+}
+
+/// One answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Response {
+    /// Answer to `Topology`.
+    Topology(TopologyInfo),
+    /// A write was applied.
+    Applied(Applied),
+    /// Answer to `Get`.
+    Read(Read),
+    /// The request failed.
+    Failure(Failure),
+    /// Answer to `Status`.
+    Status(NodeStatus),
+    /// Answer to `ReadLocal`.
+    Local(Option<LocalRecord>),
+    /// Answer to `DumpLocal`.
+    Dump(DumpPage),
+}
+
+/// An answer with the id of its request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResponseFrame {
+    /// The request's id.
+    pub id: u64,
+    /// The answer.
+    pub response: Response,
+}

@@ -1,0 +1,145 @@
+//! Everything that a shard can cause, in the order in which it must happen.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_antientropy::{BucketDigests, DigestChange};
+use quorate_ring::{BucketId, FixedMap, Lsn, NodeId};
+
+use super::input::RequestId;
+use super::key::RecordKey;
+use super::message::{PeerMessage, Reply};
+use super::timeline::Memory;
+
+/// What one step, or a batch of steps, causes.
+pub type Effects = Vec<Effect>;
+
+/// One thing to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Answer a client.
+    Reply {
+        /// Which request.
+        to: RequestId,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Tell a node something.
+    Send {
+        /// Which.
+        to: NodeId,
+        /// What.
+        message: PeerMessage,
+    },
+    /// Append a frame to the log under this LSN; LSNs come without holes.
+    Append {
+        /// Number of the frame.
+        lsn: Lsn,
+        /// What it holds.
+        entry: Entry,
+    },
+    /// Put this memory into the next batch header; causes no sync of its own.
+    Remember {
+        /// Of whom.
+        node: NodeId,
+        /// What.
+        memory: Memory,
+    },
+    /// Load a key from the engine; answered by [`super::StoreEvent::Loaded`].
+    Load(RecordKey),
+    /// Feed a frozen generation to the engine; answered by [`super::StoreEvent::Ingested`].
+    Ingest(Generation),
+    /// Close the connection to a node that broke the protocol.
+    CloseLink {
+        /// To whom.
+        peer: NodeId,
+        /// Which connection.
+        link: u64,
+    },
+    /// Count something.
+    Count(Event),
+    /// Stop the node: it must not serve.
+    Stop(StopReason),
+}
+
+/// Content of a log frame.
+#[derive(Debug, Clone)]
+pub enum Entry {
+    /// A record in its newest state.
+    Record {
+        /// Its key.
+        key: RecordKey,
+        /// Bucket of its token.
+        bucket: BucketId,
+        /// New digest of the record minus its old one.
+        change: DigestChange,
+        /// Canonical bytes.
+        record: Bytes,
+    },
+}
+
+/// Newest durable records of the table, frozen at one LSN.
+#[derive(Debug, Clone)]
+pub struct Generation {
+    /// Everything up to here is in this generation or in the engine.
+    pub applied: Lsn,
+    /// The records, in no order.
+    pub records: Arc<FixedMap<RecordKey, Bytes>>,
+    /// Bucket digests at `applied`.
+    pub digests: BucketDigests,
+}
+
+/// What is counted; names and units are in `shell::metrics`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Event {
+    /// A put wanted a hint for a primary that missed it (counted only until hints exist).
+    HintWanted,
+    /// Read repair wrote to a stale replica.
+    ReadRepair,
+    /// A duplicate attempt was recognised by its op id.
+    DuplicateAttempt,
+    /// A request was forwarded to an owner.
+    Forwarded,
+    /// A request was shed by an admission limit.
+    Shed,
+    /// A message was dropped because its deadline had passed.
+    Expired,
+    /// A message of a peer could not be used.
+    PeerMessageRefused,
+    /// A read found concurrent values.
+    SiblingsRead,
+    /// A key was loaded from the engine.
+    EngineLoad,
+    /// A read was asked again because replicas were slow or did not count.
+    ReadWidened,
+}
+
+/// Why the node must not serve.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StopReason {
+    /// A peer remembers more than this node's timeline has.
+    #[error(
+        "node {peer} remembers incarnation {} at LSN {} of this node, which its log does not hold: \
+         acknowledged writes were forgotten (a disk or an old copy was restored?). \
+         The node does not serve until it is repaired",
+        memory.incarnation, memory.durable
+    )]
+    Forgot {
+        /// Who remembers.
+        peer: NodeId,
+        /// What.
+        memory: Memory,
+    },
+    /// A record or range of the store is damaged.
+    #[error("the store is damaged: {reason}. The node does not serve until it is repaired")]
+    Damaged {
+        /// What was found.
+        reason: String,
+    },
+    /// The store failed.
+    #[error("the store failed: {reason}")]
+    StoreFailed {
+        /// What failed.
+        reason: String,
+    },
+}

@@ -1,0 +1,135 @@
+//! Everything that a shard can hear.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use quorate_antientropy::BucketDigests;
+use quorate_ring::{Incarnation, Lsn, MonoTime, NodeId};
+
+use super::key::RecordKey;
+use super::message::{PeerHeader, PeerMessage, Request};
+use super::timeline::{Memory, Timeline};
+
+/// Names a client's request until it is answered: its connection and its id there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId {
+    /// Number of the connection, never used twice by a process.
+    pub connection: u64,
+    /// The client's id for the request.
+    pub id: u64,
+}
+
+/// One thing that a shard hears.
+#[derive(Debug)]
+pub enum Input {
+    /// A client asks.
+    Request {
+        /// Where the answer goes.
+        from: RequestId,
+        /// When the client stops waiting.
+        deadline: MonoTime,
+        /// What it asks.
+        request: Request,
+    },
+    /// A node speaks.
+    Peer {
+        /// Which, as its certificate says.
+        from: NodeId,
+        /// Number of the connection, never used twice by a process.
+        link: u64,
+        /// What stands in front of every message of its frame.
+        header: PeerHeader,
+        /// What it says.
+        message: PeerMessage,
+    },
+    /// A connection to a node came or went.
+    Link(LinkEvent),
+    /// The store has done something.
+    Store(StoreEvent),
+    /// Free space of the store's file system was looked up.
+    DiskSpace {
+        /// Bytes that are free.
+        free_bytes: u64,
+        /// Size of the file system.
+        total_bytes: u64,
+    },
+    /// Time passed; a deadline may have come.
+    Tick,
+}
+
+/// A connection to a node came or went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// A connection is there; the hello must be sent.
+    Up {
+        /// To whom.
+        peer: NodeId,
+        /// Number of the connection.
+        link: u64,
+    },
+    /// It is gone, and what was queued on it.
+    Down {
+        /// To whom.
+        peer: NodeId,
+        /// Number of the connection.
+        link: u64,
+    },
+}
+
+/// What the store tells the shard.
+#[derive(Debug)]
+pub enum StoreEvent {
+    /// Every frame up to this one is durable.
+    Durable(Lsn),
+    /// Keys that were asked for; `None` is absent, an error is damage and never means absent.
+    Loaded(Vec<(RecordKey, Result<Option<Bytes>, Damaged>)>),
+    /// The frozen generation is in the engine and visible there.
+    Ingested {
+        /// The engine now holds everything up to this LSN.
+        applied: Lsn,
+    },
+    /// The store cannot go on; the node must stop.
+    Failed(StoreFailure),
+}
+
+/// Why the store cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreFailure {
+    /// Writing or syncing the log failed: what is durable is no longer known.
+    #[error("writing the log failed: {0}")]
+    Log(String),
+    /// The engine failed.
+    #[error("the engine failed: {0}")]
+    Engine(String),
+}
+
+/// The store cannot say whether it holds the key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the engine's copy is damaged: {reason}")]
+pub struct Damaged {
+    /// What the engine reported.
+    pub reason: String,
+}
+
+/// What the store found when it was opened: the shard's starting point.
+#[derive(Debug)]
+pub struct Recovered {
+    /// All incarnations, the present one last.
+    pub timeline: Timeline,
+    /// The present incarnation.
+    pub incarnation: Incarnation,
+    /// Everything up to here is durable, the present start frame included.
+    pub durable: Lsn,
+    /// The engine holds everything up to here.
+    pub applied: Lsn,
+    /// The last incarnation ended with a clean-stop frame.
+    pub clean: bool,
+    /// What is remembered of other nodes.
+    pub memories: BTreeMap<NodeId, Memory>,
+    /// Newest record of each key that the log holds beyond `applied`.
+    pub records: Vec<(RecordKey, Bytes)>,
+    /// Bucket digests at `durable`.
+    pub digests: BucketDigests,
+    /// Bytes of the log beyond `applied`.
+    pub log_bytes: u64,
+}

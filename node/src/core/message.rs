@@ -1,0 +1,254 @@
+//! What nodes say to each other, as the core sees it. Bytes are made in `shell::link`.
+//!
+//! Requests between nodes carry the time that is left, never a point in time: clocks differ.
+//! A purge number stands with each record (DESIGN 7); rounds come with the repair work, until then
+//! every number and floor is 0.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_antientropy::{Context, Dot, OpId, Sibling};
+use quorate_client::wire::Code;
+use quorate_ring::{ConsistencyLevel, Epoch, Incarnation, KeyspaceId, Lsn, NodeId};
+
+use super::timeline::{Memory, Timeline};
+
+/// A coordinator's number for one of its operations, unique within its incarnation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OpNumber(pub u64);
+
+/// Number of a purge round of one (keyspace, vnode).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct PurgeNumber(pub u64);
+
+/// What every frame between nodes carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerHeader {
+    /// Epoch of the topology that the sender acts under.
+    pub epoch: Epoch,
+    /// The sender's present incarnation.
+    pub incarnation: Incarnation,
+    /// The sender's durable LSN when the frame was made.
+    pub durable: Lsn,
+}
+
+/// First message on every connection, in both directions; nothing else is taken before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// The cluster's id.
+    pub cluster_id: [u8; 16],
+    /// Who sends.
+    pub from: NodeId,
+    /// Whom it takes the receiver for.
+    pub to: NodeId,
+    /// The sender's timeline.
+    pub timeline: Timeline,
+    /// What the sender remembers of every other node.
+    pub memories: Vec<(NodeId, Memory)>,
+}
+
+/// A record's way to a replica: whole, or the newest step of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Payload {
+    /// The whole record in its canonical form.
+    Whole(Bytes),
+    /// One sibling and what it superseded. Refused until the speed work brings its application.
+    Delta(Delta),
+}
+
+/// The newest step of a record (DESIGN 4, replicating a put).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delta {
+    /// The new sibling.
+    pub sibling: Sibling,
+    /// The client's context.
+    pub context: Context,
+    /// Dots of expired siblings that it superseded.
+    pub expired: Vec<Dot>,
+    /// The actor's previous dot of this key.
+    pub previous: Option<Dot>,
+}
+
+/// Asks a replica to merge and keep a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replicate {
+    /// The coordinator's operation.
+    pub op: OpNumber,
+    /// The keyspace.
+    pub keyspace: KeyspaceId,
+    /// The user's key.
+    pub key: Bytes,
+    /// What to merge.
+    pub payload: Payload,
+    /// Purge number under which it was read or made.
+    pub number: PurgeNumber,
+    /// Time that is left.
+    pub budget: Duration,
+}
+
+/// A replica's answer to [`Replicate`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicateReply {
+    /// The coordinator's operation.
+    pub op: OpNumber,
+    /// What became of it.
+    pub result: Result<Stored, Refusal>,
+}
+
+/// A replica holds the record durably.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// LSN up to which its log is durable and that covers the record.
+    pub lsn: Lsn,
+    /// Whether the replica counts for this vnode.
+    pub counts: bool,
+}
+
+/// Why a replica did not do what it was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// Stable code.
+    pub code: Code,
+    /// The replica's floor, where the record was below it.
+    pub floor: PurgeNumber,
+}
+
+/// Asks a replica for its durable record of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadRecord {
+    /// The coordinator's operation.
+    pub op: OpNumber,
+    /// The keyspace.
+    pub keyspace: KeyspaceId,
+    /// The user's key.
+    pub key: Bytes,
+    /// Time that is left.
+    pub budget: Duration,
+}
+
+/// A replica's answer to [`ReadRecord`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadRecordReply {
+    /// The coordinator's operation.
+    pub op: OpNumber,
+    /// What it holds.
+    pub result: Result<Held, Refusal>,
+}
+
+/// What a replica durably holds of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The record in its canonical form; `None` if it has none.
+    pub record: Option<Bytes>,
+    /// The replica's purge number for the vnode.
+    pub number: PurgeNumber,
+    /// The replica's floor for the vnode.
+    pub floor: PurgeNumber,
+    /// Whether the replica counts for this vnode.
+    pub counts: bool,
+}
+
+/// Hands a client's request to a node that owns the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forward {
+    /// The forwarder's operation.
+    pub op: OpNumber,
+    /// What the client asked.
+    pub request: Request,
+    /// Time that is left.
+    pub budget: Duration,
+}
+
+/// The coordinator's answer to [`Forward`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForwardReply {
+    /// The forwarder's operation.
+    pub op: OpNumber,
+    /// What the client is told.
+    pub reply: Reply,
+}
+
+/// Everything that nodes say to each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeerMessage {
+    /// First on every connection.
+    Hello(Hello),
+    /// Sent every 250 ms; passes on what the sender remembers of others.
+    KeepAlive(Vec<(NodeId, Memory)>),
+    /// Merge and keep.
+    Replicate(Replicate),
+    /// Answer.
+    ReplicateReply(ReplicateReply),
+    /// Read.
+    Read(ReadRecord),
+    /// Answer.
+    ReadReply(ReadRecordReply),
+    /// Coordinate for a client of mine.
+    Forward(Forward),
+    /// Answer.
+    ForwardReply(ForwardReply),
+}
+
+/// A client's data request, as the core sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Put or delete.
+    Write(WriteRequest),
+    /// Get.
+    Read(ReadRequest),
+}
+
+/// A put, or a delete where there is no value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteRequest {
+    /// Name of the keyspace.
+    pub keyspace: String,
+    /// The user's key.
+    pub key: Bytes,
+    /// The value; `None` writes a tombstone.
+    pub value: Option<Bytes>,
+    /// The client's sealed context.
+    pub context: Option<Bytes>,
+    /// W.
+    pub level: ConsistencyLevel,
+    /// Identity over all attempts.
+    pub op_id: OpId,
+    /// Whether this is an attempt after the first.
+    pub flagged: bool,
+    /// Time since the first attempt was sent, as far as the hops before could tell.
+    pub age: Duration,
+}
+
+/// A get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadRequest {
+    /// Name of the keyspace.
+    pub keyspace: String,
+    /// The user's key.
+    pub key: Bytes,
+    /// R.
+    pub level: ConsistencyLevel,
+}
+
+/// What a client is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// The write is on W replicas.
+    Applied {
+        /// Sealed context; `None` if it would pass the token's limit.
+        context: Option<Bytes>,
+        /// Replicas that hold it durably.
+        acks: u8,
+    },
+    /// The read.
+    Read {
+        /// Visible values in canonical order; none means *not found*.
+        values: Vec<Bytes>,
+        /// Sealed context.
+        context: Bytes,
+        /// Replicas that took part.
+        replicas: u8,
+    },
+    /// The request failed.
+    Failed(quorate_client::wire::Failure),
+}

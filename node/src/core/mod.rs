@@ -1,0 +1,13 @@
+//! What to do: pure machines of one shard. `step(now, input, &mut effects)`, nothing else.
+//!
+//! No tokio, quinn, fjall, metrics, clock, random source, file or socket may be used below here.
+
+pub mod effect;
+pub mod input;
+pub mod key;
+pub mod message;
+pub mod timeline;
+
+pub use effect::{Effect, Effects, Entry};
+pub use input::{Input, LinkEvent, Recovered, StoreEvent};
+pub use key::RecordKey;

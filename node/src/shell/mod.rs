@@ -1,0 +1,3 @@
+//! How it is done: IO, and nothing that decides.
+
+pub mod seam;
