@@ -8,6 +8,7 @@
 
 mod fixed_map;
 mod node;
+pub mod planted;
 mod time;
 mod token;
 

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_antientropy::{Context, Dot, OpId, Sibling};
-use quorate_client::wire::Code;
+
 use quorate_ring::{ConsistencyLevel, Epoch, Incarnation, KeyspaceId, Lsn, NodeId};
 
+use super::failure::{Cause, Failure};
 use super::timeline::{Memory, Timeline};
 
 /// A coordinator's number for one of its operations, unique within its incarnation.
@@ -107,8 +108,8 @@ pub struct Stored {
 /// Why a replica did not do what it was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
-    /// Stable code.
-    pub code: Code,
+    /// Why.
+    pub cause: Cause,
     /// The replica's floor, where the record was below it.
     pub floor: PurgeNumber,
 }
@@ -250,5 +251,5 @@ pub enum Reply {
         replicas: u8,
     },
     /// The request failed.
-    Failed(quorate_client::wire::Failure),
+    Failed(Failure),
 }

@@ -3,11 +3,13 @@
 //! No tokio, quinn, fjall, metrics, clock, random source, file or socket may be used below here.
 
 pub mod effect;
+pub mod failure;
 pub mod input;
 pub mod key;
 pub mod message;
 pub mod timeline;
 
 pub use effect::{Effect, Effects, Entry};
+pub use failure::{Cause, Effectiveness, Failure, ReplicaPart};
 pub use input::{Input, LinkEvent, Recovered, StoreEvent};
 pub use key::RecordKey;

@@ -1,0 +1,102 @@
+//! Bugs chosen by name at run time, to prove that the simulator and its checkers find them.
+//!
+//! Without the feature `planted-bugs` every question is a constant `false` and the names are not in
+//! the binary. The crate `quorate-node` refuses to build its binary with the feature.
+
+/// A rule that can be left out. The names are those of the notes on counterexamples and tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Bug {
+    /// M1: an acknowledgement leaves before the sync.
+    AckBeforeSync = 1,
+    /// M4: the merge drops a concurrent sibling.
+    MergeDropsSibling,
+    /// M10: a write is answered with one acknowledgement too few.
+    OkAtWMinusOne,
+    /// V1: the incarnation is kept after a clean stop.
+    IncarnationKept,
+    /// V8: a duplicate attempt is answered *applied* at once.
+    DuplicateAppliedAtOnce,
+    /// O1: the outcome of the last attempt alone is told.
+    OutcomeOfLastAttempt,
+    /// L1: nothing is rewritten at start.
+    NoRewriteAtStart,
+    /// L2: frames of any incarnation are accepted after a start frame.
+    FramesOfAnyIncarnation,
+    /// L5: the engine is fed states that are not durable.
+    EngineFedAhead,
+    /// A dot is minted from the durable view instead of the newest.
+    DotFromDurableView,
+    /// A retry goes out under a new op id.
+    RetryForgetsOpId,
+    /// A coordinator takes the owners in an order of its own and so other primaries.
+    PlacementOrder,
+}
+
+impl Bug {
+    /// Every bug.
+    pub const ALL: &'static [Self] = &[
+        Self::AckBeforeSync,
+        Self::MergeDropsSibling,
+        Self::OkAtWMinusOne,
+        Self::IncarnationKept,
+        Self::DuplicateAppliedAtOnce,
+        Self::OutcomeOfLastAttempt,
+        Self::NoRewriteAtStart,
+        Self::FramesOfAnyIncarnation,
+        Self::EngineFedAhead,
+        Self::DotFromDurableView,
+        Self::RetryForgetsOpId,
+        Self::PlacementOrder,
+    ];
+
+    /// The name by which it is chosen.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AckBeforeSync => "m1-ack-before-sync",
+            Self::MergeDropsSibling => "m4-merge-drops-sibling",
+            Self::OkAtWMinusOne => "m10-ok-at-w-minus-one",
+            Self::IncarnationKept => "v1-incarnation-kept",
+            Self::DuplicateAppliedAtOnce => "v8-duplicate-applied-at-once",
+            Self::OutcomeOfLastAttempt => "o1-outcome-of-last-attempt",
+            Self::NoRewriteAtStart => "l1-no-rewrite-at-start",
+            Self::FramesOfAnyIncarnation => "l2-frames-of-any-incarnation",
+            Self::EngineFedAhead => "l5-engine-fed-ahead",
+            Self::DotFromDurableView => "dot-from-durable-view",
+            Self::RetryForgetsOpId => "retry-forgets-op-id",
+            Self::PlacementOrder => "placement-order",
+        }
+    }
+}
+
+#[cfg(feature = "planted-bugs")]
+mod chosen {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::Bug;
+
+    static CHOSEN: AtomicU32 = AtomicU32::new(0);
+
+    /// Plants `bug` in this process; `None` takes it out.
+    pub fn plant(bug: Option<Bug>) {
+        CHOSEN.store(bug.map_or(0, |bug| bug as u32), Ordering::Relaxed);
+    }
+
+    /// Whether `bug` is planted.
+    #[must_use]
+    pub fn planted(bug: Bug) -> bool {
+        CHOSEN.load(Ordering::Relaxed) == bug as u32
+    }
+}
+
+#[cfg(feature = "planted-bugs")]
+pub use chosen::{plant, planted};
+
+/// Whether `bug` is planted: never, in a build without the feature.
+#[cfg(not(feature = "planted-bugs"))]
+#[must_use]
+#[inline]
+pub const fn planted(_bug: Bug) -> bool {
+    false
+}
