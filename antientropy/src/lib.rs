@@ -11,7 +11,6 @@
 
 pub mod causality;
 pub mod digest;
-pub mod planted;
 pub mod read_repair;
 
 pub use causality::{
