@@ -156,6 +156,33 @@ mod tests {
     }
 
     #[test]
+    fn first_places_follow_the_weights_even_where_copies_cannot() {
+        let cases = [
+            (
+                "a=1,b=1,c=1",
+                3,
+                [256.0 / 3.0, 256.0 / 3.0, 256.0 / 3.0].as_slice(),
+            ),
+            ("a=1,b=2,c=1", 3, &[64.0, 128.0, 64.0]),
+            ("a=1,b=2,c=1,d=4", 2, &[32.0, 64.0, 32.0, 128.0]),
+            (
+                "a=1@x,b=1@x,c=2@y,d=2@y,e=1@z,f=1@z",
+                3,
+                &[32.0, 32.0, 64.0, 64.0, 32.0, 32.0],
+            ),
+        ];
+        for (text, n, want) in cases {
+            let report = Distribution::of(&cluster(text, n), copies(n), []).expect("N is in use");
+            for (row, want) in report.nodes.iter().zip(want) {
+                assert!(
+                    (row.first_places as f64 - want).abs() < 1.0,
+                    "{text}: {row:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn a_weight_that_no_node_can_hold_is_reported() {
         let topology = cluster("a=1,b=4,c=1", 2);
         let report = Distribution::of(&topology, copies(2), []).expect("N is in use");

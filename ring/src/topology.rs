@@ -665,3 +665,213 @@ fn is_host_and_port(address: &str) -> bool {
         !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{cluster, copies, keyspace, nodes};
+
+    fn first() -> Epoch {
+        Epoch::default()
+    }
+
+    fn second() -> Epoch {
+        Epoch {
+            generation: 0,
+            number: 1,
+        }
+    }
+
+    fn try_new(nodes: Vec<Node>, keyspaces: Vec<Keyspace>) -> Result<Topology, TopologyError> {
+        Topology::new(first(), VnodeCount::DEFAULT, nodes, keyspaces)
+    }
+
+    #[test]
+    fn what_makes_no_topology_is_refused_with_its_reason() {
+        let name = |text: &str| text.parse::<NodeName>().expect("a name");
+        let main = || vec![keyspace(1, "main", 1)];
+        assert_eq!(try_new(vec![], main()), Err(TopologyError::NoNodes));
+
+        let mut twice = nodes("a=1,b=1");
+        twice[1].id = NodeId(1);
+        assert_eq!(
+            try_new(twice, main()),
+            Err(TopologyError::DuplicateNodeId(NodeId(1)))
+        );
+
+        let same = TopologyError::DuplicateNodeName(name("a"));
+        assert_eq!(try_new(nodes("a=1,a=1"), main()), Err(same));
+
+        let mut neighbours = nodes("a=1,b=1");
+        neighbours[1].address = "a:7400".into();
+        let shared = TopologyError::DuplicateAddress {
+            address: "a:7400".into(),
+            first: name("a"),
+            second: name("b"),
+        };
+        assert_eq!(try_new(neighbours, main()), Err(shared));
+
+        for address in ["", "a", "a:", ":1", "a:0", "a:65536", "a:http"] {
+            let mut lost = nodes("a=1");
+            lost[0].address = address.into();
+            let bad = TopologyError::BadAddress {
+                node: name("a"),
+                address: address.into(),
+            };
+            assert_eq!(try_new(lost, main()), Err(bad));
+        }
+
+        let ids = vec![keyspace(1, "one", 1), keyspace(1, "two", 1)];
+        let same = TopologyError::DuplicateKeyspaceId(KeyspaceId(1));
+        assert_eq!(try_new(nodes("a=1"), ids), Err(same));
+
+        let names = vec![keyspace(1, "one", 1), keyspace(2, "one", 1)];
+        let same = TopologyError::DuplicateKeyspaceName("one".parse().expect("a name"));
+        assert_eq!(try_new(nodes("a=1"), names), Err(same));
+
+        let few = TopologyError::TooFewNodes {
+            keyspace: "one".parse().expect("a name"),
+            copies: 3,
+            nodes: 2,
+        };
+        let three = vec![keyspace(1, "one", 3)];
+        assert_eq!(try_new(nodes("a=1,b=1"), three), Err(few));
+    }
+
+    #[test]
+    fn look_ups_find_what_is_there_and_nothing_else() {
+        let made = cluster("a=1,b=1,c=1", 2);
+        assert_eq!(made.node(NodeId(2)).map(|n| n.name.as_str()), Some("b"));
+        assert_eq!(made.node_named("c").map(|n| n.id), Some(NodeId(3)));
+        assert_eq!((made.node(NodeId(4)), made.node_named("d")), (None, None));
+        assert_eq!(
+            made.keyspace_named("default").map(|k| k.id),
+            Some(KeyspaceId(1))
+        );
+        assert!(made.keyspace(KeyspaceId(1)).is_some());
+        assert!(made.keyspace(KeyspaceId(2)).is_none() && made.keyspace_named("x").is_none());
+        let at = made.locate(KeyspaceId(1), b"key");
+        assert_eq!(at.token, Token::of(KeyspaceId(1), b"key"));
+        let owners = made.owners(at.vnode, copies(2));
+        assert_eq!(owners.len(), 2);
+        for node in made.nodes() {
+            assert_eq!(
+                made.is_owner(at.vnode, copies(2), node.id),
+                owners.contains(&node.id)
+            );
+        }
+        assert_eq!(made.owners(VnodeId(256), copies(2)), []);
+        assert_eq!(made.owners(at.vnode, copies(3)), []);
+    }
+
+    #[test]
+    fn ids_and_names_are_never_used_twice() {
+        let before = cluster("a=1,b=1,c=1", 1);
+        let without_b: Vec<Node> = nodes("a=1,b=1,c=1")
+            .into_iter()
+            .filter(|n| n.id.0 != 2)
+            .collect();
+        let keyspaces = before.keyspaces().to_vec();
+        let after = before.evolve(second(), without_b.clone(), keyspaces.clone());
+        let after = after.expect("a topology");
+        assert_eq!(
+            (after.next_node_id(), after.next_keyspace_id()),
+            (NodeId(4), KeyspaceId(2))
+        );
+
+        let third = Epoch {
+            generation: 1,
+            number: 0,
+        };
+        let joins = |id: u32, name: &str| {
+            let mut nodes = without_b.clone();
+            nodes.push(Node {
+                id: NodeId(id),
+                name: name.parse().expect("a name"),
+                address: "new:1".into(),
+                weight: Weight::ONE,
+                zone: Zone::default(),
+            });
+            after
+                .evolve(third, nodes, keyspaces.clone())
+                .map(|t| t.nodes().len())
+        };
+        assert_eq!(joins(4, "d"), Ok(3));
+        assert!(matches!(
+            joins(2, "d"),
+            Err(TopologyError::NodeIdReused { .. })
+        ));
+        assert!(matches!(
+            joins(2, "b"),
+            Err(TopologyError::NodeNameReused { .. })
+        ));
+        assert!(matches!(
+            joins(4, "b"),
+            Err(TopologyError::NodeNameReused { .. })
+        ));
+        let again = before.evolve(first(), without_b.clone(), keyspaces.clone());
+        assert!(matches!(again, Err(TopologyError::EpochNotNewer { .. })));
+    }
+
+    #[test]
+    fn a_keyspace_keeps_its_name_and_its_number() {
+        let before = cluster("a=1,b=1", 1);
+        let all = || before.nodes().to_vec();
+        let renamed = before.evolve(second(), all(), vec![keyspace(1, "other", 1)]);
+        assert!(matches!(
+            renamed,
+            Err(TopologyError::KeyspaceChanged { .. })
+        ));
+        let dropped = before.evolve(second(), all(), vec![]).expect("a topology");
+        let third = Epoch {
+            generation: 0,
+            number: 2,
+        };
+        let reused = dropped.evolve(third, all(), vec![keyspace(1, "default", 1)]);
+        assert!(matches!(
+            reused,
+            Err(TopologyError::KeyspaceIdReused { .. })
+        ));
+    }
+
+    #[test]
+    fn owners_are_read_back_and_checked() {
+        let made = cluster("a=1,b=2,c=1", 2);
+        let read = |owners: Vec<NodeId>| {
+            let (nodes, keyspaces) = (made.nodes().to_vec(), made.keyspaces().to_vec());
+            let owners = BTreeMap::from([(copies(2), owners)]);
+            Topology::with_owners(first(), VnodeCount::DEFAULT, nodes, keyspaces, owners)
+        };
+        let flat = made
+            .assignment(copies(2))
+            .expect("N is in use")
+            .flat()
+            .to_vec();
+        assert_eq!(read(flat.clone()).as_ref(), Ok(&made));
+        let mut stranger = flat.clone();
+        stranger[0] = NodeId(9);
+        let mut twice = flat.clone();
+        twice[0] = twice[1];
+        for bad in [stranger, twice, flat[2..].to_vec()] {
+            assert_eq!(read(bad), Err(TopologyError::BadOwners { copies: 2 }));
+        }
+    }
+
+    #[test]
+    fn fallbacks_are_met_walking_clockwise() {
+        let made = cluster("a=1,b=1,c=1,d=1,e=1", 2);
+        let list = made.preference_list(VnodeId(255), copies(2));
+        let mut want = Vec::new();
+        for vnode in [255, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9] {
+            for owner in made.owners(VnodeId(vnode), copies(2)) {
+                if !want.contains(owner) {
+                    want.push(*owner);
+                }
+            }
+        }
+        assert_eq!(list.nodes(), want);
+        assert_eq!((list.primaries().len(), list.fallbacks().len()), (2, 3));
+        let unused = made.preference_list(VnodeId(0), copies(4));
+        assert_eq!((unused.primaries().len(), unused.fallbacks().len()), (0, 5));
+    }
+}
