@@ -2,10 +2,11 @@
 //!
 //! Not here: what a change would move (`plan`).
 
+use crate::keyspace::Copies;
 use crate::node::{KeyspaceId, NodeId, NodeName, Weight, Zone};
 use crate::shares::Shares;
 use crate::token::Token;
-use crate::topology::{Copies, Topology};
+use crate::topology::Topology;
 use crate::warning::{PlacementWarning, warnings};
 
 /// Tokens of `key-0`, `key-1` and so on: the sample that reports are made with.

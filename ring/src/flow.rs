@@ -17,9 +17,12 @@
 //!
 //! Not here: bounds (`shares`), the order of a vnode's primaries (`placement`).
 
-#![expect(
-    clippy::indexing_slicing,
-    reason = "dense tables whose indices are all made in this file, from their own lengths"
+#![cfg_attr(
+    not(test),
+    expect(
+        clippy::indexing_slicing,
+        reason = "dense tables whose indices are all made in this file, from their own lengths"
+    )
 )]
 
 use crate::shares::Shares;

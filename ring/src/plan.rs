@@ -7,11 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::epoch::Epoch;
+use crate::keyspace::Copies;
 use crate::node::{KeyspaceId, NodeId, NodeName};
 use crate::placement::{Assignment, indices};
 use crate::shares::Shares;
 use crate::token::{Token, VnodeCount};
-use crate::topology::{Copies, Epoch, Topology};
+use crate::topology::Topology;
 use crate::warning::{PlacementWarning, warnings};
 
 /// The difference of two topologies.
