@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use quorate_ring::{
     Copies, Distribution, Epoch, Keyspace, KeyspaceId, KeyspaceMode, Node, NodeId, NodeShare, Plan,
     Topology, VnodeCount, Weight, Zone,
@@ -257,8 +258,18 @@ fn check_moves(before: (&Topology, u8), after: (&Topology, u8), change: &Change)
     }
 }
 
+/// A fixed seed: the bound of 5 % is measured, not proven, so a build must not depend on luck.
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        cases: 256,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(7),
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn a_new_cluster_and_every_change_of_it_keep_the_rules_and_move_little(
