@@ -6,21 +6,32 @@
 //!
 //! Not here: who is alive (`node::core`), how data moves (`node::core`), what is stored.
 
+#![warn(clippy::indexing_slicing, clippy::wildcard_enum_match_arm)]
+
+mod distribution;
 mod fixed_map;
+mod flow;
 mod node;
 mod placement;
+mod plan;
 pub mod planted;
 mod preference;
 mod quorum;
+mod shares;
+#[cfg(test)]
+mod testing;
 mod time;
 mod token;
 mod topology;
+mod warning;
 
+pub use distribution::{Distribution, NodeShare, sample_tokens};
 pub use fixed_map::{FixedMap, FixedSet, FixedState};
 pub use node::{
     Actor, Incarnation, KeyspaceId, Lsn, NodeId, NodeName, NodeNameError, Weight, WeightError, Zone,
 };
 pub use placement::Assignment;
+pub use plan::{CopiesChange, KeysMoved, NodeChange, Plan};
 pub use preference::PreferenceList;
 pub use quorum::{
     ConsistencyLevel, LevelError, LevelParseError, is_monotonic, majority, reads_see_writes,
@@ -32,3 +43,4 @@ pub use topology::{
     Copies, CopiesError, Epoch, Keyspace, KeyspaceMode, KeyspaceModeError, KeyspaceName,
     KeyspaceNameError, Location, Node, Topology, TopologyError,
 };
+pub use warning::PlacementWarning;
