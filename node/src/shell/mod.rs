@@ -1,3 +1,6 @@
 //! How it is done: IO, and nothing that decides.
 
+pub mod metrics;
+pub mod metrics_catalogue;
 pub mod seam;
+pub mod serve;
