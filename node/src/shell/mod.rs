@@ -1,4 +1,8 @@
 //! How it is done: IO, and nothing that decides.
 
 pub mod inbox;
+
+pub mod metrics;
+pub mod metrics_catalogue;
 pub mod seam;
+pub mod serve;
