@@ -27,7 +27,7 @@ pub use quorum::{
     writes_meet,
 };
 pub use time::MonoTime;
-pub use token::{BUCKET_BITS, BucketId, Token, VnodeCount, VnodeCountError, VnodeId};
+pub use token::{BucketId, Token, VnodeCount, VnodeCountError, VnodeId};
 pub use topology::{
     Copies, CopiesError, Epoch, Keyspace, KeyspaceMode, KeyspaceModeError, KeyspaceName,
     KeyspaceNameError, Location, Node, Topology, TopologyError,
