@@ -323,3 +323,357 @@ pub fn decode_body<T: for<'de> Deserialize<'de>>(
         .map_err(|error| FrameError::Malformed { kind, error })?;
     lenient::from_slice(&frame.body).map_err(|_| FrameError::Fields { kind })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{
+        Applied, Code, ContextToken, Delete, DumpLocal, DumpPage, Failure, FrameSplitter, Get,
+        KeyspaceInfo, Level, NodeInfo, NodeStatus, OpId, Outcome, PeerStatus, Put, Read, ReadLocal,
+        ReplicaReport, ReplicaState, TopologyInfo, Value,
+    };
+    use super::*;
+
+    fn token() -> ContextToken {
+        ContextToken(Bytes::from_static(b"sealed"))
+    }
+
+    /// One request of each kind, with the name of its fixture.
+    fn requests() -> Vec<(&'static str, Request)> {
+        let keyspace = || "default".to_owned();
+        let key = || Bytes::from_static(b"key");
+        let put = Put {
+            keyspace: keyspace(),
+            key: key(),
+            value: Bytes::from_static(b"value"),
+            context: Some(token()),
+            level: Level::Quorum,
+            op_id: OpId(*b"0123456789abcdef"),
+            attempt: 2,
+            age_ms: 70_000,
+        };
+        let delete = Delete {
+            keyspace: keyspace(),
+            key: key(),
+            context: None,
+            level: Level::Exactly(2),
+            op_id: OpId([0xff; 16]),
+            attempt: 1,
+            age_ms: 0,
+        };
+        let get = Get {
+            keyspace: keyspace(),
+            key: key(),
+            level: Level::All,
+        };
+        let dump = DumpLocal {
+            after: Some((7, key())),
+            limit: 100,
+        };
+        vec![
+            ("request_topology", Request::Topology),
+            ("request_put", Request::Put(put)),
+            ("request_delete", Request::Delete(delete)),
+            ("request_get", Request::Get(get)),
+            ("request_status", Request::Status),
+            (
+                "request_read_local",
+                Request::ReadLocal(ReadLocal {
+                    keyspace: keyspace(),
+                    key: key(),
+                }),
+            ),
+            ("request_dump_local", Request::DumpLocal(dump)),
+        ]
+    }
+
+    /// One response of each kind, with the name of its fixture.
+    fn responses() -> Vec<(&'static str, Response)> {
+        let failure = Failure {
+            code: Code::QuorumNotReached,
+            outcome: Outcome::Unknown,
+            acks: 1,
+            required: 2,
+            replicas: vec![ReplicaReport {
+                node: 3,
+                state: ReplicaState::Silent,
+            }],
+            retry_after_ms: 25,
+            limit: 0,
+        };
+        let record = LocalRecord {
+            keyspace: 1,
+            key: Bytes::from_static(b"key"),
+            record: Bytes::from_static(b"record"),
+        };
+        let values = vec![Value(Bytes::from_static(b"a")), Value(Bytes::new())];
+        vec![
+            ("response_topology", Response::Topology(topology())),
+            (
+                "response_applied",
+                Response::Applied(Applied {
+                    context: Some(token()),
+                    acks: 3,
+                }),
+            ),
+            (
+                "response_read",
+                Response::Read(Read {
+                    values,
+                    context: token(),
+                    replicas: 2,
+                }),
+            ),
+            ("response_failure", Response::Failure(failure)),
+            ("response_status", Response::Status(status())),
+            ("response_local", Response::Local(Some(record.clone()))),
+            ("response_local_none", Response::Local(None)),
+            (
+                "response_dump",
+                Response::Dump(DumpPage {
+                    records: vec![record],
+                    end: true,
+                }),
+            ),
+        ]
+    }
+
+    fn topology() -> TopologyInfo {
+        TopologyInfo {
+            cluster_id: *b"fedcba9876543210",
+            generation: 1,
+            number: 2,
+            vnodes: 256,
+            nodes: vec![NodeInfo {
+                id: 1,
+                name: "a".into(),
+                address: "127.0.0.1:7401".into(),
+                weight: 0.5,
+                zone: String::new(),
+            }],
+            keyspaces: vec![KeyspaceInfo {
+                id: 1,
+                name: "default".into(),
+                mode: "siblings".into(),
+                copies: 3,
+            }],
+            answered_by: 1,
+        }
+    }
+
+    fn status() -> NodeStatus {
+        NodeStatus {
+            node: 1,
+            version: "0.1.0".into(),
+            incarnation: u64::MAX,
+            durable_lsn: 300,
+            applied_lsn: 200,
+            vnodes_owned: 256,
+            vnodes_counting: 255,
+            table_records: 4,
+            table_bytes: 5,
+            cache_bytes: 6,
+            log_bytes: 7,
+            engine_backlog: 8,
+            disk_free_bytes: 9,
+            disk_total_bytes: 10,
+            uptime_us: 11,
+            pid: 12,
+            requests_in_flight: 13,
+            hints_wanted: 14,
+            peers: vec![PeerStatus {
+                node: 2,
+                up: true,
+                silent_ms: 15,
+            }],
+        }
+    }
+
+    fn cut(bytes: &[u8]) -> Result<Vec<RawFrame>, FrameError> {
+        let mut frames = Vec::new();
+        FrameSplitter::new(SMALL_FRAME_BYTES_MAX)
+            .split(Bytes::copy_from_slice(bytes), &mut frames)?;
+        Ok(frames)
+    }
+
+    fn encoded(encode: impl FnOnce(&mut BytesMut) -> Result<usize, FrameError>) -> Vec<u8> {
+        let mut buffer = BytesMut::from(&b"before"[..]);
+        let bytes = encode(&mut buffer).expect("encodes");
+        assert_eq!(bytes, buffer.len() - 6);
+        buffer.split_off(6).to_vec()
+    }
+
+    fn all_encoded() -> Vec<(&'static str, Vec<u8>)> {
+        let requests = requests()
+            .into_iter()
+            .map(|(name, request)| (name, encoded(|out| encode_request(out, 77, 2000, &request))));
+        let responses = responses()
+            .into_iter()
+            .map(|(name, response)| (name, encoded(|out| encode_response(out, 300, &response))));
+        requests.chain(responses).collect()
+    }
+
+    #[test]
+    fn every_message_comes_back_as_it_was() {
+        for (name, request) in requests() {
+            let bytes = encoded(|out| encode_request(out, 77, 2000, &request));
+            let frames = cut(&bytes).expect("a frame");
+            let want = RequestFrame {
+                id: 77,
+                deadline_ms: 2000,
+                request,
+            };
+            assert_eq!(
+                frames.iter().map(decode_request).collect::<Vec<_>>(),
+                [Ok(want)],
+                "{name}"
+            );
+        }
+        for (name, response) in responses() {
+            let bytes = encoded(|out| encode_response(out, u64::MAX, &response));
+            let frames = cut(&bytes).expect("a frame");
+            let want = ResponseFrame {
+                id: u64::MAX,
+                response,
+            };
+            assert_eq!(
+                frames.iter().map(decode_response).collect::<Vec<_>>(),
+                [Ok(want)],
+                "{name}"
+            );
+        }
+    }
+
+    /// The bytes of a released format never change. Written once with `QUORATE_WRITE_FIXTURES=1`.
+    #[test]
+    fn bytes_are_those_of_the_fixtures() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/wire");
+        for (name, bytes) in all_encoded() {
+            let path = format!("{folder}/{name}.bin");
+            if std::env::var_os("QUORATE_WRITE_FIXTURES").is_some() {
+                std::fs::write(&path, &bytes).expect("the folder is there");
+            }
+            assert_eq!(std::fs::read(&path).expect(&path), bytes, "{name}");
+        }
+    }
+
+    #[test]
+    fn hostile_bodies_are_refused() {
+        let put = encoded(|out| encode_request(out, 1, 1, &requests()[1].1));
+        let body = |bytes: &[u8]| RawFrame {
+            kind: 2,
+            body: Bytes::copy_from_slice(bytes),
+        };
+        let whole = put.get(5..).expect("a body");
+        let mut trailing = whole.to_vec();
+        trailing.push(0xc0);
+        let deep = vec![0x91; 100_000];
+        let cases = [
+            ("trailing", body(&trailing)),
+            (
+                "truncated",
+                body(whole.get(..whole.len() - 1).expect("shorter")),
+            ),
+            ("deep", body(&deep)),
+            ("empty", body(&[])),
+            ("another shape", body(&[0x01])),
+            ("fields missing", body(&[0x93, 1, 1, 0x90])),
+            (
+                "many items",
+                body(&[[0xdc, 0, 200].as_slice(), &[0xc0; 200]].concat()),
+            ),
+        ];
+        for (name, frame) in cases {
+            let error = decode_request(&frame).expect_err(name);
+            assert!(
+                matches!(
+                    error,
+                    FrameError::Malformed { .. } | FrameError::Fields { .. }
+                ),
+                "{name}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_request_of_an_unknown_kind_can_be_answered() {
+        let frame = RawFrame {
+            kind: 60,
+            body: Bytes::from_static(&[0x94, 9, 1, 0x91, 1, 2]),
+        };
+        assert_eq!(
+            decode_request(&frame),
+            Err(FrameError::UnknownKind {
+                kind: 60,
+                id: Some(9)
+            })
+        );
+        let frame = RawFrame {
+            kind: 60,
+            body: Bytes::from_static(&[0x94]),
+        };
+        assert!(matches!(
+            decode_request(&frame),
+            Err(FrameError::Malformed { .. })
+        ));
+    }
+
+    proptest! {
+        /// Random and altered bytes are refused or read, never a panic.
+        #[test]
+        fn altered_frames_never_panic(
+            which in 0..15_usize,
+            changes in proptest::collection::vec((any::<usize>(), any::<u8>()), 0..6),
+            cut_at in any::<usize>(),
+        ) {
+            let messages = all_encoded();
+            let mut bytes = messages[which % messages.len()].1.clone();
+            for (at, byte) in changes {
+                let at = at % bytes.len();
+                bytes[at] = byte;
+            }
+            bytes.truncate(1 + cut_at % (2 * bytes.len()));
+            for frame in cut(&bytes).unwrap_or_default() {
+                drop(decode_request(&frame));
+                drop(decode_response(&frame));
+            }
+        }
+
+        /// A body of random bytes never panics, whatever its kind.
+        #[test]
+        fn random_bodies_never_panic(
+            kind in any::<u8>(),
+            body in proptest::collection::vec(any::<u8>(), 0..100),
+        ) {
+            let frame = RawFrame { kind, body: body.into() };
+            drop(decode_request(&frame));
+            drop(decode_response(&frame));
+        }
+
+        /// Any put and any read come back as they were.
+        #[test]
+        fn data_comes_back(
+            id in any::<u64>(),
+            value in proptest::collection::vec(any::<u8>(), 0..300),
+            level in any::<u8>(),
+            op_id in any::<[u8; 16]>(),
+            age_ms in any::<u32>(),
+        ) {
+            let put = Put {
+                keyspace: "k".into(),
+                key: Bytes::from(value.clone()),
+                value: value.into(),
+                context: None,
+                level: level.into(),
+                op_id: OpId(op_id),
+                attempt: 1,
+                age_ms,
+            };
+            let want = RequestFrame { id, deadline_ms: age_ms, request: Request::Put(put) };
+            let bytes = encoded(|out| encode_request(out, id, age_ms, &want.request));
+            let frames = cut(&bytes).expect("a frame");
+            prop_assert_eq!(frames.iter().map(decode_request).collect::<Vec<_>>(), [Ok(want)]);
+        }
+    }
+}
