@@ -9,6 +9,8 @@
 mod admin;
 mod builder;
 mod perform;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

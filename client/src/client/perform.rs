@@ -70,16 +70,11 @@ impl Operation {
     }
 
     /// A failure before any attempt.
-    pub(crate) fn refused(&self, code: Code, limit: usize) -> Failure {
-        let mut failure = Failure::local(
-            self.kind(),
-            &self.keyspace,
-            &self.key,
-            code,
-            self.deadline,
-        );
+    pub(crate) fn refused(&self, code: Code, limit: usize) -> Box<Failure> {
+        let mut failure =
+            Failure::local(self.kind(), &self.keyspace, &self.key, code, self.deadline);
         failure.limit = u64::try_from(limit).unwrap_or(u64::MAX);
-        failure
+        Box::new(failure)
     }
 
     fn request(&self, level: wire::Level, mark: AttemptMark) -> Request {
@@ -205,15 +200,20 @@ struct Progress {
 
 impl Client {
     /// Carries out an operation within its deadline.
-    pub(crate) async fn perform(&self, operation: Operation) -> Result<Done, Failure> {
+    pub(crate) async fn perform(&self, operation: Operation) -> Result<Done, Box<Failure>> {
         let level = self.checked_level(&operation)?;
         let mut progress = Progress::start(self, operation.deadline);
         let gave_up = loop {
+            if progress.until <= self.now() {
+                break GiveUp::Deadline;
+            }
             let topology = self.topology();
             let Some(node) = self.choose(&topology, &operation, &mut progress) else {
                 break GiveUp::Final;
             };
-            let ended = match self.attempt(&topology, &operation, level, node, &mut progress).await
+            let ended = match self
+                .attempt(&topology, &operation, level, node, &mut progress)
+                .await
             {
                 Ok(done) => {
                     lock(&self.shared.budget).succeeded();
@@ -224,14 +224,17 @@ impl Client {
             let failure = ended.for_retry();
             progress.note(topology.node_label(node), ended, operation.is_write());
             let situation = progress.situation(self, &topology, &operation);
-            if let Some(gave_up) = self.follow(decide(failure, &situation), node, &progress).await {
+            if let Some(gave_up) = self
+                .follow(decide(failure, &situation), node, &progress)
+                .await
+            {
                 break gave_up;
             }
         };
         Err(progress.failure(&self.topology(), &operation, gave_up))
     }
 
-    fn checked_level(&self, operation: &Operation) -> Result<wire::Level, Failure> {
+    fn checked_level(&self, operation: &Operation) -> Result<wire::Level, Box<Failure>> {
         let topology = self.topology();
         let fits = topology.level_fits(&operation.keyspace, operation.level, operation.is_write());
         wire_level(operation.level)
@@ -272,7 +275,7 @@ impl Client {
         let unknown_node = || Ended::NoAnswer(CallError::NotSent(CallCause::Malformed));
         let endpoint = topology.endpoint(node).ok_or_else(unknown_node)?;
         // The node just chosen counts as tried already.
-        let untried = topology.nodes().len() - progress.tried.len() + 1;
+        let untried = (topology.nodes().len() + 1).saturating_sub(progress.tried.len());
         let limit = attempt_timeout(progress.until.since(now), untried);
         let age = now.since(*progress.first_sent.get_or_insert(now));
         let mark = progress.write.next(age, || self.draw_op_id());
@@ -289,7 +292,9 @@ impl Client {
             Ok(Response::Applied(applied)) if operation.is_write() => {
                 in_flight.verdict = NodeVerdict::Works;
                 let count = progress.write.count();
-                return Ok(Done::Written(Written::from_wire(applied, mark.op_id, count)));
+                return Ok(Done::Written(Written::from_wire(
+                    applied, mark.op_id, count,
+                )));
             }
             Ok(Response::Failure(failure)) => Ended::Refused(failure),
             Ok(
@@ -322,7 +327,8 @@ impl Client {
             return Some(GiveUp::Budget);
         }
         if decision == RetryDecision::Refresh {
-            self.refresh_from(node, progress.until.since(self.now())).await;
+            self.refresh_from(node, progress.until.since(self.now()))
+                .await;
         }
         if !after.is_zero() {
             sleep(after).await;
@@ -363,7 +369,8 @@ impl Progress {
         let tells = self.telling.as_ref().is_none_or(|(told, before)| {
             let weaker = *told == Outcome::Unknown && outcome == Outcome::NotApplied;
             let mute = matches!(ended, Ended::NoAnswer(_));
-            !weaker && !(mute && *told == outcome && matches!(before, Ended::Refused(_)))
+            let said = matches!(before, Ended::Refused(_));
+            !(weaker || mute && said && *told == outcome)
         });
         if tells {
             self.telling = Some((outcome, ended));
@@ -388,7 +395,7 @@ impl Progress {
         }
     }
 
-    fn failure(self, topology: &Topology, operation: &Operation, gave_up: GiveUp) -> Failure {
+    fn failure(self, topology: &Topology, operation: &Operation, gave_up: GiveUp) -> Box<Failure> {
         let mut failure = operation.refused(Code::ConnectFailed, 0);
         failure.outcome = self.tally.outcome();
         failure.gave_up = gave_up;
@@ -407,11 +414,15 @@ impl Progress {
                 };
                 failure.replicas = told.replicas.into_iter().map(part).collect();
             }
-            Some((_, Ended::NoAnswer(CallError::Lost(CallCause::TimedOut)))) => {
-                failure.code = Code::DeadlineExceeded;
+            Some((_, Ended::NoAnswer(CallError::Lost(_)))) => {
+                failure.code = if gave_up == GiveUp::Deadline {
+                    Code::DeadlineExceeded
+                } else {
+                    Code::ConnectionLost
+                };
             }
-            Some((_, Ended::NoAnswer(CallError::Lost(_)))) => failure.code = Code::ConnectionLost,
-            Some((_, Ended::NoAnswer(CallError::NotSent(_)))) | None => {}
+            Some((_, Ended::NoAnswer(CallError::NotSent(_)))) => {}
+            None => failure.code = Code::DeadlineExceeded,
         }
         failure
     }

@@ -159,11 +159,11 @@ pub type PutError = WriteError;
 pub type DeleteError = WriteError;
 
 impl WriteError {
-    pub(crate) fn from_failure(failure: Failure) -> Self {
+    pub(crate) fn from_failure(failure: Box<Failure>) -> Self {
         match failure.outcome {
-            Outcome::NotApplied => Self::NotApplied(Box::new(failure)),
+            Outcome::NotApplied => Self::NotApplied(failure),
             // An applied write is no error; were one built of it, unknown is the safe word.
-            Outcome::Unknown | Outcome::Applied => Self::Unknown(Box::new(failure)),
+            Outcome::Unknown | Outcome::Applied => Self::Unknown(failure),
         }
     }
 
@@ -227,11 +227,11 @@ pub enum GetError {
 }
 
 impl GetError {
-    pub(crate) fn from_failure(failure: Failure) -> Self {
+    pub(crate) fn from_failure(failure: Box<Failure>) -> Self {
         if failure.may_succeed_later() {
-            Self::Unavailable(Box::new(failure))
+            Self::Unavailable(failure)
         } else {
-            Self::Refused(Box::new(failure))
+            Self::Refused(failure)
         }
     }
 
