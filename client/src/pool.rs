@@ -32,18 +32,14 @@ const REST_MAX: Duration = Duration::from_millis(500);
 pub(crate) struct Pool {
     endpoint: Endpoint,
     clock: Clock,
-    slots: Mutex<BTreeMap<SlotKey, Arc<Slot>>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct SlotKey {
-    name: String,
-    address: String,
+    /// By the node's name.
+    slots: Mutex<BTreeMap<String, Arc<Slot>>>,
 }
 
 /// The connection to one node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Slot {
+    address: String,
     usable: Mutex<Option<Connection>>,
     /// Held by who dials.
     dialling: tokio::sync::Mutex<Dialling>,
@@ -136,12 +132,18 @@ impl Pool {
     }
 
     fn slot(&self, name: &str, address: &str) -> Arc<Slot> {
-        let key = SlotKey {
-            name: name.to_owned(),
-            address: address.to_owned(),
-        };
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(slots.entry(key).or_default())
+        if let Some(slot) = slots.get(name).filter(|slot| slot.address == address) {
+            return Arc::clone(slot);
+        }
+        let slot = Arc::new(Slot {
+            address: address.to_owned(),
+            usable: Mutex::default(),
+            dialling: tokio::sync::Mutex::default(),
+        });
+        // A node that moved gets a new slot; calls under way end with the old one.
+        slots.insert(name.to_owned(), Arc::clone(&slot));
+        slot
     }
 
     async fn dial(&self, node: &NodeEndpoint, until: MonoTime) -> Result<Connection, CallCause> {

@@ -30,6 +30,9 @@ use crate::wire::{self, Code, Outcome, Request, Response};
 /// whether the request was sent, so it answers first.
 pub(super) const GRACE: Duration = Duration::from_millis(5);
 
+/// Attempts of which a failure tells, the newest ones.
+const TRAIL_MAX: usize = 64;
+
 /// What is asked for.
 #[derive(Debug)]
 pub(crate) struct Operation {
@@ -275,8 +278,9 @@ impl Client {
         let unknown_node = || Ended::NoAnswer(CallError::NotSent(CallCause::Malformed));
         let endpoint = topology.endpoint(node).ok_or_else(unknown_node)?;
         // The node just chosen counts as tried already.
-        let untried = (topology.nodes().len() + 1).saturating_sub(progress.tried.len());
-        let limit = attempt_timeout(progress.until.since(now), untried);
+        let nodes = topology.nodes().len();
+        let untried = (nodes + 1).saturating_sub(progress.tried.len());
+        let limit = attempt_timeout(progress.until.since(now), untried, nodes);
         let age = now.since(*progress.first_sent.get_or_insert(now));
         let mark = progress.write.next(age, || self.draw_op_id());
         let mut in_flight = InFlight::start(self, node);
@@ -363,6 +367,9 @@ impl Progress {
             },
             Ended::NoAnswer(error) => AttemptEnd::NoAnswer(error.clone()),
         };
+        if self.trail.len() >= TRAIL_MAX {
+            self.trail.remove(0);
+        }
         self.trail.push(Attempt { node, end });
         // The newest attempt tells, but none that was not applied takes the word from one that may
         // have been, and one without an answer takes it from no answer.
@@ -400,6 +407,7 @@ impl Progress {
         failure.outcome = self.tally.outcome();
         failure.gave_up = gave_up;
         failure.attempts = self.trail;
+        failure.attempt_count = self.write.count();
         failure.op_id = operation.is_write().then(|| self.write.op_id());
         match self.telling {
             Some((_, Ended::Refused(told))) => {

@@ -100,7 +100,7 @@ fn trail(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
     let Some(last) = failure.attempts.last() else {
         return Ok(());
     };
-    match failure.attempts.len() {
+    match failure.attempt_count {
         1 => write!(f, ", one attempt, at node {}", last.node)?,
         count => write!(f, ", {count} attempts, the last at node {}", last.node)?,
     }
