@@ -66,18 +66,22 @@ impl Transport for Pool {
     fn call<'a>(
         &'a self,
         node: &'a NodeEndpoint,
-        request: Request,
+        mut request: Request,
         deadline: Duration,
     ) -> BoxFuture<'a, Result<Response, CallError>> {
         Box::pin(async move {
-            let until = self.clock.now() + deadline;
+            let taken = self.clock.now();
+            let until = taken + deadline;
             let connection = self.connection(node, until).await?;
+            grow_older(&mut request, self.clock.now().since(taken));
             let first = self.call_over(&connection, &request, until).await;
             let Err(CallError::NotSent(CallCause::Closed { .. })) = first else {
                 return first;
             };
             // It broke since it was last used; nothing was sent.
+            let again = self.clock.now();
             let connection = self.connection(node, until).await?;
+            grow_older(&mut request, self.clock.now().since(again));
             self.call_over(&connection, &request, until).await
         })
     }
@@ -203,6 +207,21 @@ impl Dialling {
         let rest = (REST_FIRST * (1 << self.failures.min(8))).min(REST_MAX);
         self.failures = self.failures.saturating_add(1);
         self.rest = Some((now + rest, cause.clone()));
+    }
+}
+
+/// Adds the time that a write was held for want of a connection: nodes must never take an attempt
+/// for younger than it is.
+fn grow_older(request: &mut Request, held: Duration) {
+    let held_ms = u32::try_from(held.as_millis()).unwrap_or(u32::MAX);
+    match request {
+        Request::Put(put) => put.age_ms = put.age_ms.saturating_add(held_ms),
+        Request::Delete(delete) => delete.age_ms = delete.age_ms.saturating_add(held_ms),
+        Request::Get(_)
+        | Request::Topology
+        | Request::Status
+        | Request::ReadLocal(_)
+        | Request::DumpLocal(_) => {}
     }
 }
 

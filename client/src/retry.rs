@@ -75,8 +75,11 @@ pub enum RetryDecision {
         /// Whether the retry costs budget. What was never sent did not burden the cluster.
         costs: bool,
     },
-    /// Read the topology anew, then try again.
-    Refresh,
+    /// Read the topology anew, then try again after this time.
+    Refresh {
+        /// Zero: at once.
+        after: Duration,
+    },
     /// Tell the caller.
     GiveUp(GiveUp),
 }
@@ -160,8 +163,8 @@ pub fn decide(failure: AttemptFailure, situation: &RetrySituation) -> RetryDecis
     if after >= situation.remaining {
         return RetryDecision::GiveUp(GiveUp::Deadline);
     }
-    if matches!(class, Class::Refresh) && after.is_zero() {
-        return RetryDecision::Refresh;
+    if matches!(class, Class::Refresh) {
+        return RetryDecision::Refresh { after };
     }
     RetryDecision::Retry { after, costs }
 }
@@ -263,7 +266,12 @@ mod tests {
             (answered(Code::ShuttingDown), at_once(true)),
             (answered(Code::Unavailable), at_once(true)),
             (answered(Code::DiskFull), at_once(true)),
-            (answered(Code::EpochMismatch), RetryDecision::Refresh),
+            (
+                answered(Code::EpochMismatch),
+                RetryDecision::Refresh {
+                    after: Duration::ZERO,
+                },
+            ),
         ];
         for (failure, want) in cases {
             assert_eq!(decide(failure, &situation()), want, "{failure:?}");
