@@ -192,6 +192,8 @@ pub struct Running {
     pub handle: StoreHandle,
     /// Newest state of every key beyond the engine.
     pub model: Model,
+    /// LSN of what the model holds.
+    lsns: BTreeMap<RecordKey, Lsn>,
     /// Digests of the newest state.
     pub digests: BucketDigests,
     /// Last LSN that was used.
@@ -250,6 +252,7 @@ impl Running {
         }
         Ok(Self {
             model: std::mem::take(&mut recovered.records).into_iter().collect(),
+            lsns: BTreeMap::new(),
             digests: std::mem::take(&mut recovered.digests),
             last: recovered.durable,
             durable: recovered.durable,
@@ -279,6 +282,7 @@ impl Running {
                 .add(key.keyspace(), key.vnode(), BucketId(0), change);
             self.model.insert(key.clone(), record.clone());
             self.last = self.last.next();
+            self.lsns.insert(key.clone(), self.last);
             let entry = Entry::Record {
                 key: key.clone(),
                 bucket: BucketId(0),
@@ -344,17 +348,20 @@ impl Running {
                 self.durable = lsn;
                 Ok(StoreEvent::Durable(lsn))
             }
+            Ok(Some(StoreEvent::Ingested { applied })) => {
+                let lsns = &self.lsns;
+                let newer = |key: &RecordKey| lsns.get(key).is_some_and(|lsn| *lsn > applied);
+                self.model.retain(|key, _| newer(key));
+                Ok(StoreEvent::Ingested { applied })
+            }
             Ok(Some(event)) => Ok(event),
             Ok(None) | Err(_) => Err(Ended::Silent),
         }
     }
 
-    /// Feeds everything durable to the engine and waits for it.
-    ///
-    /// # Errors
-    /// [`Ended`] if the store fails.
-    pub async fn checkpoint(&mut self) -> Result<(), Ended> {
-        self.wait_durable(self.last).await?;
+    /// Feeds everything to the engine, which must be durable, and does not wait.
+    pub fn freeze(&mut self) {
+        assert_eq!(self.durable, self.last, "only durable states are frozen");
         let records: FixedMap<_, _> = self.model.clone().into_iter().collect();
         let generation = Generation {
             applied: self.durable,
@@ -365,12 +372,22 @@ impl Running {
             self.handle.feed.push(generation).is_ok(),
             "the feed has room"
         );
-        loop {
-            if let StoreEvent::Ingested { .. } = self.next_event().await? {
-                self.model.clear();
-                return Ok(());
-            }
-        }
+    }
+
+    /// Feeds everything to the engine and waits for it.
+    ///
+    /// # Errors
+    /// [`Ended`] if the store fails.
+    pub async fn checkpoint(&mut self) -> Result<(), Ended> {
+        self.wait_durable(self.last).await?;
+        self.freeze();
+        while !matches!(self.next_event().await?, StoreEvent::Ingested { .. }) {}
+        Ok(())
+    }
+
+    /// Crashes, and waits until no loop is left that holds disk or engine.
+    pub async fn kill(mut self) {
+        self.loops.shutdown().await;
     }
 
     /// Stops cleanly.
