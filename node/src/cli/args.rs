@@ -28,29 +28,36 @@ use crate::config::units::parse_duration;
                   7 not found.\n\nExample:\n  quorate dev            # a cluster of three nodes \
                   on this machine\n  quorate put hello world && quorate get hello"
 )]
-pub struct Cli {
+pub(super) struct Cli {
     /// What every command takes.
     #[command(flatten)]
-    pub global: Global,
+    pub(super) global: Global,
     /// The command.
     #[command(subcommand)]
-    pub command: Command,
+    pub(super) command: Command,
 }
 
 /// What every command takes.
 #[derive(Debug, Clone, Args)]
-pub struct Global {
+pub(super) struct Global {
     /// Form of what is printed.
-    #[arg(short = 'o', long, global = true, value_enum, default_value_t, value_name = "FORM")]
-    pub output: Format,
+    #[arg(
+        short = 'o',
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORM"
+    )]
+    pub(super) output: Format,
     /// How to reach the cluster [default: ./client.toml, then ./quorate-data/client.toml].
     #[arg(long, global = true, env = "QUORATE_CLIENT", value_name = "FILE")]
-    pub client: Option<PathBuf>,
+    pub(super) client: Option<PathBuf>,
 }
 
 /// Every command.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     /// Run a cluster of real processes on this machine, in the foreground.
     Dev(DevArgs),
     /// Run one node.
@@ -82,238 +89,256 @@ pub enum Command {
 
 /// What every command on data takes.
 #[derive(Debug, Clone, Args)]
-pub struct DataOptions {
+pub(super) struct DataOptions {
     /// Keyspace of the keys.
     #[arg(long, default_value = "default", value_name = "NAME")]
-    pub keyspace: String,
+    pub(super) keyspace: String,
     /// one, two, quorum, all, r=COUNT, w=COUNT or r=COUNT,w=COUNT [default: quorum].
     #[arg(long, value_name = "LEVEL")]
-    pub consistency: Option<LevelChoice>,
+    pub(super) consistency: Option<LevelChoice>,
     /// Time for each operation, as 500ms, 2s or 1m.
     #[arg(long, default_value = "2s", value_name = "TIME", value_parser = parse_duration)]
-    pub deadline: Duration,
+    pub(super) deadline: Duration,
 }
 
 /// Arguments of `put`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  quorate put greeting 'hello world'\n  \
                         quorate put photo @cat.jpg\n  date | quorate put now -")]
-pub struct PutArgs {
+pub(super) struct PutArgs {
     /// The key, 1 to 1,024 bytes.
-    pub key: OsString,
+    pub(super) key: OsString,
     /// The value, - for standard input, or @FILE for a file's content; up to 1 MiB.
     #[arg(allow_negative_numbers = true)]
-    pub value: OsString,
+    pub(super) value: OsString,
     #[command(flatten)]
     /// Keyspace, level, deadline.
-    pub data: DataOptions,
+    pub(super) data: DataOptions,
     /// What the write has seen.
     #[command(flatten)]
-    pub seen: SeenOptions,
+    pub(super) seen: SeenOptions,
     /// Let the value expire (not yet).
     #[arg(long, value_name = "TIME")]
-    pub ttl: Option<String>,
+    pub(super) ttl: Option<String>,
 }
 
 /// What a write has seen: by default what it reads first.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
-pub struct SeenOptions {
+pub(super) struct SeenOptions {
     /// Do not read first: supersede nothing, become a sibling of what is there.
     #[arg(long)]
-    pub blind: bool,
+    pub(super) blind: bool,
     /// Supersede exactly what this context of a read or a write covers.
     #[arg(long, value_name = "TOKEN")]
-    pub context: Option<String>,
+    pub(super) context: Option<String>,
 }
 
 /// Arguments of `get`.
 #[derive(Debug, Args)]
-#[command(after_help = "One value is printed raw; several concurrent ones are numbered.\n\n\
-                        Example:\n  quorate get greeting\n  quorate get greeting -o json")]
-pub struct GetArgs {
+#[command(
+    after_help = "One value is printed raw; several concurrent ones are numbered.\n\n\
+                        Example:\n  quorate get greeting\n  quorate get greeting -o json"
+)]
+pub(super) struct GetArgs {
     /// The key.
-    pub key: OsString,
+    pub(super) key: OsString,
     /// Keyspace, level, deadline.
     #[command(flatten)]
-    pub data: DataOptions,
+    pub(super) data: DataOptions,
 }
 
 /// Arguments of `delete`.
 #[derive(Debug, Args)]
-#[command(after_help = "Deleting what is not there is done at once, and is 0.\n\n\
-                        Example:\n  quorate delete greeting")]
-pub struct DeleteArgs {
+#[command(
+    after_help = "Deleting what is not there is done at once, and is 0.\n\n\
+                        Example:\n  quorate delete greeting"
+)]
+pub(super) struct DeleteArgs {
     /// The key.
-    pub key: OsString,
+    pub(super) key: OsString,
     /// Keyspace, level, deadline.
     #[command(flatten)]
-    pub data: DataOptions,
+    pub(super) data: DataOptions,
     /// What the write has seen.
     #[command(flatten)]
-    pub seen: SeenOptions,
+    pub(super) seen: SeenOptions,
 }
 
 /// Arguments of `import`.
 #[derive(Debug, Args)]
-#[command(after_help = "A line is {\"key\":..,\"value\":..} or {\"key\":..,\"siblings\":[..]}; \
+#[command(
+    after_help = "A line is {\"key\":..,\"value\":..} or {\"key\":..,\"siblings\":[..]}; \
                         \"b64\":true says that values are\nbase64, \"kb64\":true that the key is. \
                         Each record supersedes what is there. Exits 0 only if every\nrecord was \
                         applied, 5 if any is unknown, else 1.\n\nExample:\n  \
-                        quorate import packages.jsonl\n  quorate import packages.jsonl --resume")]
-pub struct ImportArgs {
+                        quorate import packages.jsonl\n  quorate import packages.jsonl --resume"
+)]
+pub(super) struct ImportArgs {
     /// File of JSON lines; - for standard input.
-    pub file: PathBuf,
+    pub(super) file: PathBuf,
     /// Go on where an import of this file was interrupted.
     #[arg(long)]
-    pub resume: bool,
+    pub(super) resume: bool,
     /// Records under way at once, 1 to 1,024.
     #[arg(long, default_value_t = 64, value_name = "COUNT",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub in_flight: u16,
+    pub(super) in_flight: u16,
     /// Time for one record over all tries, as 90s.
     #[arg(long, default_value = "2m", value_name = "TIME", value_parser = parse_duration)]
-    pub patience: Duration,
+    pub(super) patience: Duration,
     /// Keyspace, level, deadline.
     #[command(flatten)]
-    pub data: DataOptions,
+    pub(super) data: DataOptions,
 }
 
 /// Arguments of `whereis`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  quorate whereis greeting")]
-pub struct WhereisArgs {
+pub(super) struct WhereisArgs {
     /// The key.
-    pub key: OsString,
+    pub(super) key: OsString,
     /// Keyspace of the key.
     #[arg(long, default_value = "default", value_name = "NAME")]
-    pub keyspace: String,
+    pub(super) keyspace: String,
 }
 
 /// Arguments of `dump-local`.
 #[derive(Debug, Args)]
-#[command(after_help = "Lines are in the order of keyspace and key and name no node: owners that \
+#[command(
+    after_help = "Lines are in the order of keyspace and key and name no node: owners that \
                         agree print the same bytes.\n\nExample:\n  \
-                        quorate dump-local --node 1 > one.jsonl")]
-pub struct DumpLocalArgs {
+                        quorate dump-local --node 1 > one.jsonl"
+)]
+pub(super) struct DumpLocalArgs {
     /// Id of the node.
     #[arg(long, value_name = "ID")]
-    pub node: String,
+    pub(super) node: String,
 }
 
 /// Arguments of `driver`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  echo \
                         '{\"id\":1,\"f\":\"put\",\"k\":\"a\",\"v\":\"x\"}' | quorate driver")]
-pub struct DriverArgs {
+pub(super) struct DriverArgs {
     /// Keyspace, level and deadline of requests that name none.
     #[command(flatten)]
-    pub data: DataOptions,
+    pub(super) data: DataOptions,
 }
 
 /// Arguments of `dev`.
 #[derive(Debug, Args)]
-#[command(after_help = "Ctrl-C stops the cluster; the same --data-dir comes back with its data. \
+#[command(
+    after_help = "Ctrl-C stops the cluster; the same --data-dir comes back with its data. \
                         A node that is killed\nstays down until it is started by hand.\n\n\
-                        Example:\n  quorate dev --nodes 5 --data-dir /tmp/five")]
-pub struct DevArgs {
+                        Example:\n  quorate dev --nodes 5 --data-dir /tmp/five"
+)]
+pub(super) struct DevArgs {
     /// Number of nodes, 1 to 99 [default: 3, or what the directory has].
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=99))]
-    pub nodes: Option<u16>,
+    pub(super) nodes: Option<u16>,
     /// Folder of the cluster; made if it does not exist.
     #[arg(long, default_value = "./quorate-data", value_name = "DIR")]
-    pub data_dir: PathBuf,
+    pub(super) data_dir: PathBuf,
     /// Node i listens on this + i [default: 7400, or what the directory has].
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    pub base_port: Option<u16>,
+    pub(super) base_port: Option<u16>,
 }
 
 /// Arguments of `cluster`.
 #[derive(Debug, Args)]
-pub struct ClusterArgs {
+pub(super) struct ClusterArgs {
     /// What to do.
     #[command(subcommand)]
-    pub command: ClusterCommand,
+    pub(super) command: ClusterCommand,
 }
 
 /// Commands on a cluster.
 #[derive(Debug, Subcommand)]
-pub enum ClusterCommand {
+pub(super) enum ClusterCommand {
     /// Write everything that a new cluster needs: one folder per node, and a client's files.
     Create(ClusterCreateArgs),
 }
 
 /// Arguments of `cluster create`.
 #[derive(Debug, Args)]
-#[command(after_help = "Copy each node's folder to its machine and run `quorate serve --config \
+#[command(
+    after_help = "Copy each node's folder to its machine and run `quorate serve --config \
                         FOLDER/quorate.toml` there.\n\nExample:\n  quorate cluster create --out \
                         mycluster \\\n    --node a=10.0.0.1:7400 --node b=10.0.0.2:7400 --node \
                         c=10.0.0.3:7400,weight=2,zone=z2 \\\n    --keyspace default \
-                        --keyspace users,n=2")]
-pub struct ClusterCreateArgs {
+                        --keyspace users,n=2"
+)]
+pub(super) struct ClusterCreateArgs {
     /// A node: its id, where others reach it, and perhaps its weight and zone.
-    #[arg(long = "node", required = true, value_name = "ID=HOST:PORT[,weight=W][,zone=Z]")]
-    pub nodes: Vec<NodeArg>,
+    #[arg(
+        long = "node",
+        required = true,
+        value_name = "ID=HOST:PORT[,weight=W][,zone=Z]"
+    )]
+    pub(super) nodes: Vec<NodeArg>,
     /// A keyspace [default: one named default]; N is min(3, nodes) unless given.
     #[arg(long = "keyspace", value_name = "NAME[,mode=siblings][,n=N]")]
-    pub keyspaces: Vec<KeyspaceArg>,
+    pub(super) keyspaces: Vec<KeyspaceArg>,
     /// Parts of the ring, a power of two up to 32768; never changed later.
     #[arg(long, default_value_t = 256, value_name = "COUNT")]
-    pub vnodes: u32,
+    pub(super) vnodes: u32,
     /// Folder to make; it must not exist or be empty.
     #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
+    pub(super) out: PathBuf,
 }
 
 /// Arguments of `certs`.
 #[derive(Debug, Args)]
-pub struct CertsArgs {
+pub(super) struct CertsArgs {
     /// What to do.
     #[command(subcommand)]
-    pub command: CertsCommand,
+    pub(super) command: CertsCommand,
 }
 
 /// Commands on certificates.
 #[derive(Debug, Subcommand)]
-pub enum CertsCommand {
+pub(super) enum CertsCommand {
     /// Make a client certificate and a client.toml that uses it.
-    #[command(after_help = "Example:\n  quorate certs client --role data --dir mycluster --out \
-                            app1")]
+    #[command(
+        after_help = "Example:\n  quorate certs client --role data --dir mycluster --out \
+                            app1"
+    )]
     Client(CertsClientArgs),
     /// Show subject, role and validity of certificates.
-    #[command(after_help = "Example:\n  quorate certs show mycluster/client.pem")]
+    #[command(after_help = "Example:\n  quorate certs show mycluster/client.crt")]
     Show(CertsShowArgs),
 }
 
 /// Arguments of `certs client`.
 #[derive(Debug, Args)]
-pub struct CertsClientArgs {
+pub(super) struct CertsClientArgs {
     /// What the certificate allows.
     #[arg(long, value_enum)]
-    pub role: RoleArg,
+    pub(super) role: RoleArg,
     /// Name in the certificate.
     #[arg(long, default_value = "client", value_name = "NAME")]
-    pub name: String,
+    pub(super) name: String,
     /// Folder of the cluster, as `cluster create` or `dev` made it
     /// [default: the folder of the client file].
     #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
+    pub(super) dir: Option<PathBuf>,
     /// Folder to make, for client.toml, certificate and key.
     #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
+    pub(super) out: PathBuf,
 }
 
 /// Arguments of `certs show`.
 #[derive(Debug, Args)]
-pub struct CertsShowArgs {
+pub(super) struct CertsShowArgs {
     /// Certificates in PEM [default: the one of the client file].
     #[arg(value_name = "FILE")]
-    pub files: Vec<PathBuf>,
+    pub(super) files: Vec<PathBuf>,
 }
 
 /// What a client's certificate allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum RoleArg {
+pub(super) enum RoleArg {
     /// Reading and writing.
     Data,
     /// Everything.

@@ -10,7 +10,7 @@ use crate::config::{ClusterFileError, ConfigError, SecretsError};
 
 /// How a command ended. The numbers are part of the public surface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
+pub(super) enum Exit {
     /// Done.
     Ok = 0,
     /// Failed and not applied; a read that was not answered; a port that is taken.
@@ -37,22 +37,22 @@ impl From<Exit> for ExitCode {
 
 /// What went wrong, as the user is told: at most one screen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub(super) struct Problem {
     /// The exit code.
-    pub exit: Exit,
+    pub(super) exit: Exit,
     /// Stable code for scripts; the names of the wire where the error is one of the wire.
-    pub code: &'static str,
+    pub(super) code: &'static str,
     /// What happened, in one sentence.
-    pub what: String,
+    pub(super) what: String,
     /// Why, line by line.
-    pub why: Vec<String>,
+    pub(super) why: Vec<String>,
     /// What to do next.
-    pub next: Option<String>,
+    pub(super) next: Option<String>,
 }
 
 impl Problem {
     /// A problem of which nothing more is known than what happened.
-    pub fn new(exit: Exit, code: &'static str, what: impl Into<String>) -> Self {
+    pub(super) fn new(exit: Exit, code: &'static str, what: impl Into<String>) -> Self {
         Self {
             exit,
             code,
@@ -63,26 +63,26 @@ impl Problem {
     }
 
     /// The command line or a file cannot be understood.
-    pub fn usage(what: impl Into<String>) -> Self {
+    pub(super) fn usage(what: impl Into<String>) -> Self {
         Self::new(Exit::Usage, "USAGE", what)
     }
 
     /// Adds a reason.
     #[must_use]
-    pub fn because(mut self, why: impl Into<String>) -> Self {
+    pub(super) fn because(mut self, why: impl Into<String>) -> Self {
         self.why.push(why.into());
         self
     }
 
     /// Says what to do.
     #[must_use]
-    pub fn then(mut self, next: impl Into<String>) -> Self {
+    pub(super) fn then(mut self, next: impl Into<String>) -> Self {
         self.next = Some(next.into());
         self
     }
 
     /// Tells it on standard error, in the form of `format`.
-    pub fn report(&self, format: Format) {
+    pub(super) fn report(&self, format: Format) {
         let text = match format {
             Format::Text => self.text(),
             Format::Json => {

@@ -6,14 +6,14 @@ use quorate_ring::{ConsistencyLevel, LevelParseError};
 
 /// What `--consistency` said: a word for both, or `r=` and `w=` apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct LevelChoice {
+pub(super) struct LevelChoice {
     read: Option<ConsistencyLevel>,
     write: Option<ConsistencyLevel>,
 }
 
 /// Why the level does not fit the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum LevelMisfit {
+pub(super) enum LevelMisfit {
     /// `w=` alone was given where something is read.
     #[error("w= is for writes, and this reads; give r=COUNT, or both as in r=2,w=2")]
     WriteOnly,
@@ -27,7 +27,7 @@ impl LevelChoice {
     ///
     /// # Errors
     /// [`LevelMisfit`] if only `w=` was given.
-    pub fn for_read(self) -> Result<ConsistencyLevel, LevelMisfit> {
+    pub(super) fn for_read(self) -> Result<ConsistencyLevel, LevelMisfit> {
         match (self.read, self.write) {
             (Some(level), _) => Ok(level),
             (None, Some(_)) => Err(LevelMisfit::WriteOnly),
@@ -39,7 +39,7 @@ impl LevelChoice {
     ///
     /// # Errors
     /// [`LevelMisfit`] if only `r=` was given.
-    pub fn for_write(self) -> Result<ConsistencyLevel, LevelMisfit> {
+    pub(super) fn for_write(self) -> Result<ConsistencyLevel, LevelMisfit> {
         match (self.read, self.write) {
             (_, Some(level)) => Ok(level),
             (Some(_), None) => Err(LevelMisfit::ReadOnly),
@@ -48,7 +48,7 @@ impl LevelChoice {
     }
 
     /// The level of the read that comes before a write; `quorum` if only `w=` was given.
-    pub fn before_write(self) -> ConsistencyLevel {
+    pub(super) fn before_write(self) -> ConsistencyLevel {
         self.read.unwrap_or(ConsistencyLevel::Quorum)
     }
 }
@@ -104,14 +104,20 @@ mod tests {
             assert_eq!(choice.before_write(), before, "{text}");
         }
         let default = LevelChoice::default();
-        assert_eq!((default.for_read(), default.for_write()), (Ok(Quorum), Ok(Quorum)));
+        assert_eq!(
+            (default.for_read(), default.for_write()),
+            (Ok(Quorum), Ok(Quorum))
+        );
     }
 
     #[test]
     fn words_of_later_work_say_so() {
         for text in ["local-quorum", "each-quorum", "quorum+sloppy"] {
             let error = text.parse::<LevelChoice>().expect_err(text);
-            assert!(matches!(error, LevelParseError::NotYet { .. }), "{text}: {error}");
+            assert!(
+                matches!(error, LevelParseError::NotYet { .. }),
+                "{text}: {error}"
+            );
         }
         for text in ["", "most", "r=0", "r=1,r=2", "one,two", "r=x"] {
             assert!(text.parse::<LevelChoice>().is_err(), "{text}");

@@ -4,6 +4,7 @@
 //! Not here: what a node does (`shell`, `core`), how a client reaches it (`quorate-client`).
 
 mod args;
+mod certificate_info;
 mod certs;
 mod cluster_create;
 mod data;
@@ -11,13 +12,16 @@ mod delete;
 mod dev;
 mod driver;
 mod dump_local;
+mod events;
 mod exit;
 mod get;
 mod import;
 mod level;
+mod lines;
 mod new_cluster;
 mod output;
 mod put;
+mod record_json;
 mod ring;
 mod serve;
 mod session;
@@ -33,7 +37,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use args::{Cli, Command};
-pub use exit::{Exit, Problem};
+use exit::{Exit, Problem};
 use output::Format;
 
 /// Runs the command line `arguments`, the program's name first, and says how it ended.

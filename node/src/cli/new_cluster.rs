@@ -13,23 +13,27 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use quorate_client::{ClientConfig, Role, SeedConfig};
+use quorate_client::config::{ClientConfig, SeedConfig};
+use quorate_client::link::{ClusterId, Role};
 use quorate_ring::{
     Copies, Epoch, Keyspace, KeyspaceId, KeyspaceMode, KeyspaceName, Node, NodeId, NodeName,
     Topology, VnodeCount, Weight, Zone,
 };
 
 use super::exit::{Exit, Problem};
-use super::system::random_bytes;
-use crate::config::{ClusterFile, ClusterId, ClusterSecrets, RESP_PORT_OFFSET, listen_of};
-use crate::shell::certs::{Authority, AuthorityKind, ClientRole, Issued};
+use super::system::{random_bytes, wall_seconds};
+use crate::config::{ClusterFile, ClusterSecrets, RESP_PORT_OFFSET, listen_of};
+use crate::shell::certs::{
+    AuthorityKind, CLIENT_AUTHORITY_FILE, NODE_AUTHORITY_FILE, NODE_CERTIFICATE_FILE,
+    NODE_KEY_FILE, PemPair, Validity, new_authority, sign_client, sign_node,
+};
 
 /// Copies of a keyspace that names none, if there are as many nodes.
 const COPIES_DEFAULT: u8 = 3;
 
 /// `--node ID=HOST:PORT[,weight=W][,zone=Z]`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct NodeArg {
+pub(super) struct NodeArg {
     name: NodeName,
     address: String,
     weight: Weight,
@@ -38,7 +42,7 @@ pub struct NodeArg {
 
 /// `--keyspace NAME[,mode=M][,n=N]`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct KeyspaceArg {
+pub(super) struct KeyspaceArg {
     name: KeyspaceName,
     mode: KeyspaceMode,
     copies: Option<Copies>,
@@ -46,7 +50,7 @@ pub struct KeyspaceArg {
 
 impl NodeArg {
     /// A node of weight 1 without a zone.
-    pub fn plain(name: NodeName, address: String) -> Self {
+    pub(super) fn plain(name: NodeName, address: String) -> Self {
         Self {
             name,
             address,
@@ -92,7 +96,7 @@ impl FromStr for NodeArg {
 ///
 /// # Errors
 /// A sentence if it is no finite number above 0.
-pub fn weight(text: &str) -> Result<Weight, String> {
+pub(super) fn weight(text: &str) -> Result<Weight, String> {
     let number: f64 = text
         .parse()
         .map_err(|_| format!("weight `{text}` is no number"))?;
@@ -133,17 +137,17 @@ impl FromStr for KeyspaceArg {
 
 /// What a new cluster is made of.
 #[derive(Debug)]
-pub struct NewCluster {
+pub(super) struct NewCluster {
     /// Its nodes, in the order of their numbers.
-    pub nodes: Vec<NodeArg>,
+    pub(super) nodes: Vec<NodeArg>,
     /// Its keyspaces; none means one named `default`.
-    pub keyspaces: Vec<KeyspaceArg>,
+    pub(super) keyspaces: Vec<KeyspaceArg>,
     /// Parts of the ring.
-    pub vnodes: u32,
+    pub(super) vnodes: u32,
     /// What each node's folder is named, given the node's id.
-    pub folder: fn(&NodeName) -> String,
+    pub(super) folder: fn(&NodeName) -> String,
     /// Further lines of every `quorate.toml`.
-    pub settings: &'static str,
+    pub(super) settings: &'static str,
 }
 
 impl NewCluster {
@@ -152,7 +156,7 @@ impl NewCluster {
     /// # Errors
     /// A [`Problem`] if nodes and keyspaces do not fit together, `out` holds anything, or a file
     /// cannot be written.
-    pub fn create(self, out: &Path) -> Result<ClusterFile, Problem> {
+    pub(super) fn create(self, out: &Path) -> Result<ClusterFile, Problem> {
         let cluster = ClusterFile {
             cluster_id: ClusterId(random_bytes()),
             topology: self.topology()?,
@@ -160,9 +164,8 @@ impl NewCluster {
         refuse_if_used(out)?;
         let staging = staging(out);
         let written = self.write(&cluster, &staging);
-        let moved = written.and_then(|()| {
-            std::fs::rename(&staging, out).map_err(|e| cannot_write(out, &e))
-        });
+        let moved = written
+            .and_then(|()| std::fs::rename(&staging, out).map_err(|e| cannot_write(out, &e)));
         if let Err(problem) = moved {
             // What is left is not a cluster; a failure to clean up changes nothing about that.
             let _cleaned = std::fs::remove_dir_all(&staging);
@@ -181,7 +184,9 @@ impl NewCluster {
             zone: node.zone.clone(),
         });
         let default = KeyspaceArg {
-            name: "default".parse().map_err(|e| Problem::usage(format!("{e}")))?,
+            name: "default"
+                .parse()
+                .map_err(|e| Problem::usage(format!("{e}")))?,
             mode: KeyspaceMode::Siblings,
             copies: None,
         };
@@ -203,9 +208,8 @@ impl NewCluster {
             generation: 1,
             number: 1,
         };
-        Topology::new(epoch, vnodes, nodes.collect(), keyspaces.collect()).map_err(|e| {
-            Problem::usage(e.to_string()).then("see `quorate cluster create --help`")
-        })
+        Topology::new(epoch, vnodes, nodes.collect(), keyspaces.collect())
+            .map_err(|e| Problem::usage(e.to_string()).then("see `quorate cluster create --help`"))
     }
 
     fn write(&self, cluster: &ClusterFile, root: &Path) -> Result<(), Problem> {
@@ -213,23 +217,32 @@ impl NewCluster {
             context_key: random_bytes(),
             digest_secret: random_bytes(),
         };
+        let (id, validity) = (cluster.cluster_id, validity());
         let shared = Shared {
             cluster: cluster.render(),
             secrets: secrets.render(),
-            nodes: Authority::create(AuthorityKind::Nodes, cluster.cluster_id.0)
-                .map_err(certificate)?,
-            clients: Authority::create(AuthorityKind::Clients, cluster.cluster_id.0)
-                .map_err(certificate)?,
+            cluster_id: id,
+            validity,
+            nodes: new_authority(AuthorityKind::Nodes, id, validity).map_err(certificate)?,
+            clients: new_authority(AuthorityKind::Clients, id, validity).map_err(certificate)?,
         };
         make_folder(root)?;
         open_file(&root.join("cluster.toml"), &shared.cluster)?;
         secret_file(&root.join("secrets.toml"), &shared.secrets)?;
-        for (name, authority) in [("node-ca", &shared.nodes), ("client-ca", &shared.clients)] {
-            open_file(&root.join(format!("{name}.pem")), authority.certificate_pem())?;
-            secret_file(&root.join(format!("{name}.key")), &authority.key_pem())?;
+        let authorities = [
+            (NODE_AUTHORITY_FILE, NODE_AUTHORITY_KEY_FILE, &shared.nodes),
+            (
+                CLIENT_AUTHORITY_FILE,
+                CLIENT_AUTHORITY_KEY_FILE,
+                &shared.clients,
+            ),
+        ];
+        for (certificate, key, authority) in authorities {
+            open_file(&root.join(certificate), &authority.certificate)?;
+            secret_file(&root.join(key), &authority.key)?;
         }
-        let issued = shared.clients.issue_client("admin", ClientRole::Admin);
-        write_client(root, cluster, Role::Admin, &issued.map_err(certificate)?)?;
+        let signed = sign_client(&shared.clients, id, Role::Admin, "admin", validity);
+        write_client(root, cluster, Role::Admin, &signed.map_err(certificate)?)?;
         for node in cluster.topology.nodes() {
             self.write_node(node, &shared, &root.join((self.folder)(&node.name)))?;
         }
@@ -237,7 +250,13 @@ impl NewCluster {
     }
 
     fn write_node(&self, node: &Node, shared: &Shared, folder: &Path) -> Result<(), Problem> {
-        let issued = shared.nodes.issue_node(&node.name).map_err(certificate)?;
+        let signed = sign_node(
+            &shared.nodes,
+            shared.cluster_id,
+            &node.name,
+            shared.validity,
+        );
+        let signed = signed.map_err(certificate)?;
         make_folder(folder)?;
         let mut text = format!(
             "# Node {} of the cluster. Every key is explained by `quorate serve --help`.\n\
@@ -249,10 +268,13 @@ impl NewCluster {
         open_file(&folder.join("quorate.toml"), &text)?;
         open_file(&folder.join("cluster.toml"), &shared.cluster)?;
         secret_file(&folder.join("secrets.toml"), &shared.secrets)?;
-        open_file(&folder.join("node-ca.pem"), shared.nodes.certificate_pem())?;
-        open_file(&folder.join("client-ca.pem"), shared.clients.certificate_pem())?;
-        open_file(&folder.join("node.pem"), &issued.certificate_pem)?;
-        secret_file(&folder.join("node.key"), &issued.key_pem)?;
+        open_file(&folder.join(NODE_AUTHORITY_FILE), &shared.nodes.certificate)?;
+        open_file(
+            &folder.join(CLIENT_AUTHORITY_FILE),
+            &shared.clients.certificate,
+        )?;
+        open_file(&folder.join(NODE_CERTIFICATE_FILE), &signed.certificate)?;
+        secret_file(&folder.join(NODE_KEY_FILE), &signed.key)?;
         open_file(&folder.join("first-start"), FIRST_START_TEXT)
     }
 }
@@ -264,8 +286,31 @@ const FIRST_START_TEXT: &str = "Lets the node start once without data. The first
 struct Shared {
     cluster: String,
     secrets: String,
-    nodes: Authority,
-    clients: Authority,
+    cluster_id: ClusterId,
+    validity: Validity,
+    nodes: PemPair,
+    clients: PemPair,
+}
+
+/// Key of the authority of nodes; it stays with whoever created the cluster.
+const NODE_AUTHORITY_KEY_FILE: &str = "node-ca.key";
+
+/// Key of the authority of clients; it stays with whoever created the cluster.
+pub(super) const CLIENT_AUTHORITY_KEY_FILE: &str = "client-ca.key";
+
+/// How long certificates are valid.
+const VALID_SECONDS: u64 = 10 * 365 * 86_400;
+
+/// Clocks of other machines may be this much behind.
+const SKEW_SECONDS: u64 = 86_400;
+
+/// From a day ago, for ten years.
+pub(super) fn validity() -> Validity {
+    let now = wall_seconds();
+    Validity {
+        from_s: now.saturating_sub(SKEW_SECONDS),
+        until_s: now.saturating_add(VALID_SECONDS),
+    }
 }
 
 /// Writes `client.toml`, certificate, key and the nodes' authority into `folder`, except for the
@@ -273,37 +318,41 @@ struct Shared {
 ///
 /// # Errors
 /// A [`Problem`] if a file cannot be written.
-pub fn write_client(
+pub(super) fn write_client(
     folder: &Path,
     cluster: &ClusterFile,
     role: Role,
-    issued: &Issued,
+    signed: &PemPair,
 ) -> Result<(), Problem> {
     let seed = |node: &Node| SeedConfig {
         name: node.name.to_string(),
         address: node.address.clone(),
     };
     let config = ClientConfig {
-        cluster_id: quorate_client::ClusterId(cluster.cluster_id.0),
-        ca: PathBuf::from("node-ca.pem"),
-        cert: PathBuf::from("client.pem"),
+        cluster_id: cluster.cluster_id,
+        ca: PathBuf::from(NODE_AUTHORITY_FILE),
+        cert: PathBuf::from("client.crt"),
         key: PathBuf::from("client.key"),
         role,
         seeds: cluster.topology.nodes().iter().map(seed).collect(),
     };
     let text = config.to_text().map_err(|e| {
-        Problem::new(Exit::Failed, "CLIENT_FILE", format!("cannot write client.toml: {e}"))
+        Problem::new(
+            Exit::Failed,
+            "CLIENT_FILE",
+            format!("cannot write client.toml: {e}"),
+        )
     })?;
     open_file(&folder.join("client.toml"), &text)?;
-    open_file(&folder.join("client.pem"), &issued.certificate_pem)?;
-    secret_file(&folder.join("client.key"), &issued.key_pem)
+    open_file(&folder.join("client.crt"), &signed.certificate)?;
+    secret_file(&folder.join("client.key"), &signed.key)
 }
 
 /// A file that others may read.
 ///
 /// # Errors
 /// A [`Problem`] if it cannot be written.
-pub fn open_file(path: &Path, text: &str) -> Result<(), Problem> {
+pub(super) fn open_file(path: &Path, text: &str) -> Result<(), Problem> {
     std::fs::write(path, text).map_err(|e| cannot_write(path, &e))
 }
 
@@ -321,7 +370,7 @@ fn secret_file(path: &Path, text: &str) -> Result<(), Problem> {
 ///
 /// # Errors
 /// A [`Problem`] if that fails.
-pub fn make_folder(path: &Path) -> Result<(), Problem> {
+pub(super) fn make_folder(path: &Path) -> Result<(), Problem> {
     std::fs::create_dir_all(path).map_err(|e| cannot_write(path, &e))
 }
 
@@ -329,17 +378,18 @@ pub fn make_folder(path: &Path) -> Result<(), Problem> {
 ///
 /// # Errors
 /// A [`Problem`] with exit code 6.
-pub fn refuse_if_used(out: &Path) -> Result<(), Problem> {
-    match std::fs::read_dir(out) {
-        Ok(mut entries) if entries.next().is_some() => {
-            let what = format!("{} is not empty; nothing was changed", out.display());
-            let problem = Problem::new(Exit::Refused, "DIRECTORY_NOT_EMPTY", what);
-            Err(problem.then("name a folder that does not exist yet"))
-        }
-        Ok(_) => Ok(()),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(cannot_write(out, &e)),
+pub(super) fn refuse_if_used(out: &Path) -> Result<(), Problem> {
+    let is_used = match std::fs::read_dir(out) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
+        Err(e) => return Err(cannot_write(out, &e)),
+    };
+    if !is_used {
+        return Ok(());
     }
+    let what = format!("{} is not empty; nothing was changed", out.display());
+    let problem = Problem::new(Exit::Refused, "DIRECTORY_NOT_EMPTY", what);
+    Err(problem.then("name a folder that does not exist yet"))
 }
 
 fn staging(out: &Path) -> PathBuf {
@@ -354,8 +404,12 @@ fn cannot_write(path: &Path, error: &std::io::Error) -> Problem {
 }
 
 /// Why a certificate could not be made.
-pub fn certificate(error: impl std::fmt::Display) -> Problem {
-    Problem::new(Exit::Failed, "CERTIFICATE", format!("cannot make a certificate: {error}"))
+pub(super) fn certificate(error: impl std::fmt::Display) -> Problem {
+    Problem::new(
+        Exit::Failed,
+        "CERTIFICATE",
+        format!("cannot make a certificate: {error}"),
+    )
 }
 
 #[cfg(test)]
@@ -364,7 +418,11 @@ mod tests {
 
     #[test]
     fn a_node_is_an_id_an_address_and_options() {
-        let good = ["a=127.0.0.1:7400", "a-1=db.example:7400,weight=0.5", "a=[::1]:1,zone=z,weight=2"];
+        let good = [
+            "a=127.0.0.1:7400",
+            "a-1=db.example:7400,weight=0.5",
+            "a=[::1]:1,zone=z,weight=2",
+        ];
         for text in good {
             assert!(text.parse::<NodeArg>().is_ok(), "{text}");
         }

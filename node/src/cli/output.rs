@@ -11,7 +11,7 @@ use super::exit::Problem;
 
 /// Form of what a command prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Format {
+pub(super) enum Format {
     /// For people.
     #[default]
     Text,
@@ -23,7 +23,7 @@ pub enum Format {
 ///
 /// # Errors
 /// A [`Problem`] if standard output cannot be written.
-pub fn print(bytes: &[u8]) -> Result<(), Problem> {
+pub(super) fn print(bytes: &[u8]) -> Result<(), Problem> {
     let mut out = std::io::stdout().lock();
     let written = out.write_all(bytes).and_then(|()| out.flush());
     match written {
@@ -37,23 +37,23 @@ pub fn print(bytes: &[u8]) -> Result<(), Problem> {
 ///
 /// # Errors
 /// A [`Problem`] if standard output cannot be written.
-pub fn print_json(document: &Value) -> Result<(), Problem> {
+pub(super) fn print_json(document: &Value) -> Result<(), Problem> {
     print(format!("{document}\n").as_bytes())
 }
 
 /// Tells something on standard error, such as progress or a hint; never an answer.
-pub fn note(text: &str) {
+pub(super) fn note(text: &str) {
     // Nobody is left to be told if standard error is closed.
     let _told = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// Whether a person reads standard output.
-pub fn stdout_is_terminal() -> bool {
+pub(super) fn stdout_is_terminal() -> bool {
     std::io::stdout().is_terminal()
 }
 
 /// Bytes for JSON: as text where all of `all` are UTF-8, else base64. The flag says which.
-pub fn texts<'a>(all: impl IntoIterator<Item = &'a [u8]> + Clone) -> (Vec<String>, bool) {
+pub(super) fn texts<'a>(all: impl IntoIterator<Item = &'a [u8]> + Clone) -> (Vec<String>, bool) {
     let plain: Option<Vec<String>> = all
         .clone()
         .into_iter()
@@ -66,17 +66,17 @@ pub fn texts<'a>(all: impl IntoIterator<Item = &'a [u8]> + Clone) -> (Vec<String
 }
 
 /// Base64 with padding.
-pub fn encode(bytes: &[u8]) -> String {
+pub(super) fn encode(bytes: &[u8]) -> String {
     BASE64_STANDARD.encode(bytes)
 }
 
 /// Bytes of a base64 text with padding; `None` if it is none.
-pub fn decode(text: &str) -> Option<Vec<u8>> {
+pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
     BASE64_STANDARD.decode(text).ok()
 }
 
 /// Adds `key` to a document: as text, or as base64 with `"kb64":true`.
-pub fn with_key(document: &mut Map<String, Value>, key: &[u8]) {
+pub(super) fn with_key(document: &mut Map<String, Value>, key: &[u8]) {
     let (text, b64) = texts([key]);
     document.insert("key".to_owned(), json!(text.concat()));
     if b64 {
@@ -86,13 +86,13 @@ pub fn with_key(document: &mut Map<String, Value>, key: &[u8]) {
 
 /// A table with columns as wide as their widest cell; numbers to the right.
 #[derive(Debug)]
-pub struct Table {
+pub(super) struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// A table with these headings.
-    pub fn new(headings: &[&str]) -> Self {
+    pub(super) fn new(headings: &[&str]) -> Self {
         let headings = headings.iter().map(|text| (*text).to_owned()).collect();
         Self {
             rows: vec![headings],
@@ -100,17 +100,20 @@ impl Table {
     }
 
     /// Adds a row.
-    pub fn row(&mut self, cells: Vec<String>) {
+    pub(super) fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells);
     }
 
     /// The table's text, each line ended.
-    pub fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
         let cell = |row: &Vec<String>, column: usize| row.get(column).cloned().unwrap_or_default();
         let widths: Vec<usize> = (0..columns)
             .map(|column| {
-                let lengths = self.rows.iter().map(|row| cell(row, column).chars().count());
+                let lengths = self
+                    .rows
+                    .iter()
+                    .map(|row| cell(row, column).chars().count());
                 lengths.max().unwrap_or_default()
             })
             .collect();
@@ -141,7 +144,7 @@ impl Table {
 }
 
 /// A number of bytes in the largest unit that keeps it above 1.
-pub fn shown_bytes(bytes: u64) -> String {
+pub(super) fn shown_bytes(bytes: u64) -> String {
     let units = [(1_u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     match units.iter().find(|(size, _)| bytes >= *size) {
         Some((size, unit)) => format!("{}.{} {unit}", bytes / size, bytes % size * 10 / size),
@@ -155,8 +158,14 @@ mod tests {
 
     #[test]
     fn bytes_are_text_where_all_of_them_can_be() {
-        assert_eq!(texts([&b"a"[..], b"b"]), (vec!["a".to_owned(), "b".to_owned()], false));
-        assert_eq!(texts([&b"a"[..], b"\xff"]), (vec!["YQ==".to_owned(), "/w==".to_owned()], true));
+        assert_eq!(
+            texts([&b"a"[..], b"b"]),
+            (vec!["a".to_owned(), "b".to_owned()], false)
+        );
+        assert_eq!(
+            texts([&b"a"[..], b"\xff"]),
+            (vec!["YQ==".to_owned(), "/w==".to_owned()], true)
+        );
     }
 
     #[test]

@@ -13,18 +13,16 @@ use super::exit::{Exit, Problem};
 use super::output::note;
 use super::signals::StopSignals;
 use super::system;
-use crate::config::{
-    KEYS, LogConfig, LogFormat, NodeConfig, unknown_variables, variable_name,
-};
+use crate::config::{KEYS, LogConfig, LogFormat, NodeConfig, unknown_variables, variable_name};
 use crate::shell::node_error::NodeError;
 
 /// Arguments of `serve`: the file, and one flag per key.
 #[derive(Debug)]
-pub struct ServeArgs {
+pub(super) struct ServeArgs {
     /// The node's `quorate.toml`.
-    pub config: PathBuf,
+    pub(super) config: PathBuf,
     /// Keys that were given as flags.
-    pub flags: BTreeMap<&'static str, String>,
+    pub(super) flags: BTreeMap<&'static str, String>,
 }
 
 impl FromArgMatches for ServeArgs {
@@ -85,7 +83,7 @@ impl Args for ServeArgs {
 /// # Errors
 /// A [`Problem`] if the configuration cannot be used, a port is taken, or the node refuses to
 /// serve.
-pub fn run(args: &ServeArgs) -> Result<Exit, Problem> {
+pub(super) fn run(args: &ServeArgs) -> Result<Exit, Problem> {
     system::end_with_parent()?;
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -93,7 +91,11 @@ pub fn run(args: &ServeArgs) -> Result<Exit, Problem> {
     let config = NodeConfig::load(&args.config, &variables, &args.flags)?;
     start_logging(config.log);
     for (variable, nearest) in unknown_variables(&variables) {
-        tracing::warn!(variable, nearest, "environment variable names no key and is ignored");
+        tracing::warn!(
+            variable,
+            nearest,
+            "environment variable names no key and is ignored"
+        );
     }
     let pid_file = PidFile::write(&config.folder)?;
     let ended = super::on_runtime(async {

@@ -1,13 +1,13 @@
 //! Signals that ask a command to stop: SIGINT, SIGTERM and SIGHUP.
 
 use std::pin::pin;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Listens for the signals from its creation on.
 #[derive(Debug)]
-pub struct StopSignals {
+pub(super) struct StopSignals {
     signals: Vec<Signal>,
 }
 
@@ -16,7 +16,7 @@ impl StopSignals {
     ///
     /// # Errors
     /// What the system said.
-    pub fn listen() -> std::io::Result<Self> {
+    pub(super) fn listen() -> std::io::Result<Self> {
         let kinds = [
             SignalKind::interrupt(),
             SignalKind::terminate(),
@@ -30,15 +30,18 @@ impl StopSignals {
     ///
     /// # Cancel safety
     /// Safe: a signal that comes while nobody waits is seen by the next wait.
-    pub async fn wait(&mut self) {
-        std::future::poll_fn(|context| {
-            let came = self
-                .signals
-                .iter_mut()
-                .any(|signal| signal.poll_recv(context).is_ready());
-            if came { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+    pub(super) async fn wait(&mut self) {
+        std::future::poll_fn(|context| self.poll(context)).await;
+    }
+
+    /// Ready when one of them came.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut signals = self.signals.iter_mut();
+        if signals.any(|signal| signal.poll_recv(context).is_ready()) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 }
 
@@ -46,7 +49,7 @@ impl StopSignals {
 ///
 /// # Cancel safety
 /// That of `work`.
-pub async fn unless_stopped<T>(
+pub(super) async fn unless_stopped<T>(
     signals: &mut StopSignals,
     work: impl Future<Output = T>,
 ) -> Option<T> {

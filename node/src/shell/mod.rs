@@ -1,8 +1,9 @@
 //! How it is done: IO, and nothing that decides.
 
-pub mod seam;
-pub mod node;
-pub mod node_error;
-pub mod serve;
+pub mod certs;
 pub mod metrics;
 pub mod metrics_catalogue;
+pub mod node;
+pub mod node_error;
+pub mod seam;
+pub mod serve;
