@@ -26,7 +26,7 @@ fn decodes_canonically(bytes: Vec<u8>) -> bool {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 1_000,
+        cases: 512,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

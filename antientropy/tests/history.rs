@@ -33,7 +33,7 @@ fn pick(world: &World, at: usize) -> &Record {
 }
 
 proptest! {
-    #![proptest_config(config(600))]
+    #![proptest_config(config(256))]
 
     /// No id is evicted in histories this short, so twins are no excuse.
     #[test]
@@ -123,7 +123,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(40))]
+    #![proptest_config(config(24))]
 
     /// Long enough to evict ids: only operations with two dots may come back, nothing is lost,
     /// the replicas still converge, and the join of dots is still one.

@@ -2,10 +2,11 @@
 //!
 //! Not here: what a change would move (`plan`).
 
+use crate::keyspace::Copies;
 use crate::node::{KeyspaceId, NodeId, NodeName, Weight, Zone};
 use crate::shares::Shares;
 use crate::token::Token;
-use crate::topology::{Copies, Topology};
+use crate::topology::Topology;
 use crate::warning::{PlacementWarning, warnings};
 
 /// Tokens of `key-0`, `key-1` and so on: the sample that reports are made with.
@@ -153,6 +154,33 @@ mod tests {
             assert!(row.deviation.abs() < 0.02, "{row:?}");
         }
         assert_eq!(report.warnings, []);
+    }
+
+    #[test]
+    fn first_places_follow_the_weights_even_where_copies_cannot() {
+        let cases = [
+            (
+                "a=1,b=1,c=1",
+                3,
+                [256.0 / 3.0, 256.0 / 3.0, 256.0 / 3.0].as_slice(),
+            ),
+            ("a=1,b=2,c=1", 3, &[64.0, 128.0, 64.0]),
+            ("a=1,b=2,c=1,d=4", 2, &[32.0, 64.0, 32.0, 128.0]),
+            (
+                "a=1@x,b=1@x,c=2@y,d=2@y,e=1@z,f=1@z",
+                3,
+                &[32.0, 32.0, 64.0, 64.0, 32.0, 32.0],
+            ),
+        ];
+        for (text, n, want) in cases {
+            let report = Distribution::of(&cluster(text, n), copies(n), []).expect("N is in use");
+            for (row, want) in report.nodes.iter().zip(want) {
+                assert!(
+                    (row.first_places as f64 - want).abs() < 1.0,
+                    "{text}: {row:?}"
+                );
+            }
+        }
     }
 
     #[test]

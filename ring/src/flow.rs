@@ -17,9 +17,12 @@
 //!
 //! Not here: bounds (`shares`), the order of a vnode's primaries (`placement`).
 
-#![expect(
-    clippy::indexing_slicing,
-    reason = "dense tables whose indices are all made in this file, from their own lengths"
+#![cfg_attr(
+    not(test),
+    expect(
+        clippy::indexing_slicing,
+        reason = "dense tables whose indices are all made in this file, from their own lengths"
+    )
 )]
 
 use crate::shares::Shares;
@@ -278,4 +281,111 @@ fn class_of(price: i64) -> usize {
     (0..CLASSES)
         .find(|class| price_of(*class) == price)
         .expect("only prices of classes are in the table")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::placement;
+    use crate::testing::{copies, nodes};
+    use crate::token::VnodeCount;
+
+    /// Arcs of the whole network, vnodes and their zones included, along which a flow can still be
+    /// changed: (from, to, moves). No fines, no tables: bounds as they are.
+    fn residual(shares: &Shares, old: &[Vec<usize>], owners: &[Vec<usize>]) -> Vec<[i64; 3]> {
+        let (vnodes, zones) = (shares.vnodes, shares.zones.len());
+        let vnode_zone = |vnode: usize, zone: usize| (vnodes + vnode * zones + zone) as i64;
+        let node_at = |node: usize| (vnodes + vnodes * zones + node) as i64;
+        let sink = node_at(shares.nodes.len());
+        let mut arcs = Vec::new();
+        let mut arc = |from: i64, to: i64, moves: i64, grows: bool, shrinks: bool| {
+            arcs.extend(grows.then_some([from, to, moves]));
+            arcs.extend(shrinks.then_some([to, from, -moves]));
+        };
+        for (vnode, list) in owners.iter().enumerate() {
+            for (zone, limit) in shares.zones.iter().enumerate() {
+                let held = list
+                    .iter()
+                    .filter(|n| shares.nodes[**n].zone == zone)
+                    .count();
+                let (grows, shrinks) = (held < limit.most, held > limit.least);
+                arc(vnode as i64, vnode_zone(vnode, zone), 0, grows, shrinks);
+            }
+            for (node, share) in shares.nodes.iter().enumerate() {
+                let has = list.contains(&node);
+                let moves = i64::from(!old[vnode].contains(&node));
+                arc(
+                    vnode_zone(vnode, share.zone),
+                    node_at(node),
+                    moves,
+                    !has,
+                    has,
+                );
+            }
+        }
+        for (node, share) in shares.nodes.iter().enumerate() {
+            let held = owners.iter().filter(|list| list.contains(&node)).count();
+            arc(
+                node_at(node),
+                sink,
+                0,
+                held < share.most,
+                held > share.least,
+            );
+        }
+        arcs
+    }
+
+    /// Bellman and Ford: a flow is cheapest if and only if no cycle of its residual is negative.
+    fn has_negative_cycle(arcs: &[[i64; 3]]) -> bool {
+        let last = arcs.iter().map(|[from, to, _]| (*from).max(*to)).max();
+        let count = usize::try_from(last.unwrap_or(0) + 1).expect("positive");
+        let mut reached = vec![0_i64; count];
+        for _ in 0..=count {
+            let mut changed = false;
+            for [from, to, moves] in arcs {
+                let new = reached[usize::try_from(*from).expect("positive")] + moves;
+                let old = &mut reached[usize::try_from(*to).expect("positive")];
+                changed |= new < *old;
+                *old = new.min(*old);
+            }
+            if !changed {
+                return false;
+            }
+        }
+        true
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever the old owners were and whatever zones and weights became of them, no other
+        /// choice that keeps the rules has fewer moves.
+        #[test]
+        fn no_choice_of_owners_moves_less(
+            before in prop::collection::vec((1..9_u32, 0..4_u8), 1..8),
+            after in prop::collection::vec((1..9_u32, 0..4_u8), 1..8),
+            (bits, n_before, n) in (0..6_u32, 1..5_u8, 1..5_u8),
+            skip in 0..4_usize,
+        ) {
+            let text = |rows: &[(u32, u8)]| {
+                let rows = rows.iter().enumerate();
+                let rows: Vec<_> = rows.map(|(i, (w, z))| format!("n{i}={w}@z{z}")).collect();
+                rows.join(",")
+            };
+            let count = VnodeCount::new(1 << bits).expect("a power of two");
+            let fit = |n: u8, nodes: &[_]| copies(n.min(u8::try_from(nodes.len()).expect("few")));
+            let mut after = after;
+            after.extend_from_slice(before.get(skip..).unwrap_or_default());
+            let (before, after) = (nodes(&text(&before)), nodes(&text(&after)));
+            let start = placement::create(count, fit(n_before, &before), &before);
+            let n = fit(n, &after);
+            let shares = Shares::of(count, n, &after);
+            let old: Vec<_> = start.lists().map(|l| placement::indices(&after, l)).collect();
+            let owners = least_movement(&shares, &old);
+            prop_assert!(!has_negative_cycle(&residual(&shares, &old, &owners)));
+        }
+    }
 }

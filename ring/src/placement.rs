@@ -18,10 +18,11 @@ use std::collections::VecDeque;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::flow;
+use crate::keyspace::Copies;
 use crate::node::NodeId;
 use crate::shares::{Shares, snapped, whole};
 use crate::token::{VnodeCount, VnodeId};
-use crate::topology::{Copies, Node};
+use crate::topology::Node;
 
 /// The primaries of every vnode for one N.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,11 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::epoch::Epoch;
+use crate::keyspace::Copies;
 use crate::node::{KeyspaceId, NodeId, NodeName};
 use crate::placement::{Assignment, indices};
 use crate::shares::Shares;
 use crate::token::{Token, VnodeCount};
-use crate::topology::{Copies, Epoch, Topology};
+use crate::topology::Topology;
 use crate::warning::{PlacementWarning, warnings};
 
 /// The difference of two topologies.
@@ -271,4 +273,64 @@ fn greatest_deviation(rows: impl Iterator<Item = (u64, Option<f64>)>) -> f64 {
         Some((held / ideal - 1.0).abs())
     })
     .fold(0.0, f64::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::distribution::sample_tokens;
+    use crate::testing::{cluster, keyspace, nodes};
+
+    fn next(before: &Topology, text: &str, n: u8) -> Topology {
+        let epoch = Epoch {
+            generation: 0,
+            number: before.epoch().number + 1,
+        };
+        before
+            .evolve(epoch, nodes(text), vec![keyspace(1, "default", n)])
+            .expect("a topology")
+    }
+
+    #[test]
+    fn a_fourth_equal_node_gets_a_quarter_and_nobody_else_gains() {
+        let before = cluster("a=1,b=1,c=1", 1);
+        let after = next(&before, "a=1,b=1,c=1,d=1", 1);
+        let plan = Plan::between(&before, &after).expect("one number of vnodes");
+        let [change] = plan.changes.as_slice() else {
+            panic!("{plan:?}");
+        };
+        assert_eq!(plan.moves(), plan.moves_least());
+        assert!((63..=64).contains(&plan.moves()), "{plan:?}");
+        assert_eq!(change.copies_expected(256_000), plan.moves() * 1000);
+        let sample = change.keys_moved(sample_tokens(KeyspaceId(1), 10_000));
+        assert_eq!((sample.keys, sample.moved), (10_000, sample.copies));
+        assert!((2_200..=2_800).contains(&sample.moved), "{sample:?}");
+        for row in &change.nodes {
+            assert_eq!(row.after + row.lost, row.before + row.gained, "{row:?}");
+            assert_eq!(row.gained > 0, row.name.as_str() == "d", "{row:?}");
+        }
+        assert!(change.deviation_after <= 0.02 && change.warnings.is_empty());
+    }
+
+    #[test]
+    fn one_copy_more_moves_each_vnode_once() {
+        let before = cluster("a=1@x,b=1@y,c=1@z", 2);
+        let after = next(&before, "a=1@x,b=1@y,c=1@z", 3);
+        let plan = Plan::between(&before, &after).expect("one number of vnodes");
+        assert_eq!((plan.moves(), plan.moves_least()), (256, 256));
+    }
+
+    #[test]
+    fn too_few_zones_are_warned_of() {
+        let before = cluster("a=1@x,b=1@x,c=1@y", 2);
+        let after = next(&before, "a=1@x,b=1@x,c=1@y", 3);
+        let plan = Plan::between(&before, &after).expect("one number of vnodes");
+        let want = PlacementWarning::TooFewZones {
+            copies: 3,
+            zones: 2,
+            together: 2,
+        };
+        let warnings: Vec<_> = plan.changes.iter().flat_map(|c| &c.warnings).collect();
+        assert_eq!(warnings, [&want]);
+    }
 }

@@ -14,9 +14,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::keyspace::Copies;
 use crate::node::Zone;
 use crate::token::VnodeCount;
-use crate::topology::{Copies, Node};
+use crate::topology::Node;
 
 /// Shares may miss the ideal by this fraction, or by rounding.
 const TOLERANCE: f64 = 0.02;

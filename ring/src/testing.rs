@@ -1,8 +1,10 @@
 //! Clusters for the unit tests of this crate, from the notation of the command line.
 
+use crate::epoch::Epoch;
+use crate::keyspace::{Copies, Keyspace, KeyspaceMode};
 use crate::node::{KeyspaceId, NodeId, Weight, Zone};
 use crate::token::VnodeCount;
-use crate::topology::{Copies, Epoch, Keyspace, KeyspaceMode, Node, Topology};
+use crate::topology::{Node, Topology};
 
 pub(crate) fn copies(n: u8) -> Copies {
     Copies::new(n).expect("at least one copy")

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use crate::keyspace::Copies;
 use crate::node::{NodeName, Zone};
 use crate::shares::Shares;
-use crate::topology::{Copies, Node};
+use crate::topology::Node;
 
 /// A wish that placement cannot fulfil. The topology is usable all the same.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

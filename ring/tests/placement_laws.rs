@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use quorate_ring::{
     Copies, Distribution, Epoch, Keyspace, KeyspaceId, KeyspaceMode, Node, NodeId, NodeShare, Plan,
     Topology, VnodeCount, Weight, Zone,
@@ -212,51 +213,135 @@ fn check_all(topology: &Topology, n: u8) {
     check_preference_lists(topology, n);
 }
 
-#[test]
-fn explore() {
-    use proptest::strategy::ValueTree;
-    use proptest::test_runner::TestRunner;
-    let mut runner = TestRunner::deterministic();
-    let mut stats: BTreeMap<String, (u32, u32, f64)> = BTreeMap::new();
-    for _ in 0..1500 {
-        let mut cluster = any_cluster().new_tree(&mut runner).expect("x").current();
-        let changes = prop::collection::vec(change(), 0..6)
-            .new_tree(&mut runner)
-            .expect("x")
-            .current();
+/// Whether weights are followed to the letter, with room: no node, and no zone if there are
+/// several, is near what it can hold.
+fn has_room(topology: &Topology, n: u8) -> bool {
+    let report = Distribution::of(topology, copies(n), []).expect("N is in use");
+    let places = f64::from(topology.vnode_count().get()) * f64::from(n);
+    let mut zones: BTreeMap<&Zone, f64> = BTreeMap::new();
+    for row in &report.nodes {
+        *zones.entry(&row.zone).or_default() += row.reachable;
+    }
+    let one = 1.0 / f64::from(n);
+    let roomy = zones.len() == 1 || zones.values().all(|share| *share <= 0.8 * one);
+    roomy
+        && report.nodes.iter().all(|row| {
+            let untouched = (row.reachable - row.wanted).abs() * places < 0.01;
+            untouched && row.reachable <= 0.9 * one
+        })
+}
+
+/// Whether each zone holds exactly one copy of everything.
+fn has_one_copy_per_zone(topology: &Topology, n: u8) -> bool {
+    let zones: BTreeSet<&Zone> = topology.nodes().iter().map(|node| &node.zone).collect();
+    zones.len() == usize::from(n)
+}
+
+/// A change moves the least that is possible for the nodes' shares, plus 5 %. Where nodes or
+/// zones are near what they can hold, or a node changes its zone, old owners can be in each
+/// other's way; then `flow`'s own law, that no choice moves less, is all that can be asked.
+fn check_moves(before: (&Topology, u8), after: (&Topology, u8), change: &Change) {
+    let plan = Plan::between(before.0, after.0).expect("one number of vnodes");
+    let (moves, least) = (plan.moves(), plan.moves_least());
+    assert!(moves >= least, "{change:?}: {moves} moves, least {least}");
+    let stays = !matches!(change, Change::Rezone { .. });
+    if stays && has_room(before.0, before.1) && has_room(after.0, after.1) {
+        assert!(
+            moves * 100 <= least * 105,
+            "{change:?}: {moves} moves, least {least}"
+        );
+    }
+    let same_n = before.1 == after.1;
+    let per_zone = |(topology, n)| has_one_copy_per_zone(topology, n);
+    if stays && same_n && per_zone(before) && per_zone(after) {
+        assert_eq!(moves, least, "{change:?}");
+    }
+}
+
+/// A fixed seed: the bound of 5 % is measured, not proven, so a build must not depend on luck.
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        cases: 256,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(7),
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn a_new_cluster_and_every_change_of_it_keep_the_rules_and_move_little(
+        mut cluster in any_cluster(),
+        changes in prop::collection::vec(change(), 0..6),
+    ) {
         let mut topology = cluster.create();
         check_all(&topology, cluster.copies);
         for change in changes {
-            let next = cluster.change(&topology, &change);
-            check_all(&next, cluster.copies);
-            let plan = Plan::between(&topology, &next).expect("x");
-            let (m, l) = (plan.moves(), plan.moves_least());
-            let kind = format!("{change:?}")
-                .split(' ')
-                .next()
-                .expect("x")
-                .to_string();
-            let entry = stats.entry(kind).or_default();
-            entry.0 += 1;
-            assert!(m >= l, "{m} < {l}");
-            if m as f64 > 1.05 * l as f64 {
-                entry.1 += 1;
-                entry.2 = entry.2.max(m as f64 / (l as f64).max(0.5));
-                println!(
-                    "{change:?} moves {m} least {l} N={} Q={} {:?}",
-                    cluster.copies,
-                    cluster.vnode_count.get(),
-                    cluster
-                        .nodes
-                        .iter()
-                        .map(|n| (n.id.0, n.weight.value(), n.zone.0.clone()))
-                        .collect::<Vec<_>>()
-                );
-            }
-            topology = next;
+            let (n_before, before) = (cluster.copies, topology);
+            topology = cluster.change(&before, &change);
+            check_all(&topology, cluster.copies);
+            check_moves((&before, n_before), (&topology, cluster.copies), &change);
         }
     }
-    for s in stats {
-        println!("{s:?}");
+
+    #[test]
+    fn owners_do_not_depend_on_the_order_in_which_nodes_are_given(
+        mut cluster in any_cluster(),
+        change in change(),
+        turn in 0..14_usize,
+    ) {
+        let mut turned = cluster.clone();
+        let count = turned.nodes.len();
+        turned.nodes.rotate_left(turn % count);
+        turned.nodes.reverse();
+        let (one, two) = (cluster.create(), turned.create());
+        prop_assert_eq!(&one, &two);
+        // The same change of the same node, whatever its index.
+        let after = cluster.change(&one, &change);
+        let mut nodes = cluster.nodes.clone();
+        nodes.reverse();
+        let keyspaces = vec![keyspace(cluster.copies)];
+        let again = two.evolve(after.epoch(), nodes, keyspaces).expect("a topology");
+        prop_assert_eq!(after, again);
+    }
+
+    #[test]
+    fn nothing_moves_when_nothing_changes(cluster in any_cluster()) {
+        let before = cluster.create();
+        let keyspaces = vec![keyspace(cluster.copies)];
+        let after = before.evolve(number(2), cluster.nodes.clone(), keyspaces).expect("a topology");
+        let plan = Plan::between(&before, &after).expect("one number of vnodes");
+        prop_assert_eq!((plan.moves(), plan.moves_least()), (0, 0));
+    }
+}
+
+#[test]
+fn equal_nodes_join_and_leave_with_the_least_moves() {
+    for (zones, n) in [(1, 1), (1, 2), (1, 3), (3, 3), (5, 3)] {
+        let count = 2 * zones.max(3);
+        let mut cluster = Cluster {
+            vnode_count: VnodeCount::DEFAULT,
+            nodes: (0..count).map(|id| node(id + 1, 1.0, id % zones)).collect(),
+            copies: n,
+        };
+        let mut topology = cluster.create();
+        let joins = (0..6).map(|zone| Change::Join {
+            weight: 1.0,
+            zone: zone % zones,
+        });
+        let leaves = (0..6).map(|index| Change::Leave { index });
+        for change in joins.chain(leaves) {
+            let next = cluster.change(&topology, &change);
+            check_all(&next, n);
+            let plan = Plan::between(&topology, &next).expect("one number of vnodes");
+            let (moves, least) = (plan.moves(), plan.moves_least());
+            assert!(
+                moves * 100 <= least * 105,
+                "{zones} zones: {change:?}, {moves} and {least}"
+            );
+            topology = next;
+        }
     }
 }

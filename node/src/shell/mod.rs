@@ -1,6 +1,8 @@
 //! How it is done: IO, and nothing that decides.
 
 pub mod certs;
+pub mod inbox;
+pub mod link;
 pub mod metrics;
 pub mod metrics_catalogue;
 pub mod node;
