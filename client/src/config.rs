@@ -168,7 +168,10 @@ seeds = [{ name = "1", address = "127.0.0.1:7401" }]
         let cases = [
             (format!("colour = 1\n{TEXT}"), "colour"),
             (TEXT.replace("role = \"admin\"", ""), "role"),
-            (TEXT.replace("admin", "`data` or `admin`"), "`data` or `admin`"),
+            (
+                TEXT.replace("admin", "`data` or `admin`"),
+                "`data` or `admin`",
+            ),
             (TEXT.replace("5f0c", "5f0"), "32 hexadecimal digits"),
             (TEXT.replace("5f0c", "+f0c"), "32 hexadecimal digits"),
             (TEXT.replace("name = \"1\"", "nome = \"1\""), "nome"),
