@@ -101,7 +101,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<Exit, Problem> {
     let ended = super::on_runtime(async {
         let mut signals = StopSignals::listen()?;
         let stop = async move { signals.wait().await };
-        Ok(crate::shell::node::run(config, stop).await)
+        Ok(crate::shell::run::run(config, stop).await)
     })?;
     drop(pid_file);
     ended.map_err(stopped)?;

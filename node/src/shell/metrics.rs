@@ -268,6 +268,7 @@ const EVENTS: &[Event] = &[
     Event::SiblingsRead,
     Event::EngineLoad,
     Event::ReadWidened,
+    Event::SendRefused,
 ];
 
 const fn event_metric(event: Event) -> &'static str {
@@ -282,6 +283,7 @@ const fn event_metric(event: Event) -> &'static str {
         Event::SiblingsRead => "quorate_sibling_reads_total",
         Event::EngineLoad => "quorate_engine_loads_total",
         Event::ReadWidened => "quorate_reads_widened_total",
+        Event::SendRefused => "quorate_sends_refused_total",
     }
 }
 

@@ -87,7 +87,9 @@ impl NodeError {
             | Self::DirectoryForeign { .. }
             | Self::DirectoryFormat { .. }
             | Self::DiskLost { .. }
-            | Self::Stopped(StopReason::Forgot { .. } | StopReason::Damaged { .. }) => true,
+            | Self::Stopped(StopReason::Forgot { .. }
+                | StopReason::ActorAhead { .. }
+                | StopReason::Damaged { .. }) => true,
             Self::Listen { .. }
             | Self::Http(_)
             | Self::Stopped(StopReason::StoreFailed { .. })
@@ -106,7 +108,7 @@ impl NodeError {
             Self::DirectoryForeign { .. } => "DIRECTORY_FOREIGN",
             Self::DirectoryFormat { .. } => "DIRECTORY_FORMAT",
             Self::DiskLost { .. } => "DISK_LOST",
-            Self::Stopped(StopReason::Forgot { .. }) => "STORE_FORGOT",
+            Self::Stopped(StopReason::Forgot { .. } | StopReason::ActorAhead { .. }) => "STORE_FORGOT",
             Self::Stopped(StopReason::Damaged { .. }) => "STORE_DAMAGED",
             Self::Stopped(StopReason::StoreFailed { .. }) => "STORE_FAILED",
             Self::System { .. } => "SYSTEM",
@@ -134,7 +136,9 @@ impl NodeError {
                 "bring the old data directory back; a node that starts empty would acknowledge \
                  what it no longer remembers",
             ),
-            Self::Stopped(StopReason::Forgot { .. } | StopReason::Damaged { .. }) => {
+            Self::Stopped(StopReason::Forgot { .. }
+                | StopReason::ActorAhead { .. }
+                | StopReason::Damaged { .. }) => {
                 Some("keep the directory as it is; the other nodes still serve its data")
             }
             Self::Stopped(StopReason::StoreFailed { .. }) => {
