@@ -121,7 +121,12 @@ fn class(code: Code) -> Class {
         | Code::RequestInvalid
         | Code::RoleRefused
         | Code::Other(_) => Class::Final,
-        Code::Unavailable | Code::DiskFull | Code::Damaged | Code::Internal => Class::OncePerNode,
+        Code::Unavailable
+        | Code::DiskFull
+        | Code::Damaged
+        | Code::Internal
+        | Code::BelowFloor
+        | Code::PayloadUnsupported => Class::OncePerNode,
         Code::NotReady | Code::ShuttingDown | Code::ConnectionLost | Code::ConnectFailed => {
             Class::NextNode
         }
