@@ -12,7 +12,6 @@
 pub mod bucket_digests;
 pub mod causality;
 pub mod digest;
-pub mod planted;
 pub mod read_repair;
 
 pub use bucket_digests::{BUCKETS, BucketDigests, BucketDigestsInvalid};

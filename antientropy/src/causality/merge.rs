@@ -14,7 +14,7 @@ use std::cmp::Ordering;
 
 use smallvec::SmallVec;
 
-use crate::planted::{self, Bug};
+use quorate_ring::planted::{Bug, planted};
 
 use super::context::Context;
 use super::op_id::OpId;
@@ -125,7 +125,7 @@ impl Record {
     fn merge_fully(&self, other: &Self) -> Self {
         let (mut merged, lost) = self.join_with_losses(other);
         merged.absorb(&lost);
-        if planted::is(Bug::MergeDropsConcurrentSibling) {
+        if planted(Bug::MergeDropsSibling) {
             let newest = merged
                 .siblings
                 .iter()

@@ -12,7 +12,8 @@ use std::pin::Pin;
 use bytes::Bytes;
 use quorate_ring::{Lsn, MonoTime, NodeId};
 
-use crate::core::input::{Damaged, RequestId};
+pub use crate::core::input::Loaded;
+use crate::core::input::RequestId;
 use crate::core::key::RecordKey;
 use crate::core::message::{PeerHeader, PeerMessage, Reply};
 
@@ -157,9 +158,6 @@ pub struct EngineError {
 /// One page of a scan: keys with records, in key order.
 pub type EnginePage = Vec<(RecordKey, Bytes)>;
 
-/// What was found of each key: `None` is absent, an error is damage and never means absent.
-pub type LoadedRows = Vec<(RecordKey, Result<Option<Bytes>, Damaged>)>;
-
 /// The tree behind the log. Fed by ingestions only, each atomic and durable when it returns.
 pub trait Engine: Debug + Send + Sync {
     /// The newest checkpoint; `None` if nothing was ever ingested.
@@ -171,7 +169,7 @@ pub trait Engine: Debug + Send + Sync {
         checkpoint: Checkpoint,
     ) -> BoxFuture<'_, Result<(), EngineError>>;
     /// Looks keys up, in the order given. An unreadable one is damaged, never absent.
-    fn load(&self, keys: Vec<RecordKey>) -> BoxFuture<'_, LoadedRows>;
+    fn load(&self, keys: Vec<RecordKey>) -> BoxFuture<'_, Loaded>;
     /// Up to `limit` rows after `after`, in key order.
     fn scan(
         &self,
