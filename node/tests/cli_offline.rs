@@ -46,7 +46,9 @@ fn create(dir: &Path, out: &str) -> Output {
     let (a, b) = (node("a", 17_401), node("b", 17_402));
     quorate(
         dir,
-        &["cluster", "create", "--out", out, "--node", &a, "--node", &b, "-o", "json"],
+        &[
+            "cluster", "create", "--out", out, "--node", &a, "--node", &b, "-o", "json",
+        ],
     )
 }
 
@@ -62,48 +64,104 @@ fn what_cannot_be_understood_is_exit_code_2_and_says_why() {
         (&["dev", "--base-port", "65500"], "out of range"),
         (&["put", "k", "v", "--ttl", "5s"], "later work"),
         (&["put", "k", "v", "--deadline", "2"], "no duration"),
-        (&["put", "k", "v", "--blind", "--context", "x"], "cannot be used with"),
-        (&["get", "k", "--consistency", "most"], "no consistency level"),
+        (
+            &["put", "k", "v", "--blind", "--context", "x"],
+            "cannot be used with",
+        ),
+        (
+            &["get", "k", "--consistency", "most"],
+            "no consistency level",
+        ),
         (&["get", "k", "--consistency", "local-quorum"], "later work"),
         (&["get", "k", "--consistency", "each-quorum"], "later work"),
-        (&["put", "k", "v", "--consistency", "quorum+sloppy"], "later work"),
+        (
+            &["put", "k", "v", "--consistency", "quorum+sloppy"],
+            "later work",
+        ),
         (&["get", "k", "--consistency", "w=2"], "w= is for writes"),
-        (&["put", "k", "v", "--consistency", "r=2"], "r= is for reads"),
+        (
+            &["put", "k", "v", "--consistency", "r=2"],
+            "r= is for reads",
+        ),
         (&["get", "k"], "no client file"),
         (&["status", "--client", "missing.toml"], "missing.toml"),
-        (&["import", "-", "--resume", "--client", "x"], "needs a file"),
+        (
+            &["import", "-", "--resume", "--client", "x"],
+            "needs a file",
+        ),
         (&["serve", "--config", "missing.toml"], "missing.toml"),
         (&["cluster", "create", "--out", "c"], "--node"),
-        (&["cluster", "create", "--out", "c", "--node", "a=h:0"], "1 to 65535"),
-        (&["cluster", "create", "--out", "c", "--node", "A=h:1"], "no node id"),
         (
-            &["cluster", "create", "--out", "c", "--node", "a=h:1", "--node", "a=h:2"],
+            &["cluster", "create", "--out", "c", "--node", "a=h:0"],
+            "1 to 65535",
+        ),
+        (
+            &["cluster", "create", "--out", "c", "--node", "A=h:1"],
+            "no node id",
+        ),
+        (
+            &[
+                "cluster", "create", "--out", "c", "--node", "a=h:1", "--node", "a=h:2",
+            ],
             "there twice",
         ),
         (
-            &["cluster", "create", "--out", "c", "--node", "a=h:1", "--keyspace", "k,mode=lww"],
+            &[
+                "cluster",
+                "create",
+                "--out",
+                "c",
+                "--node",
+                "a=h:1",
+                "--keyspace",
+                "k,mode=lww",
+            ],
             "later work",
         ),
         (
-            &["cluster", "create", "--out", "c", "--node", "a=h:1", "--keyspace", "k,n=2"],
+            &[
+                "cluster",
+                "create",
+                "--out",
+                "c",
+                "--node",
+                "a=h:1",
+                "--keyspace",
+                "k,n=2",
+            ],
             "only 1 nodes",
         ),
         (
-            &["cluster", "create", "--out", "c", "--node", "a=h:1", "--vnodes", "12"],
+            &[
+                "cluster", "create", "--out", "c", "--node", "a=h:1", "--vnodes", "12",
+            ],
             "power of two",
         ),
         (&["ring", "distribution", "--nodes", "a=0"], "above 0"),
-        (&["ring", "distribution", "--nodes", "a=1", "--n", "2"], "only 1 nodes"),
-        (&["ring", "plan", "--nodes", "a=1", "--remove", "b"], "no node `b`"),
+        (
+            &["ring", "distribution", "--nodes", "a=1", "--n", "2"],
+            "only 1 nodes",
+        ),
+        (
+            &["ring", "plan", "--nodes", "a=1", "--remove", "b"],
+            "no node `b`",
+        ),
         (&["certs", "client", "--role", "king", "--out", "x"], "king"),
     ];
     for (arguments, want) in cases {
         let output = quorate(dir.path(), arguments);
         assert_eq!(code(&output), 2, "{arguments:?}: {}", stderr(&output));
-        assert!(stderr(&output).contains(want), "{arguments:?}: {}", stderr(&output));
+        assert!(
+            stderr(&output).contains(want),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
         assert!(stdout(&output).is_empty(), "{arguments:?}");
     }
-    assert!(!dir.path().join("c").exists(), "a refused creation leaves nothing");
+    assert!(
+        !dir.path().join("c").exists(),
+        "a refused creation leaves nothing"
+    );
 }
 
 #[test]
@@ -138,7 +196,13 @@ fn a_created_cluster_is_complete_and_keeps_its_secrets() {
     let created = document(&create(dir.path(), "c"), "cluster-create/v1");
     assert_eq!(created["nodes"].as_array().map(Vec::len), Some(2));
     let root = dir.path().join("c");
-    for file in ["cluster.toml", "client.toml", "client.crt", "node-ca.crt", "client-ca.crt"] {
+    for file in [
+        "cluster.toml",
+        "client.toml",
+        "client.crt",
+        "node-ca.crt",
+        "client-ca.crt",
+    ] {
         assert!(root.join(file).exists(), "{file}");
     }
     for node in ["a", "b"] {
@@ -152,9 +216,18 @@ fn a_created_cluster_is_complete_and_keeps_its_secrets() {
         ] {
             assert!(root.join(node).join(file).exists(), "{node}/{file}");
         }
-        assert!(!root.join(node).join("node-ca.key").exists(), "authorities stay at home");
+        assert!(
+            !root.join(node).join("node-ca.key").exists(),
+            "authorities stay at home"
+        );
     }
-    for secret in ["secrets.toml", "node-ca.key", "client-ca.key", "client.key", "a/node.key"] {
+    for secret in [
+        "secrets.toml",
+        "node-ca.key",
+        "client-ca.key",
+        "client.key",
+        "a/node.key",
+    ] {
         let found = std::fs::metadata(root.join(secret)).expect(secret);
         assert_eq!(found.permissions().mode() & 0o777, 0o600, "{secret}");
     }
@@ -168,12 +241,19 @@ fn a_client_certificate_can_be_made_and_shown() {
     create(dir.path(), "c");
     let made = quorate(
         dir.path(),
-        &["certs", "client", "--role", "data", "--dir", "c", "--out", "app", "-o", "json"],
+        &[
+            "certs", "client", "--role", "data", "--dir", "c", "--out", "app", "-o", "json",
+        ],
     );
     assert_eq!(document(&made, "certs-client/v1")["role"], "data");
-    let shown = quorate(dir.path(), &["certs", "show", "app/client.crt", "-o", "json"]);
+    let shown = quorate(
+        dir.path(),
+        &["certs", "show", "app/client.crt", "-o", "json"],
+    );
     let shown = document(&shown, "certs/v1");
-    let name = shown["certificates"][0]["names"][0].as_str().unwrap_or_default();
+    let name = shown["certificates"][0]["names"][0]
+        .as_str()
+        .unwrap_or_default();
     assert!(name.starts_with("data.client."), "{shown}");
     assert_eq!(shown["certificates"][0]["valid"], true);
 }
@@ -207,10 +287,17 @@ fn a_node_does_not_start_with_a_configuration_that_cannot_be() {
         std::fs::write(&config, format!("{good}{line}")).expect("writable");
         let output = quorate(dir.path(), &["serve", "--config", "c/a/quorate.toml"]);
         assert_eq!(code(&output), want_code, "{line}: {}", stderr(&output));
-        assert!(stderr(&output).contains(want), "{line}: {}", stderr(&output));
+        assert!(
+            stderr(&output).contains(want),
+            "{line}: {}",
+            stderr(&output)
+        );
     }
     std::fs::write(&config, &good).expect("writable");
-    let foreign = quorate(dir.path(), &["serve", "--config", "c/a/quorate.toml", "--node", "z"]);
+    let foreign = quorate(
+        dir.path(),
+        &["serve", "--config", "c/a/quorate.toml", "--node", "z"],
+    );
     assert_eq!(code(&foreign), 6, "{}", stderr(&foreign));
     let secrets = dir.path().join("c/a/secrets.toml");
     std::fs::set_permissions(&secrets, PermissionsExt::from_mode(0o644)).expect("own file");
@@ -224,11 +311,23 @@ fn a_taken_port_is_exit_code_1() {
     let taken = std::net::TcpListener::bind("127.0.0.1:18501").expect("a free port");
     let output = quorate(
         dir.path(),
-        &["dev", "--nodes", "1", "--base-port", "18400", "--data-dir", "d"],
+        &[
+            "dev",
+            "--nodes",
+            "1",
+            "--base-port",
+            "18400",
+            "--data-dir",
+            "d",
+        ],
     );
     drop(taken);
     assert_eq!(code(&output), 1, "{}", stderr(&output));
-    assert!(stderr(&output).contains("127.0.0.1:18501"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("127.0.0.1:18501"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -241,8 +340,15 @@ fn dev_refuses_other_nodes_or_ports_than_its_directory_has() {
     assert_eq!(code(&first), 1, "{}", stderr(&first));
     let other = quorate(dir.path(), &[&base[..], &["2"]].concat());
     assert_eq!(code(&other), 2, "{}", stderr(&other));
-    assert!(stderr(&other).contains("1 nodes on base port 18500"), "{}", stderr(&other));
-    let other = quorate(dir.path(), &["dev", "--data-dir", "d", "--base-port", "18501"]);
+    assert!(
+        stderr(&other).contains("1 nodes on base port 18500"),
+        "{}",
+        stderr(&other)
+    );
+    let other = quorate(
+        dir.path(),
+        &["dev", "--data-dir", "d", "--base-port", "18501"],
+    );
     assert_eq!(code(&other), 2, "{}", stderr(&other));
 }
 
@@ -252,8 +358,16 @@ fn the_ring_answers_offline() {
     let weighted = quorate(
         dir.path(),
         &[
-            "ring", "distribution", "--nodes", "a=1,b=2,c=0.5", "--n", "1", "--keys", "10000",
-            "-o", "json",
+            "ring",
+            "distribution",
+            "--nodes",
+            "a=1,b=2,c=0.5",
+            "--n",
+            "1",
+            "--keys",
+            "10000",
+            "-o",
+            "json",
         ],
     );
     let weighted = document(&weighted, "ring-distribution/v1");
@@ -261,18 +375,44 @@ fn the_ring_answers_offline() {
     let keys: u64 = nodes.iter().filter_map(|node| node["keys"].as_u64()).sum();
     assert_eq!((nodes.len(), keys), (3, 10_000));
     let zones = "a=1@x,b=1@x,c=1@y,d=1@y,e=1@z,f=1@z";
-    let zoned = quorate(dir.path(), &["ring", "distribution", "--nodes", zones, "--n", "3"]);
+    let zoned = quorate(
+        dir.path(),
+        &["ring", "distribution", "--nodes", zones, "--n", "3"],
+    );
     assert_eq!(code(&zoned), 0, "{}", stderr(&zoned));
     let plan = quorate(
         dir.path(),
-        &["ring", "plan", "--nodes", "a=1,b=1,c=1", "--n", "3", "--add", "d=1", "-o", "json"],
+        &[
+            "ring",
+            "plan",
+            "--nodes",
+            "a=1,b=1,c=1",
+            "--n",
+            "3",
+            "--add",
+            "d=1",
+            "-o",
+            "json",
+        ],
     );
     let plan = document(&plan, "ring-plan/v1");
-    assert!(plan["moves"].as_u64() >= plan["moves_least"].as_u64(), "{plan}");
-    let show = quorate(dir.path(), &["ring", "show", "--nodes", "a=1,b=1", "-o", "json"]);
+    assert!(
+        plan["moves"].as_u64() >= plan["moves_least"].as_u64(),
+        "{plan}"
+    );
+    let show = quorate(
+        dir.path(),
+        &["ring", "show", "--nodes", "a=1,b=1", "-o", "json"],
+    );
     let show = document(&show, "ring/v1");
-    assert_eq!(show["assignments"][0]["vnodes"].as_array().map(Vec::len), Some(256));
+    assert_eq!(
+        show["assignments"][0]["vnodes"].as_array().map(Vec::len),
+        Some(256)
+    );
     create(dir.path(), "c");
-    let file = quorate(dir.path(), &["ring", "show", "--cluster-file", "c/cluster.toml"]);
+    let file = quorate(
+        dir.path(),
+        &["ring", "show", "--cluster-file", "c/cluster.toml"],
+    );
     assert_eq!(code(&file), 0, "{}", stderr(&file));
 }

@@ -8,7 +8,9 @@ const FOLDERS: [&str; 6] = ["ring", "antientropy", "client", "node", "tests", "b
 
 fn root() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    own.parent().expect("the crate lies in the workspace").to_owned()
+    own.parent()
+        .expect("the crate lies in the workspace")
+        .to_owned()
 }
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
@@ -29,7 +31,9 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn read(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    let text = std::fs::read_to_string(path);
+    text.map_err(|e| format!("{}: {e}", path.display()))
+        .expect("a readable file")
 }
 
 /// Lines of code without comments, up to the file's tests.
@@ -44,7 +48,11 @@ fn check_absent(folder: &str, words: &[&str]) {
     for path in sources(&root().join(folder)) {
         for line in code(&read(&path)) {
             for word in words {
-                assert!(!line.contains(word), "{}: `{word}` in: {line}", path.display());
+                assert!(
+                    !line.contains(word),
+                    "{}: `{word}` in: {line}",
+                    path.display()
+                );
             }
         }
     }
@@ -64,8 +72,18 @@ fn dependencies(folder: &str) -> Vec<String> {
 }
 
 const IO: [&str; 12] = [
-    "tokio::", "quinn::", "fjall::", "openraft::", "metrics::", "tracing::", "Instant::now",
-    "SystemTime", "rand::", "std::fs", "std::net", "std::thread",
+    "tokio::",
+    "quinn::",
+    "fjall::",
+    "openraft::",
+    "metrics::",
+    "tracing::",
+    "Instant::now",
+    "SystemTime",
+    "rand::",
+    "std::fs",
+    "std::net",
+    "std::thread",
 ];
 
 #[test]
@@ -74,12 +92,20 @@ fn crates_depend_only_downwards() {
         ("ring", &[]),
         ("antientropy", &["quorate-ring"]),
         ("client", &["quorate-ring"]),
-        ("node", &["quorate-ring", "quorate-antientropy", "quorate-client"]),
+        (
+            "node",
+            &["quorate-ring", "quorate-antientropy", "quorate-client"],
+        ),
     ];
     for (folder, allowed) in allowed {
-        let ours = dependencies(folder).into_iter().filter(|name| name.starts_with("quorate-"));
+        let ours = dependencies(folder)
+            .into_iter()
+            .filter(|name| name.starts_with("quorate-"));
         for name in ours {
-            assert!(allowed.contains(&name.as_str()), "{folder} depends on {name}");
+            assert!(
+                allowed.contains(&name.as_str()),
+                "{folder} depends on {name}"
+            );
         }
     }
 }
@@ -91,7 +117,9 @@ fn pure_crates_do_no_io() {
     }
     for folder in ["ring", "antientropy"] {
         for name in dependencies(folder) {
-            let is_io = IO.iter().any(|word| word.strip_suffix("::") == Some(name.as_str()));
+            let is_io = IO
+                .iter()
+                .any(|word| word.strip_suffix("::") == Some(name.as_str()));
             assert!(!is_io, "{folder} depends on {name}");
         }
     }
@@ -99,14 +127,22 @@ fn pure_crates_do_no_io() {
 
 #[test]
 fn the_core_knows_neither_shell_nor_client_nor_command_line() {
-    let words = ["quorate_client", "crate::shell", "crate::cli", "crate::config"];
+    let words = [
+        "quorate_client",
+        "crate::shell",
+        "crate::cli",
+        "crate::config",
+    ];
     check_absent("node/src/core", &words);
 }
 
 #[test]
 fn the_shell_and_the_configuration_do_not_know_the_command_line() {
     check_absent("node/src/shell", &["crate::cli"]);
-    check_absent("node/src/config", &["crate::cli", "crate::shell", "crate::core"]);
+    check_absent(
+        "node/src/config",
+        &["crate::cli", "crate::shell", "crate::core"],
+    );
 }
 
 #[test]
@@ -122,8 +158,13 @@ fn every_file_says_what_it_is() {
 #[test]
 fn the_top_level_holds_the_six_folders_and_nothing_else() {
     let files = [
-        "Cargo.toml", "Cargo.lock", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md",
-        "CHANGELOG.md", "LICENSE",
+        "Cargo.toml",
+        "Cargo.lock",
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "LICENSE",
     ];
     // What git ignores may lie around.
     let ignored = ["target", "quorate-data"];
