@@ -59,7 +59,7 @@ fn what_cannot_be_understood_is_exit_code_2_and_says_why() {
         (&[], "Usage"),
         (&["danse"], "unrecognized"),
         (&["dev", "--nodes", "0"], "1..=99"),
-        (&["dev", "--base-port", "0"], "1..65535"),
+        (&["dev", "--base-port", "0"], "1..=65535"),
         (&["dev", "--base-port", "70000"], "70000"),
         (&["dev", "--base-port", "65500"], "out of range"),
         (&["put", "k", "v", "--ttl", "5s"], "later work"),
