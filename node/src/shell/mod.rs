@@ -7,6 +7,7 @@ pub mod link;
 pub mod metrics;
 pub mod metrics_catalogue;
 pub mod node;
+
 pub mod node_error;
 pub mod run;
 pub mod seam;
