@@ -148,7 +148,10 @@ mod tests {
     #[test]
     fn uniform_keys_come_equally_often() {
         let counts = counted(Distribution::Uniform, 10, 100_000);
-        assert!(counts.iter().all(|n| (9_000..11_000).contains(n)), "{counts:?}");
+        assert!(
+            counts.iter().all(|n| (9_000..11_000).contains(n)),
+            "{counts:?}"
+        );
     }
 
     #[test]
@@ -159,7 +162,10 @@ mod tests {
         for (rank, want) in [(1, 2_f64), (9, 10.0), (99, 100.0)] {
             let ratio = first / of_rank(rank);
             let want = want.powf(THETA);
-            assert!((0.7..1.4).contains(&(ratio / want)), "rank {rank}: {ratio} of {want}");
+            assert!(
+                (0.7..1.4).contains(&(ratio / want)),
+                "rank {rank}: {ratio} of {want}"
+            );
         }
     }
 

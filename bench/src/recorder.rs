@@ -135,7 +135,10 @@ impl Recorder {
             End::Done | End::NotApplied(_) | End::Unknown(_) => false,
         };
         let counts = self.failures.iter();
-        counts.filter(|((_, end), _)| impossible(end)).map(|(_, count)| count).sum()
+        counts
+            .filter(|((_, end), _)| impossible(end))
+            .map(|(_, count)| count)
+            .sum()
     }
 
     /// Latencies in microseconds of one kind, if there are any.
@@ -176,7 +179,10 @@ mod tests {
         recorder.add(Kind::Write, End::Unknown(Code::QuorumNotReached), ms(2_000));
         recorder.add(Kind::Write, End::NotApplied(Code::Overloaded), ms(1));
         recorder.add(Kind::Read, End::Wrong, ms(1));
-        assert_eq!((recorder.done(), recorder.failed(), recorder.impossible()), (1, 3, 1));
+        assert_eq!(
+            (recorder.done(), recorder.failed(), recorder.impossible()),
+            (1, 3, 1)
+        );
         assert!(recorder.latency(Kind::Read).is_none());
         let latency = recorder.latency(Kind::Write).expect("one was done");
         assert!((1_990..2_010).contains(&latency.max_us), "{latency:?}");

@@ -67,7 +67,10 @@ impl Tokens {
     /// Keys whose token is known.
     #[must_use]
     pub fn known(&self) -> usize {
-        let known = self.slots.iter().filter(|slot| matches!(slot, Slot::Seen(_)));
+        let known = self
+            .slots
+            .iter()
+            .filter(|slot| matches!(slot, Slot::Seen(_)));
         known.count()
     }
 

@@ -22,7 +22,9 @@ impl Usage {
     pub fn since(self, earlier: Self) -> Self {
         Self {
             cpu: self.cpu.saturating_sub(earlier.cpu),
-            disk_written_bytes: self.disk_written_bytes.saturating_sub(earlier.disk_written_bytes),
+            disk_written_bytes: self
+                .disk_written_bytes
+                .saturating_sub(earlier.disk_written_bytes),
         }
     }
 
@@ -71,8 +73,13 @@ fn ticks_of_stat(stat: &str) -> Option<u64> {
 }
 
 fn written_of_io(io: &str) -> u64 {
-    let lines = io.lines().filter_map(|line| line.strip_prefix("write_bytes: "));
-    lines.filter_map(|bytes| bytes.parse().ok()).next().unwrap_or(0)
+    let lines = io
+        .lines()
+        .filter_map(|line| line.strip_prefix("write_bytes: "));
+    lines
+        .filter_map(|bytes| bytes.parse().ok())
+        .next()
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -88,7 +95,10 @@ mod tests {
 
     #[test]
     fn written_bytes_are_those_that_reach_the_disk() {
-        assert_eq!(written_of_io("wchar: 9\nwrite_bytes: 4096\ncancelled_write_bytes: 1\n"), 4096);
+        assert_eq!(
+            written_of_io("wchar: 9\nwrite_bytes: 4096\ncancelled_write_bytes: 1\n"),
+            4096
+        );
         assert_eq!(written_of_io(""), 0);
     }
 

@@ -24,7 +24,9 @@ impl Values {
     /// Values of `length` bytes.
     #[must_use]
     pub fn new(length: usize, random: &mut SmallRng) -> Self {
-        let pool: Vec<u8> = (0..length + SPREAD_BYTES).map(|_| random.random()).collect();
+        let pool: Vec<u8> = (0..length + SPREAD_BYTES)
+            .map(|_| random.random())
+            .collect();
         Self {
             length,
             pool: pool.into(),

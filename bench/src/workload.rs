@@ -66,6 +66,7 @@ pub struct Workload {
     pub tokens: Tokens,
     random: SmallRng,
     redraws: u64,
+    unknown_writes: u64,
 }
 
 impl Workload {
@@ -80,6 +81,7 @@ impl Workload {
             tokens: Tokens::unread(spec.keys),
             random,
             redraws: 0,
+            unknown_writes: 0,
             spec,
         }
     }
@@ -109,6 +111,17 @@ impl Workload {
     /// A new value of a key.
     pub fn value(&mut self, index: u32) -> Bytes {
         self.values.make(index, &mut self.random)
+    }
+
+    /// Counts a write of unknown outcome: its value may surface later as a sibling.
+    pub const fn note_unknown_write(&mut self) {
+        self.unknown_writes += 1;
+    }
+
+    /// Writes of unknown outcome so far.
+    #[must_use]
+    pub const fn unknown_writes(&self) -> u64 {
+        self.unknown_writes
     }
 
     /// The part that is the same for all cases.
