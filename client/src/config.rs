@@ -2,7 +2,7 @@
 //!
 //! ```toml
 //! cluster_id = "5f0c6a1b2c3d4e5f60718293a4b5c6d7"
-//! ca = "node-ca.pem"      # authority of the nodes' certificates
+//! ca = "node-ca.crt"      # authority of the nodes' certificates
 //! cert = "client.pem"     # this client's certificate
 //! key = "client.key"      # and its private key
 //! role = "admin"          # what the certificate allows: data or admin
@@ -147,7 +147,7 @@ mod tests {
 
     const TEXT: &str = r#"
 cluster_id = "5f0c6a1b2c3d4e5f60718293a4b5c6d7"
-ca = "node-ca.pem"
+ca = "node-ca.crt"
 cert = "client.pem"
 key = "/abs/client.key"
 role = "admin"

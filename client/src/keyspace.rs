@@ -6,11 +6,12 @@
 //! Not here: how they are carried out (`client::perform`).
 
 use std::future::IntoFuture;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_ring::ConsistencyLevel;
+use quorate_ring::{ConsistencyLevel, KeyspaceName};
 
 use crate::client::{Client, Operation, Payload};
 use crate::context::{After, Context};
@@ -116,6 +117,9 @@ impl Call {
         let operation = &self.operation;
         if !(1..=KEY_BYTES_MAX).contains(&operation.key.len()) {
             return Some(operation.refused(Code::KeyInvalid, KEY_BYTES_MAX));
+        }
+        if KeyspaceName::from_str(&operation.keyspace).is_err() {
+            return Some(operation.refused(Code::KeyspaceUnknown, 0));
         }
         match &operation.payload {
             Payload::Put { value, .. } if value.len() > VALUE_BYTES_MAX => {

@@ -13,12 +13,13 @@ async fn values_after_lost_answers() -> usize {
     let cluster = FakeCluster::new();
     let keyspace = cluster.client(1).keyspace("default");
     let all = ["1", "2", "3"];
-    all.map(|node| cluster.break_node(node, Some(Fault::AnswerLost)));
+    all.iter()
+        .for_each(|node| cluster.break_node(node, Some(Fault::AnswerLost)));
     let put = keyspace
         .put_blind("k", "v")
         .deadline(Duration::from_millis(100));
     put.await.expect_err("every answer is lost");
-    all.map(|node| cluster.break_node(node, None));
+    all.iter().for_each(|node| cluster.break_node(node, None));
     keyspace
         .get("k")
         .await

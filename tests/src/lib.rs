@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The simulator, the checkers of histories, and what the tests on real processes need.
+
+pub mod sim;

@@ -8,7 +8,9 @@
 
 mod admin;
 mod builder;
+mod operation;
 mod perform;
+mod progress;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +21,7 @@ use quorate_ring::{MonoTime, NodeId};
 
 pub use admin::DumpPages;
 pub use builder::{ClientBuilder, Seed};
-pub(crate) use perform::{Operation, Payload};
+pub(crate) use operation::{Operation, Payload};
 
 use crate::clock::Clock;
 use crate::config::ClientConfig;

@@ -207,10 +207,7 @@ async fn outcome_is_over_all_attempts() {
             Outcome::NotApplied
         };
         assert_eq!(error.outcome(), want, "{sequence:?}: {error}");
-        // The last node gets all the time that is left, so three stuck ones leave none.
-        let all_stuck = sequence == [2, 2, 2];
-        let attempts = sequence.len() + usize::from(!all_stuck);
-        assert_eq!(error.failure().attempts.len(), attempts, "{sequence:?}");
+        assert_eq!(error.failure().attempts.len(), sequence.len() + 1);
         let said = error.code() == Code::TooManySiblings;
         assert_eq!(said, want == Outcome::NotApplied, "{sequence:?}: {error}");
     }
@@ -243,8 +240,8 @@ async fn stuck_nodes_end_at_the_deadline_and_not_later() {
         let took = clock.now().since(start);
         assert!(took >= MS * 900 && took <= MS * 910, "{took:?}");
         let deadlines: Vec<_> = lock(&script.calls).iter().map(|c| c.deadline).collect();
-        assert_eq!(deadlines.len(), 3, "one part for each node");
-        assert!(deadlines.iter().all(|deadline| *deadline <= MS * 301));
+        assert!((4..=8).contains(&deadlines.len()), "{deadlines:?}");
+        assert!(deadlines.iter().all(|deadline| *deadline <= MS * 300));
     }
 }
 
@@ -329,7 +326,9 @@ async fn a_dropped_operation_is_no_longer_in_flight() {
 async fn bad_arguments_are_refused_before_anything_is_sent() {
     let (script, client) = Script::new([]);
     let ks = client.keyspace("default");
+    let nowhere = client.keyspace("No Keyspace");
     let cases = [
+        (nowhere.put_blind("k", "v"), Code::KeyspaceUnknown),
         (ks.put_blind("", "v"), Code::KeyInvalid),
         (
             ks.put_blind(vec![0; KEY_BYTES_MAX + 1], "v"),

@@ -90,7 +90,9 @@ pub struct Failure {
     pub limit: u64,
     /// The deadline of the whole operation.
     pub deadline: Duration,
-    /// Every attempt in order; none if it was refused locally.
+    /// How often it was tried; 0 if it was refused locally.
+    pub attempt_count: u16,
+    /// The newest attempts in order, at most 64.
     pub attempts: Vec<Attempt>,
     /// Why it was not tried again.
     pub gave_up: GiveUp,
@@ -119,6 +121,7 @@ impl Failure {
             retry_after: None,
             limit: 0,
             deadline,
+            attempt_count: 0,
             attempts: Vec::new(),
             gave_up: GiveUp::Final,
             op_id: None,

@@ -54,6 +54,9 @@ fn cause(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
         Code::EpochMismatch => f.write_str("client and nodes disagree about the topology"),
         Code::ConnectionLost => f.write_str("an attempt got no answer"),
         Code::ConnectFailed => f.write_str("no node could be reached"),
+        Code::BelowFloor | Code::PayloadUnsupported => {
+            f.write_str("the replicas disagree about what they may take")
+        }
         Code::KeyInvalid => write!(
             f,
             "the key has {} bytes, a key has 1 to {KEY_BYTES_MAX}",
@@ -100,7 +103,7 @@ fn trail(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
     let Some(last) = failure.attempts.last() else {
         return Ok(());
     };
-    match failure.attempts.len() {
+    match failure.attempt_count {
         1 => write!(f, ", one attempt, at node {}", last.node)?,
         count => write!(f, ", {count} attempts, the last at node {}", last.node)?,
     }
@@ -138,7 +141,7 @@ fn advice(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
         }
         (Code::ConnectFailed, _) => f.write_str("check that the nodes run and can be reached"),
         (Code::DiskFull, _) => f.write_str("free space on the nodes or add some"),
-        (Code::Damaged | Code::Internal, _) => f.write_str("see the log of that node"),
+        (Code::Damaged | Code::Internal | Code::BelowFloor | Code::PayloadUnsupported, _) => f.write_str("see the log of that node"),
         (
             Code::QuorumNotReached
             | Code::Unavailable
