@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use quorate_client::{
-    Client, Code, ConnectError, Failure, GetError, NodeError, Outcome, ReplicaState, WriteError,
+    CallCause, Client, Code, ConnectError, Failure, GetError, NodeError, Outcome, ReplicaState,
+    SeedFailure, SeedReason, WriteError,
 };
 
 use super::args::Global;
@@ -72,12 +73,12 @@ fn unconnected(path: &Path, error: &ConnectError) -> Problem {
 }
 
 /// Whether a seed was there and did not take this client, or is none of this cluster.
-fn is_refusal(seed: &quorate_client::SeedFailure) -> bool {
-    use quorate_client::SeedReason;
+fn is_refusal(seed: &SeedFailure) -> bool {
     match &seed.reason {
         SeedReason::Refused(code) => *code == Code::RoleRefused,
+        SeedReason::Call(error) => matches!(error.cause(), CallCause::Handshake { .. }),
         SeedReason::OtherCluster { .. } => true,
-        other => other.to_string().contains("certificate"),
+        _ => false,
     }
 }
 

@@ -87,9 +87,11 @@ impl NodeError {
             | Self::DirectoryForeign { .. }
             | Self::DirectoryFormat { .. }
             | Self::DiskLost { .. }
-            | Self::Stopped(StopReason::Forgot { .. }
+            | Self::Stopped(
+                StopReason::Forgot { .. }
                 | StopReason::ActorAhead { .. }
-                | StopReason::Damaged { .. }) => true,
+                | StopReason::Damaged { .. },
+            ) => true,
             Self::Listen { .. }
             | Self::Http(_)
             | Self::Stopped(StopReason::StoreFailed { .. })
@@ -108,7 +110,9 @@ impl NodeError {
             Self::DirectoryForeign { .. } => "DIRECTORY_FOREIGN",
             Self::DirectoryFormat { .. } => "DIRECTORY_FORMAT",
             Self::DiskLost { .. } => "DISK_LOST",
-            Self::Stopped(StopReason::Forgot { .. } | StopReason::ActorAhead { .. }) => "STORE_FORGOT",
+            Self::Stopped(StopReason::Forgot { .. } | StopReason::ActorAhead { .. }) => {
+                "STORE_FORGOT"
+            }
             Self::Stopped(StopReason::Damaged { .. }) => "STORE_DAMAGED",
             Self::Stopped(StopReason::StoreFailed { .. }) => "STORE_FAILED",
             Self::System { .. } => "SYSTEM",
@@ -136,11 +140,11 @@ impl NodeError {
                 "bring the old data directory back; a node that starts empty would acknowledge \
                  what it no longer remembers",
             ),
-            Self::Stopped(StopReason::Forgot { .. }
+            Self::Stopped(
+                StopReason::Forgot { .. }
                 | StopReason::ActorAhead { .. }
-                | StopReason::Damaged { .. }) => {
-                Some("keep the directory as it is; the other nodes still serve its data")
-            }
+                | StopReason::Damaged { .. },
+            ) => Some("keep the directory as it is; the other nodes still serve its data"),
             Self::Stopped(StopReason::StoreFailed { .. }) => {
                 Some("check the disk, then start the node again: what it acknowledged is kept")
             }
