@@ -12,9 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_node::core::input::Damaged;
 use quorate_node::core::key::RecordKey;
-use quorate_node::shell::seam::{
-    BoxFuture, Checkpoint, Engine, EngineError, EnginePage, Loaded,
-};
+use quorate_node::shell::seam::{BoxFuture, Checkpoint, Engine, EngineError, EnginePage, Loaded};
 
 use super::seeded::Seeded;
 
