@@ -68,7 +68,8 @@ fn build(cargo: &Path) -> Result<PathBuf> {
     let documents = messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let paths = documents.filter_map(|document| document["executable"].as_str().map(PathBuf::from));
+    let mut paths =
+        documents.filter_map(|document| document["executable"].as_str().map(PathBuf::from));
     paths
         .last()
         .context("cargo does not say where the binary is")
