@@ -1,0 +1,152 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use quorate_client::Level;
+
+use crate::keys::Distribution;
+
+/// Load for a running cluster: a closed loop of reads and writes, its latencies and its cost in CPU
+/// time. The tool must run on the machine of the nodes.
+#[derive(Debug, Parser)]
+#[command(
+    name = "load",
+    version,
+    after_help = "Every combination of --reads and --in-flight is a case of its own.\nExit codes: 0 \
+                  every operation was done, 1 some were not, or a read found what cannot be, 2 \
+                  usage.\n\nExamples:\n  load --spawn 3 --reads 0,100 --in-flight 1,64,256\n  \
+                  load --client quorate-data/client.toml --reads 95 --distribution zipf -o json"
+)]
+pub struct LoadArgs {
+    /// How to reach the cluster.
+    #[arg(
+        long,
+        env = "QUORATE_CLIENT",
+        default_value = "quorate-data/client.toml",
+        value_name = "FILE"
+    )]
+    pub client: PathBuf,
+    /// Start a cluster of this many nodes in a temporary folder, and stop it at the end.
+    #[arg(long, value_name = "NODES", value_parser = clap::value_parser!(u16).range(1..=99))]
+    pub spawn: Option<u16>,
+    /// The program that --spawn starts [default: quorate beside this program].
+    #[arg(long, value_name = "FILE", requires = "spawn")]
+    pub binary: Option<PathBuf>,
+    /// Folder in which --spawn makes its own, on the disk that is to be measured
+    /// [default: the system's for temporary files].
+    #[arg(long, value_name = "DIR", requires = "spawn")]
+    pub data_parent: Option<PathBuf>,
+    /// Keyspace of the keys.
+    #[arg(long, default_value = "default", value_name = "NAME")]
+    pub keyspace: String,
+    /// Number of keys.
+    #[arg(long, default_value_t = 1_000_000, value_name = "COUNT",
+          value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    pub keys: u32,
+    /// Length of every value in bytes.
+    #[arg(long, default_value_t = 256, value_name = "BYTES",
+          value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
+    pub value_bytes: u32,
+    /// How keys are drawn.
+    #[arg(long, value_enum, default_value_t = Distribution::Uniform, value_name = "WHICH")]
+    pub distribution: Distribution,
+    /// Level of every operation: one, two, quorum, all, r=COUNT or w=COUNT.
+    #[arg(long, default_value = "quorum", value_name = "LEVEL")]
+    pub level: Level,
+    /// Of 100 operations, how many are reads; several for several cases.
+    #[arg(long, default_value = "0,100", value_delimiter = ',', value_name = "PERCENT",
+          value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub reads: Vec<u8>,
+    /// Operations under way at once; several for several cases.
+    #[arg(long, default_value = "1,64,256", value_delimiter = ',', value_name = "COUNT",
+          value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub in_flight: Vec<u32>,
+    /// Operations of one run.
+    #[arg(long, default_value_t = 200_000, value_name = "COUNT",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub ops: u64,
+    /// Operations before the first run of a case, not counted [default: a tenth of a run].
+    #[arg(long, value_name = "COUNT")]
+    pub warmup: Option<u64>,
+    /// Runs of each case; the report has medians with the least and the greatest.
+    #[arg(long, default_value_t = 5, value_name = "COUNT",
+          value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub runs: u32,
+    /// Longest time of one run in seconds; what was done by then counts.
+    #[arg(long, default_value_t = 120, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub run_seconds_max: u64,
+    /// Longest wait after a run for the engines to come to rest, in seconds.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    pub rest_seconds_max: u64,
+    /// Deadline of every operation in milliseconds.
+    #[arg(long, default_value_t = 5_000, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub deadline_ms: u64,
+    /// Load all keys first, or not: then writes read a key's context first.
+    #[arg(long, value_enum, default_value_t = FillChoice::Auto, value_name = "WHICH")]
+    pub fill: FillChoice,
+    /// Operations under way while loading.
+    #[arg(long, default_value_t = 256, value_name = "COUNT",
+          value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub fill_in_flight: u32,
+    /// What is drawn follows from it.
+    #[arg(long, default_value_t = 1, value_name = "NUMBER")]
+    pub seed: u64,
+    /// Form of the report.
+    #[arg(short = 'o', long, value_enum, default_value_t = Form::Text, value_name = "FORM")]
+    pub output: Form,
+}
+
+/// Whether keys are loaded first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FillChoice {
+    /// Load what is not there, and read the contexts of what is.
+    Auto,
+    /// Do not.
+    None,
+}
+
+/// Form of the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// For people.
+    Text,
+    /// One document of JSON.
+    Json,
+}
+
+impl LoadArgs {
+    /// Operations before the first run of a case.
+    #[must_use]
+    pub fn warmup(&self) -> u64 {
+        self.warmup.unwrap_or(self.ops / 10)
+    }
+
+    /// Deadline of every operation.
+    #[must_use]
+    pub const fn deadline(&self) -> Duration {
+        Duration::from_millis(self.deadline_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn arguments_do_not_contradict_each_other() {
+        LoadArgs::command().debug_assert();
+    }
+
+    #[test]
+    fn cases_are_lists() {
+        let args = ["load", "--reads", "0,50", "--in-flight", "1,256"];
+        let args = LoadArgs::try_parse_from(args).expect("it is well formed");
+        assert_eq!((args.reads, args.in_flight), (vec![0, 50], vec![1, 256]));
+    }
+}

@@ -1,0 +1,186 @@
+//! Which key is next: uniform, or Zipf with exponent 0.99 as YCSB draws it.
+//!
+//! Zipf follows Gray et al., "Quickly generating billion-record synthetic databases" (SIGMOD 1994),
+//! section 3.2. Popular ranks are scattered over the keys by a fixed permutation, so that hot keys
+//! are not neighbours.
+//!
+//! A key is named by its index: `key-` and twelve digits, 16 bytes.
+
+use bytes::Bytes;
+use rand::RngExt;
+use rand::rngs::SmallRng;
+
+/// The exponent of YCSB.
+const THETA: f64 = 0.99;
+
+/// A prime; times this, modulo a count that it does not divide, is a permutation.
+const SCATTER: u128 = 2_654_435_761;
+
+/// How keys are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Distribution {
+    /// Each key as often as any other.
+    Uniform,
+    /// The i-th most popular key in proportion to 1 / i^0.99.
+    Zipf,
+}
+
+impl Distribution {
+    /// As it is typed and reported.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Uniform => "uniform",
+            Self::Zipf => "zipf",
+        }
+    }
+}
+
+/// Draws indices of keys.
+#[derive(Debug, Clone)]
+pub struct KeyDraw {
+    count: u32,
+    zipf: Option<Zipf>,
+}
+
+#[derive(Debug, Clone)]
+struct Zipf {
+    alpha: f64,
+    zeta: f64,
+    eta: f64,
+}
+
+impl KeyDraw {
+    /// Draws from the indices below `count`, at least 1. O(count) for Zipf.
+    #[must_use]
+    pub fn new(distribution: Distribution, count: u32) -> Self {
+        let count = count.max(1);
+        let zipf = match distribution {
+            Distribution::Uniform => None,
+            Distribution::Zipf => Some(Zipf::new(count)),
+        };
+        Self { count, zipf }
+    }
+
+    /// The next index.
+    pub fn draw(&self, random: &mut SmallRng) -> u32 {
+        let Some(zipf) = &self.zipf else {
+            return random.random_range(0..self.count);
+        };
+        let rank = zipf.rank(random.random::<f64>(), self.count);
+        scattered(rank, self.count)
+    }
+}
+
+impl Zipf {
+    fn new(count: u32) -> Self {
+        let zeta_of = |n: u32| (1..=n).map(|i| f64::from(i).powf(-THETA)).sum::<f64>();
+        let (n, zeta) = (f64::from(count), zeta_of(count));
+        Self {
+            alpha: 1.0 / (1.0 - THETA),
+            zeta,
+            eta: (1.0 - (2.0 / n).powf(1.0 - THETA)) / (1.0 - zeta_of(2) / zeta),
+        }
+    }
+
+    /// The rank, 0 the most popular, at `point` of the unit interval.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the product lies between 0 and the count, and is cut to it"
+    )]
+    fn rank(&self, point: f64, count: u32) -> u32 {
+        let scaled = point * self.zeta;
+        if scaled < 1.0 {
+            return 0;
+        }
+        if scaled < 1.0 + 0.5_f64.powf(THETA) {
+            return 1.min(count - 1);
+        }
+        let share = (self.eta * point - self.eta + 1.0).powf(self.alpha);
+        ((f64::from(count) * share) as u32).min(count - 1)
+    }
+}
+
+fn scattered(rank: u32, count: u32) -> u32 {
+    let index = u128::from(rank) * SCATTER % u128::from(count);
+    u32::try_from(index).expect("a remainder is below the count, a u32")
+}
+
+/// Name of the key with this index: 16 bytes.
+#[must_use]
+pub fn key_of(index: u32) -> Bytes {
+    let mut name = *b"key-000000000000";
+    let mut left = index;
+    for digit in name.iter_mut().rev() {
+        if left == 0 {
+            break;
+        }
+        *digit = b'0' + u8::try_from(left % 10).expect("a digit");
+        left /= 10;
+    }
+    Bytes::copy_from_slice(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use rand::SeedableRng;
+
+    use super::*;
+
+    #[test]
+    fn keys_have_sixteen_bytes_and_differ() {
+        assert_eq!(&key_of(0)[..], b"key-000000000000");
+        assert_eq!(&key_of(1_000_000)[..], b"key-000001000000");
+        assert_eq!(&key_of(u32::MAX)[..], b"key-004294967295");
+    }
+
+    #[test]
+    fn scattering_is_a_permutation() {
+        for count in [1, 2, 10, 1_000, 4_096] {
+            let seen: BTreeSet<u32> = (0..count).map(|rank| scattered(rank, count)).collect();
+            assert_eq!(seen.len(), count as usize);
+        }
+    }
+
+    #[test]
+    fn uniform_keys_come_equally_often() {
+        let counts = counted(Distribution::Uniform, 10, 100_000);
+        assert!(
+            counts.iter().all(|n| (9_000..11_000).contains(n)),
+            "{counts:?}"
+        );
+    }
+
+    #[test]
+    fn zipf_keys_follow_their_rank() {
+        let counts = counted(Distribution::Zipf, 1_000, 200_000);
+        let of_rank = |rank| f64::from(counts[scattered(rank, 1_000) as usize]);
+        let first = of_rank(0);
+        for (rank, want) in [(1, 2_f64), (9, 10.0), (99, 100.0)] {
+            let ratio = first / of_rank(rank);
+            let want = want.powf(THETA);
+            assert!(
+                (0.7..1.4).contains(&(ratio / want)),
+                "rank {rank}: {ratio} of {want}"
+            );
+        }
+    }
+
+    #[test]
+    fn one_key_is_drawn_for_ever() {
+        assert_eq!(counted(Distribution::Zipf, 1, 100), [100]);
+    }
+
+    fn counted(distribution: Distribution, keys: u32, draws: u32) -> Vec<u32> {
+        let mut random = SmallRng::seed_from_u64(7);
+        let draw = KeyDraw::new(distribution, keys);
+        let mut counts = vec![0; keys as usize];
+        for _ in 0..draws {
+            counts[draw.draw(&mut random) as usize] += 1;
+        }
+        counts
+    }
+}

@@ -1,0 +1,121 @@
+//! One case: warm-up, then runs that are measured, each from rest to rest.
+//!
+//! The CPU time of a run is that of all node processes and of the tool, from before its first
+//! operation until the engines' backlog is back at its size of then. The warm-up has ended and come
+//! to rest before the first run begins, so nothing of it is counted.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::backlog::{Nodes, Rest};
+use crate::clock::Clock;
+use crate::closed_loop::{self, Phase};
+use crate::recorder::Recorder;
+use crate::usage;
+use crate::workload::Workload;
+
+/// One combination of what is varied, and how it is measured.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// Of 100 operations, how many are reads.
+    pub reads_percent: u8,
+    /// Operations under way.
+    pub in_flight: u32,
+    /// Operations before the first run; not counted.
+    pub warmup: u64,
+    /// Operations of one run.
+    pub operations: u64,
+    /// Runs.
+    pub runs: u32,
+    /// Longest time of one run.
+    pub run_time_max: Duration,
+    /// Longest wait for rest.
+    pub rest_time_max: Duration,
+}
+
+/// What one run gave.
+#[derive(Debug)]
+pub struct Run {
+    /// Counts and latencies.
+    pub recorder: Recorder,
+    /// From the first operation sent to the last one ended.
+    pub elapsed: Duration,
+    /// CPU time of all node processes.
+    pub nodes_cpu: Duration,
+    /// CPU time of this tool.
+    pub client_cpu: Duration,
+    /// Bytes that the nodes caused to be written to disk.
+    pub disk_written_bytes: u64,
+    /// How the wait for rest ended.
+    pub rest: Rest,
+    /// Engine backlog before and after, over all nodes.
+    pub engine_backlog: (u64, u64),
+    /// Records that the engines did not have yet, before and after, over all nodes.
+    pub table_records: (u64, u64),
+    /// Bytes of log that were still needed, after, over all nodes.
+    pub log_bytes: u64,
+}
+
+/// Warms up and measures all runs of `case`.
+///
+/// # Errors
+/// If a node does not answer or is not on this machine.
+///
+/// # Cancel safety
+/// As [`closed_loop::run`].
+pub async fn measure(
+    workload: &Arc<Mutex<Workload>>,
+    nodes: &Nodes,
+    clock: Clock,
+    case: &Case,
+) -> Result<Vec<Run>> {
+    let phase = |label: String, operations| Phase {
+        label,
+        operations,
+        in_flight: case.in_flight,
+        reads_percent: case.reads_percent,
+        time_max: case.run_time_max,
+    };
+    let name = format!(
+        "{} % reads, {} in flight",
+        case.reads_percent, case.in_flight
+    );
+    let warmup = phase(format!("warm-up, {name}"), case.warmup);
+    closed_loop::run(workload, clock, &warmup).await?;
+    nodes.wait_for_rest(None, case.rest_time_max).await?;
+    let mut runs = Vec::new();
+    for number in 1..=case.runs {
+        let phase = phase(format!("run {number}, {name}"), case.operations);
+        runs.push(one_run(workload, nodes, clock, &phase, case.rest_time_max).await?);
+    }
+    Ok(runs)
+}
+
+async fn one_run(
+    workload: &Arc<Mutex<Workload>>,
+    nodes: &Nodes,
+    clock: Clock,
+    phase: &Phase,
+    rest_time_max: Duration,
+) -> Result<Run> {
+    let before = nodes.look().await?;
+    let own_before = usage::own()?;
+    let end = closed_loop::run(workload, clock, phase).await?;
+    let own_after = usage::own()?;
+    let rest = nodes.wait_for_rest(Some(&before), rest_time_max).await?;
+    let after = nodes.look().await?;
+    let used = after.usage.since(before.usage);
+    Ok(Run {
+        recorder: end.recorder,
+        elapsed: end.elapsed,
+        nodes_cpu: used.cpu,
+        client_cpu: own_after.since(own_before).cpu,
+        disk_written_bytes: used.disk_written_bytes,
+        rest,
+        engine_backlog: (before.engine_backlog(), after.engine_backlog()),
+        table_records: (before.table_records(), after.table_records()),
+        log_bytes: after.statuses.iter().map(|status| status.log_bytes).sum(),
+    })
+}
