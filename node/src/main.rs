@@ -5,6 +5,9 @@ use std::process::ExitCode;
 #[cfg(feature = "planted-bugs")]
 compile_error!("the shipped binary must not contain planted bugs");
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     quorate_node::cli::run(std::env::args_os())
 }

@@ -22,6 +22,9 @@ use quorate_bench::workload::{Workload, WorkloadSpec};
 use quorate_client::Client;
 use tokio::signal::unix::{SignalKind, signal};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let args = LoadArgs::parse();
     match run(&args) {

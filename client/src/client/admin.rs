@@ -12,18 +12,15 @@ use quorate_ring::NodeId;
 use tokio::time::timeout;
 
 use super::Client;
+use super::dump::DumpPages;
 use super::perform::GRACE;
 use crate::error::NodeError;
 use crate::topology::Topology;
 use crate::transport::{CallCause, CallError, NodeEndpoint};
-use crate::wire::{DumpLocal, DumpPage, LocalRecord, NodeStatus, ReadLocal, Request, Response};
+use crate::wire::{LocalRecord, NodeStatus, ReadLocal, Request, Response};
 
 /// Time for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time for a page of records, which are read from the disk.
-const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Records that are asked for at once; the node may send fewer.
-const PAGE_RECORDS: u32 = 1_000;
 
 impl Client {
     /// The state of the node named `node`, and of its peers as it sees them.
@@ -70,12 +67,8 @@ impl Client {
     /// # Errors
     /// [`NodeError::Unknown`] if there is no such node.
     pub fn dump_local(&self, node: &str) -> Result<DumpPages, NodeError> {
-        Ok(DumpPages {
-            client: self.clone(),
-            endpoint: self.endpoint_named(node)?,
-            after: None,
-            is_over: false,
-        })
+        let endpoint = self.endpoint_named(node)?;
+        Ok(DumpPages::new(self.clone(), endpoint))
     }
 
     /// Fetches the topology from the node named `node` and keeps it if it is newer.
@@ -129,7 +122,7 @@ impl Client {
         })
     }
 
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         endpoint: &NodeEndpoint,
         request: Request,
@@ -146,52 +139,7 @@ impl Client {
     }
 }
 
-/// Pages of one node's records, in the order of (keyspace id, key).
-#[derive(Debug)]
-pub struct DumpPages {
-    client: Client,
-    endpoint: Arc<NodeEndpoint>,
-    after: Option<(u32, Bytes)>,
-    is_over: bool,
-}
-
-impl DumpPages {
-    /// The next records; `None` at the end.
-    ///
-    /// # Errors
-    /// [`NodeError`] if the node refuses or does not answer within 30 s. The same page can be
-    /// asked for again.
-    ///
-    /// # Cancel safety
-    /// Safe: the next call asks for the same page again.
-    pub async fn next_page(&mut self) -> Result<Option<Vec<LocalRecord>>, NodeError> {
-        if self.is_over {
-            return Ok(None);
-        }
-        let request = Request::DumpLocal(DumpLocal {
-            after: self.after.clone(),
-            limit: PAGE_RECORDS,
-        });
-        let answer = self
-            .client
-            .ask(&self.endpoint, request, PAGE_TIMEOUT)
-            .await?;
-        let DumpPage { records, end } = match answer {
-            Response::Dump(page) => page,
-            other => return Err(no_answer(&self.endpoint, other)),
-        };
-        match records.last() {
-            Some(last) => self.after = Some((last.keyspace, last.key.clone())),
-            // A page that is empty and not the last would be asked for again for ever.
-            None if !end => return Err(unexpected(&self.endpoint)),
-            None => {}
-        }
-        self.is_over = end;
-        Ok(Some(records).filter(|records| !records.is_empty()))
-    }
-}
-
-fn no_answer(endpoint: &NodeEndpoint, answer: Response) -> NodeError {
+pub(super) fn no_answer(endpoint: &NodeEndpoint, answer: Response) -> NodeError {
     match answer {
         Response::Failure(failure) => NodeError::Refused {
             node: endpoint.label().to_owned(),
@@ -206,7 +154,7 @@ fn no_answer(endpoint: &NodeEndpoint, answer: Response) -> NodeError {
     }
 }
 
-fn unexpected(endpoint: &NodeEndpoint) -> NodeError {
+pub(super) fn unexpected(endpoint: &NodeEndpoint) -> NodeError {
     NodeError::UnexpectedAnswer {
         node: endpoint.label().to_owned(),
     }

@@ -8,6 +8,7 @@
 
 mod admin;
 mod builder;
+mod dump;
 mod operation;
 mod perform;
 mod progress;
@@ -19,8 +20,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_ring::{MonoTime, NodeId};
 
-pub use admin::DumpPages;
 pub use builder::{ClientBuilder, Seed};
+pub use dump::DumpPages;
 pub(crate) use operation::{Operation, Payload};
 
 use crate::clock::Clock;

@@ -478,29 +478,34 @@ async fn one_seed_that_answers_is_enough() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pages_of_a_dump_follow_each_other_to_the_end() {
+async fn a_dump_merges_the_pages_of_all_vnodes_in_key_order() {
     let record = |key: &'static str| LocalRecord {
         keyspace: 1,
         key: key.into(),
         record: "r".into(),
     };
     let page = |records, end| answer(Response::Dump(DumpPage { records, end }));
-    let steps = [
-        page(vec![record("a")], false),
-        page(vec![record("b")], true),
+    let (_, probe) = Script::new([]);
+    let vnodes = usize::try_from(probe.topology().ring().vnode_count().get()).expect("it fits");
+    // The first vnode has two pages, the second one, the others none.
+    let mut steps = vec![
+        page(vec![record("a"), record("d")], false),
+        page(vec![record("b"), record("f")], true),
     ];
+    steps.extend((2..vnodes).map(|_| page(vec![], true)));
+    steps.push(page(vec![record("e")], true));
     let (script, client) = Script::new(steps);
     let mut pages = client.dump_local("2").expect("a node");
     let mut keys = vec![];
     while let Some(page) = pages.next_page().await.expect("a page") {
         keys.extend(page.into_iter().map(|record| record.key));
     }
-    assert_eq!(keys, ["a", "b"]);
+    assert_eq!(keys, ["a", "b", "d", "e", "f"]);
     let calls = lock(&script.calls);
-    let Request::DumpLocal(second) = &calls[1].request else {
+    let Some(Request::DumpLocal(again)) = calls.get(vnodes).map(|call| &call.request) else {
         panic!("{calls:?}");
     };
-    assert_eq!(second.after, Some((1, "a".into())));
+    assert_eq!((again.vnode, again.after.as_ref()), (0, Some(&"d".into())));
     assert!(calls.iter().all(|call| call.node == "2"));
 }
 

@@ -368,7 +368,9 @@ mod tests {
             level: Level::All,
         };
         let dump = DumpLocal {
-            after: Some((7, key())),
+            keyspace: 7,
+            vnode: 255,
+            after: Some(key()),
             limit: 100,
         };
         vec![

@@ -127,11 +127,15 @@ pub struct ReadLocal {
     pub key: Bytes,
 }
 
-/// Asks for a page of the node's own records, in the order of (keyspace id, key) (admin).
+/// Asks for a page of the node's own records of one vnode of a keyspace, in key order (admin).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DumpLocal {
-    /// Where to go on: the last (keyspace id, key) of the page before.
-    pub after: Option<(u32, Bytes)>,
+    /// Number of the keyspace.
+    pub keyspace: u32,
+    /// The vnode.
+    pub vnode: u16,
+    /// Where to go on: the last key of the page before.
+    pub after: Option<Bytes>,
     /// Most records of the page; the node may send fewer.
     pub limit: u32,
 }

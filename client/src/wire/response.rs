@@ -210,9 +210,9 @@ pub struct LocalRecord {
 /// A page of a node's records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DumpPage {
-    /// In the order of (keyspace id, key).
+    /// In key order.
     pub records: Vec<LocalRecord>,
-    /// No record is left behind this page.
+    /// No record of the vnode is left behind this page.
     pub end: bool,
 }
 

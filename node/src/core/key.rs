@@ -26,6 +26,12 @@ impl RecordKey {
         Self(bytes.freeze())
     }
 
+    /// The bound in front of all keys of a vnode; no record has it.
+    #[must_use]
+    pub fn before(keyspace: KeyspaceId, vnode: VnodeId) -> Self {
+        Self::new(keyspace, vnode, b"")
+    }
+
     /// Takes bytes of this layout, as read from the log or the engine; `None` if they are too
     /// short to hold a key.
     #[must_use]

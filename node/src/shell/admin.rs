@@ -6,9 +6,10 @@ use quorate_client::wire::{
     Code, DumpLocal, DumpPage, Failure, KeyspaceInfo, LocalRecord, NodeInfo, NodeStatus, Outcome,
     PeerStatus, ReadLocal, Response, TopologyInfo,
 };
-use quorate_ring::{NodeId, Topology, VnodeId};
+use quorate_ring::{KeyspaceId, NodeId, Topology, VnodeId};
 
 use super::node::{NodeHandle, QuestionError};
+use super::run::on_thread;
 use super::seam::{BoxFuture, Clock, Disk};
 use super::serve::{AdminHandler, AdminRequest};
 use crate::core::key::RecordKey;
@@ -163,7 +164,11 @@ impl Admin {
         };
         let location = self.topology.locate(keyspace.id, &read.key);
         let key = RecordKey::new(keyspace.id, location.vnode, &read.key);
-        let record = self.handle.read_local(key).await?;
+        let handle = self.handle.clone();
+        let reading = Box::pin(async move { handle.read_local(key).await });
+        let record = on_thread("engine-read", reading)
+            .await
+            .map_err(|_| QuestionError::Stopping)??;
         Ok(Response::Local(record.map(|record| LocalRecord {
             keyspace: keyspace.id.0,
             key: read.key.clone(),
@@ -171,29 +176,34 @@ impl Admin {
         })))
     }
 
-    /// A page in the engine's order (keyspace, vnode, key); who wants another order sorts.
     async fn dump(&self, dump: DumpLocal) -> Result<Response, QuestionError> {
         let limit = usize::try_from(dump.limit)
             .unwrap_or(usize::MAX)
             .clamp(1, PAGE_RECORDS_MAX);
-        let after = dump.after.map(|(keyspace, key)| {
-            let keyspace = quorate_ring::KeyspaceId(keyspace);
-            let location = self.topology.locate(keyspace, &key);
-            RecordKey::new(keyspace, location.vnode, &key)
-        });
-        let rows = self.handle.dump_local(after, limit).await?;
-        let mut end = rows.len() < limit;
+        let (keyspace, vnode) = (KeyspaceId(dump.keyspace), VnodeId(dump.vnode));
+        let after = match &dump.after {
+            Some(key) => RecordKey::new(keyspace, vnode, key),
+            None => RecordKey::before(keyspace, vnode),
+        };
+        let handle = self.handle.clone();
+        // The engine blocks: never on the thread that serves.
+        let page = Box::pin(async move { handle.dump_local(Some(after), limit).await });
+        let rows = on_thread("engine-scan", page)
+            .await
+            .map_err(|_| QuestionError::Stopping)??;
+        let whole = rows.len() < limit;
+        let of_vnode = |key: &RecordKey| (key.keyspace(), key.vnode()) == (keyspace, vnode);
+        let mut end = whole || rows.last().is_some_and(|(key, _)| !of_vnode(key));
         let mut bytes = 0;
         let mut records = Vec::with_capacity(rows.len());
-        for (key, record) in rows {
+        for (key, record) in rows.into_iter().take_while(|(key, _)| of_vnode(key)) {
             if bytes > PAGE_BYTES_MAX {
                 end = false;
                 break;
             }
             bytes += key.as_bytes().len() + record.len();
-            let keyspace = key.keyspace().0;
             records.push(LocalRecord {
-                keyspace,
+                keyspace: dump.keyspace,
                 key: key.user_key(),
                 record,
             });

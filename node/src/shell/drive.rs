@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_ring::NodeId;
+use quorate_ring::{Lsn, NodeId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::inbox::Inbox;
@@ -19,7 +19,7 @@ use super::seam::{ClientPort, Clock, Links};
 use super::store::{StoreHandle, Submission};
 use crate::core::effect::{Effect, Effects, Event, RequestKind, StopReason};
 use crate::core::failure::Effectiveness;
-use crate::core::input::{Input, Now, RequestId};
+use crate::core::input::{Input, Now, RequestId, StoreEvent};
 use crate::core::key::RecordKey;
 use crate::core::message::{PeerMessage, Reply};
 use crate::core::shard::{Shard, ShardStatus};
@@ -98,6 +98,9 @@ impl Drive {
             let now = self.now();
             for input in batch.drain(..) {
                 draining |= matches!(input, Input::Drain);
+                if let Input::Store(StoreEvent::Durable(lsn)) = &input {
+                    self.count_batch(*lsn);
+                }
                 self.shard.step(now, input, &mut effects);
             }
             if now.mono >= self.shard.next_deadline() {
@@ -115,6 +118,12 @@ impl Drive {
             // The links' tasks share this thread: let them fill the next batch.
             tokio::task::yield_now().await;
         }
+    }
+
+    fn count_batch(&self, durable: Lsn) {
+        let frames = durable.0.saturating_sub(self.shard.table().durable_lsn().0);
+        self.metrics
+            .batch_durable(f64::from(u32::try_from(frames).unwrap_or(u32::MAX)));
     }
 
     /// Waits for something to hear, or for the next deadline.

@@ -287,7 +287,7 @@ fn ended(ending: Option<Result<Ending, tokio::task::JoinError>>) -> Result<(), N
 }
 
 /// Runs something that blocks on a thread of its own, so that the sockets stay served.
-async fn on_thread<T: Send + 'static>(
+pub(super) async fn on_thread<T: Send + 'static>(
     name: &'static str,
     work: BoxFuture<'static, T>,
 ) -> Result<T, NodeError> {
