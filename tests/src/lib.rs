@@ -1,1 +1,6 @@
-//! Placeholder.
+//! The simulator, the checkers of histories, and what the tests on real processes need.
+//!
+//! `sim` runs whole clusters with their real core and shell loops on one seeded, paused runtime.
+//! `check` judges what clients saw. Nothing of the product uses this crate.
+
+pub mod check;
