@@ -4,6 +4,7 @@
 //! Its *number* ([`NodeId`]) is given once by the topology and is what dots carry: four bytes
 //! instead of up to 32 in every context entry. Neither is ever used twice.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -81,6 +82,13 @@ impl NodeName {
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Lets a map keyed by names be asked with plain text; `Hash` and `Eq` are those of the text.
+impl Borrow<str> for NodeName {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::node::KeyspaceId;
 
 /// Bits of a token that name its bucket inside the vnode: 1,024 buckets.
-pub(crate) const BUCKET_BITS: u32 = 10;
+pub const BUCKET_BITS: u32 = 10;
 
 /// Position on the ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

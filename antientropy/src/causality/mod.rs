@@ -1,0 +1,25 @@
+//! What a replica knows of one key's writes, and how two replicas' knowledge becomes one.
+
+mod attempt;
+mod context;
+mod delta;
+mod dot;
+mod format;
+mod merge;
+mod op_id;
+mod op_list;
+mod put;
+mod record;
+
+pub use attempt::{Attempt, AttemptVerdict, OpStatus, RETRY_TIME_MAX};
+pub use context::Context;
+pub use delta::Delta;
+pub use dot::{COUNTER_MAX, Dot};
+pub use format::{DecodeError, Field};
+pub use merge::MergeResult;
+pub use op_id::OpId;
+pub use op_list::{FLAGGED_MAX, OpList, SUPERSEDED_MAX, SupersededOp};
+pub use put::{
+    CONTEXT_BYTES_MAX, Minting, Put, PutApplied, PutRefusal, RECORD_BYTES_MAX, SIBLINGS_MAX,
+};
+pub use record::{Mint, Record, Sibling};

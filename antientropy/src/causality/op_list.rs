@@ -1,0 +1,149 @@
+//! The newest superseded operations of a key, bounded.
+//!
+//! A list is a map from op id to the greatest timestamp it was retired with, cut to the newest
+//! `MAX` by (timestamp, id). Cutting after or before a union gives the same result: an entry that
+//! is cut has `MAX` ids above it, and those only rise. That makes the union a join.
+//!
+//! A record has two, of all superseded operations and of the flagged ones, and neither cut looks
+//! at the other list (`counterexamples.md` V7): a flagged id is normally in both.
+
+use super::op_id::OpId;
+
+/// Superseded operations that a record remembers.
+pub const SUPERSEDED_MAX: usize = 64;
+
+/// Superseded flagged operations that a record remembers.
+pub const FLAGGED_MAX: usize = 256;
+
+/// One superseded operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SupersededOp {
+    /// The operation.
+    pub op_id: OpId,
+    /// Greatest hybrid timestamp that a retired dot of it had, in microseconds.
+    pub timestamp: u64,
+}
+
+impl SupersededOp {
+    const fn age_key(&self) -> (u64, OpId) {
+        (self.timestamp, self.op_id)
+    }
+}
+
+/// The newest `MAX` of a set of operations; sorted by id, no id twice.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OpList<const MAX: usize> {
+    entries: Vec<SupersededOp>,
+}
+
+impl<const MAX: usize> OpList<MAX> {
+    /// The operations, by id.
+    #[must_use]
+    pub fn entries(&self) -> &[SupersededOp] {
+        &self.entries
+    }
+
+    /// The entry of `op_id`. O(log n).
+    #[must_use]
+    pub fn entry(&self, op_id: OpId) -> Option<&SupersededOp> {
+        let place = self
+            .entries
+            .binary_search_by(|entry| entry.op_id.cmp(&op_id));
+        place.ok().and_then(|at| self.entries.get(at))
+    }
+
+    /// Whether the next new id evicts one.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.entries.len() >= MAX
+    }
+
+    /// The oldest operation that is still listed. O(n).
+    #[must_use]
+    pub fn oldest(&self) -> Option<&SupersededOp> {
+        self.entries.iter().min_by_key(|entry| entry.age_key())
+    }
+
+    /// Lists an operation, or raises its timestamp.
+    pub(super) fn insert(&mut self, new: SupersededOp) {
+        match self
+            .entries
+            .binary_search_by(|entry| entry.op_id.cmp(&new.op_id))
+        {
+            Ok(at) => {
+                if let Some(entry) = self.entries.get_mut(at) {
+                    entry.timestamp = entry.timestamp.max(new.timestamp);
+                }
+            }
+            Err(at) => {
+                self.entries.insert(at, new);
+                self.cut();
+            }
+        }
+    }
+
+    /// The newest of both.
+    #[must_use]
+    pub(super) fn join(&self, other: &Self) -> Self {
+        if other.entries.is_empty() || self.entries == other.entries {
+            return self.clone();
+        }
+        let mut entries = Vec::with_capacity(self.entries.len() + other.entries.len());
+        let mut theirs = other.entries.iter().peekable();
+        for own in &self.entries {
+            while let Some(entry) = theirs.next_if(|entry| entry.op_id < own.op_id) {
+                entries.push(*entry);
+            }
+            let same = theirs.next_if(|entry| entry.op_id == own.op_id);
+            let timestamp = same.map_or(0, |entry| entry.timestamp).max(own.timestamp);
+            entries.push(SupersededOp {
+                op_id: own.op_id,
+                timestamp,
+            });
+        }
+        entries.extend(theirs.copied());
+        let mut joined = Self { entries };
+        joined.cut();
+        joined
+    }
+
+    /// Whether [`Self::insert`] of `new` would change nothing.
+    #[must_use]
+    pub(super) fn has_seen(&self, new: &SupersededOp) -> bool {
+        match self.entry(new.op_id) {
+            Some(entry) => entry.timestamp >= new.timestamp,
+            None => {
+                self.is_full()
+                    && self
+                        .oldest()
+                        .is_some_and(|old| old.age_key() > new.age_key())
+            }
+        }
+    }
+
+    /// Whether [`Self::join`] of `other` would change nothing.
+    #[must_use]
+    pub(super) fn has_seen_all(&self, other: &Self) -> bool {
+        self.entries == other.entries || other.entries.iter().all(|entry| self.has_seen(entry))
+    }
+
+    /// Builds a list from entries that the decoder has checked.
+    pub(super) fn from_checked(entries: Vec<SupersededOp>) -> Self {
+        Self { entries }
+    }
+
+    fn cut(&mut self) {
+        let Some(excess) = self
+            .entries
+            .len()
+            .checked_sub(MAX)
+            .filter(|excess| *excess > 0)
+        else {
+            return;
+        };
+        let mut keys: Vec<(u64, OpId)> = self.entries.iter().map(SupersededOp::age_key).collect();
+        let (_, first_kept, _) = keys.select_nth_unstable(excess);
+        let first_kept = *first_kept;
+        self.entries.retain(|entry| entry.age_key() >= first_kept);
+    }
+}
