@@ -9,10 +9,12 @@
 
 #![warn(clippy::indexing_slicing, clippy::wildcard_enum_match_arm)]
 
+pub mod bucket_digests;
 pub mod causality;
 pub mod digest;
 pub mod read_repair;
 
+pub use bucket_digests::{BUCKETS, BucketDigests, BucketDigestsInvalid};
 pub use causality::{
     Attempt, AttemptVerdict, CONTEXT_BYTES_MAX, COUNTER_MAX, Context, DecodeError, Delta, Dot,
     FLAGGED_MAX, Field, MergeResult, Mint, Minting, OpId, OpList, OpStatus, Put, PutApplied,
