@@ -77,6 +77,8 @@ pub struct Operation {
     pub replicas: u8,
     /// N of the keyspace.
     pub copies: u8,
+    /// Microseconds that it had.
+    pub deadline_us: u64,
     /// Number of the event.
     pub invoked_event: u64,
     /// Simulated time in microseconds.
@@ -249,6 +251,7 @@ pub(crate) mod planted {
                 context,
                 replicas,
                 copies: 3,
+                deadline_us: 0,
                 invoked_event: 0,
                 invoked_us: 0,
                 ending: None,

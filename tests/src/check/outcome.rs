@@ -9,18 +9,17 @@ use super::violation::Violation;
 
 /// Judges every read of the history, and the final values per key in `found`.
 ///
-/// `deadline_us` is what every operation had; `slack_us` is how much later its end may be noted.
+/// `slack_us` is how much later than its deadline an operation's end may be noted.
 #[must_use]
 pub fn check_outcomes(
     history: &History,
     found: &[(KeyIndex, Vec<OpIndex>)],
-    deadline_us: u64,
     slack_us: u64,
 ) -> Vec<Violation> {
     let mut violations = Vec::new();
     for (index, op) in history.operations() {
         let late = match &op.ending {
-            Some(ending) => ending.at_us.saturating_sub(op.invoked_us + deadline_us),
+            Some(ending) => ending.at_us.saturating_sub(op.invoked_us + op.deadline_us),
             None => u64::MAX,
         };
         if late > slack_us {
@@ -105,7 +104,7 @@ mod tests {
     use super::*;
 
     fn check(run: &Planted) -> Vec<Violation> {
-        check_outcomes(&run.history, &[], 0, 0)
+        check_outcomes(&run.history, &[], 0)
     }
 
     #[test]
