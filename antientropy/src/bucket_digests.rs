@@ -70,9 +70,7 @@ impl BucketDigests {
     }
 
     /// Every bucket that is not empty, in order. O(all buckets).
-    pub fn iter(
-        &self,
-    ) -> impl Iterator<Item = (KeyspaceId, VnodeId, BucketId, BucketDigest)> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = (KeyspaceId, VnodeId, BucketId, BucketDigest)> + '_ {
         self.vnodes
             .iter()
             .flat_map(|(&(keyspace, vnode), sums)| {
@@ -153,7 +151,12 @@ mod tests {
     fn two_entries() -> BucketDigests {
         let mut digests = BucketDigests::default();
         digests.add(KeyspaceId(1), VnodeId(2), BucketId(1023), DigestChange(5));
-        digests.add(KeyspaceId(1), VnodeId(3), BucketId(0), DigestChange(u128::MAX));
+        digests.add(
+            KeyspaceId(1),
+            VnodeId(3),
+            BucketId(0),
+            DigestChange(u128::MAX),
+        );
         digests
     }
 
@@ -187,7 +190,11 @@ mod tests {
         let bytes = two_entries().encode();
         for cut in 0..bytes.len() {
             let aligned = cut >= 4 && (cut - 4) % 24 == 0;
-            assert_eq!(BucketDigests::decode(&bytes[..cut]).is_ok(), aligned, "{cut}");
+            assert_eq!(
+                BucketDigests::decode(&bytes[..cut]).is_ok(),
+                aligned,
+                "{cut}"
+            );
         }
         let swapped = [&bytes[..4], &bytes[28..], &bytes[4..28]].concat();
         assert_eq!(BucketDigests::decode(&swapped), Err(BucketDigestsInvalid));

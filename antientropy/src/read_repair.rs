@@ -70,3 +70,73 @@ impl ReadRepair {
         quorum.saturating_sub(self.current.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use quorate_ring::{Actor, Incarnation};
+
+    use super::*;
+    use crate::causality::{Attempt, Dot, Minting, OpId, Put};
+
+    const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
+
+    fn put(record: &Record, node: u32, counter: u64, blind: bool) -> Record {
+        let actor = Actor {
+            node: NodeId(node),
+            incarnation: Incarnation(1),
+        };
+        let mut op_id = [0; 16];
+        op_id.fill(u8::try_from(counter * 10 + u64::from(node)).expect("small"));
+        let put = Put {
+            op_id: OpId(op_id),
+            attempt: Attempt::First,
+            value: Some(Bytes::from_static(b"v")),
+            context: (!blind).then(|| record.context().clone()),
+            dot: Dot { actor, counter },
+            minting: Minting::Primary,
+            timestamp: counter,
+            expiry: None,
+            now_wall: None,
+        };
+        record.put(put).expect("within limits").record
+    }
+
+    fn check(records: [Option<&Record>; 3], merged: Option<&Record>, current: &[u32]) {
+        let replies: Vec<Reply<'_>> = NODES
+            .into_iter()
+            .zip(records)
+            .map(|(node, record)| Reply { node, record })
+            .collect();
+        let repair = ReadRepair::of(&replies);
+        assert_eq!(repair.merged.as_ref(), merged);
+        assert_eq!(
+            repair.current.iter().map(|node| node.0).collect::<Vec<_>>(),
+            current
+        );
+        let stale: Vec<NodeId> = NODES
+            .into_iter()
+            .filter(|node| !repair.current.contains(node))
+            .collect();
+        assert_eq!(repair.stale, stale);
+        assert_eq!(repair.is_on_quorum(2), current.len() >= 2);
+        assert_eq!(
+            repair.repairs_needed(2),
+            2usize.saturating_sub(current.len())
+        );
+    }
+
+    #[test]
+    fn stale_replicas_are_those_that_do_not_hold_the_merged_record() {
+        let old = put(&Record::default(), 1, 1, true);
+        let new = put(&old, 1, 2, false);
+        let left = put(&old, 2, 1, false);
+        let both = new.merged(&left);
+        check([None, None, None], None, &[1, 2, 3]);
+        check([Some(&old), Some(&old), Some(&old)], Some(&old), &[1, 2, 3]);
+        check([Some(&old), Some(&new), None], Some(&new), &[2]);
+        check([Some(&new), Some(&old), Some(&new)], Some(&new), &[1, 3]);
+        check([Some(&new), Some(&left), Some(&old)], Some(&both), &[]);
+        check([Some(&new), Some(&left), Some(&both)], Some(&both), &[3]);
+    }
+}

@@ -7,9 +7,10 @@
 //!
 //! Not here: who is alive, and whether a fallback may count (`node::core`).
 
+use crate::keyspace::Copies;
 use crate::node::NodeId;
 use crate::token::VnodeId;
-use crate::topology::{Copies, Topology};
+use crate::topology::Topology;
 
 /// Every node of the cluster once, in the order of preference for one vnode.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,69 +12,15 @@
 //! Not here: how primaries are chosen (`placement`), moves under way (one more table beside
 //! `assignments`, when membership changes while running), how a topology is agreed on.
 
-use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::str::FromStr;
-use std::sync::Arc;
 
+use crate::epoch::Epoch;
 use crate::fixed_map::FixedMap;
+use crate::keyspace::{Copies, Keyspace, KeyspaceName};
 use crate::node::{KeyspaceId, NodeId, NodeName, Weight, Zone};
 use crate::placement::{self, Assignment};
 use crate::token::{BucketId, Token, VnodeCount, VnodeId};
-
-/// Which topology: a higher generation wins, then a higher number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Epoch {
-    /// Raised only when a cluster is recovered after the loss of a majority.
-    pub generation: u64,
-    /// Raised by every change.
-    pub number: u64,
-}
-
-impl fmt::Display for Epoch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.generation, self.number)
-    }
-}
-
-/// N: how many nodes hold each key of a keyspace, 1 to 255.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Copies(u8);
-
-/// Why a number of copies is not usable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("0 copies: a keyspace keeps at least 1")]
-pub struct CopiesError;
-
-impl Copies {
-    /// What a keyspace has unless it says otherwise.
-    pub const DEFAULT: Self = Self(3);
-
-    /// Checks a number of copies.
-    ///
-    /// # Errors
-    /// [`CopiesError`] if `count` is 0.
-    pub const fn new(count: u8) -> Result<Self, CopiesError> {
-        if count == 0 {
-            Err(CopiesError)
-        } else {
-            Ok(Self(count))
-        }
-    }
-
-    /// The number.
-    #[must_use]
-    pub const fn get(self) -> u8 {
-        self.0
-    }
-}
-
-impl fmt::Display for Copies {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
-    }
-}
+use crate::topology_error::TopologyError;
 
 /// One member of the cluster.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,114 +37,6 @@ pub struct Node {
     pub zone: Zone,
 }
 
-/// What a keyspace does with concurrent writes; fixed when it is created.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub enum KeyspaceMode {
-    /// Concurrent values are kept apart until a write supersedes them.
-    #[default]
-    Siblings,
-}
-
-/// Why a word names no mode.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum KeyspaceModeError {
-    /// No such mode.
-    #[error("`{given}` is no keyspace mode; use siblings")]
-    Unknown {
-        /// What was given, at most 64 characters of it.
-        given: String,
-    },
-    /// A mode that this version does not have yet.
-    #[error("mode `{given}` comes with later work; use siblings")]
-    NotYet {
-        /// What was given.
-        given: String,
-    },
-}
-
-impl FromStr for KeyspaceMode {
-    type Err = KeyspaceModeError;
-
-    fn from_str(text: &str) -> Result<Self, KeyspaceModeError> {
-        let given = || text.chars().take(64).collect();
-        match text {
-            "siblings" => Ok(Self::Siblings),
-            "lww" | "strong" => Err(KeyspaceModeError::NotYet { given: given() }),
-            _ => Err(KeyspaceModeError::Unknown { given: given() }),
-        }
-    }
-}
-
-impl fmt::Display for KeyspaceMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Siblings => f.write_str("siblings"),
-        }
-    }
-}
-
-/// Name of a keyspace: 1 to 32 characters of `[a-z0-9_-]`. Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeyspaceName(Arc<str>);
-
-/// Why a text is no keyspace name.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{given}` is no keyspace name: use 1 to 32 of the characters a-z, 0-9, _ and -")]
-pub struct KeyspaceNameError {
-    /// What was given, at most 64 characters of it.
-    pub given: String,
-}
-
-impl KeyspaceName {
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// Lets a map keyed by names be asked with plain text; `Hash` and `Eq` are those of the text.
-impl Borrow<str> for KeyspaceName {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for KeyspaceName {
-    type Err = KeyspaceNameError;
-
-    fn from_str(text: &str) -> Result<Self, KeyspaceNameError> {
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
-        if (1..=32).contains(&text.len()) && text.bytes().all(plain) {
-            Ok(Self(Arc::from(text)))
-        } else {
-            Err(KeyspaceNameError {
-                given: text.chars().take(64).collect(),
-            })
-        }
-    }
-}
-
-impl fmt::Display for KeyspaceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// A set of keys with one mode and one N.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Keyspace {
-    /// Its number, never used again; part of every token.
-    pub id: KeyspaceId,
-    /// Its name.
-    pub name: KeyspaceName,
-    /// What it does with concurrent writes.
-    pub mode: KeyspaceMode,
-    /// How many copies it keeps.
-    pub copies: Copies,
-}
-
 /// Where a key is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Location {
@@ -208,99 +46,6 @@ pub struct Location {
     pub vnode: VnodeId,
     /// The bucket of the vnode whose digest covers the key.
     pub bucket: BucketId,
-}
-
-/// Why nodes and keyspaces make no topology.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TopologyError {
-    /// There is no node.
-    #[error("a cluster needs at least one node")]
-    NoNodes,
-    /// One number was given to two nodes.
-    #[error("node number {0} is given twice")]
-    DuplicateNodeId(NodeId),
-    /// One name was given to two nodes.
-    #[error("node `{0}` is there twice")]
-    DuplicateNodeName(NodeName),
-    /// Two nodes claim one address.
-    #[error("address {address} belongs to both `{first}` and `{second}`")]
-    DuplicateAddress {
-        /// The address.
-        address: String,
-        /// The node with the lower number.
-        first: NodeName,
-        /// The other node.
-        second: NodeName,
-    },
-    /// An address is not `HOST:PORT`.
-    #[error("address `{address}` of node `{node}` is not HOST:PORT with a port from 1 to 65535")]
-    BadAddress {
-        /// Whose address.
-        node: NodeName,
-        /// What was given.
-        address: String,
-    },
-    /// One number was given to two keyspaces.
-    #[error("keyspace number {} is given twice", .0.0)]
-    DuplicateKeyspaceId(KeyspaceId),
-    /// One name was given to two keyspaces.
-    #[error("keyspace `{0}` is there twice")]
-    DuplicateKeyspaceName(KeyspaceName),
-    /// A keyspace wants more copies than there are nodes.
-    #[error("keyspace `{keyspace}` keeps {copies} copies, but there are only {nodes} nodes")]
-    TooFewNodes {
-        /// The keyspace.
-        keyspace: KeyspaceName,
-        /// Its N.
-        copies: u8,
-        /// How many nodes there are.
-        nodes: usize,
-    },
-    /// The new epoch is not after the old one.
-    #[error("epoch {given} does not follow {current}")]
-    EpochNotNewer {
-        /// The epoch there is.
-        current: Epoch,
-        /// The epoch that was to follow it.
-        given: Epoch,
-    },
-    /// A number that belonged to another or a removed node was given again.
-    #[error("node number {id} was already used by `{by}`, it cannot be given to `{name}`")]
-    NodeIdReused {
-        /// The number.
-        id: NodeId,
-        /// Who had it.
-        by: NodeName,
-        /// Who was to get it.
-        name: NodeName,
-    },
-    /// A name that belonged to another or a removed node was given again.
-    #[error("node name `{name}` was already used, choose another")]
-    NodeNameReused {
-        /// The name.
-        name: NodeName,
-    },
-    /// A number that belonged to a dropped keyspace was given again.
-    #[error("keyspace number {} was already used, it cannot be given to `{name}`", .id.0)]
-    KeyspaceIdReused {
-        /// The number.
-        id: KeyspaceId,
-        /// Who was to get it.
-        name: KeyspaceName,
-    },
-    /// A keyspace's name or mode differs from what it was created with.
-    #[error("name and mode of keyspace `{name}` were fixed when it was created")]
-    KeyspaceChanged {
-        /// Its name until now.
-        name: KeyspaceName,
-    },
-    /// A list of owners does not fit the nodes, the vnodes or N.
-    #[error("the owners given for {copies} copies are incomplete or name an unknown node")]
-    BadOwners {
-        /// The N concerned.
-        copies: u8,
-    },
 }
 
 /// Nodes, keyspaces and owners at one epoch. Share it in an `Arc`.
@@ -664,4 +409,214 @@ fn is_host_and_port(address: &str) -> bool {
     address.rsplit_once(':').is_some_and(|(host, port)| {
         !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{cluster, copies, keyspace, nodes};
+
+    fn first() -> Epoch {
+        Epoch::default()
+    }
+
+    fn second() -> Epoch {
+        Epoch {
+            generation: 0,
+            number: 1,
+        }
+    }
+
+    fn try_new(nodes: Vec<Node>, keyspaces: Vec<Keyspace>) -> Result<Topology, TopologyError> {
+        Topology::new(first(), VnodeCount::DEFAULT, nodes, keyspaces)
+    }
+
+    #[test]
+    fn what_makes_no_topology_is_refused_with_its_reason() {
+        let name = |text: &str| text.parse::<NodeName>().expect("a name");
+        let main = || vec![keyspace(1, "main", 1)];
+        assert_eq!(try_new(vec![], main()), Err(TopologyError::NoNodes));
+
+        let mut twice = nodes("a=1,b=1");
+        twice[1].id = NodeId(1);
+        assert_eq!(
+            try_new(twice, main()),
+            Err(TopologyError::DuplicateNodeId(NodeId(1)))
+        );
+
+        let same = TopologyError::DuplicateNodeName(name("a"));
+        assert_eq!(try_new(nodes("a=1,a=1"), main()), Err(same));
+
+        let mut neighbours = nodes("a=1,b=1");
+        neighbours[1].address = "a:7400".into();
+        let shared = TopologyError::DuplicateAddress {
+            address: "a:7400".into(),
+            first: name("a"),
+            second: name("b"),
+        };
+        assert_eq!(try_new(neighbours, main()), Err(shared));
+
+        for address in ["", "a", "a:", ":1", "a:0", "a:65536", "a:http"] {
+            let mut lost = nodes("a=1");
+            lost[0].address = address.into();
+            let bad = TopologyError::BadAddress {
+                node: name("a"),
+                address: address.into(),
+            };
+            assert_eq!(try_new(lost, main()), Err(bad));
+        }
+
+        let ids = vec![keyspace(1, "one", 1), keyspace(1, "two", 1)];
+        let same = TopologyError::DuplicateKeyspaceId(KeyspaceId(1));
+        assert_eq!(try_new(nodes("a=1"), ids), Err(same));
+
+        let names = vec![keyspace(1, "one", 1), keyspace(2, "one", 1)];
+        let same = TopologyError::DuplicateKeyspaceName("one".parse().expect("a name"));
+        assert_eq!(try_new(nodes("a=1"), names), Err(same));
+
+        let few = TopologyError::TooFewNodes {
+            keyspace: "one".parse().expect("a name"),
+            copies: 3,
+            nodes: 2,
+        };
+        let three = vec![keyspace(1, "one", 3)];
+        assert_eq!(try_new(nodes("a=1,b=1"), three), Err(few));
+    }
+
+    #[test]
+    fn look_ups_find_what_is_there_and_nothing_else() {
+        let made = cluster("a=1,b=1,c=1", 2);
+        assert_eq!(made.node(NodeId(2)).map(|n| n.name.as_str()), Some("b"));
+        assert_eq!(made.node_named("c").map(|n| n.id), Some(NodeId(3)));
+        assert_eq!((made.node(NodeId(4)), made.node_named("d")), (None, None));
+        assert_eq!(
+            made.keyspace_named("default").map(|k| k.id),
+            Some(KeyspaceId(1))
+        );
+        assert!(made.keyspace(KeyspaceId(1)).is_some());
+        assert!(made.keyspace(KeyspaceId(2)).is_none() && made.keyspace_named("x").is_none());
+        let at = made.locate(KeyspaceId(1), b"key");
+        assert_eq!(at.token, Token::of(KeyspaceId(1), b"key"));
+        let owners = made.owners(at.vnode, copies(2));
+        assert_eq!(owners.len(), 2);
+        for node in made.nodes() {
+            assert_eq!(
+                made.is_owner(at.vnode, copies(2), node.id),
+                owners.contains(&node.id)
+            );
+        }
+        assert_eq!(made.owners(VnodeId(256), copies(2)), []);
+        assert_eq!(made.owners(at.vnode, copies(3)), []);
+    }
+
+    #[test]
+    fn ids_and_names_are_never_used_twice() {
+        let before = cluster("a=1,b=1,c=1", 1);
+        let without_b: Vec<Node> = nodes("a=1,b=1,c=1")
+            .into_iter()
+            .filter(|n| n.id.0 != 2)
+            .collect();
+        let keyspaces = before.keyspaces().to_vec();
+        let after = before.evolve(second(), without_b.clone(), keyspaces.clone());
+        let after = after.expect("a topology");
+        assert_eq!(
+            (after.next_node_id(), after.next_keyspace_id()),
+            (NodeId(4), KeyspaceId(2))
+        );
+
+        let third = Epoch {
+            generation: 1,
+            number: 0,
+        };
+        let joins = |id: u32, name: &str| {
+            let mut nodes = without_b.clone();
+            nodes.push(Node {
+                id: NodeId(id),
+                name: name.parse().expect("a name"),
+                address: "new:1".into(),
+                weight: Weight::ONE,
+                zone: Zone::default(),
+            });
+            after
+                .evolve(third, nodes, keyspaces.clone())
+                .map(|t| t.nodes().len())
+        };
+        assert_eq!(joins(4, "d"), Ok(3));
+        assert!(matches!(
+            joins(2, "d"),
+            Err(TopologyError::NodeIdReused { .. })
+        ));
+        assert!(matches!(
+            joins(2, "b"),
+            Err(TopologyError::NodeNameReused { .. })
+        ));
+        assert!(matches!(
+            joins(4, "b"),
+            Err(TopologyError::NodeNameReused { .. })
+        ));
+        let again = before.evolve(first(), without_b.clone(), keyspaces.clone());
+        assert!(matches!(again, Err(TopologyError::EpochNotNewer { .. })));
+    }
+
+    #[test]
+    fn a_keyspace_keeps_its_name_and_its_number() {
+        let before = cluster("a=1,b=1", 1);
+        let all = || before.nodes().to_vec();
+        let renamed = before.evolve(second(), all(), vec![keyspace(1, "other", 1)]);
+        assert!(matches!(
+            renamed,
+            Err(TopologyError::KeyspaceChanged { .. })
+        ));
+        let dropped = before.evolve(second(), all(), vec![]).expect("a topology");
+        let third = Epoch {
+            generation: 0,
+            number: 2,
+        };
+        let reused = dropped.evolve(third, all(), vec![keyspace(1, "default", 1)]);
+        assert!(matches!(
+            reused,
+            Err(TopologyError::KeyspaceIdReused { .. })
+        ));
+    }
+
+    #[test]
+    fn owners_are_read_back_and_checked() {
+        let made = cluster("a=1,b=2,c=1", 2);
+        let read = |owners: Vec<NodeId>| {
+            let (nodes, keyspaces) = (made.nodes().to_vec(), made.keyspaces().to_vec());
+            let owners = BTreeMap::from([(copies(2), owners)]);
+            Topology::with_owners(first(), VnodeCount::DEFAULT, nodes, keyspaces, owners)
+        };
+        let flat = made
+            .assignment(copies(2))
+            .expect("N is in use")
+            .flat()
+            .to_vec();
+        assert_eq!(read(flat.clone()).as_ref(), Ok(&made));
+        let mut stranger = flat.clone();
+        stranger[0] = NodeId(9);
+        let mut twice = flat.clone();
+        twice[0] = twice[1];
+        for bad in [stranger, twice, flat[2..].to_vec()] {
+            assert_eq!(read(bad), Err(TopologyError::BadOwners { copies: 2 }));
+        }
+    }
+
+    #[test]
+    fn fallbacks_are_met_walking_clockwise() {
+        let made = cluster("a=1,b=1,c=1,d=1,e=1", 2);
+        let list = made.preference_list(VnodeId(255), copies(2));
+        let mut want = Vec::new();
+        for vnode in [255, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9] {
+            for owner in made.owners(VnodeId(vnode), copies(2)) {
+                if !want.contains(owner) {
+                    want.push(*owner);
+                }
+            }
+        }
+        assert_eq!(list.nodes(), want);
+        assert_eq!((list.primaries().len(), list.fallbacks().len()), (2, 3));
+        let unused = made.preference_list(VnodeId(0), copies(4));
+        assert_eq!((unused.primaries().len(), unused.fallbacks().len()), (0, 5));
+    }
 }

@@ -124,7 +124,19 @@ impl<const MAX: usize> OpList<MAX> {
     /// Whether [`Self::join`] of `other` would change nothing.
     #[must_use]
     pub(super) fn has_seen_all(&self, other: &Self) -> bool {
-        self.entries == other.entries || other.entries.iter().all(|entry| self.has_seen(entry))
+        if self.entries.len() == other.entries.len() && self.entries == other.entries {
+            return true;
+        }
+        // One walk along both, and one search for the oldest: full lists are met on hot keys.
+        let oldest = if self.is_full() { self.oldest() } else { None };
+        let mut own = self.entries.iter().peekable();
+        other.entries.iter().all(|theirs| {
+            while own.next_if(|entry| entry.op_id < theirs.op_id).is_some() {}
+            match own.next_if(|entry| entry.op_id == theirs.op_id) {
+                Some(entry) => entry.timestamp >= theirs.timestamp,
+                None => oldest.is_some_and(|oldest| oldest.age_key() > theirs.age_key()),
+            }
+        })
     }
 
     /// Builds a list from entries that the decoder has checked.

@@ -30,6 +30,9 @@ pub const RECORD_BYTES_MAX: usize = 4 << 20;
 /// Encoded bytes of the context that a put may leave, or hand to its client: 64 KiB.
 pub const CONTEXT_BYTES_MAX: usize = 64 << 10;
 
+/// More than any entry of a context, list or sibling takes, its value and mints aside.
+const ENTRY_BYTES_AT_MOST: usize = 40;
+
 /// As what the coordinator mints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Minting {
@@ -192,7 +195,11 @@ impl Record {
                 seen
             }
         };
-        Some(context).filter(|context| context.encoded_len() <= CONTEXT_BYTES_MAX)
+        let small = |context: &Context| {
+            context.len() * ENTRY_BYTES_AT_MOST < CONTEXT_BYTES_MAX / 2
+                || context.encoded_len() <= CONTEXT_BYTES_MAX
+        };
+        Some(context).filter(small)
     }
 
     /// This record after the client's context and the clock have had their effect.
@@ -223,6 +230,14 @@ impl Record {
     /// Refuses a result over a limit, unless it is smaller than what was there.
     fn check_limits(&self, before: &Self) -> Result<(), PutRefusal> {
         let siblings = self.siblings.len();
+        // A put is rarely near a limit, and the exact lengths cost a walk over the record.
+        let context_at_most = 1 + 10 + self.context.len() * ENTRY_BYTES_AT_MOST;
+        if siblings <= SIBLINGS_MAX
+            && context_at_most <= CONTEXT_BYTES_MAX
+            && self.len_at_most() + context_at_most <= RECORD_BYTES_MAX
+        {
+            return Ok(());
+        }
         let bytes = self.encoded_len();
         let context_bytes = self.context.encoded_len();
         let over = siblings > SIBLINGS_MAX
@@ -244,5 +259,16 @@ impl Record {
         } else {
             Ok(())
         }
+    }
+
+    /// An upper bound of the encoded length without the context; cheap.
+    fn len_at_most(&self) -> usize {
+        let lists = self.superseded.entries().len() + self.flagged.entries().len();
+        let sibling = |sibling: &Sibling| {
+            let value = sibling.value.as_ref().map_or(0, Bytes::len);
+            ENTRY_BYTES_AT_MOST + value + sibling.mints.len() * 2 * ENTRY_BYTES_AT_MOST
+        };
+        let siblings: usize = self.siblings.iter().map(sibling).sum();
+        2 * ENTRY_BYTES_AT_MOST + lists * ENTRY_BYTES_AT_MOST + siblings
     }
 }

@@ -80,7 +80,11 @@ impl Continuity {
         memories: &BTreeMap<NodeId, Memory>,
         topology: &Topology,
     ) -> Self {
-        let others = topology.nodes().iter().map(|node| node.id).filter(|id| *id != me);
+        let others = topology
+            .nodes()
+            .iter()
+            .map(|node| node.id)
+            .filter(|id| *id != me);
         let peer = |id: NodeId| Peer {
             link: None,
             timeline: None,
@@ -133,7 +137,10 @@ impl Continuity {
             timeline: self.timeline.clone(),
             memories,
         };
-        effects.push(Effect::Send { to: peer, message: PeerMessage::Hello(hello) });
+        effects.push(Effect::Send {
+            to: peer,
+            message: PeerMessage::Hello(hello),
+        });
     }
 
     /// A connection went.
@@ -157,7 +164,11 @@ impl Continuity {
         effects: &mut Effects,
     ) -> bool {
         let from = hello.from;
-        let Some(peer) = self.peers.get_mut(&from).filter(|peer| peer.link == Some(link)) else {
+        let Some(peer) = self
+            .peers
+            .get_mut(&from)
+            .filter(|peer| peer.link == Some(link))
+        else {
             effects.push(Effect::Count(Event::PeerMessageRefused));
             return false;
         };
@@ -173,12 +184,19 @@ impl Continuity {
         let remembered = hello.memories.iter().filter(|(node, _)| *node == self.me);
         for (_, memory) in remembered {
             if !self.timeline.confirms(*memory, own_durable) {
-                effects.push(Effect::Stop(StopReason::Forgot { peer: from, memory: *memory }));
+                effects.push(Effect::Stop(StopReason::Forgot {
+                    peer: from,
+                    memory: *memory,
+                }));
                 return false;
             }
         }
         let known = [peer.memory, peer.hearsay];
-        if known.into_iter().flatten().any(|m| !hello.timeline.confirms(m, header.durable)) {
+        if known
+            .into_iter()
+            .flatten()
+            .any(|m| !hello.timeline.confirms(m, header.durable))
+        {
             // The peer forgot. It stops when it reads our hello; nothing of it may count here.
             effects.push(Effect::Count(Event::PeerMessageRefused));
             effects.push(Effect::CloseLink { peer: from, link });
@@ -189,7 +207,10 @@ impl Continuity {
         peer.greeted = true;
         peer.confirmed_us = true;
         peer.last_heard = now;
-        let memory = Memory { incarnation: header.incarnation, durable: header.durable };
+        let memory = Memory {
+            incarnation: header.incarnation,
+            durable: header.durable,
+        };
         Self::remember(from, peer, memory, effects);
         self.take_memories(&hello.memories, effects);
         true
@@ -217,7 +238,10 @@ impl Continuity {
             return false;
         }
         peer.last_heard = now;
-        let memory = Memory { incarnation: header.incarnation, durable: header.durable };
+        let memory = Memory {
+            incarnation: header.incarnation,
+            durable: header.durable,
+        };
         if peer.memory.is_none_or(|known| known < memory) {
             Self::remember(from, peer, memory, effects);
         }
@@ -230,7 +254,30 @@ impl Continuity {
     }
 
     /// Takes what a peer remembers of others.
-    pub fn take_memories(&mut self, memories: &[(NodeId, Memory)], effects: &mut Effects) {
+    ///
+    /// What they remember of this node was said by this or an earlier life of it; if the timeline
+    /// does not have it, the node forgot.
+    pub fn keep_alive(
+        &mut self,
+        from: NodeId,
+        memories: &[(NodeId, Memory)],
+        own_durable: Lsn,
+        effects: &mut Effects,
+    ) {
+        let of_us = memories.iter().filter(|(node, _)| *node == self.me);
+        for (_, memory) in of_us {
+            if !self.timeline.confirms(*memory, own_durable) {
+                effects.push(Effect::Stop(StopReason::Forgot {
+                    peer: from,
+                    memory: *memory,
+                }));
+                return;
+            }
+        }
+        self.take_memories(memories, effects);
+    }
+
+    fn take_memories(&mut self, memories: &[(NodeId, Memory)], effects: &mut Effects) {
         for (node, memory) in memories {
             let Some(peer) = self.peers.get_mut(node) else {
                 continue;
@@ -257,9 +304,16 @@ impl Continuity {
         // The receiver's own entry goes too: that is what it compares its timeline with.
         let known = |(id, peer): (&NodeId, &Peer)| {
             let hearsay = peer.hearsay.filter(|_| *id == receiver);
-            [peer.memory, hearsay].into_iter().flatten().map(|memory| (*id, memory)).collect()
+            [peer.memory, hearsay]
+                .into_iter()
+                .flatten()
+                .map(|memory| (*id, memory))
+                .collect()
         };
-        self.peers.iter().flat_map(|entry| -> Vec<_> { known(entry) }).collect()
+        self.peers
+            .iter()
+            .flat_map(|entry| -> Vec<_> { known(entry) })
+            .collect()
     }
 
     /// Sends keep-alives that are due and judges who counts.
@@ -288,12 +342,19 @@ impl Continuity {
         let peers = &self.peers;
         let me = self.me;
         for ((copies, vnode), counts) in self.counting.iter_mut().filter(|(_, counts)| !**counts) {
-            let others = topology.owners(*vnode, *copies).iter().filter(|id| **id != me);
+            let others = topology
+                .owners(*vnode, *copies)
+                .iter()
+                .filter(|id| **id != me);
             let state = |id: &NodeId| peers.get(id).map(|peer| (peer.confirmed_us, peer));
-            let heard = others.clone().filter_map(state).any(|(confirmed, _)| confirmed);
-            let settled = others.clone().filter_map(state).all(|(confirmed, peer)| {
-                confirmed || now.since(peer.last_heard) >= SILENT_MAX
-            });
+            let heard = others
+                .clone()
+                .filter_map(state)
+                .any(|(confirmed, _)| confirmed);
+            let settled = others
+                .clone()
+                .filter_map(state)
+                .all(|(confirmed, peer)| confirmed || now.since(peer.last_heard) >= SILENT_MAX);
             *counts = others.clone().next().is_none() || (heard && settled);
         }
         self.counts_everywhere = self.counting.values().all(|counts| *counts);
@@ -302,7 +363,12 @@ impl Continuity {
     /// Whether this node counts for a vnode.
     #[must_use]
     pub fn counts(&self, copies: Copies, vnode: VnodeId) -> bool {
-        self.counts_everywhere || self.counting.get(&(copies, vnode)).copied().unwrap_or(false)
+        self.counts_everywhere
+            || self
+                .counting
+                .get(&(copies, vnode))
+                .copied()
+                .unwrap_or(false)
     }
 
     /// Vnodes owned, and of these the ones for which this node counts.

@@ -130,6 +130,15 @@ pub enum StopReason {
         /// What.
         memory: Memory,
     },
+    /// A replica's record knows more of this node's present actor than its own record does.
+    #[error(
+        "node {peer} holds writes of this node's present incarnation that this node does not hold: \
+         its memory has a hole. The node does not serve until it is repaired"
+    )]
+    ActorAhead {
+        /// Whose record it was.
+        peer: NodeId,
+    },
     /// A record or range of the store is damaged.
     #[error("the store is damaged: {reason}. The node does not serve until it is repaired")]
     Damaged {

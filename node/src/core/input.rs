@@ -55,6 +55,17 @@ pub enum Input {
     },
     /// Time passed; a deadline may have come.
     Tick,
+    /// The node is stopping: take no more requests.
+    Drain,
+}
+
+/// The two clocks at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Monotonic time: deadlines, liveness, everything that is decided.
+    pub mono: MonoTime,
+    /// Wall time in microseconds since 1970: timestamps and expiry only; orders nothing.
+    pub wall_micros: u64,
 }
 
 /// A connection to a node came or went.
@@ -82,7 +93,7 @@ pub enum StoreEvent {
     /// Every frame up to this one is durable.
     Durable(Lsn),
     /// Keys that were asked for; `None` is absent, an error is damage and never means absent.
-    Loaded(Vec<(RecordKey, Result<Option<Bytes>, Damaged>)>),
+    Loaded(Loaded),
     /// The frozen generation is in the engine and visible there.
     Ingested {
         /// The engine now holds everything up to this LSN.
@@ -91,6 +102,9 @@ pub enum StoreEvent {
     /// The store cannot go on; the node must stop.
     Failed(StoreFailure),
 }
+
+/// Keys with what the engine holds of them; `None` is absent, an error is damage.
+pub type Loaded = Vec<(RecordKey, Result<Option<Bytes>, Damaged>)>;
 
 /// Why the store cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

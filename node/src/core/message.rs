@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::{Context, Dot, OpId, Sibling};
+use quorate_antientropy::{Delta, OpId};
 
 use quorate_ring::{ConsistencyLevel, Epoch, Incarnation, KeyspaceId, Lsn, NodeId};
 
@@ -54,20 +54,7 @@ pub enum Payload {
     /// The whole record in its canonical form.
     Whole(Bytes),
     /// One sibling and what it superseded. Refused until the speed work brings its application.
-    Delta(Delta),
-}
-
-/// The newest step of a record (DESIGN 4, replicating a put).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Delta {
-    /// The new sibling.
-    pub sibling: Sibling,
-    /// The client's context.
-    pub context: Context,
-    /// Dots of expired siblings that it superseded.
-    pub expired: Vec<Dot>,
-    /// The actor's previous dot of this key.
-    pub previous: Option<Dot>,
+    Delta(Box<Delta>),
 }
 
 /// Asks a replica to merge and keep a record.
@@ -197,6 +184,26 @@ pub enum Request {
     Write(WriteRequest),
     /// Get.
     Read(ReadRequest),
+}
+
+impl Request {
+    /// Bytes of key, value and context, for admission.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Write(write) => write.bytes(),
+            Self::Read(read) => read.key.len(),
+        }
+    }
+}
+
+impl WriteRequest {
+    /// Bytes of key, value and context, for admission.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let rest = [&self.value, &self.context];
+        self.key.len() + rest.into_iter().flatten().map(Bytes::len).sum::<usize>()
+    }
 }
 
 /// A put, or a delete where there is no value.

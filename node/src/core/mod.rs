@@ -2,14 +2,21 @@
 //!
 //! No tokio, quinn, fjall, metrics, clock, random source, file or socket may be used below here.
 
+pub mod continuity;
 pub mod effect;
 pub mod failure;
+pub mod get;
 pub mod input;
 pub mod key;
 pub mod message;
+pub mod put;
+pub mod seal;
+pub mod shard;
+pub mod table;
 pub mod timeline;
 
 pub use effect::{Effect, Effects, Entry};
 pub use failure::{Cause, Effectiveness, Failure, ReplicaPart};
-pub use input::{Input, LinkEvent, Recovered, StoreEvent};
+pub use input::{Input, LinkEvent, Now, Recovered, StoreEvent};
 pub use key::RecordKey;
+pub use shard::{Limits, Shard, ShardConfig, ShardStatus};

@@ -11,8 +11,9 @@ const VERSION: u8 = 1;
 const MAC_BYTES: usize = 16;
 const HEAD_BYTES: usize = 1 + MAC_BYTES;
 
-/// Longest context that is sealed, in bytes. A reply whose context is longer goes without a token.
-pub const CONTEXT_BYTES_MAX: usize = 64 * 1024;
+/// Longest context that is sealed or opened, in bytes. Puts keep a context under 64 KiB; merges of
+/// what was written apart may pass that, and a get must still work.
+pub const SEALED_BYTES_MAX: usize = 1024 * 1024;
 
 /// The cluster's key for context tokens, made when the cluster is created.
 #[derive(Clone)]
@@ -36,14 +37,14 @@ impl SealKey {
         Self(secret)
     }
 
-    /// Seals a context for `key`; `None` if it is over [`CONTEXT_BYTES_MAX`].
+    /// Seals a context for `key`; `None` if it is over [`SEALED_BYTES_MAX`].
     #[must_use]
     pub fn seal(&self, keyspace: KeyspaceId, key: &[u8], context: &Context) -> Option<Bytes> {
         let mut body = Vec::with_capacity(HEAD_BYTES + context.encoded_len());
         body.put_bytes(0, HEAD_BYTES);
         context.encode(&mut body);
         let (head, sealed) = body.split_at_mut(HEAD_BYTES);
-        if sealed.len() > CONTEXT_BYTES_MAX {
+        if sealed.len() > SEALED_BYTES_MAX {
             return None;
         }
         head[0] = VERSION;
@@ -61,7 +62,7 @@ impl SealKey {
         key: &[u8],
         token: &Bytes,
     ) -> Result<Context, SealBroken> {
-        if token.len() < HEAD_BYTES || token.len() > HEAD_BYTES + CONTEXT_BYTES_MAX {
+        if token.len() < HEAD_BYTES || token.len() > HEAD_BYTES + SEALED_BYTES_MAX {
             return Err(SealBroken);
         }
         let (head, sealed) = token.split_at(HEAD_BYTES);
@@ -81,7 +82,10 @@ impl SealKey {
         input.put_slice(key);
         input.put_slice(sealed);
         let hash = blake3::keyed_hash(&self.0, &input);
-        let (mac, _) = hash.as_bytes().split_first_chunk().expect("a hash has 32 bytes");
+        let (mac, _) = hash
+            .as_bytes()
+            .split_first_chunk()
+            .expect("a hash has 32 bytes");
         *mac
     }
 }

@@ -19,8 +19,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quick_cache::unsync::{Cache, DefaultLifecycle};
 use quick_cache::Weighter;
+use quick_cache::unsync::{Cache, DefaultLifecycle};
 use quorate_antientropy::{BucketDigests, DigestChange};
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{BucketId, FixedMap, FixedState, Lsn};
@@ -126,7 +126,9 @@ impl Table {
         digests: BucketDigests,
         log_bytes: u64,
     ) -> Self {
-        let items = usize::try_from(limits.cache_bytes / 512).unwrap_or(usize::MAX).max(16);
+        let items = usize::try_from(limits.cache_bytes / 512)
+            .unwrap_or(usize::MAX)
+            .max(16);
         let mut table = Self {
             limits,
             in_flight: FixedMap::default(),
@@ -168,13 +170,25 @@ impl Table {
         change: DigestChange,
         record: Bytes,
     ) {
-        assert_eq!(lsn, self.appended.next(), "log frames are numbered without holes");
+        assert_eq!(
+            lsn,
+            self.appended.next(),
+            "log frames are numbered without holes"
+        );
         self.appended = lsn;
         let bytes = entry_bytes(&key, Some(&record));
         self.in_flight_bytes += bytes;
         self.log_bytes_since_freeze += bytes;
-        self.in_flight.entry(key.clone()).or_default().push((lsn, record));
-        self.unsettled.push_back(Unsettled { lsn, key, bucket, change });
+        self.in_flight
+            .entry(key.clone())
+            .or_default()
+            .push((lsn, record));
+        self.unsettled.push_back(Unsettled {
+            lsn,
+            key,
+            bucket,
+            change,
+        });
     }
 
     /// Everything up to `lsn` is durable: moves the durable view.
@@ -184,13 +198,26 @@ impl Table {
             if first.lsn > self.durable {
                 break;
             }
-            let Some(Unsettled { lsn, key, bucket, change }) = self.unsettled.pop_front() else {
+            let Some(Unsettled {
+                lsn,
+                key,
+                bucket,
+                change,
+            }) = self.unsettled.pop_front()
+            else {
                 break;
             };
-            self.digests.add(key.keyspace(), key.vnode(), bucket, change);
-            let states = self.in_flight.get_mut(&key).expect("an unsettled key is in flight");
+            self.digests
+                .add(key.keyspace(), key.vnode(), bucket, change);
+            let states = self
+                .in_flight
+                .get_mut(&key)
+                .expect("an unsettled key is in flight");
             let (oldest, record) = states.remove(0);
-            assert_eq!(oldest, lsn, "a key's states settle in the order they were appended");
+            assert_eq!(
+                oldest, lsn,
+                "a key's states settle in the order they were appended"
+            );
             if states.is_empty() {
                 self.in_flight.remove(&key);
             }
@@ -222,7 +249,10 @@ impl Table {
 
     fn cache_clean(&mut self, key: RecordKey, record: Option<Bytes>) {
         let newer = self.active.contains_key(&key)
-            || self.frozen.as_ref().is_some_and(|frozen| frozen.contains_key(&key));
+            || self
+                .frozen
+                .as_ref()
+                .is_some_and(|frozen| frozen.contains_key(&key));
         if !newer {
             self.cache.insert(key, record);
         }
@@ -251,7 +281,9 @@ impl Table {
         {
             return Lookup::Known(record.clone());
         }
-        self.cache.get(key).map_or(Lookup::MustLoad, |record| Lookup::Known(record.clone()))
+        self.cache
+            .get(key)
+            .map_or(Lookup::MustLoad, |record| Lookup::Known(record.clone()))
     }
 
     /// Freezes the active generation if it is due and the last one has been ingested.
@@ -265,6 +297,10 @@ impl Table {
         let mut applied = self.durable;
         if planted(Bug::EngineFedAhead) {
             applied = self.appended;
+            #[expect(
+                clippy::iter_over_hash_type,
+                reason = "fills another map: the order is lost"
+            )]
             for (key, states) in &self.in_flight {
                 if let Some((_, record)) = states.last() {
                     self.active.insert(key.clone(), record.clone());
@@ -275,7 +311,11 @@ impl Table {
         self.frozen_bytes = std::mem::take(&mut self.active_bytes);
         self.log_bytes_since_freeze = self.in_flight_bytes;
         self.frozen = Some(Arc::clone(&records));
-        Generation { applied, records, digests: self.digests.clone() }
+        Generation {
+            applied,
+            records,
+            digests: self.digests.clone(),
+        }
     }
 
     /// The frozen generation is visible in the engine: its records become clean.
@@ -283,7 +323,9 @@ impl Table {
         self.frozen_bytes = 0;
         // An older generation that is still being drained would bring back what this one replaced.
         self.draining = self.frozen.take().map(|frozen| {
-            Arc::try_unwrap(frozen).unwrap_or_else(|shared| (*shared).clone()).into_iter()
+            Arc::try_unwrap(frozen)
+                .unwrap_or_else(|shared| (*shared).clone())
+                .into_iter()
         });
     }
 
@@ -353,6 +395,10 @@ impl Table {
             .chain(self.active.iter())
             .filter(|(key, _)| after.is_none_or(|after| *key > after))
             .collect();
-        found.into_iter().take(limit).map(|(k, r)| (k.clone(), r.clone())).collect()
+        found
+            .into_iter()
+            .take(limit)
+            .map(|(k, r)| (k.clone(), r.clone()))
+            .collect()
     }
 }

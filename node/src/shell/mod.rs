@@ -1,3 +1,4 @@
 //! How it is done: IO, and nothing that decides.
 
+pub mod inbox;
 pub mod seam;

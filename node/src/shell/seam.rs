@@ -12,7 +12,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 use quorate_ring::{Lsn, MonoTime, NodeId};
 
-use crate::core::input::{Damaged, RequestId};
+use crate::core::input::{Loaded, RequestId};
 use crate::core::key::RecordKey;
 use crate::core::message::{PeerHeader, PeerMessage, Reply};
 
@@ -168,10 +168,7 @@ pub trait Engine: Debug + Send + Sync {
         checkpoint: Checkpoint,
     ) -> BoxFuture<'_, Result<(), EngineError>>;
     /// Looks keys up, in the order given. An unreadable one is damaged, never absent.
-    fn load(
-        &self,
-        keys: Vec<RecordKey>,
-    ) -> BoxFuture<'_, Vec<(RecordKey, Result<Option<Bytes>, Damaged>)>>;
+    fn load(&self, keys: Vec<RecordKey>) -> BoxFuture<'_, Loaded>;
     /// Up to `limit` rows after `after`, in key order.
     fn scan(
         &self,

@@ -1,0 +1,431 @@
+//! One key, three primaries and a fallback, against an explicit causal history.
+//!
+//! Every operation has the set of operations that its client had seen. Steps are drawn by
+//! proptest; each node has a newest and a durable state, frames leave before the sync, and may be
+//! lost, doubled and reordered. Nothing here looks at dots to know what happened before what.
+#![allow(dead_code, unreachable_pub, reason = "each test target uses a part")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_antientropy::{
+    Attempt, AttemptVerdict, Context, Dot, Minting, OpId, Put, PutApplied, Record,
+};
+use quorate_ring::{Actor, Incarnation, NodeId};
+
+pub const PRIMARIES: usize = 3;
+pub const FALLBACK: usize = 3;
+const W: usize = 2;
+
+pub type Step = (u8, u8, u8, u8);
+pub type OpIndex = usize;
+type AttemptIndex = usize;
+
+pub fn op_id(op: OpIndex) -> OpId {
+    // Spread, so that the order of ids is not the order of operations.
+    let mixed = (op as u128 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    OpId(mixed.to_be_bytes())
+}
+
+pub fn actor(node: u32, incarnation: u64) -> Actor {
+    Actor {
+        node: NodeId(node),
+        incarnation: Incarnation(incarnation),
+    }
+}
+
+pub fn dot(node: u32, counter: u64) -> Dot {
+    Dot {
+        actor: actor(node, 1),
+        counter,
+    }
+}
+
+/// A blind first attempt by a primary, to be changed with struct update syntax.
+pub fn put(op: OpIndex, dot: Dot) -> Put {
+    Put {
+        op_id: op_id(op),
+        attempt: Attempt::First,
+        value: Some(Bytes::from(format!("v{op}"))),
+        context: None,
+        dot,
+        minting: Minting::Primary,
+        timestamp: 1_000 + op as u64,
+        expiry: None,
+        now_wall: Some(0),
+    }
+}
+
+pub fn live(record: &Record) -> BTreeSet<OpId> {
+    record
+        .siblings()
+        .iter()
+        .map(|sibling| sibling.op_id())
+        .collect()
+}
+
+pub fn ops(list: &[OpIndex]) -> BTreeSet<OpId> {
+    list.iter().map(|op| op_id(*op)).collect()
+}
+
+#[derive(Debug, Clone)]
+struct Node {
+    newest: Record,
+    durable: Record,
+    incarnation: u64,
+    counter: u64,
+    /// Attempts to be acknowledged by the next sync.
+    unsynced: BTreeSet<AttemptIndex>,
+}
+
+#[derive(Debug, Clone)]
+struct Op {
+    context: Option<Context>,
+    past: BTreeSet<OpIndex>,
+    first_attempt: u64,
+    dots: usize,
+}
+
+/// One attempt: its acknowledgements are of the record that it replicated.
+#[derive(Debug, Clone)]
+struct Tried {
+    op: OpIndex,
+    acks: BTreeSet<usize>,
+    reply: Option<Context>,
+}
+
+/// What may happen beside the usual.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extra {
+    /// Reads of one replica, whose answer may be on that replica alone.
+    ReadsAtOne,
+    /// A replica loses its record. Not together with reads at one: a dot that a client read there
+    /// may then be on no disk at all, and nobody can know which operation it was of.
+    Damage,
+}
+
+#[derive(Debug, Clone)]
+pub struct World {
+    extra: Extra,
+    nodes: Vec<Node>,
+    frames: Vec<(usize, Record, Option<AttemptIndex>)>,
+    ops: Vec<Op>,
+    attempts: Vec<Tried>,
+    acked: BTreeSet<OpIndex>,
+    /// Contexts that clients hold, with what they have seen.
+    clients: Vec<(Context, BTreeSet<OpIndex>)>,
+    time: u64,
+    incarnations: u64,
+    /// States that were reached, for the laws.
+    pub reached: Vec<Record>,
+    /// What took effect, so that a test can see that it tests something.
+    pub seen: BTreeMap<&'static str, usize>,
+}
+
+impl World {
+    pub fn new(extra: Extra) -> Self {
+        let node = |index: usize| Node {
+            newest: Record::default(),
+            durable: Record::default(),
+            incarnation: index as u64 + 1,
+            counter: 0,
+            unsynced: BTreeSet::new(),
+        };
+        Self {
+            extra,
+            nodes: (0..=FALLBACK).map(node).collect(),
+            frames: Vec::new(),
+            ops: Vec::new(),
+            attempts: Vec::new(),
+            acked: BTreeSet::new(),
+            clients: Vec::new(),
+            time: 1_000_000,
+            incarnations: 100,
+            reached: vec![Record::default()],
+            seen: BTreeMap::new(),
+        }
+    }
+
+    pub fn run(extra: Extra, steps: &[Step]) -> Self {
+        let mut world = Self::new(extra);
+        for step in steps {
+            world.step(*step);
+        }
+        world
+    }
+
+    fn note(&mut self, what: &'static str) {
+        *self.seen.entry(what).or_default() += 1;
+    }
+
+    pub fn step(&mut self, (kind, a, b, c): Step) {
+        self.time += 1 + u64::from(c);
+        let primary = usize::from(a) % PRIMARIES;
+        match kind % 16 {
+            0 | 1 => self.new_op(usize::from(a) % (FALLBACK + 1), b, c),
+            2 => self.new_op(primary, b, c),
+            3 | 4 if !self.ops.is_empty() => {
+                // Retries and hedges: mostly of recent operations.
+                let back = usize::from(b) % self.ops.len().min(6);
+                let op = self.ops.len() - 1 - back;
+                self.attempt(usize::from(a) % (FALLBACK + 1), op, Attempt::Later);
+            }
+            5..=7 if !self.frames.is_empty() => {
+                let at = usize::from(a) * 7 % self.frames.len();
+                let (to, record, op) = self.frames.swap_remove(at);
+                if b % 8 == 0 {
+                    self.frames.push((to, record.clone(), op));
+                }
+                if b % 5 == 1 {
+                    self.note("frame lost");
+                } else {
+                    self.deliver(to, &record, op);
+                }
+            }
+            8..=10 => self.sync(primary),
+            11 => {
+                let other = usize::from(b) % PRIMARIES;
+                if primary != other || self.extra == Extra::ReadsAtOne {
+                    self.read(primary, other);
+                }
+            }
+            12 => self.crash(primary),
+            13 if c % 4 == 0 && self.extra == Extra::Damage => self.damage(primary),
+            14 => {
+                let other = usize::from(b) % PRIMARIES;
+                let record = self.nodes[other].newest.clone();
+                self.deliver(primary, &record, None);
+            }
+            15 => self.hand_over(primary),
+            _ => self.sync(primary),
+        }
+    }
+
+    fn new_op(&mut self, node: usize, b: u8, c: u8) {
+        let client = if b % 4 == 0 || self.clients.is_empty() {
+            None
+        } else {
+            // Mostly a recent context.
+            let back = usize::from(c) % self.clients.len().min(5);
+            Some(self.clients[self.clients.len() - 1 - back].clone())
+        };
+        let (context, past) = client.map_or((None, BTreeSet::new()), |(c, p)| (Some(c), p));
+        self.ops.push(Op {
+            context,
+            past,
+            first_attempt: self.time,
+            dots: 0,
+        });
+        // A first attempt may be lost on its way: then the retry is what arrives.
+        if b % 16 != 15 {
+            self.attempt(node, self.ops.len() - 1, Attempt::First);
+        }
+    }
+
+    fn attempt(&mut self, node: usize, op: OpIndex, attempt: Attempt) {
+        let age = Duration::from_micros(self.time - self.ops[op].first_attempt);
+        let held = &self.nodes[node].newest;
+        let reply = match held.attempt_verdict(self.time, op_id(op), age) {
+            AttemptVerdict::TooOld => return self.note("too old"),
+            AttemptVerdict::Duplicate => {
+                self.seen
+                    .entry("duplicate")
+                    .and_modify(|n| *n += 1)
+                    .or_insert(1);
+                if let Some(noted) = held.note_duplicate(op_id(op), attempt) {
+                    self.nodes[node].newest = noted;
+                }
+                let client = self.ops[op].context.clone();
+                self.nodes[node]
+                    .newest
+                    .duplicate_reply_context(op_id(op), client)
+            }
+            AttemptVerdict::Fresh => self.mint(node, op, attempt),
+        };
+        let tried = self.attempts.len();
+        self.attempts.push(Tried {
+            op,
+            acks: BTreeSet::new(),
+            reply,
+        });
+
+        self.reached.push(self.nodes[node].newest.clone());
+        self.nodes[node].unsynced.insert(tried);
+
+        let record = self.nodes[node].newest.clone();
+        for to in (0..PRIMARIES).filter(|to| *to != node) {
+            self.frames.push((to, record.clone(), Some(tried)));
+        }
+    }
+
+    fn mint(&mut self, node: usize, op: OpIndex, attempt: Attempt) -> Option<Context> {
+        let state = &mut self.nodes[node];
+        state.counter += 1 + (op as u64 % 3);
+        let minted = Dot {
+            actor: actor(node as u32, state.incarnation),
+            counter: state.counter,
+        };
+        let minting = if node == FALLBACK {
+            Minting::Fallback
+        } else {
+            Minting::Primary
+        };
+        let put = Put {
+            attempt,
+            context: self.ops[op].context.clone(),
+            minting,
+            timestamp: self.time,
+            value: (op % 5 != 4).then(|| Bytes::from(format!("v{op}"))),
+            ..put(op, minted)
+        };
+        let PutApplied {
+            record,
+            reply_context,
+        } = state.newest.put(put).expect("a fresh put");
+        state.newest = record;
+
+        self.ops[op].dots += 1;
+        if self.ops[op].dots == 2 {
+            self.note("twin minted");
+        }
+        reply_context
+    }
+
+    fn deliver(&mut self, to: usize, record: &Record, attempt: Option<AttemptIndex>) {
+        self.reached.push(record.clone());
+        let merged = self.nodes[to].newest.merged(record);
+        self.nodes[to].newest = merged;
+        self.nodes[to].unsynced.extend(attempt);
+        self.reached.push(self.nodes[to].newest.clone());
+    }
+
+    fn sync(&mut self, node: usize) {
+        self.nodes[node].durable = self.nodes[node].newest.clone();
+        for attempt in std::mem::take(&mut self.nodes[node].unsynced) {
+            let tried = &mut self.attempts[attempt];
+            tried.acks.insert(node);
+            if tried.acks.len() < W {
+                continue;
+            }
+            self.acked.insert(tried.op);
+            if let Some(reply) = tried.reply.take() {
+                let mut seen = self.ops[tried.op].past.clone();
+                seen.insert(tried.op);
+                self.clients.push((reply, seen));
+                self.note("acked");
+            }
+        }
+    }
+
+    /// At two nodes: what was read is durably on both before the answer. At one: as it is.
+    fn read(&mut self, node: usize, other: usize) {
+        let merged = self.nodes[node].durable.merged(&self.nodes[other].durable);
+        if node != other {
+            for replica in [node, other] {
+                self.deliver(replica, &merged, None);
+                self.nodes[replica].durable = self.nodes[replica].durable.merged(&merged);
+            }
+        }
+        let shown = live(&merged);
+        let mut seen = BTreeSet::new();
+        for (op, state) in self.ops.iter().enumerate() {
+            if shown.contains(&op_id(op)) {
+                seen.insert(op);
+                seen.extend(&state.past);
+            }
+        }
+        self.clients.push((merged.context().clone(), seen));
+        self.note("read");
+    }
+
+    fn crash(&mut self, node: usize) {
+        self.incarnations += 1;
+        let state = &mut self.nodes[node];
+        state.newest = state.durable.clone();
+        state.incarnation = self.incarnations;
+        state.counter = 0;
+        state.unsynced.clear();
+        self.note("crash");
+    }
+
+    /// The record is lost while the node runs, and filled from what the others have durably.
+    fn damage(&mut self, node: usize) {
+        let others = (0..PRIMARIES).filter(|other| *other != node);
+        let filled = others.fold(Record::default(), |held, other| {
+            held.merged(&self.nodes[other].durable)
+        });
+        self.nodes[node].durable = filled;
+        self.crash(node);
+        for tried in &mut self.attempts {
+            tried.acks.remove(&node);
+        }
+        self.note("damage");
+    }
+
+    /// The fallback gives its record to a primary and forgets it; its actor goes on.
+    fn hand_over(&mut self, to: usize) {
+        let record = std::mem::take(&mut self.nodes[FALLBACK].newest);
+        self.nodes[FALLBACK].unsynced.clear();
+        self.deliver(to, &record, None);
+        self.note("handed over");
+    }
+
+    /// Exchanges until nothing changes; returns what all hold.
+    ///
+    /// # Panics
+    /// If that takes more rounds than there is to learn, or if equal states have other bytes.
+    pub fn converge(&mut self) -> Record {
+        for _round in 0..8 {
+            for from in 0..=FALLBACK {
+                for to in 0..=FALLBACK {
+                    let record = self.nodes[from].newest.clone();
+                    self.deliver(to, &record, None);
+                }
+            }
+        }
+        let bytes: BTreeSet<Bytes> = self
+            .nodes
+            .iter()
+            .map(|node| node.newest.to_bytes())
+            .collect();
+        assert_eq!(bytes.len(), 1, "replicas did not converge");
+        self.nodes[0].newest.clone()
+    }
+
+    /// Every acknowledged operation is there, or one that had seen it is.
+    pub fn assert_nothing_acknowledged_is_lost(&self, held: &Record) {
+        let shown = live(held);
+        for op in &self.acked {
+            let present = shown.contains(&op_id(*op));
+            let dominated = self
+                .ops
+                .iter()
+                .enumerate()
+                .any(|(later, state)| state.past.contains(op) && shown.contains(&op_id(later)));
+            assert!(present || dominated, "acknowledged operation {op} is lost");
+        }
+    }
+
+    /// No operation stands beside one that had seen it. With `but_twins`, operations with two
+    /// dots may: their id may have been evicted.
+    pub fn assert_nothing_dominated_is_back(&self, held: &Record, but_twins: bool) {
+        let shown = live(held);
+        for (later, state) in self.ops.iter().enumerate() {
+            for op in state.past.iter().filter(|_| shown.contains(&op_id(later))) {
+                let excused = but_twins && self.ops[*op].dots > 1;
+                let back = shown.contains(&op_id(*op)) && !excused;
+                assert!(
+                    !back,
+                    "operation {op} is back beside {later}, which had seen it"
+                );
+            }
+        }
+    }
+
+    pub fn assert_nothing_single_is_back_anywhere(&self) {
+        for node in &self.nodes {
+            self.assert_nothing_dominated_is_back(&node.newest, true);
+        }
+    }
+}

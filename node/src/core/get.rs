@@ -1,0 +1,363 @@
+//! The coordinator's part of one get: whom to ask, when to ask more, when the answer may leave.
+//!
+//! R replicas are asked first; the rest when one refuses, does not count, or is slow. At `quorum`
+//! and above reads are monotonic: the merged record is durably on a quorum before the answer, so
+//! that no later quorum read sees less; replicas that lack it are repaired first. Below, the answer
+//! leaves at once and stale replicas are repaired behind it.
+//!
+//! Not here: merging (`quorate_antientropy::read_repair`), sending, the local read (`shard`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_antientropy::{ReadRepair, Record, Reply as ReplicaReply};
+use quorate_ring::{KeyspaceId, MonoTime, NodeId};
+
+use super::failure::{Cause, Effectiveness, Failure, ReplicaPart};
+use super::message::{OpNumber, PurgeNumber, ReadRecord};
+
+/// A replica that has not answered for this long is joined by the rest.
+pub const WIDEN_AFTER: Duration = Duration::from_millis(40);
+/// A replica that answered without counting is asked again after this.
+pub const ASK_AGAIN_AFTER: Duration = Duration::from_millis(25);
+
+/// What a get says about itself when it starts.
+#[derive(Debug)]
+pub struct GetPlan {
+    /// Its number.
+    pub op: OpNumber,
+    /// The keyspace.
+    pub keyspace: KeyspaceId,
+    /// The user's key.
+    pub key: Bytes,
+    /// R.
+    pub required: u8,
+    /// Replicas that must durably hold the merged record before the answer; 0 below `quorum`.
+    pub quorum: u8,
+    /// The owners that are not down, those to ask first in front.
+    pub candidates: Vec<NodeId>,
+    /// The owners that are down.
+    pub down: Vec<NodeId>,
+    /// A single replica's word is enough even if it does not count yet: `one`, from this node.
+    pub trusts_uncounted: Option<NodeId>,
+    /// When the client stops waiting.
+    pub deadline: MonoTime,
+}
+
+#[derive(Debug, Clone)]
+struct Answer {
+    record: Option<Record>,
+    number: PurgeNumber,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Phase {
+    Asking,
+    /// The merged record goes to stale replicas; these hold it already.
+    Repairing {
+        holders: BTreeSet<NodeId>,
+        stale: BTreeSet<NodeId>,
+    },
+    Done,
+}
+
+/// What a get wants done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Ask this replica for its record.
+    Ask(NodeId),
+    /// Send the merged record to this replica; its acknowledgement is waited for if the level
+    /// needs it.
+    Repair {
+        /// To whom.
+        node: NodeId,
+        /// The smallest number of the merged parts.
+        number: PurgeNumber,
+    },
+    /// Tell the client the merged record; `None` is *not found*.
+    Answer {
+        /// Replicas that took part.
+        replicas: u8,
+    },
+    /// Tell the client that it failed.
+    Fail(Failure),
+}
+
+/// One get under way.
+#[derive(Debug)]
+pub struct GetMachine {
+    plan: GetPlan,
+    asked: usize,
+    waiting: BTreeSet<NodeId>,
+    answers: BTreeMap<NodeId, Answer>,
+    uncounted: BTreeMap<NodeId, MonoTime>,
+    refused: BTreeSet<NodeId>,
+    widen_at: MonoTime,
+    phase: Phase,
+    merged: Option<Record>,
+}
+
+impl GetMachine {
+    /// A get that has asked nobody yet.
+    #[must_use]
+    pub fn new(now: MonoTime, plan: GetPlan) -> Self {
+        Self {
+            plan,
+            asked: 0,
+            waiting: BTreeSet::new(),
+            answers: BTreeMap::new(),
+            uncounted: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            widen_at: now + WIDEN_AFTER,
+            phase: Phase::Asking,
+            merged: None,
+        }
+    }
+
+    /// Asks the first R.
+    pub fn start(&mut self, steps: &mut Vec<Step>) {
+        self.ask_more(usize::from(self.plan.required), steps);
+    }
+
+    fn ask_more(&mut self, count: usize, steps: &mut Vec<Step>) {
+        let next = self.plan.candidates.iter().skip(self.asked).take(count);
+        for node in next {
+            self.waiting.insert(*node);
+            steps.push(Step::Ask(*node));
+        }
+        self.asked = (self.asked + count).min(self.plan.candidates.len());
+    }
+
+    /// A replica told what it holds.
+    pub fn held(
+        &mut self,
+        now: MonoTime,
+        from: NodeId,
+        record: Option<Record>,
+        number: PurgeNumber,
+        counts: bool,
+        steps: &mut Vec<Step>,
+    ) {
+        if self.phase != Phase::Asking || !self.waiting.remove(&from) {
+            return;
+        }
+        if counts || self.plan.trusts_uncounted == Some(from) {
+            self.uncounted.remove(&from);
+            self.answers.insert(from, Answer { record, number });
+            self.judge(steps);
+        } else {
+            self.uncounted.insert(from, now + ASK_AGAIN_AFTER);
+            self.ask_more(1, steps);
+        }
+    }
+
+    /// A replica could not tell.
+    pub fn refused(&mut self, from: NodeId, steps: &mut Vec<Step>) {
+        match &mut self.phase {
+            Phase::Asking => {
+                if self.waiting.remove(&from) {
+                    self.refused.insert(from);
+                    self.ask_more(1, steps);
+                }
+            }
+            Phase::Repairing { .. } | Phase::Done => {}
+        }
+    }
+
+    /// A replica holds the merged record durably now.
+    pub fn repaired(&mut self, from: NodeId, counts: bool, steps: &mut Vec<Step>) {
+        let Phase::Repairing { holders, stale } = &mut self.phase else {
+            return;
+        };
+        if counts && stale.remove(&from) {
+            holders.insert(from);
+        }
+        if holders.len() >= usize::from(self.plan.quorum) {
+            self.phase = Phase::Done;
+            steps.push(Step::Answer {
+                replicas: self.replicas(),
+            });
+        }
+    }
+
+    fn judge(&mut self, steps: &mut Vec<Step>) {
+        if self.answers.len() < usize::from(self.plan.required) {
+            return;
+        }
+        let replies: Vec<ReplicaReply<'_>> = self
+            .answers
+            .iter()
+            .map(|(node, answer)| ReplicaReply {
+                node: *node,
+                record: answer.record.as_ref(),
+            })
+            .collect();
+        let ReadRepair {
+            merged,
+            current,
+            stale,
+        } = ReadRepair::of(&replies);
+        let numbers = self
+            .answers
+            .values()
+            .filter(|answer| answer.record.is_some());
+        let number = numbers
+            .map(|answer| answer.number)
+            .min()
+            .unwrap_or_default();
+        self.merged = merged;
+        steps.extend(stale.iter().map(|node| Step::Repair {
+            node: *node,
+            number,
+        }));
+        let quorum = usize::from(self.plan.quorum);
+        if self.merged.is_none() || current.len() >= quorum {
+            self.phase = Phase::Done;
+            steps.push(Step::Answer {
+                replicas: self.replicas(),
+            });
+        } else {
+            self.phase = Phase::Repairing {
+                holders: current.into_iter().collect(),
+                stale: stale.into_iter().collect(),
+            };
+        }
+    }
+
+    fn replicas(&self) -> u8 {
+        u8::try_from(self.answers.len()).unwrap_or(u8::MAX)
+    }
+
+    /// Time passed: asks more, asks again, or gives up. `down` says who cannot be reached.
+    pub fn tick(&mut self, now: MonoTime, down: impl Fn(NodeId) -> bool, steps: &mut Vec<Step>) {
+        if self.phase == Phase::Done {
+            return;
+        }
+        if now >= self.plan.deadline {
+            self.fail(Cause::QuorumNotReached, &down, steps);
+            return;
+        }
+        let widen = now >= self.widen_at;
+        if widen {
+            self.widen_at = MonoTime::from_micros(u64::MAX);
+        }
+        match &mut self.phase {
+            Phase::Asking if widen => self.ask_more(self.plan.candidates.len(), steps),
+            Phase::Asking => {}
+            // A replica that was read may not come back in time: the others can hold it instead.
+            Phase::Repairing { holders, stale } => {
+                let number = self.answers.values().map(|answer| answer.number).min();
+                let number = number.unwrap_or_default();
+                let others = self.plan.candidates.iter().filter(|_| widen);
+                for node in others.filter(|node| !holders.contains(node)) {
+                    if stale.insert(*node) {
+                        steps.push(Step::Repair {
+                            node: *node,
+                            number,
+                        });
+                    }
+                }
+                return;
+            }
+            Phase::Done => return,
+        }
+        let due: Vec<NodeId> = self
+            .uncounted
+            .iter()
+            .filter(|(_, at)| now >= **at)
+            .map(|(node, _)| *node)
+            .collect();
+        for node in due {
+            self.uncounted.remove(&node);
+            self.waiting.insert(node);
+            steps.push(Step::Ask(node));
+        }
+        let hopeful = self.waiting.iter().filter(|node| !down(**node)).count();
+        let unasked = self.plan.candidates.len() - self.asked;
+        let possible = self.answers.len() + hopeful + self.uncounted.len() + unasked;
+        if possible < usize::from(self.plan.required) {
+            self.fail(Cause::Unavailable, &down, steps);
+        }
+    }
+
+    fn fail(&mut self, cause: Cause, down: &impl Fn(NodeId) -> bool, steps: &mut Vec<Step>) {
+        self.phase = Phase::Done;
+        let part = |node: NodeId| {
+            if self.answers.contains_key(&node) {
+                ReplicaPart::Confirmed
+            } else if self.refused.contains(&node) || self.uncounted.contains_key(&node) {
+                ReplicaPart::Refused
+            } else if down(node) {
+                ReplicaPart::Down
+            } else {
+                ReplicaPart::Silent
+            }
+        };
+        let owners = self.plan.candidates.iter().chain(&self.plan.down);
+        steps.push(Step::Fail(Failure {
+            cause,
+            effect: Effectiveness::NotApplied,
+            acks: self.replicas(),
+            required: self.plan.required,
+            replicas: owners.map(|node| (*node, part(*node))).collect(),
+            retry_after_ms: 0,
+            limit: 0,
+        }));
+    }
+
+    /// Whether `node` should be asked (again), now that it can be reached anew.
+    #[must_use]
+    pub fn waits_for(&self, node: NodeId) -> bool {
+        self.phase == Phase::Asking && self.waiting.contains(&node)
+    }
+
+    /// Whether `node`'s acknowledgement of the repair is waited for.
+    #[must_use]
+    pub fn repairs(&self, node: NodeId) -> bool {
+        match &self.phase {
+            Phase::Repairing { stale, .. } => stale.contains(&node),
+            Phase::Asking | Phase::Done => false,
+        }
+    }
+
+    /// What a replica is asked.
+    #[must_use]
+    pub fn read(&self, now: MonoTime) -> ReadRecord {
+        ReadRecord {
+            op: self.plan.op,
+            keyspace: self.plan.keyspace,
+            key: self.plan.key.clone(),
+            budget: self.plan.deadline.since(now),
+        }
+    }
+
+    /// The merged record, once there is one.
+    #[must_use]
+    pub fn merged(&self) -> Option<&Record> {
+        self.merged.as_ref()
+    }
+
+    /// The plan it started with.
+    #[must_use]
+    pub fn plan(&self) -> &GetPlan {
+        &self.plan
+    }
+
+    /// Whether the client has its answer.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.phase == Phase::Done
+    }
+
+    /// When [`GetMachine::tick`] has something to do.
+    #[must_use]
+    pub fn next_deadline(&self) -> MonoTime {
+        let again = self.uncounted.values().min().copied();
+        [Some(self.plan.deadline), Some(self.widen_at), again]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(self.plan.deadline)
+    }
+}

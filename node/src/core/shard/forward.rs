@@ -1,0 +1,158 @@
+//! Requests that reach a node which does not own the key: handed to an owner.
+//!
+//! A write that was handed over and lost is *unknown* and told so: the client retries under the
+//! same op id. A read, or a write that was never sent, goes to the next owner.
+
+use std::time::Duration;
+
+use quorate_ring::{MonoTime, NodeId};
+
+use super::super::continuity::Liveness;
+use super::super::effect::{Effect, Effects, Event};
+use super::super::failure::{Cause, Effectiveness, Failure};
+use super::super::input::Now;
+use super::super::message::{Forward, ForwardReply, OpNumber, PeerMessage, Reply, Request};
+use super::{ForwardOp, Op, Origin, Place, Shard};
+
+/// The owner must answer a little before the client stops waiting.
+const FORWARD_SLACK: Duration = Duration::from_millis(2);
+
+impl Shard {
+    /// Hands a request to the nearest owner that is up.
+    pub(super) fn forward(
+        &mut self,
+        now: Now,
+        origin: Origin,
+        deadline: MonoTime,
+        place: &Place,
+        request: Request,
+        effects: &mut Effects,
+    ) {
+        let owners = self.owners(place);
+        let mut untried: Vec<NodeId> = owners
+            .iter()
+            .copied()
+            .filter(|node| self.liveness(now, *node) == Liveness::Up)
+            .collect();
+        let Some(target) = untried.pop() else {
+            let failure = Failure::refused(Cause::Unavailable);
+            return self.reply(origin, Reply::Failed(failure), effects);
+        };
+        effects.push(Effect::Count(Event::Forwarded));
+        let bytes = request.bytes();
+        let forward = ForwardOp {
+            origin,
+            request,
+            target,
+            untried,
+            deadline,
+            bytes,
+        };
+        let number = self.new_op(Op::Forward(Box::new(forward)), deadline);
+        self.send_forward(now, number, effects);
+    }
+
+    fn send_forward(&mut self, now: Now, number: OpNumber, effects: &mut Effects) {
+        let Some(Op::Forward(forward)) = self.ops.get(&number) else {
+            return;
+        };
+        let budget = forward
+            .deadline
+            .since(now.mono)
+            .saturating_sub(FORWARD_SLACK);
+        let message = Forward {
+            op: number,
+            request: forward.request.clone(),
+            budget,
+        };
+        effects.push(Effect::Send {
+            to: forward.target,
+            message: PeerMessage::Forward(message),
+        });
+    }
+
+    /// A forwarded request arrives at an owner.
+    pub(super) fn forwarded(
+        &mut self,
+        now: Now,
+        origin: Origin,
+        deadline: MonoTime,
+        request: Request,
+        effects: &mut Effects,
+    ) {
+        let (keyspace, key) = match &request {
+            Request::Write(write) => (&write.keyspace, &write.key),
+            Request::Read(read) => (&read.keyspace, &read.key),
+        };
+        let owned = self.locate(keyspace, key).is_ok_and(|place| {
+            self.topology
+                .is_owner(place.location.vnode, place.copies, self.me)
+        });
+        if owned {
+            self.request(now, origin, deadline, request, effects);
+        } else {
+            // Forwarding on could go in circles between nodes that disagree.
+            let failure = Failure::refused(Cause::EpochMismatch);
+            self.reply(origin, Reply::Failed(failure), effects);
+        }
+    }
+
+    /// The owner answered.
+    pub(super) fn forward_reply(&mut self, reply: ForwardReply, effects: &mut Effects) {
+        let ForwardReply { op, reply } = reply;
+        if matches!(self.ops.get(&op), Some(Op::Forward(_)))
+            && let Some(Op::Forward(forward)) = self.ops.remove(&op)
+        {
+            self.answer(forward.origin, forward.bytes, reply, effects);
+        }
+    }
+
+    /// The link to `peer` is gone: what was handed to it is tried elsewhere or told as unknown.
+    pub(super) fn retry_forwards(&mut self, now: Now, peer: NodeId, effects: &mut Effects) {
+        for number in self.open_ops() {
+            let Some(Op::Forward(forward)) = self.ops.get_mut(&number) else {
+                continue;
+            };
+            if forward.target != peer {
+                continue;
+            }
+            match (&forward.request, forward.untried.pop()) {
+                (Request::Read(_), Some(next)) => {
+                    forward.target = next;
+                    self.send_forward(now, number, effects);
+                }
+                (Request::Read(_), None) => self.end_forward(number, Cause::Unavailable, effects),
+                (Request::Write(_), _) => {
+                    self.end_forward(number, Cause::QuorumNotReached, effects);
+                }
+            }
+        }
+    }
+
+    pub(super) fn tick_forward(&mut self, now: Now, number: OpNumber, effects: &mut Effects) {
+        let past = match self.ops.get(&number) {
+            Some(Op::Forward(forward)) => now.mono >= forward.deadline,
+            Some(Op::Put(_) | Op::Get(_)) | None => false,
+        };
+        if past {
+            self.end_forward(number, Cause::DeadlineExceeded, effects);
+        }
+    }
+
+    fn end_forward(&mut self, number: OpNumber, cause: Cause, effects: &mut Effects) {
+        let Some(Op::Forward(forward)) = self.ops.remove(&number) else {
+            return;
+        };
+        let mut failure = Failure::refused(cause);
+        failure.effect = match forward.request {
+            Request::Write(_) => Effectiveness::Unknown,
+            Request::Read(_) => Effectiveness::NotApplied,
+        };
+        self.answer(
+            forward.origin,
+            forward.bytes,
+            Reply::Failed(failure),
+            effects,
+        );
+    }
+}

@@ -1,0 +1,727 @@
+//! One shard: the single writer of its vnodes. Routes each input to the machine that it concerns.
+//!
+//! Because one shard alone writes a key, `vector[actor] = n` in a record means that every write of
+//! the actor to that key up to n is one of its siblings or superseded: a put merges with the newest
+//! state, mints the next dot, and appends, in one step.
+//!
+//! Inputs of a key that is not in memory wait in order until the engine has answered; everything
+//! else goes on. Effects come in the order in which they must happen; an acknowledgement is an
+//! effect of the step that hears that its frame is durable.
+//!
+//! `write` coordinates puts and deletes, `read` gets, `replica` does a replica's part, `forward`
+//! hands requests to owners, `persist` talks to the table and the store.
+
+mod forward;
+mod persist;
+mod read;
+mod replica;
+mod write;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_antientropy::{Context, DigestSecret, Record, Sibling};
+use quorate_ring::planted::{Bug, planted};
+use quorate_ring::{Copies, FixedMap, KeyspaceId, Location, Lsn, MonoTime, NodeId, Topology};
+
+use super::continuity::{Continuity, Liveness};
+use super::effect::{Effect, Effects, Event};
+use super::failure::{Cause, Failure};
+use super::get::GetMachine;
+use super::input::{Input, LinkEvent, Now, Recovered, RequestId};
+use super::key::RecordKey;
+use super::message::{
+    ForwardReply, OpNumber, PeerHeader, PeerMessage, ReadRecord, Replicate, Reply, Request,
+    WriteRequest,
+};
+use super::put::PutMachine;
+use super::seal::SealKey;
+use super::table::{Table, TableLimits};
+
+/// Longest key, in bytes.
+pub const KEY_BYTES_MAX: usize = 1024;
+/// Longest value, in bytes.
+pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
+/// Timers are kept in slots of this many microseconds: one look-up per slot, not per operation.
+const TIMER_SLOT_MICROS: u64 = 4_000;
+/// Advice to a client whose request was shed.
+const RETRY_AFTER_SHED_MS: u32 = 50;
+/// Free space under which writes are refused, in thousandths of the file system.
+const DISK_FREE_MIN_PERMILLE: u64 = 50;
+
+/// What a shard may hold at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests of clients and forwarders in flight.
+    pub requests_max: usize,
+    /// Bytes of their keys, values and contexts.
+    pub request_bytes_max: usize,
+    /// Replicas' parts in flight: merges that wait for a load or a sync, reads that wait for a load.
+    pub replica_inputs_max: usize,
+    /// Inputs that may wait for one key to be loaded.
+    pub parked_per_key_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            requests_max: 4_096,
+            request_bytes_max: 64 << 20,
+            replica_inputs_max: 32_768,
+            parked_per_key_max: 4_096,
+        }
+    }
+}
+
+/// What a shard is made with.
+#[derive(Debug, Clone)]
+pub struct ShardConfig {
+    /// This node.
+    pub me: NodeId,
+    /// The cluster's id.
+    pub cluster_id: [u8; 16],
+    /// Who owns what.
+    pub topology: Arc<Topology>,
+    /// Seals contexts.
+    pub seal: SealKey,
+    /// Seeds digests.
+    pub digest: DigestSecret,
+    /// Bounds of the table.
+    pub table: TableLimits,
+    /// Bounds of what is in flight.
+    pub limits: Limits,
+}
+
+/// Who waits for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Client(RequestId),
+    Forwarder { node: NodeId, op: OpNumber },
+}
+
+/// Where a key lives and who owns it.
+#[derive(Debug, Clone)]
+struct Place {
+    key: RecordKey,
+    keyspace: KeyspaceId,
+    copies: Copies,
+    location: Location,
+}
+
+/// An operation that this node coordinates or forwards.
+#[derive(Debug)]
+enum Op {
+    Put(Box<PutOp>),
+    Get(Box<GetOp>),
+    Forward(Box<ForwardOp>),
+}
+
+#[derive(Debug)]
+struct PutOp {
+    machine: PutMachine,
+    origin: Origin,
+    place: Place,
+    reply_context: Option<Context>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct GetOp {
+    machine: GetMachine,
+    origin: Origin,
+    place: Place,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct ForwardOp {
+    origin: Origin,
+    request: Request,
+    target: NodeId,
+    untried: Vec<NodeId>,
+    deadline: MonoTime,
+    bytes: usize,
+}
+
+/// An input that waits for its key to be loaded.
+#[derive(Debug)]
+enum Parked {
+    Write(Writing),
+    Replicate {
+        from: NodeId,
+        deadline: MonoTime,
+        place: Place,
+        message: Replicate,
+    },
+    Read {
+        from: NodeId,
+        deadline: MonoTime,
+        place: Place,
+        message: ReadRecord,
+    },
+    LocalRead {
+        op: OpNumber,
+    },
+    LocalRepair {
+        op: OpNumber,
+        place: Place,
+        record: Bytes,
+    },
+}
+
+/// A write on its way to its record, with where it came from and when.
+#[derive(Debug)]
+struct Writing {
+    origin: Origin,
+    deadline: MonoTime,
+    arrived: MonoTime,
+    place: Place,
+    request: WriteRequest,
+}
+
+/// What happens once everything up to an LSN is durable.
+#[derive(Debug)]
+enum Ack {
+    Local {
+        op: OpNumber,
+    },
+    Replica {
+        to: NodeId,
+        op: OpNumber,
+        copies: Copies,
+        location: Location,
+    },
+}
+
+/// What a shard tells about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ShardStatus {
+    /// Present incarnation.
+    pub incarnation: u64,
+    /// Newest durable LSN.
+    pub durable_lsn: u64,
+    /// The engine holds everything up to here.
+    pub applied_lsn: u64,
+    /// Owned (copies, vnode) pairs.
+    pub vnodes_owned: usize,
+    /// Of these, the ones for which this node counts.
+    pub vnodes_counting: usize,
+    /// Records that the engine does not have yet.
+    pub table_records: usize,
+    /// Their bytes, with what is in flight.
+    pub table_bytes: u64,
+    /// Bytes of the record cache.
+    pub cache_bytes: u64,
+    /// Requests in flight.
+    pub requests_in_flight: usize,
+    /// Hints that puts wanted since the start.
+    pub hints_wanted: u64,
+    /// A generation is on its way into the engine.
+    pub ingesting: bool,
+    /// Peers: node, up, milliseconds of silence.
+    pub peers: Vec<(NodeId, bool, u64)>,
+}
+
+/// The machine of one shard.
+#[derive(Debug)]
+pub struct Shard {
+    me: NodeId,
+    topology: Arc<Topology>,
+    seal: SealKey,
+    digest: DigestSecret,
+    limits: Limits,
+    table: Table,
+    continuity: Continuity,
+    applied: Lsn,
+    ingesting: bool,
+    ingests: u64,
+    /// Counter of the newest dot; one per shard, from 1 in each incarnation.
+    counter: u64,
+    /// Newest hybrid timestamp given out or seen.
+    timestamp: u64,
+    next_op: u64,
+    ops: FixedMap<OpNumber, Op>,
+    unanswered: usize,
+    bytes_in_flight: usize,
+    replica_inputs: usize,
+    timers: BTreeMap<u64, Vec<OpNumber>>,
+    parked: FixedMap<RecordKey, (u64, VecDeque<Parked>)>,
+    unacked: VecDeque<(Lsn, Ack)>,
+    down: BTreeSet<NodeId>,
+    next_sweep: MonoTime,
+    disk_full: bool,
+    draining: bool,
+    stopped: bool,
+    hints_wanted: u64,
+}
+
+impl Shard {
+    /// A shard at its starting point.
+    #[must_use]
+    pub fn new(now: Now, config: ShardConfig, recovered: Recovered) -> Self {
+        let ShardConfig {
+            me,
+            cluster_id,
+            topology,
+            seal,
+            digest,
+            table,
+            limits,
+        } = config;
+        let Recovered {
+            timeline,
+            incarnation,
+            durable,
+            applied,
+            clean: _,
+            memories,
+            records,
+            digests,
+            log_bytes,
+        } = recovered;
+        let continuity = Continuity::new(
+            now.mono,
+            me,
+            cluster_id,
+            timeline,
+            incarnation,
+            &memories,
+            &topology,
+        );
+        Self {
+            me,
+            topology,
+            seal,
+            digest,
+            limits,
+            table: Table::new(table, durable, records, digests, log_bytes),
+            continuity,
+            applied,
+            ingesting: false,
+            ingests: 0,
+            counter: 0,
+            timestamp: now.wall_micros,
+            // Answers to an earlier life must not meet an operation of this one.
+            next_op: incarnation.0 << 32,
+            ops: FixedMap::default(),
+            unanswered: 0,
+            bytes_in_flight: 0,
+            replica_inputs: 0,
+            timers: BTreeMap::new(),
+            parked: FixedMap::default(),
+            unacked: VecDeque::new(),
+            down: BTreeSet::new(),
+            next_sweep: now.mono,
+            disk_full: false,
+            draining: false,
+            stopped: false,
+            hints_wanted: 0,
+        }
+    }
+
+    /// Feeds one input; appends effects in the order they must be carried out.
+    pub fn step(&mut self, now: Now, input: Input, effects: &mut Effects) {
+        if self.stopped {
+            return;
+        }
+        let before = effects.len();
+        match input {
+            Input::Request {
+                from,
+                deadline,
+                request,
+            } => {
+                self.request(now, Origin::Client(from), deadline, request, effects);
+            }
+            Input::Peer {
+                from,
+                link,
+                header,
+                message,
+            } => {
+                self.peer(now, from, link, header, message, effects);
+            }
+            Input::Link(LinkEvent::Up { peer, link }) => {
+                self.continuity.link_up(peer, link, effects);
+            }
+            Input::Link(LinkEvent::Down { peer, link }) => {
+                self.continuity.link_down(peer, link);
+                self.retry_forwards(now, peer, effects);
+            }
+            Input::Store(event) => {
+                self.store_event(now, event, effects);
+                self.table.drain();
+            }
+            Input::DiskSpace {
+                free_bytes,
+                total_bytes,
+            } => {
+                self.disk_full =
+                    free_bytes.saturating_mul(1000) < total_bytes * DISK_FREE_MIN_PERMILLE;
+            }
+            Input::Tick => self.tick(now, effects),
+            Input::Drain => self.draining = true,
+        }
+        let stop = effects
+            .iter()
+            .skip(before)
+            .any(|effect| matches!(effect, Effect::Stop(_)));
+        self.stopped |= stop;
+    }
+
+    /// What every frame that leaves now carries.
+    #[must_use]
+    pub fn header(&self) -> PeerHeader {
+        PeerHeader {
+            epoch: self.topology.epoch(),
+            incarnation: self.continuity.incarnation(),
+            durable: self.table.durable_lsn(),
+        }
+    }
+
+    /// When the next tick has something to do.
+    #[must_use]
+    pub fn next_deadline(&self) -> MonoTime {
+        let slot = self.timers.first_key_value().map(|(slot, _)| *slot + 1);
+        let timer = slot.map(|slot| MonoTime::from_micros(slot.saturating_mul(TIMER_SLOT_MICROS)));
+        let fixed = self.continuity.next_deadline().min(self.next_sweep);
+        timer.map_or(fixed, |timer| timer.min(fixed))
+    }
+
+    /// Whether nothing is in flight any more: the node may stop cleanly.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.unanswered == 0 && self.unacked.is_empty() && self.parked.is_empty()
+    }
+
+    /// Numbers for `status` and metrics.
+    #[must_use]
+    pub fn status(&self, now: Now) -> ShardStatus {
+        let (vnodes_owned, vnodes_counting) = self.continuity.counting();
+        let peers = self
+            .continuity
+            .peers(now.mono)
+            .map(|(node, liveness, silent)| {
+                let silent_ms = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX);
+                (node, liveness == Liveness::Up, silent_ms)
+            });
+        ShardStatus {
+            incarnation: self.continuity.incarnation().0,
+            durable_lsn: self.table.durable_lsn().0,
+            applied_lsn: self.applied.0,
+            vnodes_owned,
+            vnodes_counting,
+            table_records: self.table.records(),
+            table_bytes: self.table.bytes(),
+            cache_bytes: self.table.cache_bytes(),
+            requests_in_flight: self.unanswered,
+            hints_wanted: self.hints_wanted,
+            ingesting: self.ingesting,
+            peers: peers.collect(),
+        }
+    }
+
+    /// Reads of the durable view for admin commands.
+    #[must_use]
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The topology in force.
+    #[must_use]
+    pub fn topology(&self) -> &Arc<Topology> {
+        &self.topology
+    }
+
+    fn request(
+        &mut self,
+        now: Now,
+        origin: Origin,
+        deadline: MonoTime,
+        request: Request,
+        effects: &mut Effects,
+    ) {
+        let (keyspace, key) = match &request {
+            Request::Write(write) => (&write.keyspace, &write.key),
+            Request::Read(read) => (&read.keyspace, &read.key),
+        };
+        let place = match self.locate(keyspace, key) {
+            Ok(place) => place,
+            Err(failure) => return self.reply(origin, Reply::Failed(failure), effects),
+        };
+        if let Err(failure) = self.admit(now, deadline, request.bytes()) {
+            effects.push(Effect::Count(Event::Shed));
+            return self.reply(origin, Reply::Failed(failure), effects);
+        }
+        if !self
+            .topology
+            .is_owner(place.location.vnode, place.copies, self.me)
+        {
+            return self.forward(now, origin, deadline, &place, request, effects);
+        }
+        match request {
+            Request::Write(write) => {
+                let arrived = now.mono;
+                let writing = Writing {
+                    origin,
+                    deadline,
+                    arrived,
+                    place,
+                    request: write,
+                };
+                self.write(now, writing, effects);
+            }
+            Request::Read(read) => self.read(now, origin, deadline, place, read.level, effects),
+        }
+    }
+
+    fn locate(&self, keyspace: &str, key: &Bytes) -> Result<Place, Failure> {
+        if key.is_empty() || key.len() > KEY_BYTES_MAX {
+            return Err(Failure::refused(Cause::KeyInvalid).with_limit(KEY_BYTES_MAX));
+        }
+        let keyspace = self
+            .topology
+            .keyspace_named(keyspace)
+            .ok_or_else(|| Failure::refused(Cause::KeyspaceUnknown))?;
+        Ok(self.place(keyspace.id, keyspace.copies, key))
+    }
+
+    fn place(&self, keyspace: KeyspaceId, copies: Copies, key: &[u8]) -> Place {
+        let location = self.topology.locate(keyspace, key);
+        let key = RecordKey::new(keyspace, location.vnode, key);
+        Place {
+            key,
+            keyspace,
+            copies,
+            location,
+        }
+    }
+
+    fn admit(&self, now: Now, deadline: MonoTime, bytes: usize) -> Result<(), Failure> {
+        let full = self.unanswered >= self.limits.requests_max
+            || self.bytes_in_flight + bytes > self.limits.request_bytes_max;
+        let cause = if self.draining {
+            Cause::ShuttingDown
+        } else if now.mono >= deadline {
+            Cause::DeadlineExceeded
+        } else if full {
+            Cause::Overloaded
+        } else {
+            return Ok(());
+        };
+        let mut failure = Failure::refused(cause);
+        if cause == Cause::Overloaded {
+            failure.retry_after_ms = RETRY_AFTER_SHED_MS;
+        }
+        Err(failure)
+    }
+
+    fn peer(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        link: u64,
+        header: PeerHeader,
+        message: PeerMessage,
+        effects: &mut Effects,
+    ) {
+        if let PeerMessage::Hello(hello) = &message {
+            let durable = self.table.durable_lsn();
+            let known = hello.from == from;
+            if known
+                && self
+                    .continuity
+                    .hello(now.mono, link, header, hello, durable, effects)
+            {
+                self.continuity.judge_counting(now.mono, &self.topology);
+                self.down.remove(&from);
+                self.send_again(now, from, effects);
+            }
+            return;
+        }
+        if !self.continuity.heard(now.mono, from, link, header, effects) {
+            return;
+        }
+        match message {
+            PeerMessage::Hello(_) => {}
+            PeerMessage::KeepAlive(memories) => {
+                let durable = self.table.durable_lsn();
+                self.continuity
+                    .keep_alive(from, &memories, durable, effects);
+            }
+            PeerMessage::Replicate(message) => {
+                self.replicate(now, from, header.epoch, message, effects);
+            }
+            PeerMessage::ReplicateReply(reply) => self.replicated(now, from, reply, effects),
+            PeerMessage::Read(message) => self.peer_read(now, from, header.epoch, message, effects),
+            PeerMessage::ReadReply(reply) => self.peer_read_reply(now, from, reply, effects),
+            PeerMessage::Forward(message) => {
+                let origin = Origin::Forwarder {
+                    node: from,
+                    op: message.op,
+                };
+                let deadline = now.mono + message.budget;
+                self.forwarded(now, origin, deadline, message.request, effects);
+            }
+            PeerMessage::ForwardReply(reply) => self.forward_reply(reply, effects),
+        }
+    }
+
+    fn tick(&mut self, now: Now, effects: &mut Effects) {
+        self.continuity.tick(now.mono, &self.topology, effects);
+        let due = now.mono.as_micros() / TIMER_SLOT_MICROS;
+        while let Some(entry) = self.timers.first_entry()
+            && *entry.key() < due
+        {
+            for op in entry.remove() {
+                self.tick_op(now, op, effects);
+            }
+        }
+        if now.mono >= self.next_sweep {
+            self.sweep(now, effects);
+        }
+        self.table.drain();
+    }
+
+    /// Judges open operations anew when a peer has just gone down.
+    fn sweep(&mut self, now: Now, effects: &mut Effects) {
+        self.next_sweep = now.mono + Duration::from_millis(50);
+        let peers = self.continuity.peers(now.mono);
+        let down: BTreeSet<NodeId> = peers
+            .filter(|(_, liveness, _)| *liveness == Liveness::Down)
+            .map(|(node, ..)| node)
+            .collect();
+        let news = down.difference(&self.down).next().is_some();
+        self.down = down;
+        if news {
+            for op in self.open_ops() {
+                self.tick_op(now, op, effects);
+            }
+        }
+    }
+
+    fn open_ops(&self) -> Vec<OpNumber> {
+        let mut ops: Vec<OpNumber> = self.ops.keys().copied().collect();
+        ops.sort_unstable();
+        ops
+    }
+
+    fn tick_op(&mut self, now: Now, number: OpNumber, effects: &mut Effects) {
+        match self.ops.get(&number) {
+            None => {}
+            Some(Op::Put(_)) => self.tick_put(now, number, effects),
+            Some(Op::Get(_)) => self.tick_get(now, number, effects),
+            Some(Op::Forward(_)) => self.tick_forward(now, number, effects),
+        }
+    }
+
+    fn wake_at(&mut self, at: MonoTime, op: OpNumber) {
+        self.timers
+            .entry(at.as_micros() / TIMER_SLOT_MICROS)
+            .or_default()
+            .push(op);
+    }
+
+    /// A peer can be talked to again: sends it what open operations still want from it.
+    fn send_again(&mut self, now: Now, peer: NodeId, effects: &mut Effects) {
+        for number in self.open_ops() {
+            let message = match self.ops.get(&number) {
+                Some(Op::Put(put)) if put.machine.wants(peer) => {
+                    PeerMessage::Replicate(put.machine.replicate(now.mono))
+                }
+                Some(Op::Get(get)) if get.machine.waits_for(peer) => {
+                    PeerMessage::Read(get.machine.read(now.mono))
+                }
+                Some(Op::Get(get)) if get.machine.repairs(peer) => {
+                    match Self::repair_message(now, number, get) {
+                        Some(message) => message,
+                        None => continue,
+                    }
+                }
+                Some(Op::Put(_) | Op::Get(_) | Op::Forward(_)) | None => continue,
+            };
+            effects.push(Effect::Send { to: peer, message });
+        }
+    }
+
+    fn new_op(&mut self, op: Op, wake: MonoTime) -> OpNumber {
+        let number = self.next_number();
+        self.insert_op(number, op, wake);
+        number
+    }
+
+    fn next_number(&mut self) -> OpNumber {
+        self.next_op += 1;
+        OpNumber(self.next_op)
+    }
+
+    fn insert_op(&mut self, number: OpNumber, op: Op, wake: MonoTime) {
+        let bytes = match &op {
+            Op::Put(put) => put.bytes,
+            Op::Get(get) => get.bytes,
+            Op::Forward(forward) => forward.bytes,
+        };
+        self.unanswered += 1;
+        self.bytes_in_flight += bytes;
+        self.ops.insert(number, op);
+        self.wake_at(wake, number);
+    }
+
+    /// Answers an operation's origin and gives back what it was admitted with. The operation
+    /// itself may live on.
+    fn answer(&mut self, origin: Origin, bytes: usize, reply: Reply, effects: &mut Effects) {
+        self.unanswered -= 1;
+        self.bytes_in_flight -= bytes;
+        self.reply(origin, reply, effects);
+    }
+
+    fn reply(&self, origin: Origin, reply: Reply, effects: &mut Effects) {
+        effects.push(match origin {
+            Origin::Client(to) => Effect::Reply { to, reply },
+            Origin::Forwarder { node, op } => Effect::Send {
+                to: node,
+                message: PeerMessage::ForwardReply(ForwardReply { op, reply }),
+            },
+        });
+    }
+
+    /// The owners of a key, in the order of the preference list.
+    fn owners(&self, place: &Place) -> Vec<NodeId> {
+        let owners = self.topology.owners(place.location.vnode, place.copies);
+        if planted(Bug::PlacementOrder) {
+            // Each coordinator walks from itself: beyond N nodes they pick different owners.
+            let nodes = self.topology.nodes();
+            let walk = nodes.iter().map(|node| node.id).cycle();
+            return walk
+                .skip_while(|id| *id != self.me)
+                .take(owners.len())
+                .collect();
+        }
+        owners.to_vec()
+    }
+
+    fn liveness(&self, now: Now, node: NodeId) -> Liveness {
+        self.continuity.liveness(now.mono, node)
+    }
+
+    fn counts(&self, place: &Place) -> bool {
+        self.continuity.counts(place.copies, place.location.vnode)
+    }
+
+    /// A hybrid timestamp: never goes back, follows the wall clock and what was seen.
+    ///
+    /// Above all timestamps of the record, else a node whose clock is behind would take a hot key's
+    /// whole list of op ids for younger than a first attempt.
+    fn next_timestamp(&mut self, now: Now, record: &Record) -> u64 {
+        let siblings = record.siblings().iter().map(Sibling::timestamp);
+        let superseded = record.superseded().entries().iter().map(|op| op.timestamp);
+        let seen = siblings.chain(superseded).max().unwrap_or(0);
+        self.timestamp = now
+            .wall_micros
+            .max(self.timestamp + 1)
+            .max(seen.saturating_add(1));
+        self.timestamp
+    }
+}

@@ -1,0 +1,239 @@
+//! The shard and its store: appending, waiting for durability, loading, feeding the engine.
+
+use bytes::Bytes;
+use quorate_antientropy::{Digest, DigestChange};
+use quorate_ring::Lsn;
+
+use super::super::effect::{Effect, Effects, Entry, Event, StopReason};
+use super::super::failure::{Cause, Failure};
+use super::super::input::{Damaged, Now, StoreEvent};
+use super::super::key::RecordKey;
+use super::super::message::{PeerMessage, ReplicateReply, Reply, Stored};
+use super::super::table::Lookup;
+use super::{Ack, Op, Parked, Place, RETRY_AFTER_SHED_MS, Shard, Writing};
+
+impl Shard {
+    /// Makes `record` the newest state of a key: the digest's change, the table, the log. Gives the
+    /// record back, to be sent.
+    pub(super) fn commit(
+        &mut self,
+        place: &Place,
+        newest: Option<&Bytes>,
+        record: Bytes,
+        effects: &mut Effects,
+    ) -> Bytes {
+        let key = place.key.as_bytes();
+        let digest = |bytes: &Bytes| Digest::of(self.digest, key, bytes);
+        let change = DigestChange::between(newest.map(digest), Some(digest(&record)));
+        let lsn = self.table.appended().next();
+        let bucket = place.location.bucket;
+        self.table
+            .append(lsn, place.key.clone(), bucket, change, record.clone());
+        let entry = Entry::Record {
+            key: place.key.clone(),
+            bucket,
+            change,
+            record: record.clone(),
+        };
+        effects.push(Effect::Append { lsn, entry });
+        record
+    }
+
+    /// Does `ack` once everything appended so far is durable: at once if it is.
+    pub(super) fn when_durable(&mut self, now: Now, ack: Ack, effects: &mut Effects) {
+        let appended = self.table.appended();
+        if appended <= self.table.durable_lsn() {
+            self.acknowledge(now, ack, effects);
+        } else {
+            self.unacked.push_back((appended, ack));
+        }
+    }
+
+    fn acknowledge(&mut self, now: Now, ack: Ack, effects: &mut Effects) {
+        match ack {
+            Ack::Local { op } => self.local_durable(now, op, effects),
+            Ack::Replica {
+                to,
+                op,
+                copies,
+                location,
+            } => {
+                self.replica_inputs -= 1;
+                let stored = Stored {
+                    lsn: self.table.durable_lsn(),
+                    counts: self.continuity.counts(copies, location.vnode),
+                };
+                let message = PeerMessage::ReplicateReply(ReplicateReply {
+                    op,
+                    result: Ok(stored),
+                });
+                effects.push(Effect::Send { to, message });
+            }
+        }
+    }
+
+    pub(super) fn store_event(&mut self, now: Now, event: StoreEvent, effects: &mut Effects) {
+        match event {
+            StoreEvent::Durable(lsn) => self.durable(now, lsn, effects),
+            StoreEvent::Loaded(loaded) => {
+                for (key, result) in loaded {
+                    self.loaded(now, key, result, effects);
+                }
+            }
+            StoreEvent::Ingested { applied } => {
+                self.applied = applied;
+                self.ingesting = false;
+                self.ingests += 1;
+                self.table.ingested();
+                self.freeze_if_due(effects);
+            }
+            StoreEvent::Failed(failure) => {
+                let reason = failure.to_string();
+                effects.push(Effect::Stop(StopReason::StoreFailed { reason }));
+            }
+        }
+    }
+
+    /// The view moves first, then the acknowledgements go.
+    fn durable(&mut self, now: Now, lsn: Lsn, effects: &mut Effects) {
+        self.table.settle(lsn);
+        while self.unacked.front().is_some_and(|(at, _)| *at <= lsn) {
+            if let Some((_, ack)) = self.unacked.pop_front() {
+                self.acknowledge(now, ack, effects);
+            }
+        }
+        self.freeze_if_due(effects);
+    }
+
+    fn freeze_if_due(&mut self, effects: &mut Effects) {
+        if let Some(generation) = self.table.freeze_if_due() {
+            self.ingesting = true;
+            effects.push(Effect::Ingest(generation));
+        }
+    }
+
+    /// Lets an input wait for its key; gives it back if too many wait already.
+    pub(super) fn park(
+        &mut self,
+        key: RecordKey,
+        input: Parked,
+        effects: &mut Effects,
+    ) -> Result<(), Box<Parked>> {
+        if let Some((_, waiting)) = self.parked.get_mut(&key) {
+            if waiting.len() >= self.limits.parked_per_key_max {
+                return Err(Box::new(input));
+            }
+            waiting.push_back(input);
+            return Ok(());
+        }
+        effects.push(Effect::Count(Event::EngineLoad));
+        effects.push(Effect::Load(key.clone()));
+        self.parked.insert(key, (self.ingests, [input].into()));
+        Ok(())
+    }
+
+    fn loaded(
+        &mut self,
+        now: Now,
+        key: RecordKey,
+        result: Result<Option<Bytes>, Damaged>,
+        effects: &mut Effects,
+    ) {
+        let Some((asked_at, mut waiting)) = self.parked.remove(&key) else {
+            return;
+        };
+        let record = match result {
+            Ok(record) => record,
+            Err(Damaged { reason }) => {
+                effects.push(Effect::Stop(StopReason::Damaged { reason }));
+                return;
+            }
+        };
+        if asked_at != self.ingests {
+            // A generation reached the engine meanwhile; the answer may be from before it.
+            effects.push(Effect::Load(key.clone()));
+            self.parked.insert(key, (self.ingests, waiting));
+            return;
+        }
+        self.table.pin(key.clone(), record);
+        while let Some(input) = waiting.pop_front() {
+            self.unpark(now, &key, input, effects);
+        }
+        self.table.unpin();
+    }
+
+    fn unpark(&mut self, now: Now, key: &RecordKey, input: Parked, effects: &mut Effects) {
+        let (Lookup::Known(newest), Lookup::Known(durable)) =
+            (self.table.newest(key), self.table.durable(key))
+        else {
+            // The key is pinned, so both views know it.
+            return self.shed(input, effects);
+        };
+        match input {
+            Parked::Write(writing) => {
+                self.unanswered -= 1;
+                self.bytes_in_flight -= writing.request.bytes();
+                self.write_loaded(now, writing, newest, effects);
+            }
+            Parked::Replicate { deadline, .. } | Parked::Read { deadline, .. }
+                if now.mono >= deadline =>
+            {
+                self.replica_inputs -= 1;
+                effects.push(Effect::Count(Event::Expired));
+            }
+            Parked::Replicate {
+                from,
+                place,
+                message,
+                ..
+            } => {
+                self.replicate_loaded(now, from, &place, message, newest.as_ref(), effects);
+            }
+            Parked::Read {
+                from,
+                place,
+                message,
+                ..
+            } => {
+                self.replica_inputs -= 1;
+                self.tell_held(from, message.op, &place, durable, effects);
+            }
+            Parked::LocalRead { op } => {
+                let mut steps = Vec::new();
+                self.held_here(now, op, durable, &mut steps, effects);
+                self.perform_get(now, op, steps, effects);
+            }
+            Parked::LocalRepair { op, place, record } => {
+                self.repair_here(now, op, &place, newest.as_ref(), &record, effects);
+            }
+        }
+    }
+
+    /// Refuses an input that found no room.
+    pub(super) fn shed(&mut self, input: Parked, effects: &mut Effects) {
+        effects.push(Effect::Count(Event::Shed));
+        match input {
+            Parked::Write(Writing {
+                origin, request, ..
+            }) => {
+                self.unanswered -= 1;
+                self.bytes_in_flight -= request.bytes();
+                let mut failure = Failure::refused(Cause::Overloaded);
+                failure.retry_after_ms = RETRY_AFTER_SHED_MS;
+                self.reply(origin, Reply::Failed(failure), effects);
+            }
+            Parked::Replicate { from, message, .. } => {
+                self.replica_inputs -= 1;
+                Self::refuse_replicate(from, message.op, Cause::Overloaded, effects);
+            }
+            Parked::Read { from, message, .. } => {
+                self.replica_inputs -= 1;
+                Self::refuse_read(from, message.op, Cause::Overloaded, effects);
+            }
+            // The get's own clock widens or ends it.
+            Parked::LocalRead { op } | Parked::LocalRepair { op, .. } => {
+                debug_assert!(!matches!(self.ops.get(&op), Some(Op::Put(_))));
+            }
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! Coordinating a get, and a replica's part of one.
+
+use bytes::Bytes;
+use quorate_antientropy::Record;
+use quorate_ring::{ConsistencyLevel, Epoch, MonoTime, NodeId, is_monotonic, majority};
+
+use super::super::continuity::Liveness;
+use super::super::effect::{Effect, Effects, Event, StopReason};
+use super::super::failure::{Cause, Failure};
+use super::super::get::{GetMachine, GetPlan, Step};
+use super::super::input::Now;
+use super::super::message::{
+    Held, OpNumber, Payload, PeerMessage, PurgeNumber, ReadRecord, ReadRecordReply, Refusal,
+    Replicate, Reply,
+};
+use super::super::table::Lookup;
+use super::{Ack, GetOp, Op, Origin, Parked, Place, Shard};
+
+impl Shard {
+    /// Coordinates a get of a key that this node owns.
+    pub(super) fn read(
+        &mut self,
+        now: Now,
+        origin: Origin,
+        deadline: MonoTime,
+        place: Place,
+        level: ConsistencyLevel,
+        effects: &mut Effects,
+    ) {
+        let Ok(required) = level.replicas_for_read(place.copies) else {
+            let limit = usize::from(place.copies.get());
+            let failure = Failure::refused(Cause::LevelImpossible).with_limit(limit);
+            return self.reply(origin, Reply::Failed(failure), effects);
+        };
+        if let Err(failure) = self.check_reachable(now, &place, required) {
+            return self.reply(origin, Reply::Failed(failure), effects);
+        }
+        let number = self.next_number();
+        let (down, mut candidates): (Vec<_>, Vec<_>) = self
+            .owners(&place)
+            .into_iter()
+            .partition(|node| self.liveness(now, *node) == Liveness::Down);
+        // The own copy costs no message. The others take turns; suspects come last.
+        let me = self.me;
+        let turn = usize::try_from(number.0 % 64).unwrap_or(0);
+        let others = candidates.len().max(1);
+        candidates.rotate_left(turn % others);
+        candidates.sort_by_key(|node| (*node != me, self.liveness(now, *node) != Liveness::Up));
+        let quorum = if is_monotonic(place.copies, required) {
+            majority(place.copies)
+        } else {
+            0
+        };
+        let user_key = place.key.user_key();
+        let bytes = user_key.len();
+        let machine = GetMachine::new(
+            now.mono,
+            GetPlan {
+                op: number,
+                keyspace: place.keyspace,
+                key: user_key,
+                required,
+                quorum,
+                candidates,
+                down,
+                trusts_uncounted: (required == 1).then_some(me),
+                deadline,
+            },
+        );
+        let wake = machine.next_deadline();
+        let get = GetOp {
+            machine,
+            origin,
+            place,
+            bytes,
+        };
+        self.insert_op(number, Op::Get(Box::new(get)), wake);
+        let mut steps = Vec::new();
+        if let Some(Op::Get(get)) = self.ops.get_mut(&number) {
+            get.machine.start(&mut steps);
+        }
+        self.perform_get(now, number, steps, effects);
+    }
+
+    /// Carries out what a get wants, and what that leads to, until it wants nothing more.
+    pub(super) fn perform_get(
+        &mut self,
+        now: Now,
+        op: OpNumber,
+        mut steps: Vec<Step>,
+        effects: &mut Effects,
+    ) {
+        // Local answers make new steps, which are carried out behind the present ones.
+        let mut next = 0;
+        while let Some(step) = steps.get(next) {
+            next += 1;
+            match step {
+                Step::Ask(node) if *node == self.me => {
+                    self.ask_self(now, op, &mut steps, effects);
+                }
+                Step::Ask(node) => {
+                    if let Some(Op::Get(get)) = self.ops.get(&op) {
+                        let message = PeerMessage::Read(get.machine.read(now.mono));
+                        effects.push(Effect::Send { to: *node, message });
+                    }
+                }
+                Step::Repair { node, .. } => {
+                    effects.push(Effect::Count(Event::ReadRepair));
+                    let node = *node;
+                    self.repair(now, op, node, effects);
+                }
+                Step::Answer { replicas } => {
+                    let replicas = *replicas;
+                    self.answer_get(now, op, replicas, effects);
+                }
+                Step::Fail(failure) => {
+                    let reply = Reply::Failed(failure.clone());
+                    if let Some(Op::Get(get)) = self.ops.remove(&op) {
+                        self.answer(get.origin, get.bytes, reply, effects);
+                    }
+                }
+            }
+        }
+    }
+
+    fn ask_self(&mut self, now: Now, op: OpNumber, steps: &mut Vec<Step>, effects: &mut Effects) {
+        let Some(Op::Get(get)) = self.ops.get(&op) else {
+            return;
+        };
+        let key = get.place.key.clone();
+        match self.table.durable(&key) {
+            Lookup::Known(record) => self.held_here(now, op, record, steps, effects),
+            Lookup::MustLoad => {
+                if self.park(key, Parked::LocalRead { op }, effects).is_err()
+                    && let Some(Op::Get(get)) = self.ops.get_mut(&op)
+                {
+                    get.machine.refused(self.me, steps);
+                }
+            }
+        }
+    }
+
+    pub(super) fn held_here(
+        &mut self,
+        now: Now,
+        op: OpNumber,
+        record: Option<Bytes>,
+        steps: &mut Vec<Step>,
+        effects: &mut Effects,
+    ) {
+        let present = record.is_some();
+        let Some(decoded) = self.decode_own(record.as_ref(), effects) else {
+            return;
+        };
+        let me = self.me;
+        let continuity = &self.continuity;
+        if let Some(Op::Get(get)) = self.ops.get_mut(&op) {
+            let counts = continuity.counts(get.place.copies, get.place.location.vnode);
+            let record = present.then_some(decoded);
+            get.machine
+                .held(now.mono, me, record, PurgeNumber::default(), counts, steps);
+            self.rearm_get(op);
+        }
+    }
+
+    fn rearm_get(&mut self, op: OpNumber) {
+        if let Some(Op::Get(get)) = self.ops.get(&op) {
+            let at = get.machine.next_deadline();
+            self.wake_at(at, op);
+        }
+    }
+
+    /// What a replica is told so that it holds the merged record.
+    pub(super) fn repair_message(now: Now, op: OpNumber, get: &GetOp) -> Option<PeerMessage> {
+        let merged = get.machine.merged()?;
+        let plan = get.machine.plan();
+        Some(PeerMessage::Replicate(Replicate {
+            op,
+            keyspace: plan.keyspace,
+            key: plan.key.clone(),
+            payload: Payload::Whole(merged.to_bytes()),
+            number: PurgeNumber::default(),
+            budget: plan.deadline.since(now.mono),
+        }))
+    }
+
+    fn repair(&mut self, now: Now, op: OpNumber, node: NodeId, effects: &mut Effects) {
+        let Some(Op::Get(get)) = self.ops.get(&op) else {
+            return;
+        };
+        let Some(message) = Self::repair_message(now, op, get) else {
+            return;
+        };
+        if node != self.me {
+            effects.push(Effect::Send { to: node, message });
+            return;
+        }
+        let place = get.place.clone();
+        let Some(record) = get.machine.merged().map(Record::to_bytes) else {
+            return;
+        };
+        match self.table.newest(&place.key) {
+            Lookup::Known(newest) => {
+                self.repair_here(now, op, &place, newest.as_ref(), &record, effects);
+            }
+            Lookup::MustLoad => {
+                let key = place.key.clone();
+                // A repair that finds no room is done by a later read.
+                if self
+                    .park(key, Parked::LocalRepair { op, place, record }, effects)
+                    .is_err()
+                {
+                    effects.push(Effect::Count(Event::Shed));
+                }
+            }
+        }
+    }
+
+    pub(super) fn repair_here(
+        &mut self,
+        now: Now,
+        op: OpNumber,
+        place: &Place,
+        newest: Option<&Bytes>,
+        record: &Bytes,
+        effects: &mut Effects,
+    ) {
+        if self.disk_full || !self.table.has_room() {
+            effects.push(Effect::Count(Event::Shed));
+            return;
+        }
+        match self.merge_in(place, newest, record, None, effects) {
+            Ok(()) => self.when_durable(now, Ack::Local { op }, effects),
+            Err(error) => effects.push(Effect::Stop(error)),
+        }
+    }
+
+    fn answer_get(&mut self, now: Now, op: OpNumber, replicas: u8, effects: &mut Effects) {
+        let Some(Op::Get(get)) = self.ops.remove(&op) else {
+            return;
+        };
+        let empty = Record::default();
+        let record = get.machine.merged().unwrap_or(&empty);
+        let values: Vec<Bytes> = record
+            .visible(now.wall_micros)
+            .filter_map(|s| s.value().cloned())
+            .collect();
+        if values.len() > 1 {
+            effects.push(Effect::Count(Event::SiblingsRead));
+        }
+        let user_key = get.place.key.user_key();
+        let sealed = self
+            .seal
+            .seal(get.place.keyspace, &user_key, record.context());
+        // A context over the limit cannot travel; the values can. An empty token says so.
+        let context = sealed.unwrap_or_default();
+        let reply = Reply::Read {
+            values,
+            context,
+            replicas,
+        };
+        self.answer(get.origin, get.bytes, reply, effects);
+    }
+
+    pub(super) fn tick_get(&mut self, now: Now, op: OpNumber, effects: &mut Effects) {
+        let continuity = &self.continuity;
+        let down = |node| continuity.liveness(now.mono, node) == Liveness::Down;
+        let mut steps = Vec::new();
+        if let Some(Op::Get(get)) = self.ops.get_mut(&op) {
+            get.machine.tick(now.mono, down, &mut steps);
+        }
+        if !steps.is_empty() {
+            effects.push(Effect::Count(Event::ReadWidened));
+        }
+        self.perform_get(now, op, steps, effects);
+        self.rearm_get(op);
+    }
+
+    /// A coordinator asks for this node's record.
+    pub(super) fn peer_read(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        epoch: Epoch,
+        message: ReadRecord,
+        effects: &mut Effects,
+    ) {
+        let deadline = now.mono + message.budget;
+        let place = match self.place_of_peer(epoch, message.keyspace, &message.key) {
+            Ok(place) => place,
+            Err(cause) => return Self::refuse_read(from, message.op, cause, effects),
+        };
+        match self.table.durable(&place.key) {
+            Lookup::Known(record) => self.tell_held(from, message.op, &place, record, effects),
+            Lookup::MustLoad => {
+                self.replica_inputs += 1;
+                let key = place.key.clone();
+                let parked = Parked::Read {
+                    from,
+                    deadline,
+                    place,
+                    message,
+                };
+                if let Err(parked) = self.park(key, parked, effects) {
+                    self.shed(*parked, effects);
+                }
+            }
+        }
+    }
+
+    pub(super) fn tell_held(
+        &self,
+        to: NodeId,
+        op: OpNumber,
+        place: &Place,
+        record: Option<Bytes>,
+        effects: &mut Effects,
+    ) {
+        let held = Held {
+            record,
+            number: PurgeNumber::default(),
+            floor: PurgeNumber::default(),
+            counts: self.counts(place),
+        };
+        let message = PeerMessage::ReadReply(ReadRecordReply {
+            op,
+            result: Ok(held),
+        });
+        effects.push(Effect::Send { to, message });
+    }
+
+    pub(super) fn refuse_read(to: NodeId, op: OpNumber, cause: Cause, effects: &mut Effects) {
+        let refusal = Refusal {
+            cause,
+            floor: PurgeNumber::default(),
+        };
+        let message = PeerMessage::ReadReply(ReadRecordReply {
+            op,
+            result: Err(refusal),
+        });
+        effects.push(Effect::Send { to, message });
+    }
+
+    /// A replica told what it holds.
+    pub(super) fn peer_read_reply(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        reply: ReadRecordReply,
+        effects: &mut Effects,
+    ) {
+        let ReadRecordReply { op, result } = reply;
+        let mut steps = Vec::new();
+        let Some(Op::Get(get)) = self.ops.get_mut(&op) else {
+            return;
+        };
+        match result {
+            Ok(Held {
+                record,
+                number,
+                floor: _,
+                counts,
+            }) => match record.as_ref().map(Record::decode).transpose() {
+                Ok(record) => {
+                    get.machine
+                        .held(now.mono, from, record, number, counts, &mut steps);
+                }
+                Err(_) => {
+                    effects.push(Effect::Count(Event::PeerMessageRefused));
+                    get.machine.refused(from, &mut steps);
+                }
+            },
+            Err(_) => get.machine.refused(from, &mut steps),
+        }
+        self.perform_get(now, op, steps, effects);
+        self.rearm_uncounted(op);
+    }
+
+    fn rearm_uncounted(&mut self, op: OpNumber) {
+        if let Some(Op::Get(get)) = self.ops.get(&op)
+            && !get.machine.is_done()
+        {
+            let at = get.machine.next_deadline();
+            self.wake_at(at, op);
+        }
+    }
+
+    /// Stops for a record that a replica could only have from a hole in this node's memory.
+    pub(super) fn actor_ahead(peer: NodeId) -> StopReason {
+        StopReason::ActorAhead { peer }
+    }
+}

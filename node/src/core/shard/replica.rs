@@ -1,0 +1,196 @@
+//! A replica's part of a write: merge what comes with what is stored, append, acknowledge when
+//! that is durable.
+
+use bytes::Bytes;
+use quorate_antientropy::{MergeResult, Record};
+use quorate_ring::{Actor, Epoch, KeyspaceId, NodeId};
+
+use super::super::effect::{Effect, Effects, Event, StopReason};
+use super::super::failure::Cause;
+use super::super::input::Now;
+use super::super::message::{
+    OpNumber, Payload, PeerMessage, PurgeNumber, Refusal, Replicate, ReplicateReply,
+};
+use super::super::table::Lookup;
+use super::{Ack, Parked, Place, Shard};
+
+impl Shard {
+    /// A coordinator sends a record.
+    pub(super) fn replicate(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        epoch: Epoch,
+        message: Replicate,
+        effects: &mut Effects,
+    ) {
+        let place = match self.place_of_peer(epoch, message.keyspace, &message.key) {
+            Ok(place) => place,
+            Err(cause) => return Self::refuse_replicate(from, message.op, cause, effects),
+        };
+        if self.replica_inputs >= self.limits.replica_inputs_max {
+            effects.push(Effect::Count(Event::Shed));
+            return Self::refuse_replicate(from, message.op, Cause::Overloaded, effects);
+        }
+        let deadline = now.mono + message.budget;
+        match self.table.newest(&place.key) {
+            Lookup::Known(newest) => {
+                self.replica_inputs += 1;
+                self.replicate_loaded(now, from, &place, message, newest.as_ref(), effects);
+            }
+            Lookup::MustLoad => {
+                self.replica_inputs += 1;
+                let key = place.key.clone();
+                let parked = Parked::Replicate {
+                    from,
+                    deadline,
+                    place,
+                    message,
+                };
+                if let Err(parked) = self.park(key, parked, effects) {
+                    self.shed(*parked, effects);
+                }
+            }
+        }
+    }
+
+    /// The same with the newest state at hand.
+    pub(super) fn replicate_loaded(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        place: &Place,
+        message: Replicate,
+        newest: Option<&Bytes>,
+        effects: &mut Effects,
+    ) {
+        let Replicate { op, payload, .. } = message;
+        let refused = match payload {
+            Payload::Delta(_) => Some(Cause::PayloadUnsupported),
+            Payload::Whole(_) if self.disk_full => Some(Cause::DiskFull),
+            Payload::Whole(_) if !self.table.has_room() => Some(Cause::Overloaded),
+            Payload::Whole(record) => {
+                match self.merge_in(place, newest, &record, Some(from), effects) {
+                    Ok(()) => None,
+                    Err(StopReason::Damaged { .. }) => Some(Cause::PayloadUnsupported),
+                    Err(stop) => {
+                        effects.push(Effect::Stop(stop));
+                        return;
+                    }
+                }
+            }
+        };
+        match refused {
+            Some(cause) => {
+                self.replica_inputs -= 1;
+                Self::refuse_replicate(from, op, cause, effects);
+            }
+            None => {
+                let (copies, location) = (place.copies, place.location);
+                self.when_durable(
+                    now,
+                    Ack::Replica {
+                        to: from,
+                        op,
+                        copies,
+                        location,
+                    },
+                    effects,
+                );
+            }
+        }
+    }
+
+    /// Merges a record into the newest state and appends the result if it is news.
+    ///
+    /// # Errors
+    /// [`StopReason::ActorAhead`] if a replica's record shows that this node's memory has a hole;
+    /// [`StopReason::Damaged`] if either record cannot be read (the incoming one is only refused).
+    pub(super) fn merge_in(
+        &mut self,
+        place: &Place,
+        newest: Option<&Bytes>,
+        incoming: &Bytes,
+        from: Option<NodeId>,
+        effects: &mut Effects,
+    ) -> Result<(), StopReason> {
+        if newest == Some(incoming) {
+            return Ok(());
+        }
+        let unreadable = |error| StopReason::Damaged {
+            reason: format!("{error}"),
+        };
+        let theirs = Record::decode(incoming).map_err(|error| {
+            effects.push(Effect::Count(Event::PeerMessageRefused));
+            unreadable(error)
+        })?;
+        let own = newest.map(Record::decode).transpose();
+        let own = match own {
+            Ok(own) => own.unwrap_or_default(),
+            Err(error) => {
+                effects.push(Effect::Stop(unreadable(error)));
+                return Ok(());
+            }
+        };
+        let actor = Actor {
+            node: self.me,
+            incarnation: self.continuity.incarnation(),
+        };
+        if let Some(peer) = from
+            && theirs.knows_more_of(actor, &own)
+        {
+            return Err(Self::actor_ahead(peer));
+        }
+        match own.merge(&theirs) {
+            MergeResult::Unchanged => {}
+            MergeResult::TookOther => {
+                // Copied out: a slice would keep the whole network buffer alive.
+                self.commit(place, newest, Bytes::copy_from_slice(incoming), effects);
+            }
+            MergeResult::Merged(merged) => {
+                self.commit(place, newest, merged.to_bytes(), effects);
+            }
+        }
+        Ok(())
+    }
+
+    /// The place of a key that a peer names, if this node owns it under the same epoch.
+    pub(super) fn place_of_peer(
+        &self,
+        epoch: Epoch,
+        keyspace: KeyspaceId,
+        key: &Bytes,
+    ) -> Result<Place, Cause> {
+        if epoch != self.topology.epoch() {
+            return Err(Cause::EpochMismatch);
+        }
+        let known = self
+            .topology
+            .keyspace(keyspace)
+            .ok_or(Cause::KeyspaceUnknown)?;
+        if key.is_empty() || key.len() > super::KEY_BYTES_MAX {
+            return Err(Cause::KeyInvalid);
+        }
+        let place = self.place(known.id, known.copies, key);
+        let owned = self
+            .topology
+            .is_owner(place.location.vnode, place.copies, self.me);
+        if owned {
+            Ok(place)
+        } else {
+            Err(Cause::EpochMismatch)
+        }
+    }
+
+    pub(super) fn refuse_replicate(to: NodeId, op: OpNumber, cause: Cause, effects: &mut Effects) {
+        let refusal = Refusal {
+            cause,
+            floor: PurgeNumber::default(),
+        };
+        let message = PeerMessage::ReplicateReply(ReplicateReply {
+            op,
+            result: Err(refusal),
+        });
+        effects.push(Effect::Send { to, message });
+    }
+}

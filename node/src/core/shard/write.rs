@@ -1,0 +1,422 @@
+//! Coordinating a put or a delete: look up the op id, judge, mint, append, send.
+//!
+//! The order is fixed: the op id is looked up before any refusal, because an attempt of a known
+//! operation must never be told *not applied*; every refusal comes before the dot is minted.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_antientropy::{
+    Attempt, AttemptVerdict, CONTEXT_BYTES_MAX, Context, Dot, Minting, Put, PutRefusal, Record,
+    SIBLINGS_MAX,
+};
+use quorate_ring::planted::{Bug, planted};
+use quorate_ring::{Actor, MonoTime, NodeId};
+
+use super::super::continuity::Liveness;
+use super::super::effect::{Effect, Effects, Event, StopReason};
+use super::super::failure::{Cause, Effectiveness, Failure, ReplicaPart};
+use super::super::input::Now;
+use super::super::message::{PeerMessage, PurgeNumber, ReplicateReply, Reply, WriteRequest};
+use super::super::put::{PutMachine, PutPlan, Verdict};
+use super::super::table::Lookup;
+use super::{Ack, Op, Parked, Place, PutOp, RETRY_AFTER_SHED_MS, Shard, VALUE_BYTES_MAX, Writing};
+
+/// A replica that took a write without counting is sent it again after this.
+const SEND_AGAIN_AFTER: Duration = Duration::from_millis(25);
+/// Longest record that a put may leave, in bytes.
+const RECORD_BYTES_MAX: usize = 4 << 20;
+
+/// What a write leaves to be replicated.
+struct Made {
+    record: Bytes,
+    reply_context: Option<Context>,
+}
+
+impl Shard {
+    /// Coordinates a write of a key that this node owns; waits for the key to be loaded.
+    pub(super) fn write(&mut self, now: Now, writing: Writing, effects: &mut Effects) {
+        match self.table.newest(&writing.place.key) {
+            Lookup::Known(newest) => self.write_loaded(now, writing, newest, effects),
+            Lookup::MustLoad => {
+                self.unanswered += 1;
+                self.bytes_in_flight += writing.request.bytes();
+                let key = writing.place.key.clone();
+                if let Err(parked) = self.park(key, Parked::Write(writing), effects) {
+                    self.shed(*parked, effects);
+                }
+            }
+        }
+    }
+
+    /// The same with the newest state at hand.
+    pub(super) fn write_loaded(
+        &mut self,
+        now: Now,
+        writing: Writing,
+        newest: Option<Bytes>,
+        effects: &mut Effects,
+    ) {
+        let Some(record) = self.decode_own(newest.as_ref(), effects) else {
+            return;
+        };
+        let required = writing
+            .request
+            .level
+            .replicas_for_write(writing.place.copies);
+        let made = self.make(now, &writing, &record, newest, effects);
+        let Writing {
+            origin,
+            deadline,
+            place,
+            request,
+            ..
+        } = writing;
+        let (made, required) = match (made, required) {
+            (Ok(made), Ok(required)) => (made, required),
+            (Err(failure), _) => return self.reply(origin, Reply::Failed(failure), effects),
+            // A duplicate at an impossible level was noted, which harms nobody.
+            (Ok(_), Err(_)) => {
+                let mut failure = Failure::refused(Cause::LevelImpossible);
+                failure.effect = Effectiveness::Unknown;
+                return self.reply(origin, Reply::Failed(failure), effects);
+            }
+        };
+        let primaries = self.owners(&place);
+        let bytes = request.bytes();
+        let number = self.next_number();
+        let machine = PutMachine::new(PutPlan {
+            op: number,
+            keyspace: place.keyspace,
+            key: request.key.clone(),
+            record: made.record,
+            number: PurgeNumber::default(),
+            required,
+            primaries: primaries.clone(),
+            deadline,
+        });
+        let message = PeerMessage::Replicate(machine.replicate(now.mono));
+        for node in primaries.into_iter().filter(|node| *node != self.me) {
+            if self.liveness(now, node) == Liveness::Up {
+                effects.push(Effect::Send {
+                    to: node,
+                    message: message.clone(),
+                });
+            }
+        }
+        let reply_context = made.reply_context;
+        let put = PutOp {
+            machine,
+            origin,
+            place,
+            reply_context,
+            bytes,
+        };
+        self.insert_op(number, Op::Put(Box::new(put)), deadline);
+        self.when_durable(now, Ack::Local { op: number }, effects);
+        self.judge_put(now, number, effects);
+    }
+
+    /// Finds the operation again, or mints it.
+    fn make(
+        &mut self,
+        now: Now,
+        writing: &Writing,
+        record: &Record,
+        newest: Option<Bytes>,
+        effects: &mut Effects,
+    ) -> Result<Made, Failure> {
+        let Writing {
+            deadline,
+            arrived,
+            place,
+            request,
+            ..
+        } = writing;
+        let client = self.client_context(place, request);
+        let attempt = if request.flagged {
+            Attempt::Later
+        } else {
+            Attempt::First
+        };
+        let age = request.age + now.mono.since(*arrived);
+        let timestamp = self.next_timestamp(now, record);
+        match record.attempt_verdict(timestamp, request.op_id, age) {
+            AttemptVerdict::TooOld => {
+                let mut failure = Failure::refused(Cause::AttemptTooOld);
+                failure.effect = Effectiveness::Unknown;
+                return Err(failure);
+            }
+            AttemptVerdict::Duplicate => {
+                effects.push(Effect::Count(Event::DuplicateAttempt));
+                let reply_context =
+                    record.duplicate_reply_context(request.op_id, client.unwrap_or_default());
+                let record = match record.note_duplicate(request.op_id, attempt) {
+                    Some(noted) => self.commit(place, newest.as_ref(), noted.to_bytes(), effects),
+                    None => newest.unwrap_or_default(),
+                };
+                return Ok(Made {
+                    record,
+                    reply_context,
+                });
+            }
+            AttemptVerdict::Fresh => {}
+        }
+        let context = client?;
+        self.check_before_mint(now, *deadline, place, request)?;
+        let base = match self.table.durable(&place.key) {
+            Lookup::Known(Some(durable)) if planted(Bug::DotFromDurableView) => {
+                Record::decode(&durable).unwrap_or_default()
+            }
+            Lookup::Known(_) | Lookup::MustLoad => record.clone(),
+        };
+        let actor = Actor {
+            node: self.me,
+            incarnation: self.continuity.incarnation(),
+        };
+        let applied = base
+            .put(Put {
+                op_id: request.op_id,
+                attempt,
+                value: request.value.clone(),
+                context,
+                dot: Dot {
+                    actor,
+                    counter: self.counter + 1,
+                },
+                minting: Minting::Primary,
+                timestamp,
+                expiry: None,
+                now_wall: Some(now.wall_micros),
+            })
+            .map_err(refusal)?;
+        self.counter += 1;
+        let record = self.commit(place, newest.as_ref(), applied.record.to_bytes(), effects);
+        Ok(Made {
+            record,
+            reply_context: applied.reply_context,
+        })
+    }
+
+    /// Opens the client's token; the error is for a fresh attempt only.
+    fn client_context(
+        &self,
+        place: &Place,
+        request: &WriteRequest,
+    ) -> Result<Option<Context>, Failure> {
+        let Some(token) = &request.context else {
+            return Ok(None);
+        };
+        self.seal
+            .open(place.keyspace, &request.key, token)
+            .map(Some)
+            .map_err(|_| Failure::refused(Cause::ContextInvalid))
+    }
+
+    fn check_before_mint(
+        &self,
+        now: Now,
+        deadline: MonoTime,
+        place: &Place,
+        request: &WriteRequest,
+    ) -> Result<(), Failure> {
+        if request
+            .value
+            .as_ref()
+            .is_some_and(|value| value.len() > VALUE_BYTES_MAX)
+        {
+            return Err(Failure::refused(Cause::ValueTooLarge).with_limit(VALUE_BYTES_MAX));
+        }
+        let Ok(required) = request.level.replicas_for_write(place.copies) else {
+            let limit = usize::from(place.copies.get());
+            return Err(Failure::refused(Cause::LevelImpossible).with_limit(limit));
+        };
+        if now.mono >= deadline {
+            return Err(Failure::refused(Cause::DeadlineExceeded));
+        }
+        if self.disk_full {
+            return Err(Failure::refused(Cause::DiskFull));
+        }
+        if !self.table.has_room() {
+            let mut failure = Failure::refused(Cause::Overloaded);
+            failure.retry_after_ms = RETRY_AFTER_SHED_MS;
+            return Err(failure);
+        }
+        self.check_reachable(now, place, required)
+    }
+
+    /// Fails at once if a level cannot be met because nodes are confirmed down.
+    pub(super) fn check_reachable(
+        &self,
+        now: Now,
+        place: &Place,
+        required: u8,
+    ) -> Result<(), Failure> {
+        let owners = self.owners(place);
+        let down = |node: &NodeId| self.liveness(now, *node) == Liveness::Down;
+        let up = owners.iter().filter(|node| !down(node)).count();
+        if up >= usize::from(required) {
+            return Ok(());
+        }
+        let part = |node: NodeId| {
+            (
+                node,
+                if down(&node) {
+                    ReplicaPart::Down
+                } else {
+                    ReplicaPart::Silent
+                },
+            )
+        };
+        let mut failure = Failure::refused(Cause::Unavailable);
+        failure.required = required;
+        failure.replicas = owners.into_iter().map(part).collect();
+        Err(failure)
+    }
+
+    /// Decodes a record of this node's own store; one that cannot be read stops the node.
+    pub(super) fn decode_own(
+        &mut self,
+        stored: Option<&Bytes>,
+        effects: &mut Effects,
+    ) -> Option<Record> {
+        match stored.map(Record::decode).transpose() {
+            Ok(record) => Some(record.unwrap_or_default()),
+            Err(error) => {
+                let reason = format!("a stored record cannot be read: {error}");
+                effects.push(Effect::Stop(StopReason::Damaged { reason }));
+                None
+            }
+        }
+    }
+
+    /// A replica answered a write or a repair.
+    pub(super) fn replicated(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        reply: ReplicateReply,
+        effects: &mut Effects,
+    ) {
+        let ReplicateReply { op, result } = reply;
+        match self.ops.get_mut(&op) {
+            Some(Op::Put(put)) => {
+                match result {
+                    Ok(stored) => put.machine.stored(from, stored.counts),
+                    Err(_) => put.machine.refused(from),
+                }
+                if put.machine.uncounted().next().is_some() {
+                    self.wake_at(now.mono + SEND_AGAIN_AFTER, op);
+                }
+                self.judge_put(now, op, effects);
+            }
+            Some(Op::Get(get)) => {
+                if let Ok(stored) = result {
+                    let mut steps = Vec::new();
+                    get.machine.repaired(from, stored.counts, &mut steps);
+                    self.perform_get(now, op, steps, effects);
+                }
+            }
+            Some(Op::Forward(_)) | None => {}
+        }
+    }
+
+    pub(super) fn local_durable(&mut self, now: Now, op: super::OpNumber, effects: &mut Effects) {
+        let me = self.me;
+        match self.ops.get_mut(&op) {
+            Some(Op::Put(put)) => {
+                let counts = self
+                    .continuity
+                    .counts(put.place.copies, put.place.location.vnode);
+                put.machine.stored(me, counts);
+                if !counts {
+                    self.wake_at(now.mono + SEND_AGAIN_AFTER, op);
+                }
+                self.judge_put(now, op, effects);
+            }
+            Some(Op::Get(get)) => {
+                let counts = self
+                    .continuity
+                    .counts(get.place.copies, get.place.location.vnode);
+                let mut steps = Vec::new();
+                get.machine.repaired(me, counts, &mut steps);
+                self.perform_get(now, op, steps, effects);
+            }
+            Some(Op::Forward(_)) | None => {}
+        }
+    }
+
+    pub(super) fn tick_put(&mut self, now: Now, op: super::OpNumber, effects: &mut Effects) {
+        let Some(Op::Put(put)) = self.ops.get(&op) else {
+            return;
+        };
+        let again: Vec<NodeId> = put.machine.uncounted().collect();
+        let message = put.machine.replicate(now.mono);
+        let past = now.mono >= put.machine.deadline();
+        for node in again.iter().filter(|_| !past) {
+            if *node == self.me {
+                self.local_durable(now, op, effects);
+            } else {
+                let message = PeerMessage::Replicate(message.clone());
+                effects.push(Effect::Send { to: *node, message });
+            }
+        }
+        if !again.is_empty() && !past {
+            self.wake_at(now.mono + SEND_AGAIN_AFTER, op);
+        }
+        self.judge_put(now, op, effects);
+    }
+
+    /// Tells the verdict if there is one, and forgets the put when nothing more will come.
+    fn judge_put(&mut self, now: Now, op: super::OpNumber, effects: &mut Effects) {
+        let continuity = &self.continuity;
+        let Some(Op::Put(put)) = self.ops.get_mut(&op) else {
+            return;
+        };
+        let down = |node| continuity.liveness(now.mono, node) == Liveness::Down;
+        let verdict = put.machine.verdict(now.mono, down);
+        let ended = put.machine.is_done() || now.mono >= put.machine.deadline();
+        let (origin, bytes) = (put.origin, put.bytes);
+        if let Some(verdict) = verdict {
+            let context = put.reply_context.take();
+            let reply = match verdict {
+                Verdict::Applied { acks } => {
+                    let user_key = put.place.key.user_key();
+                    let keyspace = put.place.keyspace;
+                    let context = context.and_then(|c| self.seal.seal(keyspace, &user_key, &c));
+                    Reply::Applied { context, acks }
+                }
+                Verdict::Unknown(failure) => Reply::Failed(failure),
+            };
+            self.answer(origin, bytes, reply, effects);
+        }
+        if ended && let Some(Op::Put(put)) = self.ops.remove(&op) {
+            for _ in put.machine.missed() {
+                self.hints_wanted += 1;
+                effects.push(Effect::Count(Event::HintWanted));
+            }
+        }
+    }
+}
+
+fn refusal(refusal: PutRefusal) -> Failure {
+    match refusal {
+        PutRefusal::TooManySiblings { .. } => {
+            Failure::refused(Cause::TooManySiblings).with_limit(SIBLINGS_MAX)
+        }
+        PutRefusal::RecordTooLarge { .. } => {
+            Failure::refused(Cause::RecordTooLarge).with_limit(RECORD_BYTES_MAX)
+        }
+        PutRefusal::ContextFull { .. } => {
+            Failure::refused(Cause::ContextFull).with_limit(CONTEXT_BYTES_MAX)
+        }
+        // A context that claims dots this node has not minted is not of this cluster's making.
+        PutRefusal::DotNotNew { .. } => Failure::refused(Cause::ContextInvalid),
+        PutRefusal::Duplicate { .. } => {
+            let mut failure = Failure::refused(Cause::AttemptTooOld);
+            failure.effect = Effectiveness::Unknown;
+            failure
+        }
+        _ => Failure::refused(Cause::RecordTooLarge),
+    }
+}
