@@ -10,11 +10,19 @@
 //!
 //! Not here: how frames travel (`link`), frames between nodes (`quorate-node`).
 
+pub mod chunk;
 mod code;
+pub mod frame;
+pub mod lenient;
+pub mod prescan;
 mod request;
 mod response;
+mod split;
 
 pub use code::{Code, Outcome};
+pub use frame::{
+    FrameError, RawFrame, decode_request, decode_response, encode_request, encode_response,
+};
 pub use request::{
     ContextToken, Delete, DumpLocal, Get, Level, OpId, Put, ReadLocal, Request, RequestFrame,
 };
@@ -22,6 +30,8 @@ pub use response::{
     Applied, DumpPage, Failure, KeyspaceInfo, LocalRecord, NodeInfo, NodeStatus, PeerStatus, Read,
     ReplicaReport, ReplicaState, Response, ResponseFrame, TopologyInfo, Value,
 };
+
+pub use split::FrameSplitter;
 
 /// Protocol name and version that a client offers in its TLS handshake.
 pub const ALPN_CLIENT: &[u8] = b"quorate/1";
@@ -38,6 +48,9 @@ pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
 /// Longest context token, in bytes: the context's limit of 64 KiB plus its envelope.
 pub const TOKEN_BYTES_MAX: usize = 64 * 1024 + 128;
 
-/// Longest frame either side accepts: a record of 4 MiB whose siblings travel in one reply, with
-/// room for its context and names.
+/// Longest request that a node accepts.
 pub const FRAME_BYTES_MAX: usize = 5 * 1024 * 1024;
+
+/// Longest response that a client accepts: a get works even where merging has made a record larger
+/// than a put may leave it.
+pub const RESPONSE_BYTES_MAX: usize = 64 * 1024 * 1024;

@@ -1,0 +1,212 @@
+//! Questions to one node, which change nothing: its state, its copy of a key, all its records.
+//!
+//! They are asked once; who asks about a node wants to know that it does not answer.
+//!
+//! Not here: reads and writes of the cluster (`perform`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_ring::NodeId;
+use tokio::time::timeout;
+
+use super::Client;
+use super::perform::GRACE;
+use crate::error::NodeError;
+use crate::topology::Topology;
+use crate::transport::{CallCause, CallError, NodeEndpoint};
+use crate::wire::{
+    DumpLocal, DumpPage, LocalRecord, NodeStatus, ReadLocal, Request, Response,
+};
+
+/// Time for an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time for a page of records, which are read from the disk.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Records that are asked for at once; the node may send fewer.
+const PAGE_RECORDS: u32 = 1_000;
+
+impl Client {
+    /// The state of the node named `node`, and of its peers as it sees them.
+    ///
+    /// # Errors
+    /// [`NodeError`] if there is no such node or it does not answer within 2 s.
+    ///
+    /// # Cancel safety
+    /// Safe: nothing is changed.
+    pub async fn status(&self, node: &str) -> Result<NodeStatus, NodeError> {
+        let endpoint = self.endpoint_named(node)?;
+        match self.ask(&endpoint, Request::Status, ANSWER_TIMEOUT).await? {
+            Response::Status(status) => Ok(status),
+            other => Err(no_answer(&endpoint, other)),
+        }
+    }
+
+    /// What the node named `node` itself holds of a key; needs the role `admin`.
+    ///
+    /// # Errors
+    /// [`NodeError`] if there is no such node, it refuses, or it does not answer within 2 s.
+    ///
+    /// # Cancel safety
+    /// Safe: nothing is changed.
+    pub async fn read_local(
+        &self,
+        node: &str,
+        keyspace: impl Into<String>,
+        key: impl Into<Bytes>,
+    ) -> Result<Option<LocalRecord>, NodeError> {
+        let endpoint = self.endpoint_named(node)?;
+        let request = Request::ReadLocal(ReadLocal {
+            keyspace: keyspace.into(),
+            key: key.into(),
+        });
+        match self.ask(&endpoint, request, ANSWER_TIMEOUT).await? {
+            Response::Local(record) => Ok(record),
+            other => Err(no_answer(&endpoint, other)),
+        }
+    }
+
+    /// All records of the node named `node`, in pages; needs the role `admin`.
+    ///
+    /// # Errors
+    /// [`NodeError::Unknown`] if there is no such node.
+    pub fn dump_local(&self, node: &str) -> Result<DumpPages, NodeError> {
+        Ok(DumpPages {
+            client: self.clone(),
+            endpoint: self.endpoint_named(node)?,
+            after: None,
+            is_over: false,
+        })
+    }
+
+    /// Fetches the topology from the node named `node` and keeps it if it is newer.
+    ///
+    /// # Errors
+    /// [`NodeError`] if there is no such node or it does not answer within 2 s.
+    ///
+    /// # Cancel safety
+    /// Safe: the topology is exchanged whole.
+    pub async fn refresh_topology(&self, node: &str) -> Result<Arc<Topology>, NodeError> {
+        let endpoint = self.endpoint_named(node)?;
+        self.fetch_topology(&endpoint, ANSWER_TIMEOUT).await?;
+        Ok(self.topology())
+    }
+
+    /// Best effort, in the course of an operation: a failure shows in its next attempt.
+    pub(super) async fn refresh_from(&self, node: NodeId, limit: Duration) {
+        let topology = self.topology();
+        if let Some(endpoint) = topology.endpoint(node) {
+            let limit = limit.min(ANSWER_TIMEOUT);
+            if let Err(error) = self.fetch_topology(endpoint, limit).await {
+                tracing::debug!(%error, "topology was not refreshed");
+            }
+        }
+    }
+
+    async fn fetch_topology(
+        &self,
+        endpoint: &NodeEndpoint,
+        limit: Duration,
+    ) -> Result<(), NodeError> {
+        match self.ask(endpoint, Request::Topology, limit).await? {
+            Response::Topology(info) => {
+                let unusable = |_| unexpected(endpoint);
+                self.learn(info).map_err(unusable)
+            }
+            other => Err(no_answer(endpoint, other)),
+        }
+    }
+
+    fn endpoint_named(&self, node: &str) -> Result<Arc<NodeEndpoint>, NodeError> {
+        let topology = self.topology();
+        let found = topology.ring().node_named(node);
+        let endpoint = found.and_then(|node| topology.endpoint(node.id));
+        endpoint.cloned().ok_or_else(|| {
+            let nodes = topology.ring().nodes().iter();
+            NodeError::Unknown {
+                node: node.to_owned(),
+                known: nodes.map(|node| node.name.to_string()).collect(),
+            }
+        })
+    }
+
+    async fn ask(
+        &self,
+        endpoint: &NodeEndpoint,
+        request: Request,
+        limit: Duration,
+    ) -> Result<Response, NodeError> {
+        let call = self.shared.transport.call(endpoint, request, limit);
+        let late = |_| CallError::Lost(CallCause::TimedOut);
+        let answer = timeout(limit + GRACE, call).await.map_err(late);
+        let failed = |error| NodeError::Call {
+            node: endpoint.label().to_owned(),
+            error,
+        };
+        answer.and_then(|answer| answer).map_err(failed)
+    }
+}
+
+/// Pages of one node's records, in the order of (keyspace id, key).
+#[derive(Debug)]
+pub struct DumpPages {
+    client: Client,
+    endpoint: Arc<NodeEndpoint>,
+    after: Option<(u32, Bytes)>,
+    is_over: bool,
+}
+
+impl DumpPages {
+    /// The next records; `None` at the end.
+    ///
+    /// # Errors
+    /// [`NodeError`] if the node refuses or does not answer within 30 s. The same page can be
+    /// asked for again.
+    ///
+    /// # Cancel safety
+    /// Safe: the next call asks for the same page again.
+    pub async fn next_page(&mut self) -> Result<Option<Vec<LocalRecord>>, NodeError> {
+        if self.is_over {
+            return Ok(None);
+        }
+        let request = Request::DumpLocal(DumpLocal {
+            after: self.after.clone(),
+            limit: PAGE_RECORDS,
+        });
+        let answer = self.client.ask(&self.endpoint, request, PAGE_TIMEOUT).await?;
+        let DumpPage { records, end } = match answer {
+            Response::Dump(page) => page,
+            other => return Err(no_answer(&self.endpoint, other)),
+        };
+        match records.last() {
+            Some(last) => self.after = Some((last.keyspace, last.key.clone())),
+            // A page that is empty and not the last would be asked for again for ever.
+            None if !end => return Err(unexpected(&self.endpoint)),
+            None => {}
+        }
+        self.is_over = end;
+        Ok(Some(records).filter(|records| !records.is_empty()))
+    }
+}
+
+fn no_answer(endpoint: &NodeEndpoint, answer: Response) -> NodeError {
+    match answer {
+        Response::Failure(failure) => NodeError::Refused {
+            node: endpoint.label().to_owned(),
+            code: failure.code,
+        },
+        Response::Topology(_)
+        | Response::Applied(_)
+        | Response::Read(_)
+        | Response::Status(_)
+        | Response::Local(_)
+        | Response::Dump(_) => unexpected(endpoint),
+    }
+}
+
+fn unexpected(endpoint: &NodeEndpoint) -> NodeError {
+    NodeError::UnexpectedAnswer {
+        node: endpoint.label().to_owned(),
+    }
+}

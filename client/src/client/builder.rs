@@ -1,0 +1,267 @@
+//! How a client is described and connected.
+//!
+//! The seeds are asked for the topology one after the other, from a random one on, within one time
+//! limit of which each gets an equal part; the first usable answer wins.
+//!
+//! Not here: the connection itself (`pool`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{Client, seed_endpoint};
+use crate::clock::Clock;
+use crate::config::{ClientConfig, ConfigError, read_text};
+use crate::error::{ConnectError, SeedFailure, SeedReason};
+use crate::link::{ClusterId, Credentials};
+use crate::pool;
+use crate::rand::Rand;
+use crate::topology::Topology;
+use crate::transport::{CallCause, CallError, Transport};
+use crate::wire::{Request, Response};
+
+/// Time to connect unless another is given.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A node to ask for the topology.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seed {
+    /// Its name, which its certificate must carry; without one any node of the cluster will do.
+    pub name: Option<String>,
+    /// `HOST:PORT`.
+    pub address: String,
+}
+
+impl From<&str> for Seed {
+    fn from(address: &str) -> Self {
+        Self::from(address.to_owned())
+    }
+}
+
+impl From<String> for Seed {
+    fn from(address: String) -> Self {
+        Self {
+            name: None,
+            address,
+        }
+    }
+}
+
+/// Describes a client. Make it with [`Client::builder`].
+///
+/// # Example
+/// ```no_run
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (ca_pem, cert_pem, key_pem) = ("", "", "");
+/// use quorate_client::Client;
+///
+/// let client = Client::builder()
+///     .cluster_id("5f0c6a1b2c3d4e5f60718293a4b5c6d7".parse()?)
+///     .seeds(["127.0.0.1:7401", "127.0.0.1:7402"])
+///     .ca(ca_pem)
+///     .identity(cert_pem, key_pem)
+///     .connect()
+///     .await?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct ClientBuilder {
+    seeds: Vec<Seed>,
+    cluster_id: Option<ClusterId>,
+    ca: Option<String>,
+    identity: Option<Identity>,
+    transport: Option<Arc<dyn Transport>>,
+    random_seed: Option<u64>,
+    connect_timeout: Duration,
+}
+
+#[derive(Clone)]
+struct Identity {
+    cert: String,
+    key: String,
+}
+
+impl std::fmt::Debug for Identity {
+    /// Keeps the private key out of logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity").finish_non_exhaustive()
+    }
+}
+
+impl Default for ClientBuilder {
+    fn default() -> Self {
+        Self {
+            seeds: Vec::new(),
+            cluster_id: None,
+            ca: None,
+            identity: None,
+            transport: None,
+            random_seed: None,
+            connect_timeout: CONNECT_TIMEOUT,
+        }
+    }
+}
+
+impl ClientBuilder {
+    /// Nodes to ask for the topology, as `HOST:PORT` or [`Seed`]; adds to those given before.
+    #[must_use]
+    pub fn seeds<S: Into<Seed>>(mut self, seeds: impl IntoIterator<Item = S>) -> Self {
+        self.seeds.extend(seeds.into_iter().map(Into::into));
+        self
+    }
+
+    /// The authority of the nodes' certificates, as PEM.
+    #[must_use]
+    pub fn ca(mut self, pem: impl Into<String>) -> Self {
+        self.ca = Some(pem.into());
+        self
+    }
+
+    /// The client's certificate and its private key, as PEM.
+    #[must_use]
+    pub fn identity(mut self, cert_pem: impl Into<String>, key_pem: impl Into<String>) -> Self {
+        self.identity = Some(Identity {
+            cert: cert_pem.into(),
+            key: key_pem.into(),
+        });
+        self
+    }
+
+    /// The cluster's id, which the nodes' certificates carry; a seed of another one is refused.
+    #[must_use]
+    pub fn cluster_id(mut self, id: ClusterId) -> Self {
+        self.cluster_id = Some(id);
+        self
+    }
+
+    /// Takes everything that a `client.toml` says, and reads the files that it names.
+    ///
+    /// # Errors
+    /// [`ConfigError::Read`] if one of them cannot be read.
+    pub fn config(self, config: &ClientConfig) -> Result<Self, ConfigError> {
+        let seeds = config.seeds.iter().map(|seed| Seed {
+            name: Some(seed.name.clone()),
+            address: seed.address.clone(),
+        });
+        let (ca, cert) = (read_text(&config.ca)?, read_text(&config.cert)?);
+        let made = self.seeds(seeds).cluster_id(config.cluster_id);
+        Ok(made.ca(ca).identity(cert, read_text(&config.key)?))
+    }
+
+    /// How long to look for a seed that answers, over all of them; 5 s unless set.
+    #[must_use]
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.connect_timeout = limit;
+        self
+    }
+
+    /// Uses another transport than QUIC; `ca` and `identity` are not needed then.
+    #[must_use]
+    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
+        self.transport = Some(transport);
+        self
+    }
+
+    /// Makes everything random follow from `seed`. Two clients of one cluster must never have the
+    /// same: their writes would have the same identities. For simulation and tests.
+    #[must_use]
+    pub fn random_seed(mut self, seed: u64) -> Self {
+        self.random_seed = Some(seed);
+        self
+    }
+
+    /// Asks the seeds for the topology.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; if no seed can be used, it names each one and why.
+    ///
+    /// # Cancel safety
+    /// Nothing is left behind.
+    pub async fn connect(self) -> Result<Client, ConnectError> {
+        if self.seeds.is_empty() {
+            return Err(ConnectError::NoSeeds);
+        }
+        let mut rand = match self.random_seed {
+            Some(seed) => Rand::from_seed(seed),
+            None => Rand::from_system(),
+        };
+        let transport = self.usable_transport()?;
+        let topology = self.first_topology(&*transport, rand.bits()).await?;
+        Ok(Client::assemble(transport, topology, rand))
+    }
+
+    fn usable_transport(&self) -> Result<Arc<dyn Transport>, ConnectError> {
+        if let Some(transport) = &self.transport {
+            return Ok(Arc::clone(transport));
+        }
+        let missing = |what| ConnectError::NoIdentity { what };
+        let cluster = self.cluster_id.ok_or(missing("the cluster id"))?;
+        let ca = self.ca.as_deref().ok_or(missing("the nodes' authority"))?;
+        let identity = self.identity.as_ref().ok_or(missing("the identity"))?;
+        let credentials = Credentials::from_pem(cluster, ca, &identity.cert, &identity.key);
+        let credentials = credentials.map_err(|error| ConnectError::Link(error.into()))?;
+        pool::open(credentials)
+    }
+
+    async fn first_topology(
+        &self,
+        transport: &dyn Transport,
+        random: u64,
+    ) -> Result<Topology, ConnectError> {
+        let clock = Clock::start();
+        let until = clock.now() + self.connect_timeout;
+        let count = self.seeds.len();
+        let first = usize::try_from(random % count as u64).unwrap_or_default();
+        let in_turn = self.seeds.iter().cycle().skip(first).take(count);
+        let mut failures = Vec::new();
+        for (asked, seed) in in_turn.enumerate() {
+            let left = u32::try_from(count - asked).unwrap_or(u32::MAX);
+            let limit = until.since(clock.now()) / left;
+            match self.ask(transport, seed, limit).await {
+                Ok(topology) => return Ok(topology),
+                Err(reason) => failures.push(SeedFailure {
+                    name: seed.name.clone(),
+                    address: seed.address.clone(),
+                    reason,
+                }),
+            }
+        }
+        Err(ConnectError::Seeds { seeds: failures })
+    }
+
+    async fn ask(
+        &self,
+        transport: &dyn Transport,
+        seed: &Seed,
+        limit: Duration,
+    ) -> Result<Topology, SeedReason> {
+        if limit.is_zero() {
+            return Err(SeedReason::NotAsked);
+        }
+        let endpoint = seed_endpoint(seed);
+        let call = transport.call(&endpoint, Request::Topology, limit);
+        let late = |_| CallError::Lost(CallCause::TimedOut);
+        let answer = timeout(limit + super::perform::GRACE, call)
+            .await
+            .map_err(late)
+            .and_then(|answer| answer)
+            .map_err(SeedReason::Call)?;
+        let info = match answer {
+            Response::Topology(info) => info,
+            Response::Failure(failure) => return Err(SeedReason::Refused(failure.code)),
+            Response::Applied(_)
+            | Response::Read(_)
+            | Response::Status(_)
+            | Response::Local(_)
+            | Response::Dump(_) => return Err(SeedReason::UnexpectedAnswer),
+        };
+        if let Some(expected) = self.cluster_id.filter(|id| id.0 != info.cluster_id) {
+            return Err(SeedReason::OtherCluster {
+                expected: expected.to_string(),
+                found: ClusterId(info.cluster_id).to_string(),
+            });
+        }
+        Topology::from_wire(info).map_err(SeedReason::Topology)
+    }
+}

@@ -1,0 +1,200 @@
+//! The handle to a cluster.
+//!
+//! Everything that operations share is behind one `Arc`: the transport, the topology, what is known
+//! of the nodes, the retry budget, the random source. Locks are held for lines, never over an
+//! await. There are no tasks: an operation runs in the future that its caller polls.
+//!
+//! Not here: one operation (`perform`), its builders (`keyspace`), questions to one node (`admin`).
+
+mod admin;
+mod builder;
+mod perform;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use quorate_ring::{MonoTime, NodeId};
+
+pub use admin::DumpPages;
+pub use builder::{ClientBuilder, Seed};
+pub(crate) use perform::{Operation, Payload};
+
+use crate::clock::Clock;
+use crate::config::ClientConfig;
+use crate::error::ConnectError;
+use crate::keyspace::Keyspace;
+use crate::op_id::Attempts;
+use crate::rand::Rand;
+use crate::retry::RetryBudget;
+use crate::route::{NodeVerdict, RouteTable};
+use crate::topology::{Owners, Topology, TopologyUnusable};
+use crate::transport::{NodeEndpoint, Transport};
+use crate::wire::{OpId, TopologyInfo};
+
+/// A handle to a cluster: cheap to clone, safe to share, without a pool to configure.
+///
+/// # Example
+/// ```no_run
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// use quorate_client::Client;
+///
+/// let client = Client::from_file("quorate-data/client.toml").await?;
+/// let users = client.keyspace("default");
+/// let read = users.get("alice").await?;
+/// users.put("alice", "hello").after(&read).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    transport: Arc<dyn Transport>,
+    clock: Clock,
+    topology: Mutex<Arc<Topology>>,
+    routes: Mutex<RouteTable>,
+    budget: Mutex<RetryBudget>,
+    rand: Mutex<Rand>,
+}
+
+/// Locks what a panic in another thread cannot have left half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Client {
+    /// Starts to describe a client.
+    #[must_use]
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    /// Connects to the cluster that a `client.toml` describes.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; if no seed can be used, it names each one and why.
+    ///
+    /// # Cancel safety
+    /// Nothing is left behind.
+    pub async fn from_file(path: impl AsRef<Path>) -> Result<Self, ConnectError> {
+        let config = ClientConfig::read(path)?;
+        Self::builder().config(&config)?.connect().await
+    }
+
+    /// A client over a transport of its own, with a topology that is known already and all
+    /// randomness from `seed`: what the simulator uses. Needs a tokio runtime with time, asks
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`TopologyUnusable`] if `topology` contradicts itself.
+    pub fn with_transport(
+        transport: Arc<dyn Transport>,
+        topology: TopologyInfo,
+        seed: u64,
+    ) -> Result<Self, TopologyUnusable> {
+        let topology = Topology::from_wire(topology)?;
+        Ok(Self::assemble(transport, topology, Rand::from_seed(seed)))
+    }
+
+    fn assemble(transport: Arc<dyn Transport>, topology: Topology, rand: Rand) -> Self {
+        let shared = Shared {
+            transport,
+            clock: Clock::start(),
+            topology: Mutex::new(Arc::new(topology)),
+            routes: Mutex::default(),
+            budget: Mutex::new(RetryBudget::full()),
+            rand: Mutex::new(rand),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// A keyspace by its name. Whether there is one is told by the first operation.
+    #[must_use]
+    pub fn keyspace(&self, name: impl Into<String>) -> Keyspace {
+        Keyspace::new(self.clone(), name.into())
+    }
+
+    /// The topology that this client knows.
+    #[must_use]
+    pub fn topology(&self) -> Arc<Topology> {
+        Arc::clone(&lock(&self.shared.topology))
+    }
+
+    /// Who owns a key, computed locally; `None` if there is no such keyspace.
+    #[must_use]
+    pub fn local_owners(&self, keyspace: &str, key: &[u8]) -> Option<Owners> {
+        self.topology().owners(keyspace, key)
+    }
+
+    /// Ends the connections of all clones and waits until the nodes were told. Without it they
+    /// notice by silence.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the connections closed.
+    pub async fn close(&self) {
+        self.shared.transport.close().await;
+    }
+
+    fn now(&self) -> MonoTime {
+        self.shared.clock.now()
+    }
+
+    fn draw_op_id(&self) -> OpId {
+        lock(&self.shared.rand).op_id()
+    }
+
+    fn new_write(&self) -> Attempts {
+        Attempts::new(self.draw_op_id())
+    }
+
+    /// Takes a topology that a node sent, unless the present one is newer or another cluster's.
+    fn learn(&self, info: TopologyInfo) -> Result<(), TopologyUnusable> {
+        let newer = Topology::from_wire(info)?;
+        let mut present = lock(&self.shared.topology);
+        if newer.info().cluster_id == present.info().cluster_id
+            && newer.ring().epoch() > present.ring().epoch()
+        {
+            *present = Arc::new(newer);
+        }
+        Ok(())
+    }
+}
+
+/// A request to a node that is under way: counts as in flight until it is dropped.
+struct InFlight<'a> {
+    client: &'a Client,
+    node: NodeId,
+    verdict: NodeVerdict,
+}
+
+impl<'a> InFlight<'a> {
+    fn start(client: &'a Client, node: NodeId) -> Self {
+        let now = client.now();
+        lock(&client.shared.routes).started(now, node);
+        Self {
+            client,
+            node,
+            verdict: NodeVerdict::Nothing,
+        }
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        let now = self.client.now();
+        lock(&self.client.shared.routes).ended(now, self.node, self.verdict);
+    }
+}
+
+/// An endpoint of a seed, whose number is not known yet.
+fn seed_endpoint(seed: &Seed) -> NodeEndpoint {
+    NodeEndpoint {
+        id: None,
+        name: seed.name.clone(),
+        address: seed.address.clone(),
+    }
+}

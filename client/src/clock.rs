@@ -1,0 +1,33 @@
+//! The SDK's clock: tokio's, which the simulator pauses.
+//!
+//! Not here: wall time; the SDK needs none.
+
+use quorate_ring::MonoTime;
+use tokio::time::Instant;
+
+/// Measures time since a client was made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self {
+            start: tokio_now(),
+        }
+    }
+
+    pub(crate) fn now(&self) -> MonoTime {
+        let since = tokio_now().duration_since(self.start);
+        MonoTime::ZERO + since
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the SDK's one clock; it follows tokio's pause, as simulation needs"
+)]
+fn tokio_now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,241 @@
+//! What waits to be written on a link: encoded at once, written together.
+//!
+//! Invariants:
+//! - whoever pushes encodes straight into the shared buffer, under a lock held for that long only;
+//! - what is queued counts until the transport has taken it, and is bounded by the pusher's limit,
+//!   so answers can be given more room than requests;
+//! - a frame over 64 KiB leaves the buffer again, for the queue of the bulk stream.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use quinn::{SendStream, WriteError};
+use tokio::sync::Notify;
+
+use crate::wire::FrameError;
+use crate::wire::chunk::{CHUNK_BYTES_MAX, chunk_header};
+use crate::wire::frame::{LENGTH_BYTES, SMALL_FRAME_BYTES_MAX};
+
+/// Which stream a frame takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// The bulk stream if it is over 64 KiB.
+    BySize,
+    /// The stream for small frames, whatever its size: it must come before all others.
+    Small,
+}
+
+/// Why nothing was queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OutboxError {
+    /// The link is closed.
+    #[error("closed")]
+    Closed,
+    /// As much as allowed is queued.
+    #[error("full")]
+    Full,
+    /// The message is over its limit or cannot be encoded.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+}
+
+/// Queues of both streams of a link, towards the other side.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    state: Mutex<State>,
+    small_ready: Notify,
+    bulk_ready: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    closed: bool,
+    small: BytesMut,
+    bulk: VecDeque<Bytes>,
+    bulk_sent: u64,
+    /// Bytes that were queued and not yet taken by the transport.
+    queued_bytes: usize,
+}
+
+impl Outbox {
+    /// Queues one frame, which `encode` appends to the buffer. Never waits.
+    ///
+    /// `queued_bytes_max` bounds what may be queued before this frame, `frame_bytes_max` the frame.
+    ///
+    /// # Errors
+    /// [`OutboxError`]; the queue is then as before.
+    pub fn push(
+        &self,
+        route: Route,
+        queued_bytes_max: usize,
+        frame_bytes_max: usize,
+        encode: impl FnOnce(&mut BytesMut) -> Result<usize, FrameError>,
+    ) -> Result<(), OutboxError> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(OutboxError::Closed);
+        }
+        if state.queued_bytes >= queued_bytes_max {
+            return Err(OutboxError::Full);
+        }
+        let start = state.small.len();
+        let bytes = encode(&mut state.small)?;
+        if bytes > frame_bytes_max {
+            state.small.truncate(start);
+            return Err(FrameError::TooLong {
+                bytes,
+                limit: frame_bytes_max,
+            }
+            .into());
+        }
+        state.queued_bytes += bytes;
+        if route == Route::BySize && bytes > SMALL_FRAME_BYTES_MAX {
+            let message = state.small.split_off(start).freeze();
+            state.bulk.push_back(message.slice(LENGTH_BYTES..));
+            // The length field does not travel.
+            state.queued_bytes -= LENGTH_BYTES;
+            drop(state);
+            self.bulk_ready.notify_one();
+        } else if start == 0 {
+            drop(state);
+            self.small_ready.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Takes nothing more; what is queued is still written.
+    pub fn close(&self) {
+        self.state().closed = true;
+        self.small_ready.notify_one();
+        self.bulk_ready.notify_one();
+    }
+
+    /// Bytes that are queued and not yet taken by the transport.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.state().queued_bytes
+    }
+
+    /// Writes small frames until the outbox is closed and empty.
+    ///
+    /// # Errors
+    /// What ended the stream.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: a frame may be cut. Drop the stream with it.
+    pub async fn write_small(&self, stream: &mut SendStream) -> Result<(), WriteError> {
+        loop {
+            let Some(batch) = self.take_small() else {
+                return Ok(());
+            };
+            if batch.is_empty() {
+                self.small_ready.notified().await;
+                continue;
+            }
+            let bytes = batch.len();
+            stream.write_chunk(batch).await?;
+            self.state().queued_bytes -= bytes;
+        }
+    }
+
+    /// Writes large messages in chunks until the outbox is closed and empty.
+    ///
+    /// # Errors
+    /// What ended the stream.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: a chunk may be cut. Drop the stream with it.
+    pub async fn write_bulk(&self, stream: &mut SendStream) -> Result<(), WriteError> {
+        loop {
+            let Some((id, message)) = self.take_bulk() else {
+                return Ok(());
+            };
+            if message.is_empty() {
+                self.bulk_ready.notified().await;
+                continue;
+            }
+            let total = as_u32(message.len());
+            let mut offset = 0;
+            while offset < message.len() {
+                let count = CHUNK_BYTES_MAX.min(message.len() - offset);
+                let header = chunk_header(id, total, as_u32(offset), as_u32(count));
+                let content = message.slice(offset..offset + count);
+                let mut pieces = [Bytes::copy_from_slice(&header), content];
+                stream.write_all_chunks(&mut pieces).await?;
+                self.state().queued_bytes -= count;
+                offset += count;
+            }
+        }
+    }
+
+    /// Everything that waits; empty if nothing does, `None` if nothing will.
+    fn take_small(&self) -> Option<Bytes> {
+        let mut state = self.state();
+        let over = state.closed && state.small.is_empty();
+        (!over).then(|| state.small.split().freeze())
+    }
+
+    /// The next message and its number; empty if there is none, `None` if none will come.
+    fn take_bulk(&self) -> Option<(u64, Bytes)> {
+        let mut state = self.state();
+        let message = state.bulk.pop_front();
+        if message.is_none() && state.closed {
+            return None;
+        }
+        state.bulk_sent += u64::from(message.is_some());
+        Some((state.bulk_sent, message.unwrap_or_default()))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Frames are bounded far below 4 GiB where they are queued.
+fn as_u32(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BufMut;
+
+    use super::*;
+
+    fn push(outbox: &Outbox, bytes: usize, queued_bytes_max: usize) -> Result<(), OutboxError> {
+        outbox.push(Route::BySize, queued_bytes_max, 200_000, |buffer| {
+            buffer.put_bytes(7, bytes);
+            Ok(bytes)
+        })
+    }
+
+    #[test]
+    fn answers_have_room_where_requests_have_none_left() {
+        let outbox = Outbox::default();
+        assert_eq!(push(&outbox, 100, 100), Ok(()));
+        assert_eq!(push(&outbox, 1, 100), Err(OutboxError::Full));
+        assert_eq!(push(&outbox, 1, 200), Ok(()));
+        assert_eq!(outbox.queued_bytes(), 101);
+        assert_eq!(outbox.take_small().map(|b| b.len()), Some(101));
+    }
+
+    #[test]
+    fn large_frames_leave_the_small_queue_as_it_was() {
+        let outbox = Outbox::default();
+        assert_eq!(push(&outbox, 10, 1_000_000), Ok(()));
+        assert_eq!(push(&outbox, 100_000, 1_000_000), Ok(()));
+        assert_eq!(push(&outbox, 10, 1_000_000), Ok(()));
+        let too_long = push(&outbox, 200_001, 1_000_000);
+        assert!(matches!(too_long, Err(OutboxError::Frame(_))));
+        assert_eq!(outbox.take_small().map(|b| b.len()), Some(20));
+        assert_eq!(
+            outbox.take_bulk().map(|(id, b)| (id, b.len())),
+            Some((1, 99_996))
+        );
+        assert_eq!(outbox.take_bulk().map(|(_, b)| b.len()), Some(0));
+        outbox.close();
+        assert_eq!(outbox.take_bulk(), None);
+        assert_eq!(push(&outbox, 1, 100), Err(OutboxError::Closed));
+    }
+}

@@ -1,0 +1,254 @@
+//! The transport over QUIC: one connection per node, made when it is first needed and made anew
+//! when it broke.
+//!
+//! Who finds no usable connection makes one while the others wait for it; there are no tasks of the
+//! pool's own. After a failed attempt nobody dials that node for a while that doubles with each
+//! failure; calls then fail at once, certainly not sent, and the SDK goes on to another node.
+//!
+//! Not here: frames, certificates, limits (`link`), the choice of a node (`route`).
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use quorate_ring::MonoTime;
+use tokio::net::lookup_host;
+use tokio::time::timeout;
+
+use crate::clock::Clock;
+use crate::error::ConnectError;
+use crate::link::{self, Connection, Credentials, Endpoint, Target, TransportOptions};
+use crate::transport::{BoxFuture, CallCause, CallError, NodeEndpoint, Transport};
+use crate::wire::{Request, Response};
+
+/// Rest after the first failed attempt to connect.
+const REST_FIRST: Duration = Duration::from_millis(50);
+/// Longest rest.
+const REST_MAX: Duration = Duration::from_millis(500);
+
+/// Connections to the nodes of a cluster.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    endpoint: Endpoint,
+    clock: Clock,
+    slots: Mutex<BTreeMap<SlotKey, Arc<Slot>>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct SlotKey {
+    name: String,
+    address: String,
+}
+
+/// The connection to one node.
+#[derive(Debug, Default)]
+struct Slot {
+    usable: Mutex<Option<Connection>>,
+    /// Held by who dials.
+    dialling: tokio::sync::Mutex<Dialling>,
+}
+
+#[derive(Debug, Default)]
+struct Dialling {
+    failures: u32,
+    /// Until when nobody dials, and why.
+    rest: Option<(MonoTime, CallCause)>,
+}
+
+/// Opens a socket; connects to nobody yet.
+pub(crate) fn open(credentials: Credentials) -> Result<Arc<dyn Transport>, ConnectError> {
+    let endpoint = Endpoint::new(credentials, TransportOptions::default());
+    Ok(Arc::new(Pool {
+        endpoint: endpoint.map_err(ConnectError::Link)?,
+        clock: Clock::start(),
+        slots: Mutex::default(),
+    }))
+}
+
+impl Transport for Pool {
+    fn call<'a>(
+        &'a self,
+        node: &'a NodeEndpoint,
+        request: Request,
+        deadline: Duration,
+    ) -> BoxFuture<'a, Result<Response, CallError>> {
+        Box::pin(async move {
+            let until = self.clock.now() + deadline;
+            let connection = self.connection(node, until).await?;
+            let first = self.call_over(&connection, &request, until).await;
+            let Err(CallError::NotSent(CallCause::Closed { .. })) = first else {
+                return first;
+            };
+            // It broke since it was last used; nothing was sent.
+            let connection = self.connection(node, until).await?;
+            self.call_over(&connection, &request, until).await
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.endpoint.shut_down())
+    }
+}
+
+impl Pool {
+    async fn call_over(
+        &self,
+        connection: &Connection,
+        request: &Request,
+        until: MonoTime,
+    ) -> Result<Response, CallError> {
+        let left = until.since(self.clock.now());
+        connection.call(request, left).await.map_err(call_error)
+    }
+
+    /// A connection that is usable as far as is known.
+    async fn connection(
+        &self,
+        node: &NodeEndpoint,
+        until: MonoTime,
+    ) -> Result<Connection, CallError> {
+        let Some(name) = &node.name else {
+            // A seed given by address alone is asked once; what it says names the nodes.
+            let dialled = self.dial(node, until).await;
+            return dialled.map_err(CallError::NotSent);
+        };
+        let slot = self.slot(name, &node.address);
+        if let Some(connection) = slot.usable() {
+            return Ok(connection);
+        }
+        let wait = until.since(self.clock.now());
+        let Ok(mut dialling) = timeout(wait, slot.dialling.lock()).await else {
+            return Err(CallError::NotSent(CallCause::TimedOut));
+        };
+        if let Some(connection) = slot.usable() {
+            return Ok(connection);
+        }
+        if let Some(cause) = dialling.rests_at(self.clock.now()) {
+            let detail = cause.to_string();
+            return Err(CallError::NotSent(CallCause::Resting { detail }));
+        }
+        let dialled = self.dial(node, until).await;
+        dialling.note(self.clock.now(), dialled.as_ref().err());
+        let connection = dialled.map_err(CallError::NotSent)?;
+        slot.keep(connection.clone());
+        Ok(connection)
+    }
+
+    fn slot(&self, name: &str, address: &str) -> Arc<Slot> {
+        let key = SlotKey {
+            name: name.to_owned(),
+            address: address.to_owned(),
+        };
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(slots.entry(key).or_default())
+    }
+
+    async fn dial(&self, node: &NodeEndpoint, until: MonoTime) -> Result<Connection, CallCause> {
+        let name = node.name.as_deref().map(str::parse).transpose();
+        let name = name.map_err(|error| CallCause::Address {
+            detail: format!("{error}"),
+        })?;
+        let left = || until.since(self.clock.now());
+        let addresses = timeout(left(), resolve(&node.address));
+        let addresses = addresses.await.map_err(|_| CallCause::TimedOut)??;
+        let mut cause = CallCause::Address {
+            detail: format!("{} has no address", node.address),
+        };
+        let mut untried = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+        for address in addresses {
+            let target = Target {
+                address,
+                node: name.clone(),
+            };
+            let part = left() / untried.max(1);
+            untried = untried.saturating_sub(1);
+            match timeout(part, Connection::connect(&self.endpoint, &target)).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) => cause = connect_cause(&error),
+                Err(_) => cause = unreachable(&link::ConnectError::TimedOut),
+            }
+        }
+        Err(cause)
+    }
+}
+
+impl Slot {
+    fn usable(&self) -> Option<Connection> {
+        let kept = self.usable.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.as_ref()
+            .filter(|connection| connection.lost().is_none())
+            .cloned()
+    }
+
+    fn keep(&self, connection: Connection) {
+        let mut kept = self.usable.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept = Some(connection);
+    }
+}
+
+impl Dialling {
+    fn rests_at(&self, now: MonoTime) -> Option<&CallCause> {
+        let (until, cause) = self.rest.as_ref()?;
+        (now < *until).then_some(cause)
+    }
+
+    fn note(&mut self, now: MonoTime, failed: Option<&CallCause>) {
+        let Some(cause) = failed else {
+            *self = Self::default();
+            return;
+        };
+        let rest = (REST_FIRST * (1 << self.failures.min(8))).min(REST_MAX);
+        self.failures = self.failures.saturating_add(1);
+        self.rest = Some((now + rest, cause.clone()));
+    }
+}
+
+/// The addresses of `HOST:PORT`, IPv4 first, as nodes listen there by default.
+async fn resolve(address: &str) -> Result<Vec<SocketAddr>, CallCause> {
+    if let Ok(address) = address.parse() {
+        return Ok(vec![address]);
+    }
+    let found = lookup_host(address).await;
+    let found = found.map_err(|error| CallCause::Address {
+        detail: error.to_string(),
+    })?;
+    let mut found: Vec<_> = found.collect();
+    found.sort_by_key(SocketAddr::is_ipv6);
+    Ok(found)
+}
+
+fn unreachable(error: &link::ConnectError) -> CallCause {
+    let detail = error.to_string();
+    CallCause::Unreachable { detail }
+}
+
+fn connect_cause(error: &link::ConnectError) -> CallCause {
+    let detail = error.to_string();
+    match error {
+        link::ConnectError::Address { .. } => CallCause::Address { detail },
+        link::ConnectError::NodeUntrusted { .. }
+        | link::ConnectError::CertificateRefused { .. }
+        | link::ConnectError::NoCommonProtocol => CallCause::Handshake { detail },
+        link::ConnectError::TimedOut
+        | link::ConnectError::Refused(_)
+        | link::ConnectError::Failed { .. } => CallCause::Unreachable { detail },
+    }
+}
+
+fn call_error(error: link::CallError) -> CallError {
+    match error {
+        link::CallError::NotSent(reason) => CallError::NotSent(match reason {
+            link::NotSent::Gone(reason) => CallCause::Closed {
+                detail: reason.to_string(),
+            },
+            link::NotSent::TooManyInFlight { .. } | link::NotSent::QueueFull => CallCause::Full,
+            link::NotSent::Frame(_) => CallCause::TooLong,
+        }),
+        link::CallError::Lost(reason) => CallError::Lost(CallCause::Closed {
+            detail: reason.to_string(),
+        }),
+        link::CallError::TimedOut => CallError::Lost(CallCause::TimedOut),
+        link::CallError::UnknownAnswer { .. } => CallError::Lost(CallCause::Malformed),
+    }
+}

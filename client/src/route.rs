@@ -1,0 +1,236 @@
+//! Which node to ask next for a key. Pure: time arrives as `now`.
+//!
+//! A replica of the key needs no hop to another node, so primaries come first, the one with the
+//! fewest requests of this client in flight before the others, in rotation when they are equal.
+//! Then any other node, which forwards. A node that failed rests for a while that doubles with
+//! each failure; resting nodes come last, the one that rests shortest first, because a request
+//! to a node that is probably down is still better than none. After its rest one request probes a
+//! node, and the others wait for what becomes of it.
+//!
+//! Not here: which nodes are primaries (`quorate_ring`), when to try again (`retry`).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use quorate_ring::{MonoTime, NodeId};
+
+/// Rest after the first failure of a node.
+const REST_FIRST: Duration = Duration::from_millis(100);
+
+/// Longest rest: how late a node that came back may be noticed.
+const REST_MAX: Duration = Duration::from_secs(1);
+
+/// What a request told about the node that was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeVerdict {
+    /// It answered.
+    Works,
+    /// No connection, or no answer.
+    Broken,
+    /// It answered that it cannot serve now; it is spared for at least this long.
+    Busy(Duration),
+    /// The request was given up before anything was learned.
+    Nothing,
+}
+
+/// How the nodes look from this client.
+#[derive(Debug, Clone, Default)]
+pub struct RouteTable {
+    nodes: BTreeMap<NodeId, NodeState>,
+    rotation: usize,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct NodeState {
+    in_flight: u32,
+    failures: u32,
+    /// A request was sent since the last failure was counted.
+    is_probed: bool,
+    rests_until: Option<MonoTime>,
+}
+
+/// Lower is better; `rests_until` first, so that any node at work comes before a resting one.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    rests_until: Option<MonoTime>,
+    is_other: bool,
+    in_flight: u32,
+    turn: usize,
+}
+
+impl RouteTable {
+    /// Chooses the node to ask next among `nodes` (all of the cluster) without those in `tried`.
+    ///
+    /// `None` if all were tried. Looks at each node once.
+    pub fn pick(
+        &mut self,
+        now: MonoTime,
+        primaries: &[NodeId],
+        nodes: &[NodeId],
+        tried: &[NodeId],
+    ) -> Option<NodeId> {
+        self.rotation = self.rotation.wrapping_add(1);
+        let count = nodes.len().max(1);
+        let untried = nodes.iter().enumerate();
+        let untried = untried.filter(|(_, node)| !tried.contains(node));
+        let best = untried.min_by_key(|(index, node)| {
+            let state = self.nodes.get(node).copied().unwrap_or_default();
+            Rank {
+                rests_until: state.rests_until.filter(|until| now < *until),
+                is_other: !primaries.contains(node),
+                in_flight: state.in_flight,
+                turn: (index + self.rotation) % count,
+            }
+        });
+        best.map(|(_, node)| *node)
+    }
+
+    /// A request goes out to `node`. Each call is followed by one of [`RouteTable::ended`].
+    pub fn started(&mut self, now: MonoTime, node: NodeId) {
+        let state = self.nodes.entry(node).or_default();
+        state.in_flight += 1;
+        if state.failures > 0 {
+            // This one probes; until it ends the others go elsewhere.
+            state.is_probed = true;
+            state.rests_until = Some(now + rest(state.failures));
+        }
+    }
+
+    /// A request to `node` ended.
+    pub fn ended(&mut self, now: MonoTime, node: NodeId, verdict: NodeVerdict) {
+        let state = self.nodes.entry(node).or_default();
+        state.in_flight = state.in_flight.saturating_sub(1);
+        match verdict {
+            NodeVerdict::Works => {
+                state.failures = 0;
+                state.rests_until = None;
+            }
+            NodeVerdict::Broken => {
+                // Requests that were in flight together break together: one failure.
+                if state.failures == 0 || state.is_probed {
+                    state.failures = state.failures.saturating_add(1);
+                    state.is_probed = false;
+                }
+                state.rests_until = Some(now + rest(state.failures));
+            }
+            NodeVerdict::Busy(spare) => {
+                let until = now + spare.clamp(REST_FIRST, REST_MAX);
+                state.rests_until = state.rests_until.max(Some(until));
+            }
+            NodeVerdict::Nothing => {}
+        }
+    }
+}
+
+/// Rest after this many failures in a row.
+fn rest(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(8);
+    (REST_FIRST * (1 << doublings)).min(REST_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: NodeId = NodeId(1);
+    const B: NodeId = NodeId(2);
+    const C: NodeId = NodeId(3);
+    const D: NodeId = NodeId(4);
+    const NODES: [NodeId; 4] = [A, B, C, D];
+    const PRIMARIES: [NodeId; 3] = [B, C, D];
+
+    fn at(ms: u64) -> MonoTime {
+        MonoTime::from_micros(ms * 1000)
+    }
+
+    /// The whole order in which an operation would try the nodes.
+    fn order(table: &mut RouteTable, now: MonoTime) -> Vec<NodeId> {
+        let mut tried = vec![];
+        while let Some(node) = table.pick(now, &PRIMARIES, &NODES, &tried) {
+            tried.push(node);
+        }
+        tried
+    }
+
+    fn fail(table: &mut RouteTable, now: MonoTime, node: NodeId) {
+        table.started(now, node);
+        table.ended(now, node, NodeVerdict::Broken);
+    }
+
+    #[test]
+    fn every_node_is_tried_once_and_primaries_come_first() {
+        let order = order(&mut RouteTable::default(), at(0));
+        assert_eq!(order.len(), 4);
+        assert_eq!(order.last(), Some(&A), "the only node that must forward");
+    }
+
+    #[test]
+    fn equal_primaries_take_turns() {
+        let mut table = RouteTable::default();
+        let mut counts = BTreeMap::new();
+        for _ in 0..400 {
+            let node = table.pick(at(0), &PRIMARIES, &NODES, &[]).expect("a node");
+            *counts.entry(node).or_insert(0) += 1;
+        }
+        assert_eq!(counts.len(), 3);
+        assert!(counts.values().all(|count| *count >= 100), "{counts:?}");
+    }
+
+    #[test]
+    fn the_primary_with_the_least_in_flight_is_asked() {
+        let mut table = RouteTable::default();
+        table.started(at(0), B);
+        table.started(at(0), D);
+        for _ in 0..8 {
+            assert_eq!(table.pick(at(0), &PRIMARIES, &NODES, &[]), Some(C));
+        }
+    }
+
+    #[test]
+    fn a_broken_node_comes_last_until_its_rest_is_over() {
+        let mut table = RouteTable::default();
+        fail(&mut table, at(0), B);
+        assert_eq!(order(&mut table, at(50)).last(), Some(&B));
+        assert_ne!(order(&mut table, at(101)).last(), Some(&B));
+    }
+
+    #[test]
+    fn rests_double_up_to_a_second_and_end_with_an_answer() {
+        let mut table = RouteTable::default();
+        let mut now = 0;
+        for rest in [100, 200, 400, 800, 1000, 1000] {
+            fail(&mut table, at(now), B);
+            assert_eq!(order(&mut table, at(now + rest - 1)).last(), Some(&B));
+            assert_ne!(order(&mut table, at(now + rest)).last(), Some(&B));
+            now += rest;
+        }
+        table.started(at(now), B);
+        table.ended(at(now), B, NodeVerdict::Works);
+        assert_ne!(order(&mut table, at(now)).last(), Some(&B));
+    }
+
+    #[test]
+    fn requests_that_break_together_are_one_failure() {
+        let mut table = RouteTable::default();
+        (0..100).for_each(|_| table.started(at(0), B));
+        (0..100).for_each(|_| table.ended(at(1), B, NodeVerdict::Broken));
+        assert_ne!(order(&mut table, at(102)).last(), Some(&B));
+    }
+
+    #[test]
+    fn one_request_probes_a_rested_node() {
+        let mut table = RouteTable::default();
+        fail(&mut table, at(0), B);
+        table.started(at(200), B);
+        assert_eq!(order(&mut table, at(201)).last(), Some(&B));
+    }
+
+    #[test]
+    fn resting_nodes_are_still_tried_when_all_rest() {
+        let mut table = RouteTable::default();
+        for (ms, node) in [(0, C), (1, A), (2, B), (3, D)] {
+            fail(&mut table, at(ms), node);
+        }
+        assert_eq!(order(&mut table, at(10)), [C, A, B, D]);
+    }
+}

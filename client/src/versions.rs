@@ -1,0 +1,179 @@
+//! What reads and writes give back: values, siblings as a type, contexts.
+//!
+//! Not here: how siblings come about (`quorate-antientropy`).
+
+use bytes::Bytes;
+
+use crate::context::Context;
+use crate::wire;
+
+/// What a get found.
+///
+/// # Example
+/// ```
+/// # quorate_client::testing::block_on(async {
+/// use quorate_client::Versions;
+///
+/// let users = quorate_client::testing::client().keyspace("default");
+/// users.put_blind("alice", "1").await?;
+/// users.put_blind("alice", "2").await?;
+/// let read = users.get("alice").await?;
+/// match read.versions() {
+///     Versions::Absent => println!("nobody wrote it"),
+///     Versions::One(value) => println!("{value:?}"),
+///     Versions::Siblings(siblings) => {
+///         assert_eq!(siblings.count(), 2);
+///         let merged = siblings.iter().max().cloned().unwrap_or_default();
+///         users.put("alice", merged).after(&read).await?;
+///     }
+/// }
+/// # Ok(()) });
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read {
+    values: Vec<Bytes>,
+    context: Context,
+    replicas: u8,
+}
+
+/// The values of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Versions<'a> {
+    /// Nobody wrote the key, or the last write deleted it.
+    Absent,
+    /// One value.
+    One(&'a Bytes),
+    /// Two or more values that were written without knowing of each other.
+    Siblings(Siblings<'a>),
+}
+
+/// Two or more concurrent values, in an order that all nodes agree on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Siblings<'a>(&'a [Bytes]);
+
+impl<'a> Siblings<'a> {
+    /// The values.
+    pub fn iter(&self) -> std::slice::Iter<'a, Bytes> {
+        self.0.iter()
+    }
+
+    /// How many they are: at least 2.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl<'a> IntoIterator for Siblings<'a> {
+    type Item = &'a Bytes;
+    type IntoIter = std::slice::Iter<'a, Bytes>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+impl Read {
+    pub(crate) fn from_wire(read: wire::Read) -> Self {
+        let wire::Read {
+            values,
+            context,
+            replicas,
+        } = read;
+        Self {
+            values: values.into_iter().map(|wire::Value(value)| value).collect(),
+            context: Context::from_wire(context),
+            replicas,
+        }
+    }
+
+    /// What there is, by kind.
+    #[must_use]
+    pub fn versions(&self) -> Versions<'_> {
+        match self.values.as_slice() {
+            [] => Versions::Absent,
+            [value] => Versions::One(value),
+            siblings => Versions::Siblings(Siblings(siblings)),
+        }
+    }
+
+    /// The value if there is exactly one: `None` both for an absent key and for siblings, which
+    /// [`Read::versions`] tells apart.
+    #[must_use]
+    pub fn value(&self) -> Option<&Bytes> {
+        match self.versions() {
+            Versions::One(value) => Some(value),
+            Versions::Absent | Versions::Siblings(_) => None,
+        }
+    }
+
+    /// All values: none, one or several.
+    #[must_use]
+    pub fn values(&self) -> &[Bytes] {
+        &self.values
+    }
+
+    /// All values, without copying them.
+    #[must_use]
+    pub fn into_values(self) -> Vec<Bytes> {
+        self.values
+    }
+
+    /// Covers exactly what was read.
+    #[must_use]
+    pub const fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Replicas that took part.
+    #[must_use]
+    pub const fn replicas(&self) -> u8 {
+        self.replicas
+    }
+}
+
+/// A write that was applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    context: Option<Context>,
+    acks: u8,
+    op_id: wire::OpId,
+    attempts: u16,
+}
+
+impl Written {
+    pub(crate) fn from_wire(applied: wire::Applied, op_id: wire::OpId, attempts: u16) -> Self {
+        let wire::Applied { context, acks } = applied;
+        Self {
+            context: context.map(Context::from_wire),
+            acks,
+            op_id,
+            attempts,
+        }
+    }
+
+    /// What the writer has now seen: what it had seen before and its own write. Absent if the
+    /// token would be too long; then read the key before the next write.
+    #[must_use]
+    pub const fn context(&self) -> Option<&Context> {
+        self.context.as_ref()
+    }
+
+    /// Replicas that hold it as durably as the keyspace promises.
+    #[must_use]
+    pub const fn acks(&self) -> u8 {
+        self.acks
+    }
+
+    /// The identity that the write kept over all its attempts.
+    #[must_use]
+    pub const fn op_id(&self) -> wire::OpId {
+        self.op_id
+    }
+
+    /// How often it was sent.
+    #[must_use]
+    pub const fn attempts(&self) -> u16 {
+        self.attempts
+    }
+}
