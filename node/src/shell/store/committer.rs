@@ -1,0 +1,255 @@
+//! The committer: drains all that waits, appends it, syncs once, then tells the shard.
+//!
+//! It decides nothing. One group is in flight at a time. A failed write or sync ends it: what is
+//! durable is no longer known, nothing is acknowledged afterwards, and the node must stop.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use quorate_ring::planted::{Bug, planted};
+use quorate_ring::{Incarnation, Lsn, NodeId};
+
+use super::bytes::Seeds;
+use super::config::StoreConfig;
+use super::frame::{Frame, encode_record, frames_of};
+use super::group::{Group, Layout, Place, Said};
+use super::identity::StoreId;
+use super::queue::{Queue, QueueRefused};
+use super::segment::{SEGMENT_HEADER_BYTES, segment_name};
+use super::segments::Segments;
+use crate::core::effect::Entry;
+use crate::core::input::{StoreEvent, StoreFailure};
+use crate::core::timeline::{Memory, Timeline};
+use crate::shell::seam::{Disk, DiskError};
+
+/// Hears what the store has done. Called on the store's threads; must not block.
+pub type Events = Arc<dyn Fn(StoreEvent) + Send + Sync>;
+
+/// Bytes that an entry is counted for beyond its key and record.
+const ENTRY_OVERHEAD_BYTES: usize = 64;
+
+/// What the shard's loop hands over after one round of steps.
+#[derive(Debug, Default)]
+pub struct Submission {
+    /// Frames, in the order of their LSNs, which follow on those of the submission before.
+    pub entries: Vec<(Lsn, Entry)>,
+    /// What is newly remembered of other nodes; put into the next batch, causes no sync.
+    pub memories: Vec<(NodeId, Memory)>,
+}
+
+impl Submission {
+    fn bytes(&self) -> usize {
+        let entry = |(_, entry): &(Lsn, Entry)| match entry {
+            Entry::Record { key, record, .. } => {
+                key.as_bytes().len() + record.len() + ENTRY_OVERHEAD_BYTES
+            }
+        };
+        ENTRY_OVERHEAD_BYTES + self.entries.iter().map(entry).sum::<usize>()
+    }
+}
+
+/// Way to the committer; bounded in bytes.
+#[derive(Debug, Clone)]
+pub struct CommitQueue {
+    pub(super) queue: Arc<Queue<Submission>>,
+    pub(super) log_room: Arc<AtomicU64>,
+}
+
+impl CommitQueue {
+    /// Hands a submission over; never waits.
+    ///
+    /// # Errors
+    /// The submission comes back with the reason if the queue is full or closed. The shard's loop
+    /// takes no further input while [`CommitQueue::room_bytes`] is small, so that this is rare, and
+    /// tries again later: frames already minted must not be dropped.
+    pub fn push(&self, submission: Submission) -> Result<(), (Submission, QueueRefused)> {
+        let bytes = submission.bytes();
+        self.queue.push(submission, bytes)
+    }
+
+    /// Bytes that may still be queued.
+    #[must_use]
+    pub fn room_bytes(&self) -> usize {
+        self.queue.room()
+    }
+
+    /// Bytes of user frames that the log may still take before a checkpoint must free some. Writes
+    /// over it wait, unacknowledged, in the committer.
+    #[must_use]
+    pub fn log_room_bytes(&self) -> u64 {
+        self.log_room.load(Ordering::Relaxed)
+    }
+}
+
+/// The writing end of the log.
+pub(super) struct Committer {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) segments: Arc<Segments>,
+    pub(super) queue: CommitQueue,
+    pub(super) events: Events,
+    pub(super) config: StoreConfig,
+    pub(super) store: StoreId,
+    pub(super) incarnation: Incarnation,
+    pub(super) timeline: Timeline,
+    pub(super) memories: BTreeMap<NodeId, Memory>,
+    /// Where the next group goes.
+    pub(super) place: Place,
+    /// Last frame that is durable.
+    pub(super) durable: Lsn,
+    /// Last frame of which every part is in the log or in the group.
+    pub(super) complete: Lsn,
+    /// Nodes whose memory the log does not hold yet.
+    pub(super) changed: BTreeSet<NodeId>,
+    pub(super) group: Group,
+    pub(super) scratch: Vec<u8>,
+}
+
+/// Who writes a frame: users leave the reserve alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writer {
+    User,
+    System,
+}
+
+impl Committer {
+    /// Commits until the queue is closed and empty, then marks the clean stop.
+    pub(super) async fn run(mut self) {
+        if let Err(error) = self.serve().await {
+            self.queue.queue.close();
+            (self.events)(StoreEvent::Failed(StoreFailure::Log(error.to_string())));
+        }
+        self.segments.stop();
+    }
+
+    async fn serve(&mut self) -> Result<(), DiskError> {
+        self.note_room();
+        while let Some(submissions) = self.queue.queue.take().await {
+            self.commit(submissions).await?;
+        }
+        let lsn = self.complete.next();
+        self.push(&Frame::CleanStop, lsn, Writer::System).await?;
+        self.complete = lsn;
+        self.flush().await
+    }
+
+    async fn commit(&mut self, submissions: VecDeque<Submission>) -> Result<(), DiskError> {
+        // All memories first: a group's header takes those that are known when it begins.
+        for &(node, memory) in submissions.iter().flat_map(|s| &s.memories) {
+            self.memories.insert(node, memory);
+            self.changed.insert(node);
+        }
+        for (lsn, entry) in submissions.into_iter().flat_map(|s| s.entries) {
+            assert!(lsn == self.complete.next(), "LSNs come without holes");
+            self.append(lsn, &entry).await?;
+            self.complete = lsn;
+        }
+        self.flush().await
+    }
+
+    async fn append(&mut self, lsn: Lsn, entry: &Entry) -> Result<(), DiskError> {
+        let mut record = std::mem::take(&mut self.scratch);
+        record.clear();
+        encode_record(&mut record, entry);
+        for frame in frames_of(&record, self.config.batch_bytes) {
+            self.push(&frame, lsn, Writer::User).await?;
+        }
+        self.scratch = record;
+        Ok(())
+    }
+
+    async fn push(&mut self, frame: &Frame<'_>, lsn: Lsn, by: Writer) -> Result<(), DiskError> {
+        if self.group.len() >= self.config.group_bytes {
+            self.flush().await?;
+        }
+        loop {
+            if self.group.is_empty() {
+                self.begin_group();
+            }
+            let said = Said {
+                incarnation: self.incarnation,
+                durable: self.durable,
+            };
+            let layout = self.layout(by);
+            if self.group.push(frame, lsn, said, layout) {
+                return Ok(());
+            }
+            if self.group.is_empty() {
+                self.place = self
+                    .segments
+                    .switch(self.place.segment, self.complete)
+                    .await?;
+            } else {
+                self.flush().await?;
+            }
+        }
+    }
+
+    fn begin_group(&mut self) {
+        let first = self.place.offset == SEGMENT_HEADER_BYTES;
+        let told = |(&node, &memory): (&NodeId, &Memory)| {
+            (first || self.changed.contains(&node)).then_some((node, memory))
+        };
+        let memories = self.memories.iter().filter_map(told).collect();
+        let lives = if first {
+            self.timeline.lives().to_vec()
+        } else {
+            Vec::new()
+        };
+        self.group.begin(memories, lives);
+    }
+
+    /// Writes and syncs the group, then tells the shard.
+    async fn flush(&mut self) -> Result<(), DiskError> {
+        if self.group.is_empty() {
+            return Ok(());
+        }
+        let layout = self.layout(Writer::System);
+        let name = segment_name(self.place.segment);
+        let bytes = self.group.finish(layout);
+        self.disk.write(&name, self.place.offset, bytes).await?;
+        self.place.offset += bytes.len() as u64;
+        if planted(Bug::AckBeforeSync) {
+            (self.events)(StoreEvent::Durable(self.complete));
+        }
+        self.disk.sync(&name).await?;
+        self.group.begin(Vec::new(), Vec::new());
+        self.changed.clear();
+        self.note_room();
+        if self.complete > self.durable {
+            self.durable = self.complete;
+            (self.events)(StoreEvent::Durable(self.durable));
+        }
+        Ok(())
+    }
+
+    fn layout(&self, by: Writer) -> Layout {
+        // Users may fill a segment only when another one is ready behind it.
+        let keep = match by {
+            Writer::User if !self.segments.has_next() => self.config.reserve_bytes,
+            Writer::User | Writer::System => 0,
+        };
+        Layout {
+            place: self.place,
+            seeds: Seeds::new(self.store, self.place.segment),
+            batch_bytes: self.config.batch_bytes,
+            limit: self.place.end.saturating_sub(keep),
+        }
+    }
+
+    fn note_room(&self) {
+        let here = self.place.end.saturating_sub(self.place.offset);
+        let room = (here + self.segments.room_bytes()).saturating_sub(self.config.reserve_bytes);
+        self.queue.log_room.store(room, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Committer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Committer")
+            .field("place", &self.place)
+            .field("durable", &self.durable)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,220 @@
+//! The real [`Engine`]: fjall, fed by sorted ingestions only.
+//!
+//! Rows and the checkpoint are one ingestion, atomic and synced when it returns. fjall's journal is
+//! never relied on: nothing is ever written through it but fjall's own notes about its keyspaces.
+//! The checkpoint's key is one zero byte: shorter than any record's key and in front of them all.
+//!
+//! Calls block: they are made on the store's own threads.
+
+use std::ops::Bound;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use fjall::config::{BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry};
+use fjall::{AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, Slice};
+use quorate_ring::Lsn;
+
+use super::bytes::{Fields, SEAL_BYTES, seal, unseal};
+use crate::core::input::Damaged;
+use crate::core::key::RecordKey;
+use crate::shell::seam::{BoxFuture, Checkpoint, Engine, EngineError, EnginePage};
+
+const KEYSPACE: &str = "records";
+const CHECKPOINT_KEY: &[u8] = &[0];
+const CHECKPOINT_FORMAT: u32 = 1;
+const CHECKPOINT_SEED: u64 = u64::from_le_bytes(*b"QRTCHKPT");
+
+/// Bits per key of the bloom filters: about 1 % of look-ups of absent keys read a block.
+const BLOOM_BITS: f32 = 10.0;
+
+/// Runs of level 0 that fjall leaves alone.
+const LEVEL0_TARGET: u64 = 4;
+
+/// fjall's smallest bound for its journals; ours stay empty.
+const JOURNAL_BYTES_MAX: u64 = 64 << 20;
+
+/// Settings of the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// Directory of the engine.
+    pub path: PathBuf,
+    /// Bytes of the block cache. Default 256 MiB; lower values cost cold reads.
+    pub cache_bytes: u64,
+    /// Threads that compact. Default 1; more take CPU from the foreground.
+    pub worker_threads: usize,
+}
+
+impl EngineConfig {
+    /// Default settings for an engine in `path`.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            cache_bytes: 256 << 20,
+            worker_threads: 1,
+        }
+    }
+}
+
+/// A fjall database with one keyspace.
+pub struct FjallEngine {
+    database: Database,
+    rows: Keyspace,
+}
+
+impl FjallEngine {
+    /// Opens the engine, makes it if it is missing. Blocks for up to a second on large ones.
+    ///
+    /// # Errors
+    /// [`EngineError`] if it does not open; it was not changed then.
+    pub fn open(config: &EngineConfig) -> Result<Self, EngineError> {
+        let database = Database::builder(&config.path)
+            .cache_size(config.cache_bytes)
+            .worker_threads(config.worker_threads.max(1))
+            .max_journaling_size(JOURNAL_BYTES_MAX)
+            .manual_journal_persist(true)
+            .open()
+            .map_err(failed)?;
+        let options = || {
+            let bloom = BloomConstructionPolicy::BitsPerKey(BLOOM_BITS);
+            KeyspaceCreateOptions::default()
+                .manual_journal_persist(true)
+                .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
+                .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(bloom)))
+        };
+        let rows = database.keyspace(KEYSPACE, options).map_err(failed)?;
+        // The keyspace's name is a row of fjall's own, in its journal.
+        database
+            .persist(fjall::PersistMode::SyncAll)
+            .map_err(failed)?;
+        Ok(Self { database, rows })
+    }
+
+    fn read_checkpoint(&self) -> Result<Option<Checkpoint>, EngineError> {
+        let Some(row) = self.rows.get(CHECKPOINT_KEY).map_err(failed)? else {
+            return Ok(None);
+        };
+        let checkpoint = decode_checkpoint(&row).ok_or_else(|| EngineError {
+            reason: "the checkpoint row is unreadable".to_owned(),
+        })?;
+        Ok(Some(checkpoint))
+    }
+
+    fn ingest_rows(
+        &self,
+        rows: Vec<(RecordKey, Bytes)>,
+        checkpoint: &Checkpoint,
+    ) -> Result<(), EngineError> {
+        let mut ingestion = self.rows.start_ingestion().map_err(failed)?;
+        let row = encode_checkpoint(checkpoint);
+        ingestion.write(CHECKPOINT_KEY, row).map_err(failed)?;
+        for (key, record) in rows {
+            let (key, record) = (Slice::from(key.as_bytes().clone()), Slice::from(record));
+            ingestion.write(key, record).map_err(failed)?;
+        }
+        ingestion.finish().map_err(failed)
+    }
+
+    fn load_one(&self, key: &RecordKey) -> Result<Option<Bytes>, Damaged> {
+        match self.rows.get(key.as_bytes()) {
+            Ok(row) => Ok(row.map(Bytes::from)),
+            Err(error) => Err(Damaged {
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    fn page(&self, after: Option<&RecordKey>, limit: usize) -> Result<EnginePage, EngineError> {
+        let after = after.map_or(CHECKPOINT_KEY, |key| key.as_bytes());
+        let range = (Bound::Excluded(after), Bound::Unbounded::<&[u8]>);
+        let rows = self.rows.range::<&[u8], _>(range).take(limit);
+        let page = rows.map(|guard| {
+            let (key, record) = guard.into_inner().map_err(failed)?;
+            let key = RecordKey::from_bytes(Bytes::from(key)).ok_or_else(|| EngineError {
+                reason: "a row has a key that is too short".to_owned(),
+            })?;
+            Ok((key, Bytes::from(record)))
+        });
+        page.collect()
+    }
+}
+
+fn failed(error: fjall::Error) -> EngineError {
+    EngineError {
+        reason: error.to_string(),
+    }
+}
+
+fn encode_checkpoint(checkpoint: &Checkpoint) -> Vec<u8> {
+    let Checkpoint {
+        applied,
+        digest_file,
+        digest_checksum,
+    } = checkpoint;
+    let mut bytes = vec![0; SEAL_BYTES];
+    bytes.extend_from_slice(&CHECKPOINT_FORMAT.to_le_bytes());
+    bytes.extend_from_slice(&applied.0.to_le_bytes());
+    bytes.extend_from_slice(&digest_checksum.to_le_bytes());
+    bytes.extend_from_slice(digest_file.as_bytes());
+    seal(&mut bytes, CHECKPOINT_SEED);
+    bytes
+}
+
+fn decode_checkpoint(bytes: &[u8]) -> Option<Checkpoint> {
+    let mut fields: Fields<'_> = unseal(bytes, CHECKPOINT_SEED)?;
+    if fields.u32()? != CHECKPOINT_FORMAT {
+        return None;
+    }
+    let applied = Lsn(fields.u64()?);
+    let digest_checksum = fields.u128()?;
+    let digest_file = String::from_utf8(fields.0.to_vec()).ok()?;
+    Some(Checkpoint {
+        applied,
+        digest_file,
+        digest_checksum,
+    })
+}
+
+impl Engine for FjallEngine {
+    fn checkpoint(&self) -> BoxFuture<'_, Result<Option<Checkpoint>, EngineError>> {
+        Box::pin(std::future::ready(self.read_checkpoint()))
+    }
+
+    fn ingest(
+        &self,
+        rows: Vec<(RecordKey, Bytes)>,
+        checkpoint: Checkpoint,
+    ) -> BoxFuture<'_, Result<(), EngineError>> {
+        Box::pin(std::future::ready(self.ingest_rows(rows, &checkpoint)))
+    }
+
+    fn load(
+        &self,
+        keys: Vec<RecordKey>,
+    ) -> BoxFuture<'_, Vec<(RecordKey, Result<Option<Bytes>, Damaged>)>> {
+        let load = |key: RecordKey| {
+            let record = self.load_one(&key);
+            (key, record)
+        };
+        Box::pin(std::future::ready(keys.into_iter().map(load).collect()))
+    }
+
+    fn scan(
+        &self,
+        after: Option<RecordKey>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<EnginePage, EngineError>> {
+        Box::pin(std::future::ready(self.page(after.as_ref(), limit)))
+    }
+
+    fn backlog(&self) -> u64 {
+        let runs = self.rows.tree.l0_run_count() as u64;
+        runs.saturating_sub(LEVEL0_TARGET) + self.database.active_compactions() as u64
+    }
+}
+
+impl std::fmt::Debug for FjallEngine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FjallEngine").finish_non_exhaustive()
+    }
+}

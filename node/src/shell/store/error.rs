@@ -1,0 +1,106 @@
+//! Why a store did not open, told apart for who must react.
+
+use quorate_ring::{Incarnation, Lsn, NodeName};
+
+use crate::shell::seam::DiskError;
+
+/// Why a store did not open. Nothing was served from it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another live process holds the directory.
+    #[error("{path} is locked: another process of this node is running; stop it first")]
+    Locked {
+        /// The directory.
+        path: String,
+    },
+    /// The directory belongs to a node of another cluster.
+    #[error(
+        "the data directory belongs to another cluster; point the configuration to this node's own"
+    )]
+    ForeignCluster,
+    /// The directory belongs to another node.
+    #[error(
+        "the data directory belongs to node `{found}`, not to `{expected}`; \
+         point the configuration to this node's own"
+    )]
+    ForeignNode {
+        /// Whose it is.
+        found: String,
+        /// Who wants to open it.
+        expected: NodeName,
+    },
+    /// Files of another store were mixed in.
+    #[error("{file} belongs to another store; it was copied here from elsewhere")]
+    ForeignFile {
+        /// Which file.
+        file: String,
+    },
+    /// A newer release wrote it.
+    #[error("{file} has format {version}, which a newer release wrote; start that release")]
+    NewerFormat {
+        /// Which file.
+        file: String,
+        /// Its format version.
+        version: u32,
+    },
+    /// Neither data nor the mark of a first start: the disk was lost.
+    #[error(
+        "node `{node}` has no data and no first-start mark: its disk was lost. It must not begin \
+         anew under its old name; replace it with a new node"
+    )]
+    DiskLost {
+        /// The node.
+        node: NodeName,
+    },
+    /// The log ends before what the engine holds: acknowledged writes were forgotten.
+    #[error(
+        "the log ends at LSN {end} but the engine holds everything up to {applied}: acknowledged \
+         writes were forgotten (was an old copy of the log restored?)"
+    )]
+    Forgot {
+        /// Last frame of the log.
+        end: Lsn,
+        /// What the engine holds.
+        applied: Lsn,
+    },
+    /// Something that was durable is unreadable or missing.
+    #[error("the store is damaged: {what}; it was not changed and must be repaired or replaced")]
+    Damaged {
+        /// What was found.
+        what: String,
+    },
+    /// The incarnation for this start was used before.
+    #[error("incarnation {0} was used before; the random source or the clock repeats itself")]
+    IncarnationReused(Incarnation),
+    /// The settings contradict each other or the store.
+    #[error("store settings: {0}")]
+    Settings(&'static str),
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+impl OpenError {
+    pub(super) fn damaged(what: impl Into<String>) -> Self {
+        Self::Damaged { what: what.into() }
+    }
+
+    /// Whether a safety check refused the directory (exit code 6), as opposed to a plain failure
+    /// that may go away by itself (exit code 1).
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        match self {
+            Self::Locked { .. }
+            | Self::ForeignCluster
+            | Self::ForeignNode { .. }
+            | Self::ForeignFile { .. }
+            | Self::NewerFormat { .. }
+            | Self::DiskLost { .. }
+            | Self::Forgot { .. }
+            | Self::Damaged { .. }
+            | Self::IncarnationReused(_) => true,
+            Self::Settings(_) | Self::Disk(_) => false,
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Feeds frozen generations to the engine: the checkpoint is the ingestion itself.
+//!
+//! Order: digest file written and synced, its name synced, rows and checkpoint ingested as one,
+//! the shard told, the old digest file removed, the log truncated. A crash between any two of these
+//! leaves the old checkpoint or the new one, each with its digest file.
+//!
+//! Ingestion is not throttled by the engine, so the feed waits while its backlog is high; the shard
+//! then freezes no further generation and its table's limit holds up the writes.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_ring::Lsn;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::committer::Events;
+use super::config::StoreConfig;
+use super::queue::{Queue, QueueRefused};
+use super::segments::Segments;
+use crate::core::effect::Generation;
+use crate::core::input::{StoreEvent, StoreFailure};
+use crate::core::key::RecordKey;
+use crate::shell::seam::{Checkpoint, Clock, Disk, Engine};
+
+/// Longest wait for the engine to catch up before a generation: an engine that does not compact
+/// must not keep the log from being truncated for ever.
+const BACKLOG_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// Generations that may wait; the shard freezes one at a time.
+pub(super) const GENERATIONS_MAX: usize = 2;
+
+const DIGEST_PREFIX: &str = "digest-";
+
+/// Name of the digest file of the checkpoint at `applied`.
+pub(super) fn digest_name(applied: Lsn) -> String {
+    format!("{DIGEST_PREFIX}{:016x}", applied.0)
+}
+
+/// Whether `name` is that of a digest file.
+pub(super) fn is_digest_name(name: &str) -> bool {
+    name.starts_with(DIGEST_PREFIX)
+}
+
+/// Way to the engine's feed.
+#[derive(Debug, Clone)]
+pub struct FeedQueue {
+    pub(super) queue: Arc<Queue<Generation>>,
+}
+
+impl FeedQueue {
+    /// Hands a frozen generation over; answered by [`StoreEvent::Ingested`].
+    ///
+    /// # Errors
+    /// The generation comes back with the reason if two are waiting or the store is closed.
+    pub fn push(&self, generation: Generation) -> Result<(), (Generation, QueueRefused)> {
+        self.queue.push(generation, 1)
+    }
+}
+
+/// The engine's feed.
+pub(super) struct Feeder {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) segments: Arc<Segments>,
+    pub(super) queue: Arc<Queue<Generation>>,
+    pub(super) events: Events,
+    pub(super) config: StoreConfig,
+    /// What the engine holds.
+    pub(super) applied: Lsn,
+}
+
+impl Feeder {
+    /// Feeds until the queue is closed and empty.
+    pub(super) async fn run(mut self) {
+        while let Some(generations) = self.queue.take().await {
+            for generation in generations {
+                if let Err(reason) = self.feed(generation).await {
+                    self.queue.close();
+                    (self.events)(StoreEvent::Failed(StoreFailure::Engine(reason)));
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn feed(&mut self, generation: Generation) -> Result<(), String> {
+        let Generation {
+            applied,
+            records,
+            digests,
+        } = generation;
+        if applied > self.applied {
+            self.wait_for_engine().await;
+            let checkpoint = self.write_digests(applied, &digests.encode()).await?;
+            let mut rows: Vec<(RecordKey, Bytes)> = records
+                .iter()
+                .map(|(key, record)| (key.clone(), record.clone()))
+                .collect();
+            rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+            let ingested = self.engine.ingest(rows, checkpoint).await;
+            ingested.map_err(|error| error.to_string())?;
+            self.applied = applied;
+        }
+        (self.events)(StoreEvent::Ingested {
+            applied: self.applied,
+        });
+        self.segments.truncate(self.applied);
+        remove_other_digests(&*self.disk, &digest_name(self.applied)).await
+    }
+
+    async fn wait_for_engine(&self) {
+        let give_up = self.clock.now() + BACKLOG_WAIT_MAX;
+        while self.engine.backlog() > self.config.backlog_max && self.clock.now() < give_up {
+            self.clock
+                .sleep_until(self.clock.now() + self.config.poll)
+                .await;
+        }
+    }
+
+    async fn write_digests(&self, applied: Lsn, bytes: &[u8]) -> Result<Checkpoint, String> {
+        let name = digest_name(applied);
+        let write = async {
+            self.disk.create_zeroed(&name, 0).await?;
+            self.disk.write(&name, 0, bytes).await?;
+            self.disk.sync(&name).await?;
+            self.disk.sync_dir().await
+        };
+        write.await.map_err(|error| error.to_string())?;
+        Ok(Checkpoint {
+            applied,
+            digest_file: name,
+            digest_checksum: xxh3_128(bytes),
+        })
+    }
+}
+
+/// Removes every digest file but `keep`.
+pub(super) async fn remove_other_digests(disk: &dyn Disk, keep: &str) -> Result<(), String> {
+    let files = disk.list().await.map_err(|error| error.to_string())?;
+    for (name, _) in files {
+        if is_digest_name(&name) && name != keep {
+            disk.remove(&name)
+                .await
+                .map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+impl fmt::Debug for Feeder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Feeder")
+            .field("applied", &self.applied)
+            .finish_non_exhaustive()
+    }
+}

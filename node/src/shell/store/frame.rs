@@ -1,0 +1,201 @@
+//! A frame of the log: one numbered step of the shard, or a part of one.
+//!
+//! Layout, little-endian: checksum `u64` (seeded with store id, segment number, offset and
+//! incarnation), length of the frame `u32`, kind `u8`, three zero bytes, LSN `u64`, payload.
+//! A record that outgrows a batch goes in parts under one LSN; it counts when its last part does.
+
+use bytes::Bytes;
+use quorate_antientropy::DigestChange;
+use quorate_ring::{BucketId, Incarnation, Lsn};
+
+use super::bytes::{Fields, SEAL_BYTES, seal, unseal};
+use crate::core::effect::Entry;
+use crate::core::key::RecordKey;
+
+/// Bytes of a frame before its payload.
+pub(super) const FRAME_HEADER_BYTES: usize = SEAL_BYTES + 4 + 4 + 8;
+const PART_HEADER_BYTES: usize = 8;
+
+/// Kinds of frames. A number is never used for another kind; those without a variant are reserved
+/// for the work that brings them: 5 amnesia, 6 damage, 7 epoch, 8 purge number, 9 floor, 10 drop,
+/// 11 hint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Kind {
+    Start = 1,
+    Record = 2,
+    RecordPart = 3,
+    CleanStop = 4,
+}
+
+impl Kind {
+    const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Start),
+            2 => Some(Self::Record),
+            3 => Some(Self::RecordPart),
+            4 => Some(Self::CleanStop),
+            _ => None,
+        }
+    }
+}
+
+/// Content of a frame, borrowed from where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Frame<'a> {
+    /// An incarnation begins.
+    Start {
+        incarnation: Incarnation,
+        predecessor: Option<Incarnation>,
+    },
+    /// A record as [`encode_record`] made it.
+    Record(&'a [u8]),
+    /// A part of such bytes.
+    RecordPart {
+        part: u32,
+        parts: u32,
+        bytes: &'a [u8],
+    },
+    /// The process stopped with nothing left to write.
+    CleanStop,
+}
+
+impl<'a> Frame<'a> {
+    /// Bytes of the frame on disk.
+    pub(super) fn bytes(&self) -> usize {
+        FRAME_HEADER_BYTES
+            + match self {
+                Self::Start { .. } => 17,
+                Self::Record(record) => record.len(),
+                Self::RecordPart { bytes, .. } => PART_HEADER_BYTES + bytes.len(),
+                Self::CleanStop => 0,
+            }
+    }
+
+    /// Appends the frame under `lsn`.
+    pub(super) fn write(&self, buffer: &mut Vec<u8>, lsn: Lsn, seed: u64) {
+        let begin = buffer.len();
+        let length = u32::try_from(self.bytes()).expect("frames are bounded by a batch");
+        buffer.resize(begin + SEAL_BYTES, 0);
+        buffer.extend_from_slice(&length.to_le_bytes());
+        buffer.extend_from_slice(&[self.kind() as u8, 0, 0, 0]);
+        buffer.extend_from_slice(&lsn.0.to_le_bytes());
+        match *self {
+            Self::Start {
+                incarnation,
+                predecessor,
+            } => {
+                buffer.extend_from_slice(&incarnation.0.to_le_bytes());
+                buffer.push(u8::from(predecessor.is_some()));
+                buffer.extend_from_slice(&predecessor.map_or(0, |i| i.0).to_le_bytes());
+            }
+            Self::Record(record) => buffer.extend_from_slice(record),
+            Self::RecordPart { part, parts, bytes } => {
+                buffer.extend_from_slice(&part.to_le_bytes());
+                buffer.extend_from_slice(&parts.to_le_bytes());
+                buffer.extend_from_slice(bytes);
+            }
+            Self::CleanStop => {}
+        }
+        seal(&mut buffer[begin..], seed);
+    }
+
+    /// Reads the frame at the start of `bytes`: its content, LSN and length; `None` if it is bad.
+    pub(super) fn read(bytes: &'a [u8], seed: u64) -> Option<(Self, Lsn, usize)> {
+        let mut peek = Fields(bytes);
+        peek.take(SEAL_BYTES)?;
+        let length = peek.length()?;
+        let mut fields = unseal(bytes.get(..length)?, seed)?;
+        fields.u32()?;
+        let kind = Kind::from_number(fields.u8()?)?;
+        fields.take(3)?;
+        let lsn = Lsn(fields.u64()?);
+        let frame = Self::read_payload(kind, fields)?;
+        (frame.bytes() == length).then_some((frame, lsn, length))
+    }
+
+    fn read_payload(kind: Kind, mut fields: Fields<'a>) -> Option<Self> {
+        Some(match kind {
+            Kind::Start => {
+                let incarnation = Incarnation(fields.u64()?);
+                let known = fields.u8()? == 1;
+                let predecessor = Incarnation(fields.u64()?);
+                Self::Start {
+                    incarnation,
+                    predecessor: known.then_some(predecessor),
+                }
+            }
+            Kind::Record => Self::Record(fields.0),
+            Kind::RecordPart => Self::RecordPart {
+                part: fields.u32()?,
+                parts: fields.u32()?,
+                bytes: fields.0,
+            },
+            Kind::CleanStop => Self::CleanStop,
+        })
+    }
+
+    const fn kind(&self) -> Kind {
+        match self {
+            Self::Start { .. } => Kind::Start,
+            Self::Record(_) => Kind::Record,
+            Self::RecordPart { .. } => Kind::RecordPart,
+            Self::CleanStop => Kind::CleanStop,
+        }
+    }
+}
+
+/// Cuts an encoded record into frames of at most `batch_bytes` each.
+pub(super) fn frames_of(record: &[u8], batch_bytes: usize) -> impl Iterator<Item = Frame<'_>> {
+    let whole = FRAME_HEADER_BYTES + record.len() <= batch_bytes;
+    let chunk = if whole {
+        record.len()
+    } else {
+        batch_bytes - FRAME_HEADER_BYTES - PART_HEADER_BYTES
+    };
+    let parts = u32::try_from(record.len().div_ceil(chunk)).expect("records are bounded");
+    (0..parts)
+        .zip(record.chunks(chunk))
+        .map(move |(part, bytes)| {
+            if whole {
+                Frame::Record(bytes)
+            } else {
+                Frame::RecordPart { part, parts, bytes }
+            }
+        })
+}
+
+/// Appends the bytes of an entry: bucket `u16`, key length `u16`, digest change `u128`, key, record.
+pub(super) fn encode_record(buffer: &mut Vec<u8>, entry: &Entry) {
+    match entry {
+        Entry::Record {
+            key,
+            bucket,
+            change,
+            record,
+        } => {
+            let key = key.as_bytes();
+            let key_bytes = u16::try_from(key.len()).expect("keys are at most 1 KiB");
+            buffer.extend_from_slice(&bucket.0.to_le_bytes());
+            buffer.extend_from_slice(&key_bytes.to_le_bytes());
+            buffer.extend_from_slice(&change.0.to_le_bytes());
+            buffer.extend_from_slice(key);
+            buffer.extend_from_slice(record);
+        }
+    }
+}
+
+/// Reads what [`encode_record`] made.
+pub(super) fn decode_record(bytes: &[u8]) -> Option<Entry> {
+    let mut fields = Fields(bytes);
+    let bucket = BucketId(fields.u16()?);
+    let key_bytes = usize::from(fields.u16()?);
+    let change = DigestChange(fields.u128()?);
+    let key = RecordKey::from_bytes(Bytes::copy_from_slice(fields.take(key_bytes)?))?;
+    Some(Entry::Record {
+        key,
+        bucket,
+        change,
+        record: Bytes::copy_from_slice(fields.0),
+    })
+}

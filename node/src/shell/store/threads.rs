@@ -1,0 +1,69 @@
+//! Threads of a real node's store: one for each loop, because [`Disk`](crate::shell::seam::Disk)
+//! and [`Engine`](crate::shell::seam::Engine) block inside their futures there.
+
+use std::io;
+use std::thread::{Builder, JoinHandle};
+
+use super::open::StoreLoops;
+use crate::shell::seam::BoxFuture;
+
+/// The running threads of a store.
+#[derive(Debug)]
+pub struct StoreThreads {
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl StoreThreads {
+    /// Starts a thread for each loop, each with a small runtime of its own for timers.
+    ///
+    /// # Errors
+    /// What the system said if a thread or its runtime cannot be made; loops that run already end
+    /// with the process, which must not go on.
+    pub fn start(loops: StoreLoops) -> io::Result<Self> {
+        let StoreLoops {
+            committer,
+            preparer,
+            feeder,
+            loader,
+        } = loops;
+        let named = [
+            ("log-commit", committer),
+            ("log-segments", preparer),
+            ("engine-feed", feeder),
+            ("engine-load", loader),
+        ];
+        let threads = named.into_iter().map(|(name, future)| run(name, future));
+        Ok(Self {
+            threads: threads.collect::<io::Result<_>>()?,
+        })
+    }
+
+    /// Waits until every loop has ended; [`super::StoreHandle::stop`] makes them. Blocks.
+    ///
+    /// # Errors
+    /// [`io::Error`] if a loop panicked.
+    pub fn join(self) -> io::Result<()> {
+        for thread in self.threads {
+            let name = thread.thread().name().unwrap_or("store").to_owned();
+            thread
+                .join()
+                .map_err(|_| io::Error::other(format!("the thread {name} panicked")))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a loop has ended; before a stop was asked for this means that it failed.
+    #[must_use]
+    pub fn any_ended(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
+    }
+}
+
+fn run(name: &str, future: BoxFuture<'static, ()>) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
+    Builder::new()
+        .name(name.to_owned())
+        .spawn(move || runtime.block_on(future))
+}
