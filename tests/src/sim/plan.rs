@@ -121,6 +121,16 @@ impl Workload {
         Self::Chained,
         Self::Deletes,
     ];
+
+    /// Whether every acknowledged write stays an element of the key's values: nothing is deleted,
+    /// and every write after a context carries on what it saw.
+    #[must_use]
+    pub fn only_adds(self) -> bool {
+        match self {
+            Self::UniqueKeys | Self::Sets => true,
+            Self::Blind | Self::Chained | Self::Deletes => false,
+        }
+    }
 }
 
 /// One machine.

@@ -376,7 +376,8 @@ impl SimClient {
                 Some((op, read.context().clone(), values))
             }
             Err(error) => {
-                self.recorder.end(op, Outcome::Fail, Returned::default(), error.to_string());
+                let text = format!("{}: {error}", error.code());
+                self.recorder.end(op, Outcome::Fail, Returned::default(), text);
                 None
             }
         }
@@ -439,7 +440,8 @@ impl SimClient {
                     WireOutcome::NotApplied => Outcome::Fail,
                     WireOutcome::Applied | WireOutcome::Unknown => Outcome::Info,
                 };
-                self.recorder.end(op, outcome, Returned::default(), error.to_string());
+                let text = format!("{}: {error}", error.code());
+                self.recorder.end(op, outcome, Returned::default(), text);
             }
         }
     }
