@@ -16,6 +16,7 @@ use quorate_antientropy::{
 
 const A: u32 = 0;
 const B: u32 = 1;
+const C: u32 = 2;
 const F: u32 = 3;
 
 fn apply(record: &Record, put: Put) -> Record {
@@ -186,7 +187,7 @@ fn v6_op_ids_do_not_act_inside_the_join() {
 
 #[test]
 fn v6_operation_that_just_lost_a_dot_is_absorbed_although_its_id_is_evicted_at_once() {
-    let twins = first(put(1, dot(A, 1))).merged(&first(put(1, dot(B, 1))));
+    let twins = first(put(1, dot(A, 1))).merged(&first(put(1, dot(C, 1))));
     assert_eq!(
         twins
             .siblings()
@@ -320,6 +321,25 @@ fn v10_put_that_resolves_too_many_siblings_is_allowed() {
         ..put(902, dot(A, 100))
     };
     assert_eq!(apply(&both, some).siblings().len(), 81);
+    // So is one that leaves fewer, though still too many; one that leaves as many is not.
+    let seen = |count: usize| {
+        let mut seen = Context::new();
+        both.siblings()
+            .iter()
+            .take(count)
+            .flat_map(|s| s.dots())
+            .for_each(|dot| {
+                seen.add_dot_loose(dot);
+            });
+        Put {
+            context: Some(seen),
+            value: Some(Bytes::from(vec![0; 2_000])),
+            ..put(903, dot(A, 100))
+        }
+    };
+    assert_eq!(apply(&both, seen(2)).siblings().len(), 159);
+    let refused = both.put(seen(1)).expect_err("no fewer");
+    assert_eq!(refused, PutRefusal::TooManySiblings { siblings: 160 });
     let full = (0..SIBLINGS_MAX).fold(Record::default(), |record, at| {
         apply(&record, put(at, dot(A, at as u64 + 1)))
     });
@@ -356,13 +376,20 @@ fn v10_put_that_shrinks_a_large_record_is_allowed() {
         ),
     );
     assert!(deleted.is_not_found(0) && !deleted.context().is_empty());
-    let seen = large(1, A).context().clone();
-    let less = Put {
-        context: Some(seen),
-        value: value(RECORD_BYTES_MAX / 2 - 200),
+    let three = both.merged(&large(3, C));
+    let less = |bytes| Put {
+        context: Some(large(1, A).context().clone()),
+        value: value(bytes),
         ..put(5, dot(A, 2))
     };
-    assert_eq!(live(&apply(&both, less)), ops(&[2, 5]));
+    assert_eq!(
+        live(&apply(&three, less(RECORD_BYTES_MAX / 2 - 200))),
+        ops(&[2, 3, 5])
+    );
+    let as_much = three
+        .put(less(RECORD_BYTES_MAX / 2))
+        .expect_err("no fewer bytes");
+    assert!(matches!(as_much, PutRefusal::RecordTooLarge { .. }));
 }
 
 #[test]

@@ -186,3 +186,25 @@ fn equal_contexts_built_in_any_order_are_equal_bytes() {
         Some(std::cmp::Ordering::Greater)
     );
 }
+
+#[test]
+fn sibling_of_a_listed_operation_is_refused() {
+    let minted = |node| {
+        Record::default()
+            .put(put(1, dot(node, 1)))
+            .expect("within limits")
+            .record
+    };
+    let over = Put {
+        context: Some(minted(0).context().clone()),
+        ..put(2, dot(0, 2))
+    };
+    let listed = minted(0).put(over).expect("within limits").record;
+    // A join alone leaves what absorb has still to drop.
+    let bytes = listed.join(&minted(1)).to_bytes();
+    let wrong = DecodeError::NotCanonical {
+        field: Field::Siblings,
+    };
+    assert_eq!(Record::decode(&bytes), Err(wrong));
+    assert!(Record::decode(&listed.merged(&minted(1)).to_bytes()).is_ok());
+}

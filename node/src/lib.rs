@@ -4,5 +4,6 @@
 //! nothing. The same core and the same shell loops run in the simulator, over the seams of
 //! [`shell::seam`].
 
+pub mod config;
 pub mod core;
 pub mod shell;

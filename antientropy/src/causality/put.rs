@@ -175,6 +175,9 @@ impl Record {
 
     /// What the client of a duplicate may claim to have seen, given what it came with: the same
     /// as after a put whose record is this one. `None` if that outgrows [`CONTEXT_BYTES_MAX`].
+    ///
+    /// If the operation is superseded already, its dots are no longer known and are not claimed;
+    /// the record that supersedes it is what the duplicate replicates.
     #[must_use]
     pub fn duplicate_reply_context(&self, op_id: OpId, client: Option<Context>) -> Option<Context> {
         self.reply_context(op_id, client.unwrap_or_default())

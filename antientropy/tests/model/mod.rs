@@ -93,6 +93,9 @@ struct Tried {
     op: OpIndex,
     acks: BTreeSet<usize>,
     reply: Option<Context>,
+    /// Whether the reply covers the operation itself: not if it was superseded already, for then
+    /// the coordinator no longer knows its dots.
+    reply_covers_op: bool,
 }
 
 /// What may happen beside the usual.
@@ -174,7 +177,7 @@ impl World {
             5..=7 if !self.frames.is_empty() => {
                 let at = usize::from(a) * 7 % self.frames.len();
                 let (to, record, op) = self.frames.swap_remove(at);
-                if b % 8 == 0 {
+                if b.is_multiple_of(8) {
                     self.frames.push((to, record.clone(), op));
                 }
                 if b % 5 == 1 {
@@ -191,7 +194,7 @@ impl World {
                 }
             }
             12 => self.crash(primary),
-            13 if c % 4 == 0 && self.extra == Extra::Damage => self.damage(primary),
+            13 if c.is_multiple_of(4) && self.extra == Extra::Damage => self.damage(primary),
             14 => {
                 let other = usize::from(b) % PRIMARIES;
                 let record = self.nodes[other].newest.clone();
@@ -203,7 +206,7 @@ impl World {
     }
 
     fn new_op(&mut self, node: usize, b: u8, c: u8) {
-        let client = if b % 4 == 0 || self.clients.is_empty() {
+        let client = if b.is_multiple_of(4) || self.clients.is_empty() {
             None
         } else {
             // Mostly a recent context.
@@ -229,10 +232,7 @@ impl World {
         let reply = match held.attempt_verdict(self.time, op_id(op), age) {
             AttemptVerdict::TooOld => return self.note("too old"),
             AttemptVerdict::Duplicate => {
-                self.seen
-                    .entry("duplicate")
-                    .and_modify(|n| *n += 1)
-                    .or_insert(1);
+                *self.seen.entry("duplicate").or_default() += 1;
                 if let Some(noted) = held.note_duplicate(op_id(op), attempt) {
                     self.nodes[node].newest = noted;
                 }
@@ -244,10 +244,12 @@ impl World {
             AttemptVerdict::Fresh => self.mint(node, op, attempt),
         };
         let tried = self.attempts.len();
+        let reply_covers_op = self.nodes[node].newest.sibling(op_id(op)).is_some();
         self.attempts.push(Tried {
             op,
             acks: BTreeSet::new(),
             reply,
+            reply_covers_op,
         });
 
         self.reached.push(self.nodes[node].newest.clone());
@@ -263,7 +265,7 @@ impl World {
         let state = &mut self.nodes[node];
         state.counter += 1 + (op as u64 % 3);
         let minted = Dot {
-            actor: actor(node as u32, state.incarnation),
+            actor: actor(u32::try_from(node).expect("four nodes"), state.incarnation),
             counter: state.counter,
         };
         let minting = if node == FALLBACK {
@@ -311,7 +313,9 @@ impl World {
             self.acked.insert(tried.op);
             if let Some(reply) = tried.reply.take() {
                 let mut seen = self.ops[tried.op].past.clone();
-                seen.insert(tried.op);
+                if tried.reply_covers_op {
+                    seen.insert(tried.op);
+                }
                 self.clients.push((reply, seen));
                 self.note("acked");
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_antientropy::{BucketDigests, DigestChange};
-use quorate_ring::{BucketId, FixedMap, Lsn, NodeId};
+use quorate_ring::{BucketId, FixedMap, Lsn, MonoTime, NodeId};
 
 use super::input::RequestId;
 use super::key::RecordKey;
@@ -21,6 +21,8 @@ pub enum Effect {
     Reply {
         /// Which request.
         to: RequestId,
+        /// What was asked, and when it arrived.
+        asked: Asked,
         /// The answer.
         reply: Reply,
     },
@@ -60,6 +62,26 @@ pub enum Effect {
     Count(Event),
     /// Stop the node: it must not serve.
     Stop(StopReason),
+}
+
+/// What a client asked for, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// What.
+    pub kind: RequestKind,
+    /// When the shard first saw it.
+    pub at: MonoTime,
+}
+
+/// Kinds of clients' data requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RequestKind {
+    /// Put.
+    Put,
+    /// Delete.
+    Delete,
+    /// Get.
+    Get,
 }
 
 /// Content of a log frame.
@@ -110,6 +132,8 @@ pub enum Event {
     SiblingsRead,
     /// A key was loaded from the engine.
     EngineLoad,
+    /// Messages to a peer found no connection or a full queue.
+    SendRefused,
     /// A read was asked again because replicas were slow or did not count.
     ReadWidened,
 }

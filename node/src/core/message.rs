@@ -11,6 +11,7 @@ use quorate_antientropy::{Delta, OpId};
 
 use quorate_ring::{ConsistencyLevel, Epoch, Incarnation, KeyspaceId, Lsn, NodeId};
 
+use super::effect::RequestKind;
 use super::failure::{Cause, Failure};
 use super::timeline::{Memory, Timeline};
 
@@ -187,6 +188,16 @@ pub enum Request {
 }
 
 impl Request {
+    /// What kind it is.
+    #[must_use]
+    pub fn kind(&self) -> RequestKind {
+        match self {
+            Self::Write(write) if write.value.is_some() => RequestKind::Put,
+            Self::Write(_) => RequestKind::Delete,
+            Self::Read(_) => RequestKind::Get,
+        }
+    }
+
     /// Bytes of key, value and context, for admission.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -27,7 +27,7 @@ use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{Copies, FixedMap, KeyspaceId, Location, Lsn, MonoTime, NodeId, Topology};
 
 use super::continuity::{Continuity, Liveness};
-use super::effect::{Effect, Effects, Event};
+use super::effect::{Asked, Effect, Effects, Event};
 use super::failure::{Cause, Failure};
 use super::get::GetMachine;
 use super::input::{Input, LinkEvent, Now, Recovered, RequestId};
@@ -97,7 +97,7 @@ pub struct ShardConfig {
 /// Who waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
-    Client(RequestId),
+    Client { to: RequestId, asked: Asked },
     Forwarder { node: NodeId, op: OpNumber },
 }
 
@@ -333,7 +333,12 @@ impl Shard {
                 deadline,
                 request,
             } => {
-                self.request(now, Origin::Client(from), deadline, request, effects);
+                let asked = Asked {
+                    kind: request.kind(),
+                    at: now.mono,
+                };
+                let origin = Origin::Client { to: from, asked };
+                self.request(now, origin, deadline, request, effects);
             }
             Input::Peer {
                 from,
@@ -679,7 +684,7 @@ impl Shard {
 
     fn reply(&self, origin: Origin, reply: Reply, effects: &mut Effects) {
         effects.push(match origin {
-            Origin::Client(to) => Effect::Reply { to, reply },
+            Origin::Client { to, asked } => Effect::Reply { to, asked, reply },
             Origin::Forwarder { node, op } => Effect::Send {
                 to: node,
                 message: PeerMessage::ForwardReply(ForwardReply { op, reply }),

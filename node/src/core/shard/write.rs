@@ -189,7 +189,7 @@ impl Shard {
                 expiry: None,
                 now_wall: Some(now.wall_micros),
             })
-            .map_err(refusal)?;
+            .map_err(|refused| refusal(refused, effects))?;
         self.counter += 1;
         let record = self.commit(place, newest.as_ref(), applied.record.to_bytes(), effects);
         Ok(Made {
@@ -399,7 +399,8 @@ impl Shard {
     }
 }
 
-fn refusal(refusal: PutRefusal) -> Failure {
+/// Why a put minted nothing, in the core's words.
+fn refusal(refusal: PutRefusal, effects: &mut Effects) -> Failure {
     match refusal {
         PutRefusal::TooManySiblings { .. } => {
             Failure::refused(Cause::TooManySiblings).with_limit(SIBLINGS_MAX)
@@ -410,8 +411,12 @@ fn refusal(refusal: PutRefusal) -> Failure {
         PutRefusal::ContextFull { .. } => {
             Failure::refused(Cause::ContextFull).with_limit(CONTEXT_BYTES_MAX)
         }
-        // A context that claims dots this node has not minted is not of this cluster's making.
-        PutRefusal::DotNotNew { .. } => Failure::refused(Cause::ContextInvalid),
+        // A sealed context or the own record knows a dot that this actor has yet to mint.
+        PutRefusal::DotNotNew { dot } => {
+            let reason = format!("dot {dot} is known before it was minted");
+            effects.push(Effect::Stop(StopReason::Damaged { reason }));
+            Failure::refused(Cause::Damaged)
+        }
         PutRefusal::Duplicate { .. } => {
             let mut failure = Failure::refused(Cause::AttemptTooOld);
             failure.effect = Effectiveness::Unknown;

@@ -1,0 +1,97 @@
+//! The catalogue of `quorate.toml`: every key with its meaning and its default.
+//!
+//! A key `data_dir` is also the flag `--data-dir` of `quorate serve` and the variable
+//! `QUORATE_DATA_DIR`. Relative paths in the file are relative to the file's folder; in a flag or
+//! a variable, to the working directory.
+
+/// One key.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Its name in the file.
+    pub name: &'static str,
+    /// Shape of its value, for `--help`.
+    pub shape: &'static str,
+    /// What it holds when nothing is said; `None` if `help` says what follows then.
+    pub default: Option<&'static str>,
+    /// Meaning, unit, and what raising it costs.
+    pub help: &'static str,
+}
+
+macro_rules! keys {
+    ($($konst:ident = $name:literal, $shape:literal, $default:expr, $help:literal;)*) => {
+        $(pub(super) const $konst: Key = Key {
+            name: $name, shape: $shape, default: $default, help: $help,
+        };)*
+        /// Every key, in the order of the documentation.
+        pub const KEYS: &[Key] = &[$($konst),*];
+    };
+}
+
+keys! {
+    NODE = "node", "ID", None, "Id of this node; required, and one of those in the cluster file";
+    CLUSTER_FILE = "cluster_file", "FILE", Some("cluster.toml"), "Nodes and keyspaces";
+    SECRETS_FILE = "secrets_file", "FILE", Some("secrets.toml"),
+        "Keys that the cluster shares; only its owner may read it";
+    FIRST_START_MARK = "first_start_mark", "FILE", Some("first-start"),
+        "Mark that lets the node start once without data; the first start removes it";
+    DATA_DIR = "data_dir", "DIR", Some("data"), "Folder of the store";
+    LISTEN = "listen", "IP:PORT", None,
+        "Where QUIC is listened on; default: the advertised port, on its address if that is an IP \
+         address, else on all";
+    ADVERTISE = "advertise", "HOST:PORT", None,
+        "Where others reach the node; default: its address in the cluster file";
+    HTTP_LISTEN = "http_listen", "IP:PORT", None,
+        "Metrics, health and readiness; default: 127.0.0.1, the QUIC port + 100";
+    TLS_CERTIFICATE = "tls_certificate", "FILE", Some("node.pem"),
+        "Certificate of this node, with its id in it";
+    TLS_KEY = "tls_key", "FILE", Some("node.key"), "Private key of the certificate";
+    NODE_AUTHORITY = "node_authority", "FILE", Some("node-ca.pem"),
+        "Authority that signs the certificates of nodes";
+    CLIENT_AUTHORITY = "client_authority", "FILE", Some("client-ca.pem"),
+        "Authority that signs the certificates of clients";
+    LOG_LEVEL = "log_level", "error|warn|info|debug|trace", Some("info"),
+        "Least severity that is logged; below info costs CPU time per request";
+    LOG_FORMAT = "log_format", "text|json", Some("text"), "Form of log lines on standard error";
+    TABLE_BYTES = "table_bytes", "SIZE", Some("64MiB"),
+        "Newest records that the engine does not have yet. More means fewer rewrites of hot keys \
+         in the engine, longer replay at start, and as much log";
+    CACHE_BYTES = "cache_bytes", "SIZE", Some("256MiB"),
+        "Hot records. Raising it costs memory only";
+    HEADS_BYTES = "heads_bytes", "SIZE", Some("128MiB"),
+        "Contexts and digests of records, enough to overwrite them without a read. Memory only";
+    SEGMENT_BYTES = "segment_bytes", "SIZE", Some("32MiB"),
+        "A segment of the log, allocated at once; two of them must fit log_bytes_max";
+    LOG_BYTES_MAX = "log_bytes_max", "SIZE", Some("512MiB"),
+        "All segments of the log; at this bound writes wait for the engine";
+    REQUESTS_IN_FLIGHT_MAX = "requests_in_flight_max", "COUNT", Some("4096"),
+        "Requests of clients under way; more are refused as OVERLOADED";
+    REQUEST_BYTES_IN_FLIGHT_MAX = "request_bytes_in_flight_max", "SIZE", Some("64MiB"),
+        "Bytes of these requests; more are refused as OVERLOADED";
+    CONNECTIONS_MAX = "connections_max", "COUNT", Some("1024"),
+        "Connections of clients; each costs some 100 KiB of memory at most when idle";
+    DISK_FREE_PERCENT_MIN = "disk_free_percent_min", "PERCENT", Some("5"),
+        "Free space of the file system below which writes are refused as DISK_FULL";
+    MTU_BYTES_MAX = "mtu_bytes_max", "BYTES", Some("1452"),
+        "Largest datagram that path discovery may reach, 1200 to 6500; over 1452 only where every \
+         path allows it, as on loopback, where 6500 saves a third of the CPU time";
+    DRAIN_TIMEOUT = "drain_timeout", "DURATION", Some("5s"),
+        "How long a stopping node lets requests finish";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_plain_and_there_once() {
+        let mut names: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
+        assert!(
+            names
+                .iter()
+                .all(|n| n.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+        );
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), KEYS.len());
+    }
+}

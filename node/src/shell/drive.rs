@@ -1,0 +1,256 @@
+//! The shard's loop: input, step, effects. The same in a real node and in the simulator.
+//!
+//! All that waits is taken at once, stepped through, and its effects leave in batches: one
+//! submission for the committer, then one frame per peer, then the answers. Appends go first, so
+//! that nothing that a frame promises is behind it in a queue.
+//!
+//! Not here: what to do (`core`), how bytes travel (`link`, `serve`), the store's own loops.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_ring::NodeId;
+use tokio::sync::{mpsc, oneshot};
+
+use super::inbox::Inbox;
+use super::metrics::{Ended, Metrics, Operation, Tally};
+use super::seam::{ClientPort, Clock, Links};
+use super::store::{StoreHandle, Submission};
+use crate::core::effect::{Effect, Effects, Event, RequestKind, StopReason};
+use crate::core::failure::Effectiveness;
+use crate::core::input::{Input, Now, RequestId};
+use crate::core::key::RecordKey;
+use crate::core::message::{PeerMessage, Reply};
+use crate::core::shard::{Shard, ShardStatus};
+use crate::core::table::Lookup;
+
+/// Admin questions that may wait for the loop.
+pub const QUESTIONS_WAITING_MAX: usize = 64;
+
+/// A question to the shard's state, answered between two batches.
+#[derive(Debug)]
+pub enum Question {
+    /// Numbers for `status`, and which vnodes count.
+    Status(oneshot::Sender<ShardStatus>),
+    /// Durable records that the engine does not have, after a key, at most so many.
+    DurableAfter(
+        Option<RecordKey>,
+        usize,
+        oneshot::Sender<Vec<(RecordKey, Bytes)>>,
+    ),
+    /// The durable state of a key.
+    Durable(RecordKey, oneshot::Sender<Lookup>),
+}
+
+/// Why the loop ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// It was asked to drain, and everything in flight has ended.
+    Drained,
+    /// The node must not serve.
+    Stopped(StopReason),
+}
+
+/// What the loop works with.
+#[derive(Debug)]
+pub struct Drive {
+    /// The machine.
+    pub shard: Shard,
+    /// What it hears.
+    pub inbox: Arc<Inbox>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Other nodes.
+    pub links: Arc<dyn Links>,
+    /// Clients.
+    pub clients: Arc<dyn ClientPort>,
+    /// The store's queues.
+    pub store: StoreHandle,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Admin questions.
+    pub questions: mpsc::Receiver<Question>,
+}
+
+/// Effects of one round, sorted by where they go.
+#[derive(Debug, Default)]
+struct Outgoing {
+    submission: Submission,
+    sends: BTreeMap<NodeId, Vec<PeerMessage>>,
+    replies: Vec<(RequestId, Reply)>,
+    tally: Tally,
+    stop: Option<StopReason>,
+}
+
+impl Drive {
+    /// Runs until the node has drained or must stop.
+    ///
+    /// # Cancel safety
+    /// Dropping it is a crash: nothing that was promised is lost, everything else is.
+    pub async fn run(mut self) -> Ending {
+        let mut batch = Vec::new();
+        let mut effects = Effects::new();
+        let mut draining = false;
+        loop {
+            self.wait().await;
+            self.inbox.take(&mut batch);
+            let now = self.now();
+            for input in batch.drain(..) {
+                draining |= matches!(input, Input::Drain);
+                self.shard.step(now, input, &mut effects);
+            }
+            if now.mono >= self.shard.next_deadline() {
+                self.shard.step(now, Input::Tick, &mut effects);
+            }
+            if let Some(reason) = self.perform(now, &mut effects) {
+                return Ending::Stopped(reason);
+            }
+            while let Ok(question) = self.questions.try_recv() {
+                self.answer(now, question);
+            }
+            if draining && self.shard.is_idle() {
+                return Ending::Drained;
+            }
+            // The links' tasks share this thread: let them fill the next batch.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits for something to hear, or for the next deadline.
+    #[expect(
+        clippy::disallowed_macros,
+        reason = "biased: the order of the branches is fixed"
+    )]
+    async fn wait(&mut self) {
+        let inbox = Arc::clone(&self.inbox);
+        let timer = self.clock.sleep_until(self.shard.next_deadline());
+        tokio::select! {
+            biased;
+            () = inbox.ready() => {}
+            question = self.questions.recv() => {
+                if let Some(question) = question {
+                    let now = self.now();
+                    self.answer(now, question);
+                }
+            }
+            () = timer => {}
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            mono: self.clock.now(),
+            wall_micros: self.clock.wall_micros(),
+        }
+    }
+
+    /// Carries the effects out; gives the reason if the node must stop.
+    fn perform(&mut self, now: Now, effects: &mut Effects) -> Option<StopReason> {
+        let mut out = Outgoing::default();
+        for effect in effects.drain(..) {
+            self.sort(now, effect, &mut out);
+        }
+        if out.stop.is_some() {
+            // What follows from an unsound state must not leave the node.
+            return out.stop;
+        }
+        let Outgoing {
+            submission,
+            sends,
+            replies,
+            mut tally,
+            stop: _,
+        } = out;
+        if !(submission.entries.is_empty() && submission.memories.is_empty())
+            && self.store.commits.push(submission).is_err()
+        {
+            let reason = "the log's queue is closed or over its bound".to_owned();
+            return Some(StopReason::StoreFailed { reason });
+        }
+        let header = self.shard.header();
+        for (peer, messages) in sends {
+            // Without a connection they are lost; the link's return sends again what still matters.
+            if self.links.send(peer, header, messages).is_err() {
+                tally.event(Event::SendRefused);
+            }
+        }
+        if !replies.is_empty() {
+            self.clients.reply(replies);
+        }
+        self.metrics.add(&mut tally);
+        None
+    }
+
+    fn sort(&self, now: Now, effect: Effect, out: &mut Outgoing) {
+        match effect {
+            Effect::Reply { to, asked, reply } => {
+                #[expect(clippy::cast_precision_loss, reason = "a latency is far below 2^52 us")]
+                let seconds = now.mono.since(asked.at).as_micros() as f64 / 1e6;
+                out.tally
+                    .request(operation(asked.kind), ended(&reply), seconds);
+                out.replies.push((to, reply));
+            }
+            Effect::Send { to, message } => out.sends.entry(to).or_default().push(message),
+            Effect::Append { lsn, entry } => out.submission.entries.push((lsn, entry)),
+            Effect::Remember { node, memory } => {
+                // Only the newest of a round matters; it costs no sync of its own.
+                match out
+                    .submission
+                    .memories
+                    .iter_mut()
+                    .find(|(known, _)| *known == node)
+                {
+                    Some((_, known)) => *known = memory,
+                    None => out.submission.memories.push((node, memory)),
+                }
+            }
+            Effect::Load(key) => {
+                if self.store.loads.push(key).is_err() {
+                    let reason = "the loader's queue is closed or over its bound".to_owned();
+                    out.stop.get_or_insert(StopReason::StoreFailed { reason });
+                }
+            }
+            Effect::Ingest(generation) => {
+                if self.store.feed.push(generation).is_err() {
+                    let reason = "the engine's queue is closed or over its bound".to_owned();
+                    out.stop.get_or_insert(StopReason::StoreFailed { reason });
+                }
+            }
+            Effect::CloseLink { peer, link } => self.links.close(peer, link),
+            Effect::Count(event) => out.tally.event(event),
+            Effect::Stop(reason) => {
+                out.stop.get_or_insert(reason);
+            }
+        }
+    }
+
+    fn answer(&self, now: Now, question: Question) {
+        // Who asked may have gone: then nobody misses the answer.
+        match question {
+            Question::Status(to) => drop(to.send(self.shard.status(now))),
+            Question::DurableAfter(after, limit, to) => {
+                drop(to.send(self.shard.table().durable_after(after.as_ref(), limit)));
+            }
+            Question::Durable(key, to) => drop(to.send(self.shard.table().durable(&key))),
+        }
+    }
+}
+
+const fn operation(kind: RequestKind) -> Operation {
+    match kind {
+        RequestKind::Put => Operation::Put,
+        RequestKind::Delete => Operation::Delete,
+        RequestKind::Get => Operation::Get,
+    }
+}
+
+const fn ended(reply: &Reply) -> Ended {
+    match reply {
+        Reply::Applied { .. } | Reply::Read { .. } => Ended::Ok,
+        Reply::Failed(failure) => match failure.effect {
+            Effectiveness::NotApplied => Ended::NotApplied,
+            Effectiveness::Unknown => Ended::Unknown,
+        },
+    }
+}

@@ -1,0 +1,114 @@
+//! The catalogue of metrics: every name with its kind, unit, labels and help.
+
+/// How a metric behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows; 0 at the start of the process.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts observations by size.
+    Histogram,
+}
+
+/// One metric. Every one also has the label `node`.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// How it behaves.
+    pub kind: Kind,
+    /// Unit of its value.
+    pub unit: &'static str,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    /// Meaning, and when to worry.
+    pub help: &'static str,
+}
+
+const fn metric(
+    kind: Kind,
+    name: &'static str,
+    unit: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Metric {
+    Metric {
+        name,
+        kind,
+        unit,
+        labels,
+        help,
+    }
+}
+
+const fn count(name: &'static str, unit: &'static str, help: &'static str) -> Metric {
+    metric(Kind::Counter, name, unit, &[], help)
+}
+
+const fn gauge(name: &'static str, unit: &'static str, help: &'static str) -> Metric {
+    metric(Kind::Gauge, name, unit, &[], help)
+}
+
+/// Every metric of a node.
+#[rustfmt::skip]
+pub const CATALOGUE: &[Metric] = &[
+    metric(Kind::Gauge, "quorate_build_info", "1", &["version"], "Always 1; the label names the release"),
+    metric(Kind::Counter, "quorate_requests_total", "requests", &["op", "outcome"], "Requests of clients that ended here, by outcome; worry when outcome=unknown grows"),
+    metric(Kind::Histogram, "quorate_request_seconds", "seconds", &["op"], "Time from a request's arrival to its answer"),
+    count("quorate_requests_forwarded_total", "requests", "Requests handed to an owner of the key; clients that know the ring cause few"),
+    count("quorate_requests_shed_total", "requests", "Requests refused because too much is in flight; worry above 1 percent of requests"),
+    count("quorate_messages_expired_total", "messages", "Work dropped because its deadline had passed"),
+    count("quorate_hints_wanted_total", "hints", "Writes that a primary missed; worry when it grows while every node is up"),
+    count("quorate_read_repairs_total", "records", "Stale replicas that a read repaired"),
+    count("quorate_duplicate_attempts_total", "requests", "Attempts recognised by their op id"),
+    count("quorate_sibling_reads_total", "reads", "Reads that found concurrent values; worry when it grows with all reads"),
+    count("quorate_reads_widened_total", "reads", "Reads that asked further replicas because the first were slow or did not count"),
+    count("quorate_sends_refused_total", "batches", "Batches of messages to a node that found no connection or a full queue"),
+    count("quorate_engine_loads_total", "records", "Records loaded from the engine because memory did not have them"),
+    count("quorate_peer_messages_refused_total", "messages", "Messages of nodes that could not be used; worry above 0"),
+    count("quorate_frames_refused_total", "frames", "Frames that could not be read; their stream or connection was closed"),
+    count("quorate_handshakes_refused_total", "connections", "TLS handshakes that failed or named nobody who may connect"),
+    count("quorate_log_syncs_total", "syncs", "Syncs of the log"),
+    metric(Kind::Histogram, "quorate_log_sync_seconds", "seconds", &[], "Time of one write and sync of the log; worry above 0.1"),
+    metric(Kind::Histogram, "quorate_log_batch_frames", "frames", &[], "Frames that one sync made durable"),
+    count("quorate_log_written_bytes_total", "bytes", "Bytes written to the log"),
+    gauge("quorate_ready", "bool", "1 once the node listens and has replayed its log"),
+    gauge("quorate_vnodes_owned", "vnodes", "Vnodes of which the node owns a copy, over all keyspaces' N"),
+    gauge("quorate_vnodes_counting", "vnodes", "Owned vnodes for which the node counts; worry when below owned for long"),
+    gauge("quorate_peers_up", "nodes", "Other nodes heard from within the last second"),
+    gauge("quorate_peers", "nodes", "Other nodes of the topology"),
+    gauge("quorate_requests_in_flight", "requests", "Requests of clients under way"),
+    gauge("quorate_durable_lsn", "frames", "Newest durable LSN of the log"),
+    gauge("quorate_applied_lsn", "frames", "LSN up to which the engine holds everything; worry when it stops rising under writes"),
+    gauge("quorate_table_records", "records", "Records that the engine does not have yet"),
+    gauge("quorate_table_bytes", "bytes", "Bytes of these records"),
+    gauge("quorate_cache_bytes", "bytes", "Bytes of cached records"),
+    gauge("quorate_log_bytes", "bytes", "Bytes of log segments that are still needed"),
+    gauge("quorate_engine_backlog", "runs", "Work that the engine has left before it is at rest"),
+    gauge("quorate_disk_free_bytes", "bytes", "Free bytes of the store's file system; writes stop below 5 percent"),
+    gauge("quorate_disk_total_bytes", "bytes", "Size of the store's file system"),
+    gauge("quorate_uptime_seconds", "seconds", "Time since the node started"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_conventions_of_prometheus() {
+        for metric in CATALOGUE {
+            let name = metric.name;
+            assert!(name.starts_with("quorate_"), "{name}");
+            assert_eq!(
+                name.ends_with("_total"),
+                metric.kind == Kind::Counter,
+                "{name}"
+            );
+            assert!(
+                !metric.help.ends_with('.') && !metric.unit.is_empty(),
+                "{name}"
+            );
+        }
+    }
+}

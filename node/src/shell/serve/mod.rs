@@ -1,0 +1,4 @@
+//! Listeners for clients, people and monitors.
+
+pub mod http;
+pub mod view;
