@@ -4,3 +4,4 @@
 //! `check` judges what clients saw. Nothing of the product uses this crate.
 
 pub mod check;
+pub mod sim;

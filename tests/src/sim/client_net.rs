@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quorate_client::transport::{BoxFuture, CallCause, CallError, NodeEndpoint, Transport};
+use quorate_client::{BoxFuture, CallCause, CallError, NodeEndpoint, Transport};
 use quorate_client::wire;
 use quorate_node::core::Input;
 use quorate_node::core::input::RequestId;

@@ -4,21 +4,27 @@
 //! `client_net`, `disk` and `engine` stand where a real node has the system; `cluster` starts and
 //! ends processes, `nemesis` brings faults, `workload` asks, `report` tells.
 
-mod client_net;
-mod clock;
-mod cluster;
-mod convert;
-mod gate;
-mod nemesis;
-mod net;
-mod plan;
-mod rand;
-mod report;
-mod run;
-mod sched;
-mod trace;
-mod workload;
+pub mod client_net;
+pub mod clock;
+pub mod cluster;
+pub mod convert;
+pub mod disk;
+pub mod engine;
+pub mod gate;
+pub mod gated;
+pub mod nemesis;
+pub mod net;
+pub mod plan;
+pub mod rand;
+pub mod report;
+pub mod run;
+pub mod sched;
+pub mod seeded;
+pub mod trace;
+pub mod workload;
 
+pub use disk::{Crash, DiskFaults, SimDisk};
+pub use engine::{EngineFaults, SimEngine};
 pub use plan::{Fault, Plan, Workload};
 pub use report::{Report, Totals};
 pub use run::{RunOptions, run_seed};

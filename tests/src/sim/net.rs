@@ -8,7 +8,7 @@
 //!
 //! Not here: what clients see (`client_net`), which fault comes when (`nemesis`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -222,12 +222,6 @@ impl SimNet {
                 self.transmit(from, to, connection, frame);
             }
         }
-    }
-
-    /// Whether a direction carries anything now.
-    #[must_use]
-    pub fn is_cut(&self, from: NodeId, to: NodeId) -> bool {
-        self.lock().cut.contains_key(&(from, to))
     }
 
     /// Delays everything from `from` to `to` by `delay_us` more until `until_us`.
@@ -559,12 +553,6 @@ impl Links for NodeLinks {
             });
         }
     }
-}
-
-/// Nodes of one side of a cut, for those who plan one.
-#[must_use]
-pub fn other_nodes(all: &[NodeId], side: &BTreeSet<NodeId>) -> Vec<NodeId> {
-    all.iter().copied().filter(|n| !side.contains(n)).collect()
 }
 
 fn frame_bytes(frame: &Frame) -> u64 {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_client::error::WriteError;
+use quorate_client::WriteError;
 use quorate_client::wire::Outcome as WireOutcome;
 use quorate_client::{Client, Context, Keyspace};
 use quorate_ring::ConsistencyLevel;
