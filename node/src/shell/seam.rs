@@ -12,7 +12,8 @@ use std::pin::Pin;
 use bytes::Bytes;
 use quorate_ring::{Lsn, MonoTime, NodeId};
 
-use crate::core::input::{Loaded, RequestId};
+pub use crate::core::input::Loaded;
+use crate::core::input::RequestId;
 use crate::core::key::RecordKey;
 use crate::core::message::{PeerHeader, PeerMessage, Reply};
 

@@ -17,7 +17,7 @@ use quorate_ring::Lsn;
 use super::bytes::{Fields, SEAL_BYTES, seal, unseal};
 use crate::core::input::Damaged;
 use crate::core::key::RecordKey;
-use crate::shell::seam::{BoxFuture, Checkpoint, Engine, EngineError, EnginePage};
+use crate::shell::seam::{BoxFuture, Checkpoint, Engine, EngineError, EnginePage, Loaded};
 
 const KEYSPACE: &str = "records";
 const CHECKPOINT_KEY: &[u8] = &[0];
@@ -188,10 +188,7 @@ impl Engine for FjallEngine {
         Box::pin(std::future::ready(self.ingest_rows(rows, &checkpoint)))
     }
 
-    fn load(
-        &self,
-        keys: Vec<RecordKey>,
-    ) -> BoxFuture<'_, Vec<(RecordKey, Result<Option<Bytes>, Damaged>)>> {
+    fn load(&self, keys: Vec<RecordKey>) -> BoxFuture<'_, Loaded> {
         let load = |key: RecordKey| {
             let record = self.load_one(&key);
             (key, record)

@@ -34,14 +34,27 @@ pub(super) struct Segments {
     ready: Notify,
 }
 
-#[derive(Debug, Default)]
-pub(super) struct State {
+/// What recovery found.
+#[derive(Debug)]
+pub(super) struct Found {
     /// Full segments with their last LSN, oldest first.
     pub(super) full: VecDeque<(u64, Lsn)>,
     /// Names of files that may be recycled.
     pub(super) free: Vec<String>,
-    /// Highest number ever used.
+    /// Highest number in use; 0 if there is none.
     pub(super) highest: u64,
+    /// The engine's checkpoint.
+    pub(super) applied: Lsn,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Full segments with their last LSN, oldest first.
+    full: VecDeque<(u64, Lsn)>,
+    /// Names of files that may be recycled.
+    free: Vec<String>,
+    /// Highest number ever used.
+    highest: u64,
     next: Option<Place>,
     applied: Lsn,
     failed: Option<DiskError>,
@@ -54,14 +67,26 @@ impl Segments {
         clock: Arc<dyn Clock>,
         store: StoreId,
         config: StoreConfig,
-        state: State,
+        found: Found,
     ) -> Self {
+        let Found {
+            full,
+            free,
+            highest,
+            applied,
+        } = found;
         Self {
             disk,
             clock,
             store,
             config,
-            state: Mutex::new(state),
+            state: Mutex::new(State {
+                full,
+                free,
+                highest,
+                applied,
+                ..State::default()
+            }),
             work: Notify::new(),
             ready: Notify::new(),
         }

@@ -21,7 +21,7 @@ use super::segment::{
     SEGMENT_HEADER_BYTES, encode_segment_header, free_name, free_number, segment_name,
     segment_number,
 };
-use super::segments::{Segments, State};
+use super::segments::{Found, Segments};
 use crate::core::timeline::Life;
 use crate::shell::seam::{Clock, Disk};
 
@@ -72,20 +72,19 @@ impl Start {
         if let Some(place) = replay.next {
             full.remove(&place.segment);
         }
-        let state = State {
+        let found = Found {
             full: full.into_iter().collect(),
             free,
             highest: highest.unwrap_or(0),
-            ..State::default()
+            applied: self.applied,
         };
         let segments = Segments::new(
             self.disk.clone(),
             self.clock.clone(),
             self.claimed.store,
             self.config.clone(),
-            state,
+            found,
         );
-        segments.truncate(self.applied);
         let clean = replay.clean;
         let (place, durable) = self.begin(&mut replay, &segments, incarnation).await?;
         Ok(Started {
