@@ -19,6 +19,7 @@ pub const BUCKETS: usize = 1 << quorate_ring::BUCKET_BITS;
 /// Version of the encoding.
 const FORMAT: u32 = 1;
 
+type Entry = (KeyspaceId, VnodeId, BucketId, u128);
 type Sums = [BucketDigest; BUCKETS];
 
 /// Bucket digests of every (keyspace, vnode). A clone is a cheap snapshot.
@@ -120,7 +121,7 @@ impl BucketDigests {
         Ok(digests)
     }
 
-    fn decode_entry(bytes: &[u8]) -> Option<((KeyspaceId, VnodeId, BucketId, u128), &[u8])> {
+    fn decode_entry(bytes: &[u8]) -> Option<(Entry, &[u8])> {
         let (keyspace, bytes) = bytes.split_first_chunk()?;
         let (vnode, bytes) = bytes.split_first_chunk()?;
         let (bucket, bytes) = bytes.split_first_chunk()?;

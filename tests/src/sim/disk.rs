@@ -342,7 +342,7 @@ impl State {
         self.files.get_mut(file).ok_or_else(missing)
     }
 
-    pub(super) fn used(&self) -> u64 {
+    fn used(&self) -> u64 {
         let length = |file: &u64| {
             self.files
                 .get(file)

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use quorate_node::core::input::Damaged;
 use quorate_node::core::key::RecordKey;
 use quorate_node::shell::seam::{
-    BoxFuture, Checkpoint, Engine, EngineError, EnginePage, LoadedRows,
+    BoxFuture, Checkpoint, Engine, EngineError, EnginePage, Loaded,
 };
 
 use super::seeded::Seeded;
@@ -205,7 +205,7 @@ impl Engine for EngineMount {
         })
     }
 
-    fn load(&self, keys: Vec<RecordKey>) -> BoxFuture<'_, LoadedRows> {
+    fn load(&self, keys: Vec<RecordKey>) -> BoxFuture<'_, Loaded> {
         Box::pin(async move {
             self.wait(|faults| faults.latency_max).await;
             let mut state = self.engine.lock();

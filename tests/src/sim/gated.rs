@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quorate_node::core::key::RecordKey;
 use quorate_node::shell::seam::{
-    BoxFuture, Checkpoint, Disk, DiskError, Engine, EngineError, EnginePage, LoadedRows,
+    BoxFuture, Checkpoint, Disk, DiskError, Engine, EngineError, EnginePage, Loaded,
 };
 
 use super::gate::Gate;
@@ -89,7 +89,7 @@ impl Engine for GatedEngine {
         gated!(self, self.engine.ingest(rows, checkpoint))
     }
 
-    fn load(&self, keys: Vec<RecordKey>) -> BoxFuture<'_, LoadedRows> {
+    fn load(&self, keys: Vec<RecordKey>) -> BoxFuture<'_, Loaded> {
         gated!(self, self.engine.load(keys))
     }
 

@@ -12,6 +12,7 @@ pub mod disk;
 pub mod engine;
 pub mod gate;
 pub mod gated;
+pub mod lab;
 pub mod nemesis;
 pub mod net;
 pub mod plan;
@@ -19,7 +20,7 @@ pub mod rand;
 pub mod report;
 pub mod run;
 pub mod sched;
-pub mod seeded;
+mod seeded;
 pub mod trace;
 pub mod workload;
 

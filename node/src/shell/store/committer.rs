@@ -176,10 +176,15 @@ impl Committer {
                 return Ok(());
             }
             if self.group.is_empty() {
-                self.place = self
-                    .segments
-                    .switch(self.place.segment, self.complete)
-                    .await?;
+                // Of a record under way the segment may hold parts.
+                let last = match frame {
+                    Frame::RecordPart { part: 1.., .. } => lsn,
+                    Frame::RecordPart { .. }
+                    | Frame::Record(_)
+                    | Frame::Start { .. }
+                    | Frame::CleanStop => self.complete,
+                };
+                self.place = self.segments.switch(self.place.segment, last).await?;
             } else {
                 self.flush().await?;
             }
@@ -216,6 +221,7 @@ impl Committer {
         self.disk.sync(&name).await?;
         self.group.begin(Vec::new(), Vec::new());
         self.changed.clear();
+        self.segments.anchor(self.place.segment);
         self.note_room();
         if self.complete > self.durable {
             self.durable = self.complete;

@@ -46,7 +46,7 @@ pub(super) struct Replay {
     pub(super) digests: BucketDigests,
     /// Bytes of batches beyond `applied`.
     pub(super) log_bytes: u64,
-    /// Last LSN in each segment that holds one.
+    /// Last LSN in each segment that holds a part of one.
     pub(super) lasts: BTreeMap<u64, Lsn>,
     /// Batches that no header proves durable.
     pub(super) unproven: Vec<Unproven>,
@@ -74,6 +74,8 @@ struct Parts {
     seen: u32,
     parts: u32,
     bytes: Vec<u8>,
+    /// The first parts are not in the log any more.
+    headless: bool,
 }
 
 impl Replay {
@@ -262,12 +264,15 @@ impl Replay {
                 self.record(bytes, lsn)?;
             }
             Frame::RecordPart { part, parts, bytes } => {
+                // Truncation may have taken the first parts of the log's first record.
+                let headless = self.begins.is_none() && self.parts.is_none();
                 let mut seen = match self.parts.take() {
                     Some(seen) if part > 0 => seen,
-                    _ => Parts {
-                        seen: 0,
+                    Some(_) | None => Parts {
+                        seen: if headless { part } else { 0 },
                         parts,
                         bytes: Vec::new(),
+                        headless: headless && part > 0,
                     },
                 };
                 if (seen.seen, seen.parts) != (part, parts) {
@@ -278,6 +283,11 @@ impl Replay {
                 if seen.seen < parts {
                     self.parts = Some(seen);
                     return Ok(true);
+                }
+                if seen.headless && lsn > self.applied {
+                    return Err(OpenError::damaged(format!(
+                        "the log begins inside frame {lsn}"
+                    )));
                 }
                 self.record(&seen.bytes, lsn)?;
             }
@@ -321,7 +331,6 @@ impl Replay {
         seeds: Seeds,
     ) {
         self.memories.extend(header.memories.iter().copied());
-        self.lasts.insert(number, self.ends);
         if self.ends > self.applied {
             self.log_bytes += align(bytes);
         }
@@ -340,6 +349,7 @@ impl Replay {
         } else {
             self.ends
         };
+        self.lasts.insert(number, last);
         self.unproven.push(Unproven {
             segment: number,
             offset,

@@ -1,5 +1,8 @@
 //! Which segments the log has: prepares the next one, recycles those that a checkpoint covers.
 //!
+//! A segment goes only when a checkpoint covers it and a later segment holds a durable batch: the
+//! first batch of a segment carries the timeline, and one must always be readable.
+//!
 //! A segment is ready only when its zeros, its header, its name and the directory are synced (L4).
 //! Numbers only rise, so that no number is used twice. Old segments go oldest first, each with a
 //! sync of the directory: a crash never leaves a hole. A full disk is waited out; frames that are no
@@ -56,6 +59,8 @@ struct State {
     /// Highest number ever used.
     highest: u64,
     next: Option<Place>,
+    /// Newest segment that holds a durable batch; those before it are not needed to read it.
+    anchor: u64,
     applied: Lsn,
     failed: Option<DiskError>,
     stopped: bool,
@@ -184,7 +189,9 @@ impl Segments {
             let mut state = self.lock();
             match state.full.front() {
                 _ if state.stopped => Work::Nothing,
-                Some(&(number, last)) if last <= state.applied => Work::Retire(number),
+                Some(&(number, last)) if last <= state.applied && number < state.anchor => {
+                    Work::Retire(number)
+                }
                 _ if state.free.len() > FREE_MAX => {
                     state.free.pop().map_or(Work::Nothing, Work::Drop)
                 }
@@ -220,6 +227,16 @@ impl Segments {
         state.applied = state.applied.max(applied);
         drop(state);
         self.work.notify_one();
+    }
+
+    /// Segment `number` holds a durable batch.
+    pub(super) fn anchor(&self, number: u64) {
+        let mut state = self.lock();
+        if number > state.anchor {
+            state.anchor = number;
+            drop(state);
+            self.work.notify_one();
+        }
     }
 
     /// Whether the next segment is ready.

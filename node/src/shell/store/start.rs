@@ -241,6 +241,7 @@ impl Start {
         self.disk.write(&name, place.offset, bytes).await?;
         self.disk.sync(&name).await?;
         place.offset += bytes.len() as u64;
+        segments.anchor(place.segment);
         let kept = predecessor == Some(incarnation) && planted(Bug::IncarnationKept);
         let life = Life {
             incarnation,
