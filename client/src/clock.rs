@@ -13,9 +13,7 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        Self {
-            start: tokio_now(),
-        }
+        Self { start: tokio_now() }
     }
 
     pub(crate) fn now(&self) -> MonoTime {

@@ -2,7 +2,7 @@
 //!
 //! ```toml
 //! cluster_id = "5f0c6a1b2c3d4e5f60718293a4b5c6d7"
-//! ca = "node-ca.pem"      # authority of the nodes' certificates
+//! ca = "node-ca.crt"      # authority of the nodes' certificates
 //! cert = "client.pem"     # this client's certificate
 //! key = "client.key"      # and its private key
 //! role = "admin"          # what the certificate allows: data or admin
@@ -147,7 +147,7 @@ mod tests {
 
     const TEXT: &str = r#"
 cluster_id = "5f0c6a1b2c3d4e5f60718293a4b5c6d7"
-ca = "node-ca.pem"
+ca = "node-ca.crt"
 cert = "client.pem"
 key = "/abs/client.key"
 role = "admin"
@@ -168,7 +168,10 @@ seeds = [{ name = "1", address = "127.0.0.1:7401" }]
         let cases = [
             (format!("colour = 1\n{TEXT}"), "colour"),
             (TEXT.replace("role = \"admin\"", ""), "role"),
-            (TEXT.replace("admin", "`data` or `admin`"), "`data` or `admin`"),
+            (
+                TEXT.replace("admin", "`data` or `admin`"),
+                "`data` or `admin`",
+            ),
             (TEXT.replace("5f0c", "5f0"), "32 hexadecimal digits"),
             (TEXT.replace("5f0c", "+f0c"), "32 hexadecimal digits"),
             (TEXT.replace("name = \"1\"", "nome = \"1\""), "nome"),

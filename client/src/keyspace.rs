@@ -6,11 +6,12 @@
 //! Not here: how they are carried out (`client::perform`).
 
 use std::future::IntoFuture;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_ring::ConsistencyLevel;
+use quorate_ring::{ConsistencyLevel, KeyspaceName};
 
 use crate::client::{Client, Operation, Payload};
 use crate::context::{After, Context};
@@ -112,10 +113,13 @@ struct Call {
 
 impl Call {
     /// What is wrong with the operation, before anything is asked.
-    fn refusal(&self) -> Option<Failure> {
+    fn refusal(&self) -> Option<Box<Failure>> {
         let operation = &self.operation;
         if !(1..=KEY_BYTES_MAX).contains(&operation.key.len()) {
             return Some(operation.refused(Code::KeyInvalid, KEY_BYTES_MAX));
+        }
+        if KeyspaceName::from_str(&operation.keyspace).is_err() {
+            return Some(operation.refused(Code::KeyspaceUnknown, 0));
         }
         match &operation.payload {
             Payload::Put { value, .. } if value.len() > VALUE_BYTES_MAX => {
@@ -157,8 +161,11 @@ impl IntoFuture for Get {
                 return Err(GetError::from_failure(failure));
             }
             let done = call.client.perform(call.operation).await;
-            done.map(|done| done.into_read().expect("a get is only done when it was read"))
-                .map_err(GetError::from_failure)
+            done.map(|done| {
+                done.into_read()
+                    .expect("a get is only done when it was read")
+            })
+            .map_err(GetError::from_failure)
         })
     }
 }
@@ -253,8 +260,11 @@ impl IntoFuture for Write {
                 return Err(WriteError::from_failure(failure));
             }
             let done = call.client.perform(call.operation).await;
-            done.map(|done| done.into_written().expect("a write is only done when it was applied"))
-                .map_err(WriteError::from_failure)
+            done.map(|done| {
+                done.into_written()
+                    .expect("a write is only done when it was applied")
+            })
+            .map_err(WriteError::from_failure)
         })
     }
 }

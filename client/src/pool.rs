@@ -32,18 +32,14 @@ const REST_MAX: Duration = Duration::from_millis(500);
 pub(crate) struct Pool {
     endpoint: Endpoint,
     clock: Clock,
-    slots: Mutex<BTreeMap<SlotKey, Arc<Slot>>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct SlotKey {
-    name: String,
-    address: String,
+    /// By the node's name.
+    slots: Mutex<BTreeMap<String, Arc<Slot>>>,
 }
 
 /// The connection to one node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Slot {
+    address: String,
     usable: Mutex<Option<Connection>>,
     /// Held by who dials.
     dialling: tokio::sync::Mutex<Dialling>,
@@ -70,18 +66,22 @@ impl Transport for Pool {
     fn call<'a>(
         &'a self,
         node: &'a NodeEndpoint,
-        request: Request,
+        mut request: Request,
         deadline: Duration,
     ) -> BoxFuture<'a, Result<Response, CallError>> {
         Box::pin(async move {
-            let until = self.clock.now() + deadline;
+            let taken = self.clock.now();
+            let until = taken + deadline;
             let connection = self.connection(node, until).await?;
+            grow_older(&mut request, self.clock.now().since(taken));
             let first = self.call_over(&connection, &request, until).await;
             let Err(CallError::NotSent(CallCause::Closed { .. })) = first else {
                 return first;
             };
             // It broke since it was last used; nothing was sent.
+            let again = self.clock.now();
             let connection = self.connection(node, until).await?;
+            grow_older(&mut request, self.clock.now().since(again));
             self.call_over(&connection, &request, until).await
         })
     }
@@ -136,12 +136,18 @@ impl Pool {
     }
 
     fn slot(&self, name: &str, address: &str) -> Arc<Slot> {
-        let key = SlotKey {
-            name: name.to_owned(),
-            address: address.to_owned(),
-        };
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(slots.entry(key).or_default())
+        if let Some(slot) = slots.get(name).filter(|slot| slot.address == address) {
+            return Arc::clone(slot);
+        }
+        let slot = Arc::new(Slot {
+            address: address.to_owned(),
+            usable: Mutex::default(),
+            dialling: tokio::sync::Mutex::default(),
+        });
+        // A node that moved gets a new slot; calls under way end with the old one.
+        slots.insert(name.to_owned(), Arc::clone(&slot));
+        slot
     }
 
     async fn dial(&self, node: &NodeEndpoint, until: MonoTime) -> Result<Connection, CallCause> {
@@ -201,6 +207,21 @@ impl Dialling {
         let rest = (REST_FIRST * (1 << self.failures.min(8))).min(REST_MAX);
         self.failures = self.failures.saturating_add(1);
         self.rest = Some((now + rest, cause.clone()));
+    }
+}
+
+/// Adds the time that a write was held for want of a connection: nodes must never take an attempt
+/// for younger than it is.
+fn grow_older(request: &mut Request, held: Duration) {
+    let held_ms = u32::try_from(held.as_millis()).unwrap_or(u32::MAX);
+    match request {
+        Request::Put(put) => put.age_ms = put.age_ms.saturating_add(held_ms),
+        Request::Delete(delete) => delete.age_ms = delete.age_ms.saturating_add(held_ms),
+        Request::Get(_)
+        | Request::Topology
+        | Request::Status
+        | Request::ReadLocal(_)
+        | Request::DumpLocal(_) => {}
     }
 }
 

@@ -18,17 +18,21 @@ use crate::wire::Code;
 /// Age from which nodes answer a write's retry *unknown* without looking further.
 pub const RETRY_AGE_MAX: Duration = Duration::from_secs(30);
 
-/// Most attempts of one operation: a bound for the record of attempts, far above what fits into
-/// the usual deadlines.
-pub const ATTEMPTS_MAX: u16 = 64;
+/// Most attempts of one operation: far above what fits into the usual deadlines.
+pub const ATTEMPTS_MAX: u16 = 1_000;
 
 /// Wait before the second round; doubles per round.
 const BACKOFF_FIRST: Duration = Duration::from_millis(10);
 /// Longest wait without a server's advice.
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// Shortest time that is given to an attempt while other nodes are left to try.
-const ATTEMPT_MIN: Duration = Duration::from_millis(20);
-/// Into how many parts the time that is left is cut at most.
+const ATTEMPT_MIN: Duration = Duration::from_millis(50);
+/// Longest time for an attempt: with a long deadline too, a stuck node is left while the retries
+/// of a write are still looked at.
+const ATTEMPT_MAX: Duration = Duration::from_secs(10);
+/// Into how many parts the time that is left is cut at least.
+const ATTEMPT_PARTS_MIN: u32 = 2;
+/// And at most.
 const ATTEMPT_PARTS_MAX: u32 = 3;
 
 /// How an attempt failed.
@@ -71,8 +75,11 @@ pub enum RetryDecision {
         /// Whether the retry costs budget. What was never sent did not burden the cluster.
         costs: bool,
     },
-    /// Read the topology anew, then try again.
-    Refresh,
+    /// Read the topology anew, then try again after this time.
+    Refresh {
+        /// Zero: at once.
+        after: Duration,
+    },
     /// Tell the caller.
     GiveUp(GiveUp),
 }
@@ -114,7 +121,12 @@ fn class(code: Code) -> Class {
         | Code::RequestInvalid
         | Code::RoleRefused
         | Code::Other(_) => Class::Final,
-        Code::Unavailable | Code::DiskFull | Code::Damaged | Code::Internal => Class::OncePerNode,
+        Code::Unavailable
+        | Code::DiskFull
+        | Code::Damaged
+        | Code::Internal
+        | Code::BelowFloor
+        | Code::PayloadUnsupported => Class::OncePerNode,
         Code::NotReady | Code::ShuttingDown | Code::ConnectionLost | Code::ConnectFailed => {
             Class::NextNode
         }
@@ -156,8 +168,8 @@ pub fn decide(failure: AttemptFailure, situation: &RetrySituation) -> RetryDecis
     if after >= situation.remaining {
         return RetryDecision::GiveUp(GiveUp::Deadline);
     }
-    if matches!(class, Class::Refresh) && after.is_zero() {
-        return RetryDecision::Refresh;
+    if matches!(class, Class::Refresh) {
+        return RetryDecision::Refresh { after };
     }
     RetryDecision::Retry { after, costs }
 }
@@ -170,12 +182,17 @@ fn backoff(rounds: u32, random: u64) -> Duration {
 }
 
 /// How long an attempt may take, so that one stuck node does not eat the whole deadline: an equal
-/// part for each node that is left to ask, at most three parts, none under 20 ms.
+/// part for each of the `untried` nodes, at least two and at most three parts, none under 50 ms or over 10 s.
+/// The last node of a round does not get all that is left either: it is often last because it
+/// rests. With one node in the cluster there is nobody to save time for.
 #[must_use]
-pub fn attempt_timeout(remaining: Duration, untried: usize) -> Duration {
+pub fn attempt_timeout(remaining: Duration, untried: usize, nodes: usize) -> Duration {
+    if nodes <= 1 {
+        return remaining;
+    }
     let parts = u32::try_from(untried).unwrap_or(u32::MAX);
-    let part = remaining / parts.clamp(1, ATTEMPT_PARTS_MAX);
-    part.max(ATTEMPT_MIN).min(remaining)
+    let part = remaining / parts.clamp(ATTEMPT_PARTS_MIN, ATTEMPT_PARTS_MAX);
+    part.clamp(ATTEMPT_MIN, ATTEMPT_MAX).min(remaining)
 }
 
 /// Token bucket over all operations of a client: each retry takes a token, each success returns
@@ -254,7 +271,12 @@ mod tests {
             (answered(Code::ShuttingDown), at_once(true)),
             (answered(Code::Unavailable), at_once(true)),
             (answered(Code::DiskFull), at_once(true)),
-            (answered(Code::EpochMismatch), RetryDecision::Refresh),
+            (
+                answered(Code::EpochMismatch),
+                RetryDecision::Refresh {
+                    after: Duration::ZERO,
+                },
+            ),
         ];
         for (failure, want) in cases {
             assert_eq!(decide(failure, &situation()), want, "{failure:?}");
@@ -364,16 +386,18 @@ mod tests {
     fn one_stuck_node_leaves_time_for_the_others() {
         let ms = Duration::from_millis;
         let cases = [
-            (ms(3000), 3, ms(1000)),
-            (ms(3000), 9, ms(1000)),
-            (ms(2000), 2, ms(1000)),
-            (ms(1000), 1, ms(1000)),
-            (ms(1000), 0, ms(1000)),
-            (ms(30), 3, ms(20)),
-            (ms(5), 3, ms(5)),
+            (ms(3000), 3, 3, ms(1000)),
+            (ms(3000), 9, 9, ms(1000)),
+            (ms(2000), 2, 3, ms(1000)),
+            (ms(1000), 1, 3, ms(500)),
+            (ms(1000), 0, 3, ms(500)),
+            (ms(1000), 1, 1, ms(1000)),
+            (ms(600_000), 3, 3, ms(10_000)),
+            (ms(90), 3, 3, ms(50)),
+            (ms(40), 3, 3, ms(40)),
         ];
-        for (remaining, untried, want) in cases {
-            assert_eq!(attempt_timeout(remaining, untried), want);
+        for (remaining, untried, nodes, want) in cases {
+            assert_eq!(attempt_timeout(remaining, untried, nodes), want);
         }
     }
 

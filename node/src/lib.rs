@@ -4,6 +4,7 @@
 //! nothing. The same core and the same shell loops run in the simulator, over the seams of
 //! [`shell::seam`].
 
+pub mod cli;
 pub mod config;
 pub mod core;
 pub mod shell;

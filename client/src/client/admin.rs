@@ -16,9 +16,7 @@ use super::perform::GRACE;
 use crate::error::NodeError;
 use crate::topology::Topology;
 use crate::transport::{CallCause, CallError, NodeEndpoint};
-use crate::wire::{
-    DumpLocal, DumpPage, LocalRecord, NodeStatus, ReadLocal, Request, Response,
-};
+use crate::wire::{DumpLocal, DumpPage, LocalRecord, NodeStatus, ReadLocal, Request, Response};
 
 /// Time for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -174,7 +172,10 @@ impl DumpPages {
             after: self.after.clone(),
             limit: PAGE_RECORDS,
         });
-        let answer = self.client.ask(&self.endpoint, request, PAGE_TIMEOUT).await?;
+        let answer = self
+            .client
+            .ask(&self.endpoint, request, PAGE_TIMEOUT)
+            .await?;
         let DumpPage { records, end } = match answer {
             Response::Dump(page) => page,
             other => return Err(no_answer(&self.endpoint, other)),

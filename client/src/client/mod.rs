@@ -8,7 +8,11 @@
 
 mod admin;
 mod builder;
+mod operation;
 mod perform;
+mod progress;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +21,7 @@ use quorate_ring::{MonoTime, NodeId};
 
 pub use admin::DumpPages;
 pub use builder::{ClientBuilder, Seed};
-pub(crate) use perform::{Operation, Payload};
+pub(crate) use operation::{Operation, Payload};
 
 use crate::clock::Clock;
 use crate::config::ClientConfig;

@@ -16,7 +16,9 @@ pub enum ConnectError {
     #[error("no seed is given: name at least one node as HOST:PORT")]
     NoSeeds,
     /// The cluster's id, the client's certificate, its key or the nodes' authority was not given.
-    #[error("{what} is missing: links are always authenticated; a client.toml has all that it takes")]
+    #[error(
+        "{what} is missing: links are always authenticated; a client.toml has all that it takes"
+    )]
     NoIdentity {
         /// What is missing.
         what: &'static str,

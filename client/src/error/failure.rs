@@ -90,7 +90,9 @@ pub struct Failure {
     pub limit: u64,
     /// The deadline of the whole operation.
     pub deadline: Duration,
-    /// Every attempt in order; none if it was refused locally.
+    /// How often it was tried; 0 if it was refused locally.
+    pub attempt_count: u16,
+    /// The newest attempts in order, at most 64.
     pub attempts: Vec<Attempt>,
     /// Why it was not tried again.
     pub gave_up: GiveUp,
@@ -119,6 +121,7 @@ impl Failure {
             retry_after: None,
             limit: 0,
             deadline,
+            attempt_count: 0,
             attempts: Vec::new(),
             gave_up: GiveUp::Final,
             op_id: None,
@@ -159,11 +162,11 @@ pub type PutError = WriteError;
 pub type DeleteError = WriteError;
 
 impl WriteError {
-    pub(crate) fn from_failure(failure: Failure) -> Self {
+    pub(crate) fn from_failure(failure: Box<Failure>) -> Self {
         match failure.outcome {
-            Outcome::NotApplied => Self::NotApplied(Box::new(failure)),
+            Outcome::NotApplied => Self::NotApplied(failure),
             // An applied write is no error; were one built of it, unknown is the safe word.
-            Outcome::Unknown | Outcome::Applied => Self::Unknown(Box::new(failure)),
+            Outcome::Unknown | Outcome::Applied => Self::Unknown(failure),
         }
     }
 
@@ -227,11 +230,11 @@ pub enum GetError {
 }
 
 impl GetError {
-    pub(crate) fn from_failure(failure: Failure) -> Self {
+    pub(crate) fn from_failure(failure: Box<Failure>) -> Self {
         if failure.may_succeed_later() {
-            Self::Unavailable(Box::new(failure))
+            Self::Unavailable(failure)
         } else {
-            Self::Refused(Box::new(failure))
+            Self::Refused(failure)
         }
     }
 

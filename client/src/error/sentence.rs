@@ -15,7 +15,11 @@ impl fmt::Display for Sentence<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let failure = self.0;
         let shown = failure.key.get(..KEY_SHOWN_MAX).unwrap_or(&failure.key);
-        let dots = if failure.key.len() > KEY_SHOWN_MAX { ".." } else { "" };
+        let dots = if failure.key.len() > KEY_SHOWN_MAX {
+            ".."
+        } else {
+            ""
+        };
         let became = match (failure.kind, failure.outcome) {
             (OperationKind::Get, _) => "failed",
             (_, Outcome::NotApplied) => "was not applied",
@@ -48,8 +52,11 @@ fn cause(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
         Code::NotReady => f.write_str("the nodes have not yet heard from their co-replicas"),
         Code::ShuttingDown => f.write_str("the nodes are shutting down"),
         Code::EpochMismatch => f.write_str("client and nodes disagree about the topology"),
-        Code::ConnectionLost => f.write_str("the connection broke before the answer came"),
+        Code::ConnectionLost => f.write_str("an attempt got no answer"),
         Code::ConnectFailed => f.write_str("no node could be reached"),
+        Code::BelowFloor | Code::PayloadUnsupported => {
+            f.write_str("the replicas disagree about what they may take")
+        }
         Code::KeyInvalid => write!(
             f,
             "the key has {} bytes, a key has 1 to {KEY_BYTES_MAX}",
@@ -60,13 +67,15 @@ fn cause(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
         Code::RecordTooLarge => write!(f, "the record would be longer than {limit} bytes"),
         Code::ContextFull => f.write_str("the context would pass its limit"),
         Code::KeyspaceUnknown => f.write_str("there is no keyspace of this name"),
-        Code::LevelImpossible => {
-            f.write_str("the level does not fit the operation or needs more replicas than there are")
-        }
+        Code::LevelImpossible => f.write_str(
+            "the level does not fit the operation or needs more replicas than there are",
+        ),
         Code::ContextInvalid => {
             f.write_str("the context is missing, altered, or belongs to another key or keyspace")
         }
-        Code::AttemptTooOld => f.write_str("its first attempt is older than the longest retry time"),
+        Code::AttemptTooOld => {
+            f.write_str("its first attempt is older than the longest retry time")
+        }
         Code::RequestInvalid => f.write_str("the node does not understand the request"),
         Code::RoleRefused => f.write_str("the client's certificate has not the role for it"),
         Code::Damaged => f.write_str("the range is damaged on the replica"),
@@ -94,7 +103,7 @@ fn trail(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
     let Some(last) = failure.attempts.last() else {
         return Ok(());
     };
-    match failure.attempts.len() {
+    match failure.attempt_count {
         1 => write!(f, ", one attempt, at node {}", last.node)?,
         count => write!(f, ", {count} attempts, the last at node {}", last.node)?,
     }
@@ -132,7 +141,7 @@ fn advice(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
         }
         (Code::ConnectFailed, _) => f.write_str("check that the nodes run and can be reached"),
         (Code::DiskFull, _) => f.write_str("free space on the nodes or add some"),
-        (Code::Damaged | Code::Internal, _) => f.write_str("see the log of that node"),
+        (Code::Damaged | Code::Internal | Code::BelowFloor | Code::PayloadUnsupported, _) => f.write_str("see the log of that node"),
         (
             Code::QuorumNotReached
             | Code::Unavailable

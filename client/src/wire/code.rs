@@ -123,6 +123,10 @@ codes! {
     Damaged = 40, "DAMAGED";
     /// A bug in the node; it has stopped serving the request.
     Internal = 41, "INTERNAL";
+    /// The record is below the replica's floor and would change something there (between nodes).
+    BelowFloor = 42, "BELOW_FLOOR";
+    /// The payload's form is not supported by the replica (between nodes).
+    PayloadUnsupported = 43, "PAYLOAD_UNSUPPORTED";
 }
 
 impl std::fmt::Display for Code {

@@ -7,6 +7,7 @@
 
 use std::path::Path;
 
+use quorate_client::link::ClusterId;
 use quorate_ring::{
     Copies, CopiesError, Epoch, Keyspace, KeyspaceId, KeyspaceModeError, KeyspaceNameError, Node,
     NodeId, NodeNameError, Topology, TopologyError, VnodeCount, VnodeCountError, Weight,
@@ -14,20 +15,8 @@ use quorate_ring::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::hex;
-
 /// Format that this release writes and reads.
 pub const CLUSTER_FORMAT: u32 = 1;
-
-/// Identity of a cluster: 128 random bits, made when it is created.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClusterId(pub [u8; 16]);
-
-impl std::fmt::Display for ClusterId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&hex::encode(&self.0))
-    }
-}
 
 /// Content of `cluster.toml`.
 #[derive(Debug, Clone, PartialEq)]
@@ -218,7 +207,8 @@ impl ClusterFile {
 
 impl FileV1 {
     fn check(self) -> Result<ClusterFile, ClusterFileError> {
-        let id = hex::decode(&self.cluster_id).ok_or(ClusterFileError::ClusterId)?;
+        let cluster_id = self.cluster_id.parse();
+        let cluster_id = cluster_id.map_err(|_| ClusterFileError::ClusterId)?;
         let vnodes = VnodeCount::new(self.vnodes)?;
         let nodes: Result<_, _> = self.node.into_iter().map(NodeV1::check).collect();
         let keyspaces: Result<_, _> = self.keyspace.into_iter().map(KeyspaceV1::check).collect();
@@ -227,7 +217,7 @@ impl FileV1 {
             number: 1,
         };
         Ok(ClusterFile {
-            cluster_id: ClusterId(id),
+            cluster_id,
             topology: Topology::new(epoch, vnodes, nodes?, keyspaces?)?,
         })
     }

@@ -1,8 +1,7 @@
 //! Bytes of a fixed length as lower-case hexadecimal digits.
 
 /// Two digits per byte.
-#[must_use]
-pub fn encode(bytes: &[u8]) -> String {
+pub(super) fn encode(bytes: &[u8]) -> String {
     let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('?');
     bytes
         .iter()
@@ -11,8 +10,7 @@ pub fn encode(bytes: &[u8]) -> String {
 }
 
 /// Exactly `N` bytes; `None` if the length differs or a character is no digit.
-#[must_use]
-pub fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
+pub(super) fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digits: Option<Vec<u8>> = text
         .chars()
         .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()))

@@ -42,13 +42,8 @@ keys! {
         "Where others reach the node; default: its address in the cluster file";
     HTTP_LISTEN = "http_listen", "IP:PORT", None,
         "Metrics, health and readiness; default: 127.0.0.1, the QUIC port + 100";
-    TLS_CERTIFICATE = "tls_certificate", "FILE", Some("node.pem"),
-        "Certificate of this node, with its id in it";
-    TLS_KEY = "tls_key", "FILE", Some("node.key"), "Private key of the certificate";
-    NODE_AUTHORITY = "node_authority", "FILE", Some("node-ca.pem"),
-        "Authority that signs the certificates of nodes";
-    CLIENT_AUTHORITY = "client_authority", "FILE", Some("client-ca.pem"),
-        "Authority that signs the certificates of clients";
+    TLS_DIR = "tls_dir", "DIR", Some("."),
+        "Folder of node.crt, node.key, node-ca.crt and client-ca.crt";
     LOG_LEVEL = "log_level", "error|warn|info|debug|trace", Some("info"),
         "Least severity that is logged; below info costs CPU time per request";
     LOG_FORMAT = "log_format", "text|json", Some("text"), "Form of log lines on standard error";

@@ -4,7 +4,7 @@
 //! Not here: what a command line looks like (`cli`), certificates (`shell::tls`).
 
 mod cluster_file;
-pub mod hex;
+mod hex;
 mod keys;
 mod layers;
 mod nearest;
@@ -16,11 +16,11 @@ use std::path::PathBuf;
 
 use quorate_ring::NodeName;
 
-pub use cluster_file::{CLUSTER_FORMAT, ClusterFile, ClusterFileError, ClusterId};
+pub use cluster_file::{CLUSTER_FORMAT, ClusterFile, ClusterFileError};
 pub use keys::{KEYS, Key};
 pub use layers::{Layers, Origin, Said, unknown_variables, variable_name};
 pub use nearest::nearest;
-pub use node::{Limits, LogConfig, LogFormat, NodeConfig, TlsPaths, listen_of};
+pub use node::{Limits, LogConfig, LogFormat, NodeConfig, listen_of};
 pub use secrets::{ClusterSecrets, SecretsError};
 
 /// The HTTP port is the QUIC port plus this, unless it is configured.

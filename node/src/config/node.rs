@@ -37,25 +37,12 @@ pub struct NodeConfig {
     pub advertise: String,
     /// Where HTTP is listened on.
     pub http_listen: SocketAddr,
-    /// Certificates.
-    pub tls: TlsPaths,
+    /// Folder of the node's certificate and key and of both authorities.
+    pub tls_dir: PathBuf,
     /// Bounds of what the node takes.
     pub limits: Limits,
     /// What is logged, and how.
     pub log: LogConfig,
-}
-
-/// Files of mutual TLS, all in PEM.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsPaths {
-    /// Certificate of this node.
-    pub certificate: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-    /// Authority of nodes.
-    pub node_authority: PathBuf,
-    /// Authority of clients.
-    pub client_authority: PathBuf,
 }
 
 /// Bounds of what the node takes. What raising each costs is in the catalogue ([`super::KEYS`]).
@@ -151,7 +138,7 @@ impl Typed {
             http_listen: self.http_listen(listen)?,
             data_dir: self.path(&keys::DATA_DIR)?,
             first_start_mark: self.path(&keys::FIRST_START_MARK)?,
-            tls: self.tls()?,
+            tls_dir: self.path(&keys::TLS_DIR)?,
             limits: self.limits()?,
             log: self.log()?,
             folder: self.folder,
@@ -184,15 +171,6 @@ impl Typed {
             port: listen.port(),
         })?;
         Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
-    }
-
-    fn tls(&self) -> Result<TlsPaths, ConfigError> {
-        Ok(TlsPaths {
-            certificate: self.path(&keys::TLS_CERTIFICATE)?,
-            key: self.path(&keys::TLS_KEY)?,
-            node_authority: self.path(&keys::NODE_AUTHORITY)?,
-            client_authority: self.path(&keys::CLIENT_AUTHORITY)?,
-        })
     }
 
     fn limits(&self) -> Result<Limits, ConfigError> {

@@ -118,10 +118,6 @@ impl Drive {
     }
 
     /// Waits for something to hear, or for the next deadline.
-    #[expect(
-        clippy::disallowed_macros,
-        reason = "biased: the order of the branches is fixed"
-    )]
     async fn wait(&mut self) {
         let inbox = Arc::clone(&self.inbox);
         let timer = self.clock.sleep_until(self.shard.next_deadline());

@@ -1,10 +1,15 @@
 //! How it is done: IO, and nothing that decides.
 
+pub mod certs;
 pub mod drive;
 pub mod inbox;
+pub mod link;
 pub mod metrics;
 pub mod metrics_catalogue;
 pub mod node;
+
+pub mod node_error;
+pub mod run;
 pub mod seam;
 pub mod serve;
 pub mod store;

@@ -12,7 +12,7 @@ use super::super::effect::{Effect, Effects, Event};
 use super::super::failure::{Cause, Effectiveness, Failure};
 use super::super::input::Now;
 use super::super::message::{Forward, ForwardReply, OpNumber, PeerMessage, Reply, Request};
-use super::{ForwardOp, Op, Origin, Place, Shard};
+use super::{ForwardOp, Op, Origin, Place, Shard, UNARMED};
 
 /// The owner must answer a little before the client stops waiting.
 const FORWARD_SLACK: Duration = Duration::from_millis(2);
@@ -47,8 +47,9 @@ impl Shard {
             untried,
             deadline,
             bytes,
+            armed: UNARMED,
         };
-        let number = self.new_op(Op::Forward(Box::new(forward)), deadline);
+        let number = self.new_op(now, Op::Forward(Box::new(forward)), deadline);
         self.send_forward(now, number, effects);
     }
 

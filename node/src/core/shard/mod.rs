@@ -46,6 +46,8 @@ pub const KEY_BYTES_MAX: usize = 1024;
 pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
 /// Timers are kept in slots of this many microseconds: one look-up per slot, not per operation.
 const TIMER_SLOT_MICROS: u64 = 4_000;
+/// An operation without a timer.
+const UNARMED: u64 = u64::MAX;
 /// Advice to a client whose request was shed.
 const RETRY_AFTER_SHED_MS: u32 = 50;
 /// Free space under which writes are refused, in thousandths of the file system.
@@ -125,6 +127,7 @@ struct PutOp {
     place: Place,
     reply_context: Option<Context>,
     bytes: usize,
+    armed: u64,
 }
 
 #[derive(Debug)]
@@ -133,6 +136,7 @@ struct GetOp {
     origin: Origin,
     place: Place,
     bytes: usize,
+    armed: u64,
 }
 
 #[derive(Debug)]
@@ -143,6 +147,19 @@ struct ForwardOp {
     untried: Vec<NodeId>,
     deadline: MonoTime,
     bytes: usize,
+    armed: u64,
+}
+
+impl Op {
+    /// The timer slot in which the operation is ticked next; [`UNARMED`] if in none. Timers of other
+    /// slots are stale, so that each operation has one at most.
+    fn armed(&mut self) -> &mut u64 {
+        match self {
+            Self::Put(put) => &mut put.armed,
+            Self::Get(get) => &mut get.armed,
+            Self::Forward(forward) => &mut forward.armed,
+        }
+    }
 }
 
 /// An input that waits for its key to be loaded.
@@ -580,8 +597,17 @@ impl Shard {
         while let Some(entry) = self.timers.first_entry()
             && *entry.key() < due
         {
+            let slot = *entry.key();
             for op in entry.remove() {
-                self.tick_op(now, op, effects);
+                let armed = self
+                    .ops
+                    .get_mut(&op)
+                    .map(Op::armed)
+                    .filter(|armed| **armed == slot);
+                if let Some(armed) = armed {
+                    *armed = UNARMED;
+                    self.tick_op(now, op, effects);
+                }
             }
         }
         if now.mono >= self.next_sweep {
@@ -622,11 +648,17 @@ impl Shard {
         }
     }
 
-    fn wake_at(&mut self, at: MonoTime, op: OpNumber) {
-        self.timers
-            .entry(at.as_micros() / TIMER_SLOT_MICROS)
-            .or_default()
-            .push(op);
+    /// Ticks an operation at `at`, or in the next slot if that is past: never again at this moment,
+    /// or a tick that asks for another one would not end.
+    fn wake_at(&mut self, now: Now, at: MonoTime, op: OpNumber) {
+        let present = now.mono.as_micros() / TIMER_SLOT_MICROS;
+        let slot = (at.as_micros() / TIMER_SLOT_MICROS).max(present);
+        if let Some(armed) = self.ops.get_mut(&op).map(Op::armed)
+            && slot < *armed
+        {
+            *armed = slot;
+            self.timers.entry(slot).or_default().push(op);
+        }
     }
 
     /// A peer can be talked to again: sends it what open operations still want from it.
@@ -651,9 +683,9 @@ impl Shard {
         }
     }
 
-    fn new_op(&mut self, op: Op, wake: MonoTime) -> OpNumber {
+    fn new_op(&mut self, now: Now, op: Op, wake: MonoTime) -> OpNumber {
         let number = self.next_number();
-        self.insert_op(number, op, wake);
+        self.insert_op(now, number, op, wake);
         number
     }
 
@@ -662,7 +694,7 @@ impl Shard {
         OpNumber(self.next_op)
     }
 
-    fn insert_op(&mut self, number: OpNumber, op: Op, wake: MonoTime) {
+    fn insert_op(&mut self, now: Now, number: OpNumber, op: Op, wake: MonoTime) {
         let bytes = match &op {
             Op::Put(put) => put.bytes,
             Op::Get(get) => get.bytes,
@@ -671,7 +703,7 @@ impl Shard {
         self.unanswered += 1;
         self.bytes_in_flight += bytes;
         self.ops.insert(number, op);
-        self.wake_at(wake, number);
+        self.wake_at(now, wake, number);
     }
 
     /// Answers an operation's origin and gives back what it was admitted with. The operation

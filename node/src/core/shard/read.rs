@@ -14,7 +14,7 @@ use super::super::message::{
     Replicate, Reply,
 };
 use super::super::table::Lookup;
-use super::{Ack, GetOp, Op, Origin, Parked, Place, Shard};
+use super::{Ack, GetOp, Op, Origin, Parked, Place, Shard, UNARMED};
 
 impl Shard {
     /// Coordinates a get of a key that this node owns.
@@ -73,8 +73,9 @@ impl Shard {
             origin,
             place,
             bytes,
+            armed: UNARMED,
         };
-        self.insert_op(number, Op::Get(Box::new(get)), wake);
+        self.insert_op(now, number, Op::Get(Box::new(get)), wake);
         let mut steps = Vec::new();
         if let Some(Op::Get(get)) = self.ops.get_mut(&number) {
             get.machine.start(&mut steps);
@@ -159,14 +160,14 @@ impl Shard {
             let record = present.then_some(decoded);
             get.machine
                 .held(now.mono, me, record, PurgeNumber::default(), counts, steps);
-            self.rearm_get(op);
+            self.rearm_get(now, op);
         }
     }
 
-    fn rearm_get(&mut self, op: OpNumber) {
+    fn rearm_get(&mut self, now: Now, op: OpNumber) {
         if let Some(Op::Get(get)) = self.ops.get(&op) {
             let at = get.machine.next_deadline();
-            self.wake_at(at, op);
+            self.wake_at(now, at, op);
         }
     }
 
@@ -273,7 +274,7 @@ impl Shard {
             effects.push(Effect::Count(Event::ReadWidened));
         }
         self.perform_get(now, op, steps, effects);
-        self.rearm_get(op);
+        self.rearm_get(now, op);
     }
 
     /// A coordinator asks for this node's record.
@@ -373,15 +374,15 @@ impl Shard {
             Err(_) => get.machine.refused(from, &mut steps),
         }
         self.perform_get(now, op, steps, effects);
-        self.rearm_uncounted(op);
+        self.rearm_uncounted(now, op);
     }
 
-    fn rearm_uncounted(&mut self, op: OpNumber) {
+    fn rearm_uncounted(&mut self, now: Now, op: OpNumber) {
         if let Some(Op::Get(get)) = self.ops.get(&op)
             && !get.machine.is_done()
         {
             let at = get.machine.next_deadline();
-            self.wake_at(at, op);
+            self.wake_at(now, at, op);
         }
     }
 

@@ -20,7 +20,9 @@ use super::super::input::Now;
 use super::super::message::{PeerMessage, PurgeNumber, ReplicateReply, Reply, WriteRequest};
 use super::super::put::{PutMachine, PutPlan, Verdict};
 use super::super::table::Lookup;
-use super::{Ack, Op, Parked, Place, PutOp, RETRY_AFTER_SHED_MS, Shard, VALUE_BYTES_MAX, Writing};
+use super::{
+    Ack, Op, Parked, Place, PutOp, RETRY_AFTER_SHED_MS, Shard, UNARMED, VALUE_BYTES_MAX, Writing,
+};
 
 /// A replica that took a write without counting is sent it again after this.
 const SEND_AGAIN_AFTER: Duration = Duration::from_millis(25);
@@ -111,8 +113,9 @@ impl Shard {
             place,
             reply_context,
             bytes,
+            armed: UNARMED,
         };
-        self.insert_op(number, Op::Put(Box::new(put)), deadline);
+        self.insert_op(now, number, Op::Put(Box::new(put)), deadline);
         self.when_durable(now, Ack::Local { op: number }, effects);
         self.judge_put(now, number, effects);
     }
@@ -306,7 +309,7 @@ impl Shard {
                     Err(_) => put.machine.refused(from),
                 }
                 if put.machine.uncounted().next().is_some() {
-                    self.wake_at(now.mono + SEND_AGAIN_AFTER, op);
+                    self.wake_at(now, now.mono + SEND_AGAIN_AFTER, op);
                 }
                 self.judge_put(now, op, effects);
             }
@@ -330,7 +333,7 @@ impl Shard {
                     .counts(put.place.copies, put.place.location.vnode);
                 put.machine.stored(me, counts);
                 if !counts {
-                    self.wake_at(now.mono + SEND_AGAIN_AFTER, op);
+                    self.wake_at(now, now.mono + SEND_AGAIN_AFTER, op);
                 }
                 self.judge_put(now, op, effects);
             }
@@ -352,7 +355,8 @@ impl Shard {
         };
         let again: Vec<NodeId> = put.machine.uncounted().collect();
         let message = put.machine.replicate(now.mono);
-        let past = now.mono >= put.machine.deadline();
+        let deadline = put.machine.deadline();
+        let past = now.mono >= deadline;
         for node in again.iter().filter(|_| !past) {
             if *node == self.me {
                 self.local_durable(now, op, effects);
@@ -361,9 +365,12 @@ impl Shard {
                 effects.push(Effect::Send { to: *node, message });
             }
         }
-        if !again.is_empty() && !past {
-            self.wake_at(now.mono + SEND_AGAIN_AFTER, op);
-        }
+        let next = if again.is_empty() || past {
+            deadline
+        } else {
+            now.mono + SEND_AGAIN_AFTER
+        };
+        self.wake_at(now, next, op);
         self.judge_put(now, op, effects);
     }
 

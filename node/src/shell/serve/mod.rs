@@ -1,4 +1,11 @@
-//! Listeners for clients, people and monitors.
+//! Listeners: the node's one QUIC socket with the clients on it, and the HTTP port.
 
+mod convert;
+mod endpoint;
 pub mod http;
+mod native;
 pub mod view;
+
+pub use convert::{request_of, response_of};
+pub use endpoint::NodeEndpoint;
+pub use native::{AdminHandler, AdminRequest, ClientLimits, ClientServer, ClientServerConfig};

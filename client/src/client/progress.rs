@@ -1,0 +1,183 @@
+//! What an operation remembers between its attempts, and what it tells when it fails.
+//!
+//! Not here: what follows an attempt (`retry`).
+
+use std::time::Duration;
+
+use quorate_ring::{MonoTime, NodeId};
+
+use super::operation::Operation;
+use super::{Client, lock};
+use crate::error::{Attempt, AttemptEnd, Failure, ReplicaPart};
+use crate::op_id::Attempts;
+use crate::outcome::OutcomeTally;
+use crate::retry::{AttemptFailure, GiveUp, RetrySituation};
+use crate::route::NodeVerdict;
+use crate::topology::Topology;
+use crate::transport::{CallCause, CallError};
+use crate::wire::{self, Code, Outcome};
+
+/// Attempts of which a failure tells, the newest ones.
+const TRAIL_MAX: usize = 64;
+
+/// How one attempt ended without success.
+pub(super) enum Ended {
+    Refused(wire::Failure),
+    NoAnswer(CallError),
+}
+
+impl Ended {
+    /// What became of this attempt alone.
+    pub(super) fn outcome(&self, is_write: bool) -> Outcome {
+        match self {
+            _ if !is_write => Outcome::NotApplied,
+            // A failure that calls itself applied contradicts itself: believe the least.
+            Self::Refused(failure) if failure.outcome != Outcome::NotApplied => Outcome::Unknown,
+            Self::Refused(_) | Self::NoAnswer(CallError::NotSent(_)) => Outcome::NotApplied,
+            Self::NoAnswer(CallError::Lost(_)) => Outcome::Unknown,
+        }
+    }
+
+    pub(super) fn verdict(&self) -> NodeVerdict {
+        match self {
+            Self::Refused(failure) if is_busy(failure.code) => NodeVerdict::Busy(advice(failure)),
+            Self::Refused(_) => NodeVerdict::Works,
+            Self::NoAnswer(CallError::NotSent(CallCause::Full | CallCause::TooLong)) => {
+                NodeVerdict::Works
+            }
+            Self::NoAnswer(_) => NodeVerdict::Broken,
+        }
+    }
+
+    pub(super) fn for_retry(&self) -> AttemptFailure {
+        match self {
+            Self::Refused(failure) => AttemptFailure::Answered(failure.code, advice(failure)),
+            Self::NoAnswer(CallError::NotSent(_)) => AttemptFailure::NotSent,
+            Self::NoAnswer(CallError::Lost(_)) => AttemptFailure::Lost,
+        }
+    }
+}
+
+/// Whether the node says that it cannot serve anything now.
+const fn is_busy(code: Code) -> bool {
+    matches!(code, Code::NotReady | Code::ShuttingDown | Code::Overloaded)
+}
+
+fn advice(failure: &wire::Failure) -> Duration {
+    Duration::from_millis(u64::from(failure.retry_after_ms))
+}
+
+/// What an operation remembers between its attempts.
+pub(super) struct Progress {
+    started: MonoTime,
+    pub(super) until: MonoTime,
+    /// When the first attempt went out.
+    pub(super) first_sent: Option<MonoTime>,
+    pub(super) write: Attempts,
+    tally: OutcomeTally,
+    pub(super) tried: Vec<NodeId>,
+    pub(super) rounds: u32,
+    trail: Vec<Attempt>,
+    /// The attempt that decides what the caller is told.
+    telling: Option<(Outcome, Ended)>,
+}
+
+impl Progress {
+    pub(super) fn start(client: &Client, deadline: Duration) -> Self {
+        let started = client.now();
+        Self {
+            started,
+            until: started + deadline,
+            first_sent: None,
+            write: client.new_write(),
+            tally: OutcomeTally::default(),
+            tried: Vec::new(),
+            rounds: 0,
+            trail: Vec::new(),
+            telling: None,
+        }
+    }
+
+    pub(super) fn note(&mut self, node: String, ended: Ended, is_write: bool) {
+        let outcome = ended.outcome(is_write);
+        self.tally.add(outcome);
+        let end = match &ended {
+            Ended::Refused(failure) => AttemptEnd::Refused {
+                code: failure.code,
+                outcome,
+            },
+            Ended::NoAnswer(error) => AttemptEnd::NoAnswer(error.clone()),
+        };
+        if self.trail.len() >= TRAIL_MAX {
+            self.trail.remove(0);
+        }
+        self.trail.push(Attempt { node, end });
+        // The newest attempt tells, but none that was not applied takes the word from one that may
+        // have been, and one without an answer takes it from no answer.
+        let tells = self.telling.as_ref().is_none_or(|(told, before)| {
+            let weaker = *told == Outcome::Unknown && outcome == Outcome::NotApplied;
+            let mute = matches!(ended, Ended::NoAnswer(_));
+            let said = matches!(before, Ended::Refused(_));
+            !(weaker || mute && said && *told == outcome)
+        });
+        if tells {
+            self.telling = Some((outcome, ended));
+        }
+    }
+
+    pub(super) fn situation(
+        &self,
+        client: &Client,
+        topology: &Topology,
+        operation: &Operation,
+    ) -> RetrySituation {
+        let now = client.now();
+        RetrySituation {
+            is_write: operation.is_write(),
+            attempts: self.write.count(),
+            untried: topology.nodes().len().saturating_sub(self.tried.len()),
+            rounds: self.rounds,
+            age: now.since(self.first_sent.unwrap_or(self.started)),
+            remaining: self.until.since(now),
+            random: lock(&client.shared.rand).bits(),
+        }
+    }
+
+    pub(super) fn failure(
+        self,
+        topology: &Topology,
+        operation: &Operation,
+        gave_up: GiveUp,
+    ) -> Box<Failure> {
+        let mut failure = operation.refused(Code::ConnectFailed, 0);
+        failure.outcome = self.tally.outcome();
+        failure.gave_up = gave_up;
+        failure.attempts = self.trail;
+        failure.attempt_count = self.write.count();
+        failure.op_id = operation.is_write().then(|| self.write.op_id());
+        match self.telling {
+            Some((_, Ended::Refused(told))) => {
+                failure.code = told.code;
+                failure.acks = told.acks;
+                failure.required = told.required;
+                failure.limit = told.limit;
+                failure.retry_after = Some(advice(&told)).filter(|after| !after.is_zero());
+                let part = |report: wire::ReplicaReport| ReplicaPart {
+                    node: topology.node_label(NodeId(report.node)),
+                    state: report.state,
+                };
+                failure.replicas = told.replicas.into_iter().map(part).collect();
+            }
+            Some((_, Ended::NoAnswer(CallError::Lost(_)))) => {
+                failure.code = if gave_up == GiveUp::Deadline {
+                    Code::DeadlineExceeded
+                } else {
+                    Code::ConnectionLost
+                };
+            }
+            Some((_, Ended::NoAnswer(CallError::NotSent(_)))) => {}
+            None => failure.code = Code::DeadlineExceeded,
+        }
+        failure
+    }
+}

@@ -1,0 +1,553 @@
+//! Operations over a transport that answers by script.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use quorate_ring::{ConsistencyLevel, NodeId};
+use tokio::task::JoinSet;
+
+use super::{Client, lock};
+use crate::clock::Clock;
+use crate::error::{ConnectError, NodeError, SeedReason, WriteError};
+use crate::retry::{GiveUp, RetryBudget};
+use crate::testing::{FakeCluster, Fault, topology};
+use crate::transport::{BoxFuture, CallCause, CallError, NodeEndpoint, Transport};
+use crate::wire::{
+    Applied, Code, ContextToken, DumpPage, Failure, KEY_BYTES_MAX, LocalRecord, Outcome, Put, Read,
+    ReplicaReport, ReplicaState, Request, Response, VALUE_BYTES_MAX,
+};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// What the next call meets.
+#[derive(Debug, Clone)]
+enum Step {
+    /// An answer after this time.
+    Answer(Duration, Result<Response, CallError>),
+    /// No answer until the attempt's deadline.
+    Stuck,
+    /// Not even then.
+    Broken,
+}
+
+#[derive(Debug)]
+struct Call {
+    node: String,
+    request: Request,
+    deadline: Duration,
+}
+
+/// Plays its steps in order, then answers every put *applied*.
+#[derive(Debug, Default)]
+struct Script {
+    steps: Mutex<VecDeque<Step>>,
+    calls: Mutex<Vec<Call>>,
+}
+
+impl Script {
+    fn new(steps: impl IntoIterator<Item = Step>) -> (Arc<Self>, Client) {
+        let script = Arc::new(Self {
+            steps: Mutex::new(steps.into_iter().collect()),
+            calls: Mutex::default(),
+        });
+        let client = Client::with_transport(Arc::clone(&script) as _, topology(3), 1);
+        (script, client.expect("a good topology"))
+    }
+
+    fn puts(&self) -> Vec<Put> {
+        let calls = lock(&self.calls);
+        let puts = calls.iter().filter_map(|call| match &call.request {
+            Request::Put(put) => Some(put.clone()),
+            _ => None,
+        });
+        puts.collect()
+    }
+
+    fn nodes(&self) -> Vec<String> {
+        let calls = lock(&self.calls);
+        calls.iter().map(|call| call.node.clone()).collect()
+    }
+}
+
+impl Transport for Script {
+    fn call<'a>(
+        &'a self,
+        node: &'a NodeEndpoint,
+        request: Request,
+        deadline: Duration,
+    ) -> BoxFuture<'a, Result<Response, CallError>> {
+        let step = lock(&self.steps).pop_front();
+        lock(&self.calls).push(Call {
+            node: node.label().to_owned(),
+            request,
+            deadline,
+        });
+        Box::pin(async move {
+            match step.unwrap_or_else(applied) {
+                Step::Answer(after, answer) => {
+                    tokio::time::sleep(after).await;
+                    answer
+                }
+                Step::Stuck => {
+                    tokio::time::sleep(deadline).await;
+                    Err(CallError::Lost(CallCause::TimedOut))
+                }
+                Step::Broken => std::future::pending().await,
+            }
+        })
+    }
+}
+
+fn answer(response: Response) -> Step {
+    Step::Answer(MS, Ok(response))
+}
+
+fn applied() -> Step {
+    answer(Response::Applied(Applied {
+        context: Some(ContextToken(vec![1].into())),
+        acks: 2,
+    }))
+}
+
+fn failure(code: Code, outcome: Outcome) -> Failure {
+    Failure {
+        code,
+        outcome,
+        acks: 1,
+        required: 2,
+        replicas: Vec::new(),
+        retry_after_ms: 0,
+        limit: 0,
+    }
+}
+
+fn refused(code: Code) -> Step {
+    answer(Response::Failure(failure(code, Outcome::NotApplied)))
+}
+
+fn quorum_missed() -> Step {
+    let failure = failure(Code::QuorumNotReached, Outcome::Unknown);
+    answer(Response::Failure(failure))
+}
+
+fn not_sent() -> Step {
+    let detail = "refused".to_owned();
+    Step::Answer(
+        MS,
+        Err(CallError::NotSent(CallCause::Unreachable { detail })),
+    )
+}
+
+fn lost() -> Step {
+    let detail = "reset".to_owned();
+    Step::Answer(MS, Err(CallError::Lost(CallCause::Closed { detail })))
+}
+
+#[test]
+fn a_client_can_be_shared() {
+    fn check<T: Clone + Send + Sync + 'static>() {}
+    check::<Client>();
+    check::<crate::Keyspace>();
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_attempt_of_a_write_carries_one_op_id_its_number_and_its_age() {
+    let (script, client) = Script::new([lost(), quorum_missed(), not_sent(), applied()]);
+    let put = client.keyspace("default").put_blind("k", "v").await;
+    assert_eq!(put.expect("the fourth was applied").attempts(), 4);
+    let puts = script.puts();
+    let ids: BTreeSet<_> = puts.iter().map(|put| put.op_id).collect();
+    assert_eq!(ids.len(), 1);
+    let numbers: Vec<_> = puts.iter().map(|put| put.attempt).collect();
+    assert_eq!(numbers, [1, 2, 3, 4]);
+    assert_eq!(puts[0].age_ms, 0);
+    assert!(puts.windows(2).all(|pair| pair[0].age_ms < pair[1].age_ms));
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_writes_have_two_op_ids() {
+    let (script, client) = Script::new([]);
+    for _ in 0..2 {
+        let put = client.keyspace("default").put_blind("k", "v").await;
+        put.expect("applied");
+    }
+    let puts = script.puts();
+    assert_ne!(puts[0].op_id, puts[1].op_id);
+}
+
+/// Every sequence of up to three failed attempts, each then ended by a final refusal.
+#[tokio::test(start_paused = true)]
+async fn outcome_is_over_all_attempts() {
+    let kinds: [(fn() -> Step, Outcome); 5] = [
+        (not_sent, Outcome::NotApplied),
+        (lost, Outcome::Unknown),
+        (|| Step::Stuck, Outcome::Unknown),
+        (|| refused(Code::NotReady), Outcome::NotApplied),
+        (quorum_missed, Outcome::Unknown),
+    ];
+    let mut sequences: Vec<Vec<usize>> = vec![vec![]];
+    for length in 0..3 {
+        let longest = sequences.iter().filter(|s| s.len() == length).cloned();
+        for sequence in longest.collect::<Vec<_>>() {
+            sequences.extend((0..kinds.len()).map(|kind| [sequence.clone(), vec![kind]].concat()));
+        }
+    }
+    assert_eq!(sequences.len(), 1 + 5 + 25 + 125);
+    for sequence in sequences {
+        let steps = sequence.iter().map(|kind| kinds[*kind].0());
+        let (_, client) = Script::new(steps.chain([refused(Code::TooManySiblings)]));
+        let keyspace = client.keyspace("default");
+        let put = keyspace.put_blind("k", "v").deadline(MS * 10_000).await;
+        let error = put.expect_err("the last attempt was refused for good");
+        let outcomes: Vec<_> = sequence.iter().map(|kind| kinds[*kind].1).collect();
+        let want = if outcomes.contains(&Outcome::Unknown) {
+            Outcome::Unknown
+        } else {
+            Outcome::NotApplied
+        };
+        assert_eq!(error.outcome(), want, "{sequence:?}: {error}");
+        assert_eq!(error.failure().attempts.len(), sequence.len() + 1);
+        let said = error.code() == Code::TooManySiblings;
+        assert_eq!(said, want == Outcome::NotApplied, "{sequence:?}: {error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stuck_node_does_not_eat_the_whole_deadline() {
+    let (script, client) = Script::new([Step::Stuck, applied()]);
+    let clock = Clock::start();
+    let start = clock.now();
+    let put = client.keyspace("default").put_blind("k", "v").await;
+    put.expect("the second node answered");
+    let took = clock.now().since(start);
+    assert!(took < MS * 700, "{took:?}");
+    let nodes = script.nodes();
+    assert_ne!(nodes[0], nodes[1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stuck_nodes_end_at_the_deadline_and_not_later() {
+    for stuck in [Step::Stuck, Step::Broken] {
+        let (script, client) = Script::new(std::iter::repeat_n(stuck, 100));
+        let clock = Clock::start();
+        let start = clock.now();
+        let put = client.keyspace("default").put_blind("k", "v");
+        let error = put.deadline(MS * 900).await.expect_err("nobody answers");
+        assert_eq!(error.outcome(), Outcome::Unknown);
+        assert_eq!(error.code(), Code::DeadlineExceeded);
+        assert_eq!(error.failure().gave_up, GiveUp::Deadline);
+        let took = clock.now().since(start);
+        assert!(took >= MS * 900 && took <= MS * 910, "{took:?}");
+        let deadlines: Vec<_> = lock(&script.calls).iter().map(|c| c.deadline).collect();
+        assert!((4..=8).contains(&deadlines.len()), "{deadlines:?}");
+        assert!(deadlines.iter().all(|deadline| *deadline <= MS * 300));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_deadline_sends_nothing_that_could_be_applied() {
+    let (_, client) = Script::new([Step::Stuck]);
+    let put = client.keyspace("default").put_blind("k", "v");
+    let error = put.deadline(Duration::ZERO).await.expect_err("no time");
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+    assert_eq!(error.outcome(), Outcome::NotApplied);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_servers_advice_is_waited_for() {
+    let mut overloaded = failure(Code::Overloaded, Outcome::NotApplied);
+    overloaded.retry_after_ms = 400;
+    let (_, client) = Script::new([answer(Response::Failure(overloaded))]);
+    let clock = Clock::start();
+    let start = clock.now();
+    let put = client.keyspace("default").put_blind("k", "v").await;
+    put.expect("the second attempt was applied");
+    assert!(clock.now().since(start) >= MS * 400);
+}
+
+#[tokio::test(start_paused = true)]
+async fn unavailable_is_asked_of_every_node_once() {
+    let steps = std::iter::repeat_with(|| refused(Code::Unavailable)).take(9);
+    let (script, client) = Script::new(steps);
+    let put = client.keyspace("default").put_blind("k", "v").await;
+    let error = put.expect_err("no node can");
+    assert_eq!(error.outcome(), Outcome::NotApplied);
+    let nodes = script.nodes();
+    assert_eq!(nodes.len(), 3);
+    assert_eq!(BTreeSet::from_iter(nodes).len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spent_budget_ends_retries_but_not_first_attempts() {
+    let (script, client) = Script::new(std::iter::repeat_with(lost).take(50));
+    let spent = (0..).take_while(|_| lock(&client.shared.budget).take());
+    assert_eq!(u32::try_from(spent.count()), Ok(RetryBudget::RETRIES_MAX));
+    let put = client.keyspace("default").put_blind("k", "v").await;
+    let error = put.expect_err("it was lost and not tried again");
+    assert_eq!(error.failure().gave_up, GiveUp::Budget);
+    assert_eq!(script.nodes().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_sent_is_tried_elsewhere_without_budget() {
+    let (_, client) = Script::new([not_sent(), not_sent()]);
+    while lock(&client.shared.budget).take() {}
+    let put = client.keyspace("default").put_blind("k", "v").await;
+    put.expect("the third node took it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_node_is_passed_over_by_the_next_operations() {
+    let (script, client) = Script::new([not_sent()]);
+    for _ in 0..20 {
+        let put = client.keyspace("default").put_blind("k", "v").await;
+        put.expect("applied");
+    }
+    let nodes = script.nodes();
+    let broken = &nodes[0];
+    assert!(!nodes[1..].contains(broken), "{nodes:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_operation_is_no_longer_in_flight() {
+    let (script, client) = Script::new(std::iter::repeat_n(Step::Broken, 30));
+    for _ in 0..30 {
+        let put = client.keyspace("default").put_blind("k", "v");
+        let dropped = tokio::time::timeout(MS, put.into_future()).await;
+        assert!(dropped.is_err());
+    }
+    let counts = ["1", "2", "3"].map(|node| script.nodes().iter().filter(|n| *n == node).count());
+    assert_eq!(counts.iter().sum::<usize>(), 30);
+    assert!(counts.iter().all(|count| *count >= 5), "{counts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_arguments_are_refused_before_anything_is_sent() {
+    let (script, client) = Script::new([]);
+    let ks = client.keyspace("default");
+    let nowhere = client.keyspace("No Keyspace");
+    let cases = [
+        (nowhere.put_blind("k", "v"), Code::KeyspaceUnknown),
+        (ks.put_blind("", "v"), Code::KeyInvalid),
+        (
+            ks.put_blind(vec![0; KEY_BYTES_MAX + 1], "v"),
+            Code::KeyInvalid,
+        ),
+        (ks.delete_blind(""), Code::KeyInvalid),
+        (
+            ks.put_blind("k", vec![0; VALUE_BYTES_MAX + 1]),
+            Code::ValueTooLarge,
+        ),
+        (
+            ks.put_blind("k", "v").level(ConsistencyLevel::Write(4)),
+            Code::LevelImpossible,
+        ),
+        (
+            ks.put_blind("k", "v").level(ConsistencyLevel::Write(0)),
+            Code::LevelImpossible,
+        ),
+        (
+            ks.put_blind("k", "v").level(ConsistencyLevel::Read(2)),
+            Code::LevelImpossible,
+        ),
+    ];
+    for (write, code) in cases {
+        let error = write.await.expect_err("refused");
+        assert_eq!((error.code(), error.outcome()), (code, Outcome::NotApplied));
+    }
+    let error = ks.get("").await.expect_err("refused");
+    assert_eq!(error.code(), Code::KeyInvalid);
+    assert!(script.nodes().is_empty());
+    let longest = ks.put_blind(vec![0; KEY_BYTES_MAX], vec![0; VALUE_BYTES_MAX]);
+    longest.await.expect("the limits themselves are allowed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_put_after_a_write_without_context_never_becomes_a_sibling() {
+    let bare = Applied {
+        context: None,
+        acks: 3,
+    };
+    let (script, client) = Script::new([answer(Response::Applied(bare))]);
+    let ks = client.keyspace("default");
+    let written = ks.put_blind("k", "v").await.expect("applied");
+    let error = ks.put("k", "w").after(&written).await.expect_err("refused");
+    assert_eq!(error.code(), Code::ContextInvalid);
+    assert_eq!(error.outcome(), Outcome::NotApplied);
+    assert_eq!(script.nodes().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_topology_is_refreshed_and_the_operation_goes_on() {
+    let mut newer = topology(3);
+    newer.number += 1;
+    let steps = [
+        refused(Code::EpochMismatch),
+        answer(Response::Topology(newer)),
+        applied(),
+    ];
+    let (_, client) = Script::new(steps);
+    let put = client.keyspace("default").put_blind("k", "v").await;
+    put.expect("applied");
+    assert_eq!(client.topology().info().number, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_answer_to_another_question_is_unknown() {
+    let read = Response::Read(Read {
+        values: Vec::new(),
+        context: ContextToken(vec![1].into()),
+        replicas: 2,
+    });
+    let (_, client) = Script::new([answer(read), refused(Code::TooManySiblings)]);
+    let put = client.keyspace("default").put_blind("k", "v").await;
+    assert!(matches!(put, Err(WriteError::Unknown(_))), "{put:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_says_what_happened_what_became_of_it_and_what_to_do() {
+    let mut missed = failure(Code::QuorumNotReached, Outcome::Unknown);
+    let part = |node, state| ReplicaReport { node, state };
+    missed.replicas = vec![
+        part(1, ReplicaState::Confirmed),
+        part(2, ReplicaState::Silent),
+        part(3, ReplicaState::Down),
+    ];
+    let missed = answer(Response::Failure(missed));
+    let (_, client) = Script::new([missed, refused(Code::RoleRefused)]);
+    let put = client.keyspace("default").put_blind("k\n", "v").await;
+    let error = put.expect_err("it failed");
+    assert_eq!((error.acks(), error.required()), (1, 2));
+    assert_eq!(error.replicas().len(), 3);
+    let text = error.to_string();
+    let parts = [
+        r"put of `k\n` in keyspace `default` has an unknown outcome: 1 of 2 replicas confirmed",
+        "(node 1 confirmed, node 2 silent, node 3 down), 2 attempts, the last at node ",
+        ": ROLE_REFUSED; it may be on some replicas and may still become visible: read the key",
+        "(QUORUM_NOT_REACHED)",
+    ];
+    for part in parts {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connect_error_names_each_seed_and_why() {
+    let mut foreign = topology(3);
+    foreign.cluster_id = [9; 16];
+    let steps = [
+        not_sent(),
+        answer(Response::Topology(foreign)),
+        Step::Broken,
+        refused(Code::NotReady),
+    ];
+    let (script, _) = Script::new(steps);
+    let connecting = Client::builder()
+        .seeds(["a:1", "b:2", "c:3", "d:4"])
+        .cluster_id("07070707070707070707070707070707".parse().expect("an id"))
+        .transport(script)
+        .random_seed(3)
+        .connect();
+    let error = connecting.await.expect_err("no seed is usable");
+    let text = error.to_string();
+    for seed in ["a:1: ", "b:2: ", "c:3: ", "d:4: "] {
+        assert!(text.contains(seed), "{text}");
+    }
+    let reasons: Vec<_> = error.seeds().iter().map(|seed| &seed.reason).collect();
+    assert!(matches!(
+        reasons.as_slice(),
+        [
+            SeedReason::Call(CallError::NotSent(_)),
+            SeedReason::OtherCluster { .. },
+            SeedReason::Call(CallError::Lost(CallCause::TimedOut)),
+            SeedReason::Refused(Code::NotReady),
+        ]
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_seed_that_answers_is_enough() {
+    let (script, _) = Script::new([not_sent(), answer(Response::Topology(topology(3)))]);
+    let builder = Client::builder().seeds(["a:1", "b:2"]).random_seed(1);
+    let client = builder.transport(script).connect().await;
+    let client = client.expect("the second seed answered");
+    assert_eq!(client.topology().info().nodes.len(), 3);
+    let nobody = Client::builder().connect().await;
+    assert!(matches!(nobody, Err(ConnectError::NoSeeds)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_of_a_dump_follow_each_other_to_the_end() {
+    let record = |key: &'static str| LocalRecord {
+        keyspace: 1,
+        key: key.into(),
+        record: "r".into(),
+    };
+    let page = |records, end| answer(Response::Dump(DumpPage { records, end }));
+    let steps = [
+        page(vec![record("a")], false),
+        page(vec![record("b")], true),
+    ];
+    let (script, client) = Script::new(steps);
+    let mut pages = client.dump_local("2").expect("a node");
+    let mut keys = vec![];
+    while let Some(page) = pages.next_page().await.expect("a page") {
+        keys.extend(page.into_iter().map(|record| record.key));
+    }
+    assert_eq!(keys, ["a", "b"]);
+    let calls = lock(&script.calls);
+    let Request::DumpLocal(second) = &calls[1].request else {
+        panic!("{calls:?}");
+    };
+    assert_eq!(second.after, Some((1, "a".into())));
+    assert!(calls.iter().all(|call| call.node == "2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_node_is_named_with_those_that_there_are() {
+    let (_, client) = Script::new([]);
+    let error = client.status("9").await.expect_err("no such node");
+    assert!(matches!(error, NodeError::Unknown { .. }));
+    assert!(error.to_string().contains("1, 2, 3"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn owners_are_those_of_the_ring() {
+    let (_, client) = Script::new([]);
+    let owners = client.local_owners("default", b"k").expect("a keyspace");
+    assert_eq!(BTreeSet::from_iter(&owners.primaries).len(), 3);
+    assert!(owners.fallbacks.is_empty());
+    assert_eq!(client.local_owners("nothing", b"k"), None);
+    assert!(client.topology().endpoint(NodeId(1)).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_through_lost_answers_leave_one_value() {
+    let cluster = FakeCluster::new();
+    let ks = cluster.client(1).keyspace("default");
+    for node in ["1", "2", "3"] {
+        cluster.break_node(node, Some(Fault::AnswerLost));
+    }
+    let put = ks.put_blind("k", "v").deadline(MS * 200).await;
+    assert!(matches!(put, Err(WriteError::Unknown(_))), "{put:?}");
+    assert!(cluster.calls().len() > 3);
+    for node in ["1", "2", "3"] {
+        cluster.break_node(node, None);
+    }
+    assert_eq!(ks.get("k").await.expect("read").values(), ["v"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_operations_share_one_handle() {
+    let cluster = FakeCluster::new();
+    let client = cluster.client(1);
+    cluster.break_node("2", Some(Fault::Stuck));
+    let mut tasks = JoinSet::new();
+    for index in 0..1000 {
+        let ks = client.keyspace("default");
+        tasks.spawn(async move { ks.put_blind(format!("k{index}"), "v").await });
+    }
+    let results = tasks.join_all().await;
+    assert!(results.iter().all(Result::is_ok), "one stuck node of three");
+}

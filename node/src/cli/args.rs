@@ -1,0 +1,372 @@
+//! What can be typed: every command with its options, help and an example.
+//!
+//! Not here: what a command does; each has a file of its own.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::level::LevelChoice;
+use super::new_cluster::{KeyspaceArg, NodeArg};
+use super::output::Format;
+use super::ring::RingArgs;
+use super::serve::ServeArgs;
+use crate::config::units::parse_duration;
+
+/// A leaderless quorum key-value store: one binary for nodes, operators and users.
+#[derive(Debug, Parser)]
+#[command(
+    name = "quorate",
+    version,
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = false,
+    after_help = "Exit codes: 0 ok, 1 failed and not applied, 2 usage, 3 degraded, 4 deadline \
+                  passed while waiting,\n5 outcome unknown, 6 refused by a safety check or a role, \
+                  7 not found.\n\nExample:\n  quorate dev            # a cluster of three nodes \
+                  on this machine\n  quorate put hello world && quorate get hello"
+)]
+pub(super) struct Cli {
+    /// What every command takes.
+    #[command(flatten)]
+    pub(super) global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Global {
+    /// Form of what is printed.
+    #[arg(
+        short = 'o',
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORM"
+    )]
+    pub(super) output: Format,
+    /// How to reach the cluster [default: ./client.toml, then ./quorate-data/client.toml].
+    #[arg(long, global = true, env = "QUORATE_CLIENT", value_name = "FILE")]
+    pub(super) client: Option<PathBuf>,
+}
+
+/// Every command.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run a cluster of real processes on this machine, in the foreground.
+    Dev(DevArgs),
+    /// Run one node.
+    Serve(ServeArgs),
+    /// Write a value; supersedes what is there.
+    Put(PutArgs),
+    /// Read a key.
+    Get(GetArgs),
+    /// Delete a key; supersedes what is there.
+    Delete(DeleteArgs),
+    /// Write every record of a file of JSON lines.
+    Import(ImportArgs),
+    /// Show the nodes, and whether they are up (exit code 3 if one is not).
+    #[command(after_help = "Example:\n  quorate status -o json")]
+    Status,
+    /// Show where data lies, and what a change would move.
+    Ring(RingArgs),
+    /// Show the nodes that keep a key, and what each of them holds.
+    Whereis(WhereisArgs),
+    /// Print every record that one node holds, as JSON lines.
+    DumpLocal(DumpLocalArgs),
+    /// Be a client on standard input and output: one JSON line per request and reply.
+    Driver(DriverArgs),
+    /// Create a cluster.
+    Cluster(ClusterArgs),
+    /// Make and show certificates.
+    Certs(CertsArgs),
+}
+
+/// What every command on data takes.
+#[derive(Debug, Clone, Args)]
+pub(super) struct DataOptions {
+    /// Keyspace of the keys.
+    #[arg(long, default_value = "default", value_name = "NAME")]
+    pub(super) keyspace: String,
+    /// one, two, quorum, all, r=COUNT, w=COUNT or r=COUNT,w=COUNT [default: quorum].
+    #[arg(long, value_name = "LEVEL")]
+    pub(super) consistency: Option<LevelChoice>,
+    /// Time for each operation, as 500ms, 2s or 1m.
+    #[arg(long, default_value = "2s", value_name = "TIME", value_parser = parse_duration)]
+    pub(super) deadline: Duration,
+}
+
+/// Arguments of `put`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  quorate put greeting 'hello world'\n  \
+                        quorate put photo @cat.jpg\n  date | quorate put now -")]
+pub(super) struct PutArgs {
+    /// The key, 1 to 1,024 bytes.
+    pub(super) key: OsString,
+    /// The value, - for standard input, or @FILE for a file's content; up to 1 MiB.
+    #[arg(allow_negative_numbers = true)]
+    pub(super) value: OsString,
+    #[command(flatten)]
+    /// Keyspace, level, deadline.
+    pub(super) data: DataOptions,
+    /// What the write has seen.
+    #[command(flatten)]
+    pub(super) seen: SeenOptions,
+    /// Let the value expire (not yet).
+    #[arg(long, value_name = "TIME")]
+    pub(super) ttl: Option<String>,
+}
+
+/// What a write has seen: by default what it reads first.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(super) struct SeenOptions {
+    /// Do not read first: supersede nothing, become a sibling of what is there.
+    #[arg(long)]
+    pub(super) blind: bool,
+    /// Supersede exactly what this context of a read or a write covers.
+    #[arg(long, value_name = "TOKEN")]
+    pub(super) context: Option<String>,
+}
+
+/// Arguments of `get`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "One value is printed raw; several concurrent ones are numbered.\n\n\
+                        Example:\n  quorate get greeting\n  quorate get greeting -o json"
+)]
+pub(super) struct GetArgs {
+    /// The key.
+    pub(super) key: OsString,
+    /// Keyspace, level, deadline.
+    #[command(flatten)]
+    pub(super) data: DataOptions,
+}
+
+/// Arguments of `delete`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Deleting what is not there is done at once, and is 0.\n\n\
+                        Example:\n  quorate delete greeting"
+)]
+pub(super) struct DeleteArgs {
+    /// The key.
+    pub(super) key: OsString,
+    /// Keyspace, level, deadline.
+    #[command(flatten)]
+    pub(super) data: DataOptions,
+    /// What the write has seen.
+    #[command(flatten)]
+    pub(super) seen: SeenOptions,
+}
+
+/// Arguments of `import`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A line is {\"key\":..,\"value\":..} or {\"key\":..,\"siblings\":[..]}; \
+                        \"b64\":true says that values are\nbase64, \"kb64\":true that the key is. \
+                        Each record supersedes what is there. Exits 0 only if every\nrecord was \
+                        applied, 5 if any is unknown, else 1.\n\nExample:\n  \
+                        quorate import packages.jsonl\n  quorate import packages.jsonl --resume"
+)]
+pub(super) struct ImportArgs {
+    /// File of JSON lines; - for standard input.
+    pub(super) file: PathBuf,
+    /// Go on where an import of this file was interrupted.
+    #[arg(long)]
+    pub(super) resume: bool,
+    /// Records under way at once, 1 to 1,024.
+    #[arg(long, default_value_t = 64, value_name = "COUNT",
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(super) in_flight: u16,
+    /// Time for one record over all tries, as 90s.
+    #[arg(long, default_value = "2m", value_name = "TIME", value_parser = parse_duration)]
+    pub(super) patience: Duration,
+    /// Keyspace, level, deadline.
+    #[command(flatten)]
+    pub(super) data: DataOptions,
+}
+
+/// Arguments of `whereis`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  quorate whereis greeting")]
+pub(super) struct WhereisArgs {
+    /// The key.
+    pub(super) key: OsString,
+    /// Keyspace of the key.
+    #[arg(long, default_value = "default", value_name = "NAME")]
+    pub(super) keyspace: String,
+}
+
+/// Arguments of `dump-local`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Lines are in the order of keyspace and key and name no node: owners that \
+                        agree print the same bytes.\n\nExample:\n  \
+                        quorate dump-local --node 1 > one.jsonl"
+)]
+pub(super) struct DumpLocalArgs {
+    /// Id of the node.
+    #[arg(long, value_name = "ID")]
+    pub(super) node: String,
+}
+
+/// Arguments of `driver`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  echo \
+                        '{\"id\":1,\"f\":\"put\",\"k\":\"a\",\"v\":\"x\"}' | quorate driver")]
+pub(super) struct DriverArgs {
+    /// Keyspace, level and deadline of requests that name none.
+    #[command(flatten)]
+    pub(super) data: DataOptions,
+}
+
+/// Arguments of `dev`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Ctrl-C stops the cluster; the same --data-dir comes back with its data. \
+                        A node that is killed\nstays down until it is started by hand.\n\n\
+                        Example:\n  quorate dev --nodes 5 --data-dir /tmp/five"
+)]
+pub(super) struct DevArgs {
+    /// Number of nodes, 1 to 99 [default: 3, or what the directory has].
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=99))]
+    pub(super) nodes: Option<u16>,
+    /// Folder of the cluster; made if it does not exist.
+    #[arg(long, default_value = "./quorate-data", value_name = "DIR")]
+    pub(super) data_dir: PathBuf,
+    /// Node i listens on this + i [default: 7400, or what the directory has].
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) base_port: Option<u16>,
+}
+
+/// Arguments of `cluster`.
+#[derive(Debug, Args)]
+pub(super) struct ClusterArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub(super) command: ClusterCommand,
+}
+
+/// Commands on a cluster.
+#[derive(Debug, Subcommand)]
+pub(super) enum ClusterCommand {
+    /// Write everything that a new cluster needs: one folder per node, and a client's files.
+    Create(ClusterCreateArgs),
+}
+
+/// Arguments of `cluster create`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Copy each node's folder to its machine and run `quorate serve --config \
+                        FOLDER/quorate.toml` there.\n\nExample:\n  quorate cluster create --out \
+                        mycluster \\\n    --node a=10.0.0.1:7400 --node b=10.0.0.2:7400 --node \
+                        c=10.0.0.3:7400,weight=2,zone=z2 \\\n    --keyspace default \
+                        --keyspace users,n=2"
+)]
+pub(super) struct ClusterCreateArgs {
+    /// A node: its id, where others reach it, and perhaps its weight and zone.
+    #[arg(
+        long = "node",
+        required = true,
+        value_name = "ID=HOST:PORT[,weight=W][,zone=Z]"
+    )]
+    pub(super) nodes: Vec<NodeArg>,
+    /// A keyspace [default: one named default]; N is min(3, nodes) unless given.
+    #[arg(long = "keyspace", value_name = "NAME[,mode=siblings][,n=N]")]
+    pub(super) keyspaces: Vec<KeyspaceArg>,
+    /// Parts of the ring, a power of two up to 32768; never changed later.
+    #[arg(long, default_value_t = 256, value_name = "COUNT")]
+    pub(super) vnodes: u32,
+    /// Folder to make; it must not exist or be empty.
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: PathBuf,
+}
+
+/// Arguments of `certs`.
+#[derive(Debug, Args)]
+pub(super) struct CertsArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub(super) command: CertsCommand,
+}
+
+/// Commands on certificates.
+#[derive(Debug, Subcommand)]
+pub(super) enum CertsCommand {
+    /// Make a client certificate and a client.toml that uses it.
+    #[command(
+        after_help = "Example:\n  quorate certs client --role data --dir mycluster --out \
+                            app1"
+    )]
+    Client(CertsClientArgs),
+    /// Show subject, role and validity of certificates.
+    #[command(after_help = "Example:\n  quorate certs show mycluster/client.crt")]
+    Show(CertsShowArgs),
+}
+
+/// Arguments of `certs client`.
+#[derive(Debug, Args)]
+pub(super) struct CertsClientArgs {
+    /// What the certificate allows.
+    #[arg(long, value_enum)]
+    pub(super) role: RoleArg,
+    /// Name in the certificate.
+    #[arg(long, default_value = "client", value_name = "NAME")]
+    pub(super) name: String,
+    /// Folder of the cluster, as `cluster create` or `dev` made it
+    /// [default: the folder of the client file].
+    #[arg(long, value_name = "DIR")]
+    pub(super) dir: Option<PathBuf>,
+    /// Folder to make, for client.toml, certificate and key.
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: PathBuf,
+}
+
+/// Arguments of `certs show`.
+#[derive(Debug, Args)]
+pub(super) struct CertsShowArgs {
+    /// Certificates in PEM [default: the one of the client file].
+    #[arg(value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+}
+
+/// What a client's certificate allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum RoleArg {
+    /// Reading and writing.
+    Data,
+    /// Everything.
+    Admin,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn arguments_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        fn check(command: &clap::Command) {
+            if command.has_subcommands() {
+                command.get_subcommands().for_each(check);
+            } else {
+                let help = command.get_after_help().map(ToString::to_string);
+                let shown = help.unwrap_or_default().contains("Example:");
+                assert!(shown, "{} has no example", command.get_name());
+            }
+        }
+        check(&Cli::command());
+    }
+}

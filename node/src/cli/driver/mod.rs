@@ -1,0 +1,181 @@
+//! `quorate driver`: one client on standard input and output, a JSON line per request and reply.
+//!
+//! Many requests may be in flight; replies come as they end. The end of input waits for them.
+
+mod perform;
+mod request;
+
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use super::args::{DriverArgs, Global};
+use super::events::{Event, Events};
+use super::exit::{Exit, Problem};
+use super::lines::{self, Line};
+use super::output::print;
+use super::session::connect;
+use super::signals::{StopSignals, unless_stopped};
+use request::{Defaults, Request};
+
+/// Requests in flight; further lines wait in the input.
+const IN_FLIGHT_MAX: usize = 1024;
+
+/// Serves requests until the input ends.
+///
+/// # Errors
+/// A [`Problem`] if no node can be reached at the start, or the output is closed.
+pub(super) async fn run(args: DriverArgs, global: Global) -> Result<Exit, Problem> {
+    let mut signals = StopSignals::listen()?;
+    let interrupted = || Problem::new(Exit::Failed, "INTERRUPTED", "interrupted");
+    let client = unless_stopped(&mut signals, connect(&global)).await;
+    let client = client.ok_or_else(interrupted)??;
+    let defaults = Defaults {
+        keyspace: args.data.keyspace,
+        level: args.data.consistency.unwrap_or_default(),
+        deadline: args.data.deadline,
+    };
+    let mut events = Events {
+        operations: JoinSet::new(),
+        lines: Some(lines::of_stdin()?),
+        signals,
+        tick: None,
+    };
+    loop {
+        let wants_line = events.operations.len() < IN_FLIGHT_MAX;
+        match events.next(wants_line).await? {
+            Event::Done(reply) => tell(&reply)?,
+            Event::Line(line) => match read(&line, &defaults) {
+                Ok(Some(request)) => {
+                    events
+                        .operations
+                        .spawn(perform::perform(client.clone(), request));
+                }
+                Ok(None) => {}
+                Err(reply) => tell(&reply)?,
+            },
+            Event::LinesEnded(error) => {
+                if let Some(error) = error {
+                    return Err(error.into());
+                }
+            }
+            Event::Stop => {
+                let problem = interrupted();
+                let left = events.operations.len();
+                return Err(problem.because(format!("{left} requests were in flight")));
+            }
+            Event::Tick => {}
+        }
+        if events.lines.is_none() && events.operations.is_empty() {
+            return Ok(Exit::Ok);
+        }
+    }
+}
+
+fn tell(reply: &Value) -> Result<(), Problem> {
+    print(format!("{reply}\n").as_bytes())
+}
+
+/// The request of a line; a blank line is none.
+///
+/// # Errors
+/// The reply to a line that cannot be used.
+fn read(line: &Line, defaults: &Defaults) -> Result<Option<Request>, Value> {
+    let unreadable = |why: String| json!({ "id": null, "t": "fail", "err": "LINE_INVALID", "line": line.number, "why": why });
+    let Some(text) = &line.text else {
+        return Err(unreadable("the line is too long".to_owned()));
+    };
+    if text.trim_ascii().is_empty() {
+        return Ok(None);
+    }
+    let raw = serde_json::from_slice(text).map_err(|e| unreadable(e.to_string()))?;
+    Request::check(raw, defaults).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn read_text(text: &str) -> Result<Option<Request>, Value> {
+        let line = Line {
+            number: 4,
+            end: 0,
+            text: Some(text.as_bytes().to_vec()),
+        };
+        let defaults = Defaults {
+            keyspace: "default".to_owned(),
+            level: "quorum".parse().expect("a level"),
+            deadline: Duration::from_secs(2),
+        };
+        read(&line, &defaults)
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_is_answered_with_its_number() {
+        for text in [
+            "{\"id\":7,",
+            "[]",
+            "7",
+            "{\"id\":7}",
+            "{\"id\":7,\"f\":\"get\",\"k\":5}",
+        ] {
+            let reply = read_text(text).expect_err(text);
+            assert_eq!(
+                (&reply["id"], &reply["t"]),
+                (&Value::Null, &json!("fail")),
+                "{reply}"
+            );
+            assert_eq!(reply["line"], json!(4));
+        }
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_is_answered_under_its_id() {
+        let cases = [
+            (r#"{"id":7,"f":"cas","k":"a"}"#, "NOT_YET"),
+            (r#"{"id":7,"f":"dance","k":"a"}"#, "REQUEST_INVALID"),
+            (r#"{"id":7,"f":"put","k":"a"}"#, "REQUEST_INVALID"),
+            (
+                r#"{"id":7,"f":"get","k":"a","lvl":"most"}"#,
+                "REQUEST_INVALID",
+            ),
+            (
+                r#"{"id":7,"f":"get","k":"a","lvl":"w=2"}"#,
+                "REQUEST_INVALID",
+            ),
+            (
+                r#"{"id":7,"f":"get","k":"a","lvl":"each-quorum"}"#,
+                "REQUEST_INVALID",
+            ),
+            (
+                r#"{"id":7,"f":"put","k":"a","v":"!","b64":true}"#,
+                "REQUEST_INVALID",
+            ),
+            (
+                r#"{"id":7,"f":"put","k":"a","v":"b","ctx":"!"}"#,
+                "CONTEXT_INVALID",
+            ),
+        ];
+        for (text, code) in cases {
+            let reply = read_text(text).expect_err(text);
+            assert_eq!(
+                (&reply["id"], &reply["err"]),
+                (&json!(7), &json!(code)),
+                "{reply}"
+            );
+        }
+    }
+
+    #[test]
+    fn blank_lines_ask_nothing_and_good_ones_are_taken() {
+        assert!(matches!(read_text("  "), Ok(None)));
+        for text in [
+            r#"{"id":"x","f":"get","k":"a"}"#,
+            r#"{"id":7,"f":"put","ks":"default","k":"a","v":"b","ctx":null,"lvl":"quorum","ms":500}"#,
+            r#"{"id":7,"f":"del","k":"/w==","kb64":true,"lvl":"w=3"}"#,
+        ] {
+            assert!(matches!(read_text(text), Ok(Some(_))), "{text}");
+        }
+    }
+}

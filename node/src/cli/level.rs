@@ -1,0 +1,126 @@
+//! The words of `--consistency`, and which level a command's reads and writes get from them.
+
+use std::str::FromStr;
+
+use quorate_ring::{ConsistencyLevel, LevelParseError};
+
+/// What `--consistency` said: a word for both, or `r=` and `w=` apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct LevelChoice {
+    read: Option<ConsistencyLevel>,
+    write: Option<ConsistencyLevel>,
+}
+
+/// Why the level does not fit the command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum LevelMisfit {
+    /// `w=` alone was given where something is read.
+    #[error("w= is for writes, and this reads; give r=COUNT, or both as in r=2,w=2")]
+    WriteOnly,
+    /// `r=` alone was given where something is written.
+    #[error("r= is for reads, and this writes; give w=COUNT, or both as in r=2,w=2")]
+    ReadOnly,
+}
+
+impl LevelChoice {
+    /// The level of reads; `quorum` if nothing was said.
+    ///
+    /// # Errors
+    /// [`LevelMisfit`] if only `w=` was given.
+    pub(super) fn for_read(self) -> Result<ConsistencyLevel, LevelMisfit> {
+        match (self.read, self.write) {
+            (Some(level), _) => Ok(level),
+            (None, Some(_)) => Err(LevelMisfit::WriteOnly),
+            (None, None) => Ok(ConsistencyLevel::Quorum),
+        }
+    }
+
+    /// The level of writes; `quorum` if nothing was said.
+    ///
+    /// # Errors
+    /// [`LevelMisfit`] if only `r=` was given.
+    pub(super) fn for_write(self) -> Result<ConsistencyLevel, LevelMisfit> {
+        match (self.read, self.write) {
+            (_, Some(level)) => Ok(level),
+            (Some(_), None) => Err(LevelMisfit::ReadOnly),
+            (None, None) => Ok(ConsistencyLevel::Quorum),
+        }
+    }
+
+    /// The level of the read that comes before a write; `quorum` if only `w=` was given.
+    pub(super) fn before_write(self) -> ConsistencyLevel {
+        self.read.unwrap_or(ConsistencyLevel::Quorum)
+    }
+}
+
+impl FromStr for LevelChoice {
+    type Err = LevelParseError;
+
+    fn from_str(text: &str) -> Result<Self, LevelParseError> {
+        let mut choice = Self::default();
+        let words: Vec<&str> = text.split(',').collect();
+        for word in &words {
+            let level: ConsistencyLevel = word.parse()?;
+            let again = match level {
+                ConsistencyLevel::Read(_) => choice.read.replace(level).is_some(),
+                ConsistencyLevel::Write(_) => choice.write.replace(level).is_some(),
+                ConsistencyLevel::One
+                | ConsistencyLevel::Two
+                | ConsistencyLevel::Quorum
+                | ConsistencyLevel::All => {
+                    choice.read = Some(level);
+                    choice.write = Some(level);
+                    words.len() > 1
+                }
+            };
+            if again {
+                return Err(LevelParseError::Unknown {
+                    given: text.chars().take(64).collect(),
+                });
+            }
+        }
+        Ok(choice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_ring::ConsistencyLevel::{Quorum, Read, Two, Write};
+
+    use super::*;
+
+    #[test]
+    fn words_choose_the_levels_of_reads_and_writes() {
+        let cases = [
+            ("two", Ok(Two), Ok(Two), Two),
+            ("r=2", Ok(Read(2)), Err(LevelMisfit::ReadOnly), Read(2)),
+            ("w=3", Err(LevelMisfit::WriteOnly), Ok(Write(3)), Quorum),
+            ("r=1,w=3", Ok(Read(1)), Ok(Write(3)), Read(1)),
+        ];
+        for (text, read, write, before) in cases {
+            let choice: LevelChoice = text.parse().expect(text);
+            assert_eq!(choice.for_read(), read, "{text}");
+            assert_eq!(choice.for_write(), write, "{text}");
+            assert_eq!(choice.before_write(), before, "{text}");
+        }
+        let default = LevelChoice::default();
+        assert_eq!(
+            (default.for_read(), default.for_write()),
+            (Ok(Quorum), Ok(Quorum))
+        );
+    }
+
+    #[test]
+    fn words_of_later_work_say_so() {
+        for text in ["local-quorum", "each-quorum", "quorum+sloppy"] {
+            let error = text.parse::<LevelChoice>().expect_err(text);
+            assert!(
+                matches!(error, LevelParseError::NotYet { .. }),
+                "{text}: {error}"
+            );
+        }
+        for text in ["", "most", "r=0", "r=1,r=2", "one,two", "r=x"] {
+            assert!(text.parse::<LevelChoice>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! `quorate serve`: runs one node until it is told to stop.
+//!
+//! Every key of the configuration is a flag here. A node that was started by `dev` ends with it,
+//! also when `dev` is killed: the system then kills this process.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::{Arg, ArgMatches, Args, FromArgMatches};
+use tracing_subscriber::fmt::time::SystemTime;
+
+use super::exit::{Exit, Problem};
+use super::output::note;
+use super::signals::StopSignals;
+use super::system;
+use crate::config::{KEYS, LogConfig, LogFormat, NodeConfig, unknown_variables, variable_name};
+use crate::shell::node_error::NodeError;
+
+/// Arguments of `serve`: the file, and one flag per key.
+#[derive(Debug)]
+pub(super) struct ServeArgs {
+    /// The node's `quorate.toml`.
+    pub(super) config: PathBuf,
+    /// Keys that were given as flags.
+    pub(super) flags: BTreeMap<&'static str, String>,
+}
+
+impl FromArgMatches for ServeArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = |name: &'static str| {
+            let value = matches.get_one::<String>(name).cloned();
+            value.map(|value| (name, value))
+        };
+        Ok(Self {
+            config: matches
+                .get_one::<PathBuf>("config")
+                .cloned()
+                .unwrap_or_else(|| PathBuf::from("quorate.toml")),
+            flags: KEYS.iter().filter_map(|key| given(key.name)).collect(),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for ServeArgs {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let config = Arg::new("config")
+            .long("config")
+            .value_name("FILE")
+            .env("QUORATE_CONFIG")
+            .default_value("quorate.toml")
+            .value_parser(clap::value_parser!(PathBuf))
+            .help("The node's file; pid is written beside it");
+        let command = command.arg(config).after_help(
+            "Each key is also a variable, as QUORATE_DATA_DIR for data_dir. A flag beats a \
+             variable, a variable\nthe file, the file the default.\n\nExample:\n  \
+             quorate serve --config mycluster/a/quorate.toml --log-level debug",
+        );
+        KEYS.iter().fold(command, |command, key| {
+            let help = match key.default {
+                Some(default) => format!("{} [default: {default}]", key.help),
+                None => key.help.to_owned(),
+            };
+            let flag = Arg::new(key.name)
+                .long(key.name.replace('_', "-"))
+                .value_name(key.shape)
+                .help(format!("{help} [{}]", variable_name(key)));
+            command.arg(flag)
+        })
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+/// Runs the node.
+///
+/// # Errors
+/// A [`Problem`] if the configuration cannot be used, a port is taken, or the node refuses to
+/// serve.
+pub(super) fn run(args: &ServeArgs) -> Result<Exit, Problem> {
+    system::end_with_parent()?;
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let config = NodeConfig::load(&args.config, &variables, &args.flags)?;
+    start_logging(config.log);
+    for (variable, nearest) in unknown_variables(&variables) {
+        tracing::warn!(
+            variable,
+            nearest,
+            "environment variable names no key and is ignored"
+        );
+    }
+    let pid_file = PidFile::write(&config.folder)?;
+    let ended = super::on_runtime(async {
+        let mut signals = StopSignals::listen()?;
+        let stop = async move { signals.wait().await };
+        Ok(crate::shell::run::run(config, stop).await)
+    })?;
+    drop(pid_file);
+    ended.map_err(stopped)?;
+    Ok(Exit::Ok)
+}
+
+/// Why a node that was to run does not, as the user is told.
+fn stopped(error: NodeError) -> Problem {
+    tracing::error!(%error, "the node does not serve");
+    let exit = if error.is_refusal() {
+        Exit::Refused
+    } else {
+        Exit::Failed
+    };
+    let problem = Problem::new(exit, error.code(), error.to_string());
+    match error.advice() {
+        Some(advice) => problem.then(advice),
+        None => problem,
+    }
+}
+
+fn start_logging(config: LogConfig) {
+    let writer = std::io::stderr;
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(config.level)
+        .with_timer(SystemTime)
+        .with_ansi(false)
+        .with_writer(writer);
+    let started = match config.format {
+        LogFormat::Text => builder.with_target(false).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    if let Err(error) = started {
+        note(&format!("logging was started before: {error}"));
+    }
+}
+
+/// `pid` beside the configuration; removed when the node has stopped in order.
+#[derive(Debug)]
+struct PidFile {
+    path: PathBuf,
+}
+
+impl PidFile {
+    fn write(folder: &Path) -> Result<Self, Problem> {
+        let path = folder.join("pid");
+        let written = std::fs::write(&path, format!("{}\n", std::process::id()));
+        written.map_err(|e| {
+            let what = format!("cannot write {}: {e}", path.display());
+            Problem::new(Exit::Failed, "PID_UNWRITABLE", what)
+        })?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        // A pid file that stays names a process that is gone, which its reader must expect anyway.
+        let _removed = std::fs::remove_file(&self.path);
+    }
+}

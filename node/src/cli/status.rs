@@ -1,0 +1,208 @@
+//! `quorate status`: one screen with the nodes, a verdict, and exit code 3 if a node is down.
+
+use quorate_client::wire::NodeStatus;
+use quorate_client::{Client, NodeError, Topology};
+use quorate_ring::Node;
+use serde_json::{Value, json};
+
+use super::args::Global;
+use super::exit::{Exit, Problem};
+use super::is_json;
+use super::output::{Table, print, print_json, shown_bytes};
+use super::session::{connect, unanswered};
+use super::signals::{StopSignals, unless_stopped};
+
+/// What one node said, or why it did not.
+type Answer = (Node, Result<NodeStatus, NodeError>);
+
+/// Asks every node of the topology.
+///
+/// # Errors
+/// A [`Problem`] if no node can be reached or the certificate has not the role.
+pub(super) async fn run(global: Global) -> Result<Exit, Problem> {
+    let mut signals = StopSignals::listen()?;
+    let asked = async {
+        let client = connect(&global).await?;
+        let answers = ask_all(&client).await;
+        Ok::<_, Problem>((client.topology(), answers))
+    };
+    let interrupted = || Problem::new(Exit::Failed, "INTERRUPTED", "interrupted");
+    let (topology, answers) = unless_stopped(&mut signals, asked)
+        .await
+        .ok_or_else(interrupted)??;
+    let refused = answers.iter().find_map(|(_, answer)| match answer {
+        Err(error @ NodeError::Refused { .. }) => Some(unanswered(error)),
+        Ok(_) | Err(_) => None,
+    });
+    if let Some(problem) = refused {
+        return Err(problem);
+    }
+    let healthy = answers.iter().all(is_whole);
+    if is_json(global.output) {
+        print_json(&document(&topology, &answers, healthy))?;
+    } else {
+        print(text(&topology, &answers, healthy).as_bytes())?;
+    }
+    Ok(if healthy { Exit::Ok } else { Exit::Degraded })
+}
+
+async fn ask_all(client: &Client) -> Vec<Answer> {
+    let nodes = client.topology().ring().nodes().to_vec();
+    let mut asking = tokio::task::JoinSet::new();
+    for (index, node) in nodes.into_iter().enumerate() {
+        let client = client.clone();
+        asking.spawn(async move {
+            let answer = client.status(node.name.as_str()).await;
+            (index, (node, answer))
+        });
+    }
+    let mut answers = asking.join_all().await;
+    answers.sort_by_key(|(index, _)| *index);
+    answers.into_iter().map(|(_, answer)| answer).collect()
+}
+
+fn is_whole((_, answer): &Answer) -> bool {
+    answer
+        .as_ref()
+        .is_ok_and(|status| status.vnodes_counting == status.vnodes_owned)
+}
+
+fn state(answer: &Answer) -> &'static str {
+    match answer {
+        (_, Err(_)) => "down",
+        (_, Ok(_)) if is_whole(answer) => "up",
+        (_, Ok(_)) => "catching-up",
+    }
+}
+
+fn document(topology: &Topology, answers: &[Answer], healthy: bool) -> Value {
+    let node = |answer: &Answer| {
+        let (node, said) = answer;
+        let mut document = json!({
+            "id": node.name.as_str(),
+            "number": node.id.to_string(),
+            "address": node.address,
+            "weight": node.weight.value(),
+            "zone": node.zone.0,
+            "state": state(answer),
+        });
+        let more = match said {
+            Ok(status) => numbers(topology, status),
+            Err(error) => json!({ "reason": error.to_string() }),
+        };
+        if let (Some(document), Value::Object(more)) = (document.as_object_mut(), more) {
+            document.extend(more);
+        }
+        document
+    };
+    let info = topology.info();
+    let keyspaces = info.keyspaces.iter().map(|keyspace| {
+        json!({
+            "id": keyspace.id.to_string(),
+            "name": keyspace.name,
+            "mode": keyspace.mode,
+            "n": keyspace.copies,
+        })
+    });
+    json!({
+        "schema": "status/v1",
+        "cluster_id": topology.cluster_id().to_string(),
+        "epoch": topology.ring().epoch().to_string(),
+        "vnodes": info.vnodes,
+        "healthy": healthy,
+        "keyspaces": keyspaces.collect::<Vec<_>>(),
+        "nodes": answers.iter().map(node).collect::<Vec<_>>(),
+    })
+}
+
+fn numbers(topology: &Topology, status: &NodeStatus) -> Value {
+    let peer = |peer: &quorate_client::wire::PeerStatus| {
+        json!({
+            "id": topology.node_label(quorate_ring::NodeId(peer.node)),
+            "up": peer.up,
+            "silent_ms": peer.silent_ms,
+        })
+    };
+    json!({
+        "version": status.version,
+        "pid": status.pid,
+        "incarnation": format!("{:016x}", status.incarnation),
+        "durable_lsn": status.durable_lsn.to_string(),
+        "applied_lsn": status.applied_lsn.to_string(),
+        "vnodes_owned": status.vnodes_owned,
+        "vnodes_counting": status.vnodes_counting,
+        "table_records": status.table_records,
+        "table_bytes": status.table_bytes,
+        "cache_bytes": status.cache_bytes,
+        "log_bytes": status.log_bytes,
+        "engine_backlog": status.engine_backlog,
+        "disk_free_bytes": status.disk_free_bytes,
+        "disk_total_bytes": status.disk_total_bytes,
+        "uptime_ms": status.uptime_us / 1_000,
+        "requests_in_flight": status.requests_in_flight,
+        "hints_wanted": status.hints_wanted,
+        "peers": status.peers.iter().map(peer).collect::<Vec<_>>(),
+    })
+}
+
+fn text(topology: &Topology, answers: &[Answer], healthy: bool) -> String {
+    let headings = [
+        "node",
+        "state",
+        "address",
+        "zone",
+        "vnodes",
+        "counts",
+        "log",
+        "disk free",
+        "up for",
+    ];
+    let mut table = Table::new(&headings);
+    for answer in answers {
+        let (node, said) = answer;
+        let mut row = vec![
+            node.name.to_string(),
+            state(answer).to_owned(),
+            node.address.clone(),
+            if node.zone.0.is_empty() {
+                "-".to_owned()
+            } else {
+                node.zone.0.clone()
+            },
+        ];
+        match said {
+            Ok(status) => row.extend([
+                status.vnodes_owned.to_string(),
+                status.vnodes_counting.to_string(),
+                shown_bytes(status.log_bytes),
+                shown_bytes(status.disk_free_bytes),
+                format!("{} s", status.uptime_us / 1_000_000),
+            ]),
+            Err(_) => row.extend(["-"; 5].map(str::to_owned)),
+        }
+        table.row(row);
+    }
+    let mut text = format!(
+        "cluster {}  epoch {}  {} vnodes\n\n{}",
+        topology.cluster_id(),
+        topology.ring().epoch(),
+        topology.info().vnodes,
+        table.text()
+    );
+    if healthy {
+        text.push_str("\nhealthy: every node is up and counts for all its vnodes\n");
+        return text;
+    }
+    text.push_str("\ndegraded:\n");
+    for answer in answers {
+        match answer {
+            (_, Err(error)) => text.push_str(&format!("  {error}\n")),
+            (node, Ok(status)) if !is_whole(answer) => text.push_str(&format!(
+                "  node {} counts for {} of {} vnodes; it is still hearing from its co-replicas\n",
+                node.name, status.vnodes_counting, status.vnodes_owned
+            )),
+            (_, Ok(_)) => {}
+        }
+    }
+    text
+}

@@ -1,0 +1,877 @@
+//! The arrays in which messages between nodes travel, and their way from and to the core's types.
+//!
+//! Where a message has one of several parts, each is an optional field and exactly one is there.
+//! Times are microseconds that are left.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_antientropy::{Context, Delta, Dot, Mint, OpId, Sibling};
+use quorate_client::wire::Code;
+use quorate_ring::{Actor, ConsistencyLevel, Epoch, Incarnation, KeyspaceId, Lsn, NodeId};
+use serde::{Deserialize, Serialize};
+
+use super::super::codes::{cause_of, code_of};
+use crate::core::message::{
+    Forward, ForwardReply, Held, Hello, OpNumber, Payload, PeerHeader, PurgeNumber, ReadRecord,
+    ReadRecordReply, ReadRequest, Refusal, Replicate, ReplicateReply, Reply, Request, Stored,
+    WriteRequest,
+};
+use crate::core::timeline::{Life, Memory, Timeline};
+use crate::core::{Cause, Effectiveness, Failure, ReplicaPart};
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct HeaderForm {
+    generation: u64,
+    number: u64,
+    incarnation: u64,
+    durable: u64,
+}
+
+impl From<PeerHeader> for HeaderForm {
+    fn from(header: PeerHeader) -> Self {
+        let PeerHeader {
+            epoch: Epoch { generation, number },
+            incarnation,
+            durable,
+        } = header;
+        Self {
+            generation,
+            number,
+            incarnation: incarnation.0,
+            durable: durable.0,
+        }
+    }
+}
+
+impl From<HeaderForm> for PeerHeader {
+    fn from(form: HeaderForm) -> Self {
+        let HeaderForm {
+            generation,
+            number,
+            incarnation,
+            durable,
+        } = form;
+        Self {
+            epoch: Epoch { generation, number },
+            incarnation: Incarnation(incarnation),
+            durable: Lsn(durable),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct MemoryForm {
+    node: u32,
+    incarnation: u64,
+    durable: u64,
+}
+
+impl From<&(NodeId, Memory)> for MemoryForm {
+    fn from(
+        (
+            node,
+            Memory {
+                incarnation,
+                durable,
+            },
+        ): &(NodeId, Memory),
+    ) -> Self {
+        Self {
+            node: node.0,
+            incarnation: incarnation.0,
+            durable: durable.0,
+        }
+    }
+}
+
+impl From<MemoryForm> for (NodeId, Memory) {
+    fn from(form: MemoryForm) -> Self {
+        let MemoryForm {
+            node,
+            incarnation,
+            durable,
+        } = form;
+        let memory = Memory {
+            incarnation: Incarnation(incarnation),
+            durable: Lsn(durable),
+        };
+        (NodeId(node), memory)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct LifeForm {
+    incarnation: u64,
+    first: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct HelloForm {
+    #[serde(with = "serde_bytes")]
+    cluster_id: [u8; 16],
+    from: u32,
+    to: u32,
+    lives: Vec<LifeForm>,
+    memories: Vec<MemoryForm>,
+}
+
+impl From<&Hello> for HelloForm {
+    fn from(hello: &Hello) -> Self {
+        let Hello {
+            cluster_id,
+            from,
+            to,
+            timeline,
+            memories,
+        } = hello;
+        let life = |life: &Life| LifeForm {
+            incarnation: life.incarnation.0,
+            first: life.first.0,
+        };
+        Self {
+            cluster_id: *cluster_id,
+            from: from.0,
+            to: to.0,
+            lives: timeline.lives().iter().map(life).collect(),
+            memories: memories.iter().map(MemoryForm::from).collect(),
+        }
+    }
+}
+
+impl HelloForm {
+    /// `None` if the lives are no timeline.
+    pub(super) fn into_domain(self) -> Option<Hello> {
+        let Self {
+            cluster_id,
+            from,
+            to,
+            lives,
+            memories,
+        } = self;
+        let life = |form: LifeForm| Life {
+            incarnation: Incarnation(form.incarnation),
+            first: Lsn(form.first),
+        };
+        Some(Hello {
+            cluster_id,
+            from: NodeId(from),
+            to: NodeId(to),
+            timeline: Timeline::from_lives(lives.into_iter().map(life).collect())?,
+            memories: memories.into_iter().map(Into::into).collect(),
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct KeepAliveForm {
+    memories: Vec<MemoryForm>,
+}
+
+impl From<&Vec<(NodeId, Memory)>> for KeepAliveForm {
+    fn from(memories: &Vec<(NodeId, Memory)>) -> Self {
+        Self {
+            memories: memories.iter().map(MemoryForm::from).collect(),
+        }
+    }
+}
+
+impl From<KeepAliveForm> for Vec<(NodeId, Memory)> {
+    fn from(form: KeepAliveForm) -> Self {
+        form.memories.into_iter().map(Into::into).collect()
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct DotForm {
+    node: u32,
+    incarnation: u64,
+    counter: u64,
+}
+
+impl From<Dot> for DotForm {
+    fn from(
+        Dot {
+            actor: Actor { node, incarnation },
+            counter,
+        }: Dot,
+    ) -> Self {
+        Self {
+            node: node.0,
+            incarnation: incarnation.0,
+            counter,
+        }
+    }
+}
+
+impl From<DotForm> for Dot {
+    fn from(
+        DotForm {
+            node,
+            incarnation,
+            counter,
+        }: DotForm,
+    ) -> Self {
+        let actor = Actor {
+            node: NodeId(node),
+            incarnation: Incarnation(incarnation),
+        };
+        Self { actor, counter }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct DeltaForm {
+    #[serde(with = "serde_bytes")]
+    op_id: [u8; 16],
+    value: Option<Bytes>,
+    dot: DotForm,
+    timestamp: u64,
+    expiry: Option<u64>,
+    flagged: bool,
+    client_context: Option<Bytes>,
+    expired: Vec<DotForm>,
+    previous: Option<DotForm>,
+}
+
+impl DeltaForm {
+    /// `None` for a sibling with twins: a delta carries one that was just minted.
+    fn of(delta: &Delta) -> Option<Self> {
+        let Delta {
+            sibling,
+            client_context,
+            expired,
+            previous,
+        } = delta;
+        let [
+            Mint {
+                dot,
+                timestamp,
+                expiry,
+                flagged,
+            },
+        ] = *sibling.mints()
+        else {
+            return None;
+        };
+        let encoded = |context: &Context| {
+            let mut bytes = Vec::with_capacity(context.encoded_len());
+            context.encode(&mut bytes);
+            Bytes::from(bytes)
+        };
+        Some(Self {
+            op_id: sibling.op_id().0,
+            value: sibling.value().cloned(),
+            dot: dot.into(),
+            timestamp,
+            expiry,
+            flagged,
+            client_context: client_context.as_ref().map(encoded),
+            expired: expired.iter().map(|dot| (*dot).into()).collect(),
+            previous: previous.map(Into::into),
+        })
+    }
+
+    fn into_domain(self) -> Option<Delta> {
+        let Self {
+            op_id,
+            value,
+            dot,
+            timestamp,
+            expiry,
+            flagged,
+            ..
+        } = self;
+        let mint = Mint {
+            dot: dot.into(),
+            timestamp,
+            expiry,
+            flagged,
+        };
+        let client_context = match self.client_context {
+            Some(bytes) => Some(Context::decode(&bytes).ok()?),
+            None => None,
+        };
+        Some(Delta {
+            sibling: Sibling::new(OpId(op_id), value, mint),
+            client_context,
+            expired: self.expired.into_iter().map(Into::into).collect(),
+            previous: self.previous.map(Into::into),
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ReplicateForm {
+    op: u64,
+    keyspace: u32,
+    key: Bytes,
+    whole: Option<Bytes>,
+    delta: Option<DeltaForm>,
+    number: u64,
+    budget_us: u64,
+}
+
+impl ReplicateForm {
+    /// `None` if the payload has no form.
+    pub(super) fn of(message: &Replicate) -> Option<Self> {
+        let Replicate {
+            op,
+            keyspace,
+            key,
+            payload,
+            number,
+            budget,
+        } = message;
+        let (whole, delta) = match payload {
+            Payload::Whole(record) => (Some(record.clone()), None),
+            Payload::Delta(delta) => (None, Some(DeltaForm::of(delta)?)),
+        };
+        Some(Self {
+            op: op.0,
+            keyspace: keyspace.0,
+            key: key.clone(),
+            whole,
+            delta,
+            number: number.0,
+            budget_us: micros(*budget),
+        })
+    }
+
+    /// `None` if not exactly one payload is there, or it cannot be read.
+    pub(super) fn into_domain(self) -> Option<Replicate> {
+        let Self {
+            op,
+            keyspace,
+            key,
+            whole,
+            delta,
+            number,
+            budget_us,
+        } = self;
+        let payload = match (whole, delta) {
+            (Some(record), None) => Payload::Whole(record),
+            (None, Some(delta)) => Payload::Delta(Box::new(delta.into_domain()?)),
+            (Some(_), Some(_)) | (None, None) => return None,
+        };
+        Some(Replicate {
+            op: OpNumber(op),
+            keyspace: KeyspaceId(keyspace),
+            key,
+            payload,
+            number: PurgeNumber(number),
+            budget: Duration::from_micros(budget_us),
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct RefusalForm {
+    code: u16,
+    floor: u64,
+}
+
+impl From<&Refusal> for RefusalForm {
+    fn from(Refusal { cause, floor }: &Refusal) -> Self {
+        Self {
+            code: code_of(*cause).into(),
+            floor: floor.0,
+        }
+    }
+}
+
+impl From<RefusalForm> for Refusal {
+    fn from(RefusalForm { code, floor }: RefusalForm) -> Self {
+        Self {
+            cause: cause(code),
+            floor: PurgeNumber(floor),
+        }
+    }
+}
+
+/// A cause of a newer release reads as *unavailable*: a refusal whose reason is not known here.
+fn cause(code: u16) -> Cause {
+    cause_of(Code::from(code)).unwrap_or(Cause::Unavailable)
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredForm {
+    lsn: u64,
+    counts: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ReplicateReplyForm {
+    op: u64,
+    stored: Option<StoredForm>,
+    refusal: Option<RefusalForm>,
+}
+
+impl From<&ReplicateReply> for ReplicateReplyForm {
+    fn from(ReplicateReply { op, result }: &ReplicateReply) -> Self {
+        let stored = |Stored { lsn, counts }: &Stored| StoredForm {
+            lsn: lsn.0,
+            counts: *counts,
+        };
+        Self {
+            op: op.0,
+            stored: result.as_ref().ok().map(stored),
+            refusal: result.as_ref().err().map(RefusalForm::from),
+        }
+    }
+}
+
+impl ReplicateReplyForm {
+    pub(super) fn into_domain(self) -> Option<ReplicateReply> {
+        let stored = |StoredForm { lsn, counts }| Stored {
+            lsn: Lsn(lsn),
+            counts,
+        };
+        let result = one_of(self.stored.map(stored), self.refusal.map(Into::into))?;
+        Some(ReplicateReply {
+            op: OpNumber(self.op),
+            result,
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ReadForm {
+    op: u64,
+    keyspace: u32,
+    key: Bytes,
+    budget_us: u64,
+}
+
+impl From<&ReadRecord> for ReadForm {
+    fn from(
+        ReadRecord {
+            op,
+            keyspace,
+            key,
+            budget,
+        }: &ReadRecord,
+    ) -> Self {
+        Self {
+            op: op.0,
+            keyspace: keyspace.0,
+            key: key.clone(),
+            budget_us: micros(*budget),
+        }
+    }
+}
+
+impl From<ReadForm> for ReadRecord {
+    fn from(
+        ReadForm {
+            op,
+            keyspace,
+            key,
+            budget_us,
+        }: ReadForm,
+    ) -> Self {
+        Self {
+            op: OpNumber(op),
+            keyspace: KeyspaceId(keyspace),
+            key,
+            budget: Duration::from_micros(budget_us),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct HeldForm {
+    record: Option<Bytes>,
+    number: u64,
+    floor: u64,
+    counts: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ReadReplyForm {
+    op: u64,
+    held: Option<HeldForm>,
+    refusal: Option<RefusalForm>,
+}
+
+impl From<&ReadRecordReply> for ReadReplyForm {
+    fn from(ReadRecordReply { op, result }: &ReadRecordReply) -> Self {
+        let held = |Held {
+                        record,
+                        number,
+                        floor,
+                        counts,
+                    }: &Held| HeldForm {
+            record: record.clone(),
+            number: number.0,
+            floor: floor.0,
+            counts: *counts,
+        };
+        Self {
+            op: op.0,
+            held: result.as_ref().ok().map(held),
+            refusal: result.as_ref().err().map(RefusalForm::from),
+        }
+    }
+}
+
+impl ReadReplyForm {
+    pub(super) fn into_domain(self) -> Option<ReadRecordReply> {
+        let held = |HeldForm {
+                        record,
+                        number,
+                        floor,
+                        counts,
+                    }| Held {
+            record,
+            number: PurgeNumber(number),
+            floor: PurgeNumber(floor),
+            counts,
+        };
+        let result = one_of(self.held.map(held), self.refusal.map(Into::into))?;
+        Some(ReadRecordReply {
+            op: OpNumber(self.op),
+            result,
+        })
+    }
+}
+
+fn one_of<T, E>(done: Option<T>, refused: Option<E>) -> Option<Result<T, E>> {
+    match (done, refused) {
+        (Some(done), None) => Some(Ok(done)),
+        (None, Some(refused)) => Some(Err(refused)),
+        (Some(_), Some(_)) | (None, None) => None,
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct LevelForm {
+    kind: u8,
+    count: u8,
+}
+
+impl From<ConsistencyLevel> for LevelForm {
+    fn from(level: ConsistencyLevel) -> Self {
+        let (kind, count) = match level {
+            ConsistencyLevel::One => (0, 0),
+            ConsistencyLevel::Two => (1, 0),
+            ConsistencyLevel::Quorum => (2, 0),
+            ConsistencyLevel::All => (3, 0),
+            ConsistencyLevel::Read(count) => (4, count),
+            ConsistencyLevel::Write(count) => (5, count),
+        };
+        Self { kind, count }
+    }
+}
+
+impl LevelForm {
+    fn into_domain(self) -> Option<ConsistencyLevel> {
+        match self.kind {
+            0 => Some(ConsistencyLevel::One),
+            1 => Some(ConsistencyLevel::Two),
+            2 => Some(ConsistencyLevel::Quorum),
+            3 => Some(ConsistencyLevel::All),
+            4 => Some(ConsistencyLevel::Read(self.count)),
+            5 => Some(ConsistencyLevel::Write(self.count)),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct ClientWriteForm {
+    keyspace: String,
+    key: Bytes,
+    value: Option<Bytes>,
+    context: Option<Bytes>,
+    level: LevelForm,
+    #[serde(with = "serde_bytes")]
+    op_id: [u8; 16],
+    flagged: bool,
+    age_us: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ClientReadForm {
+    keyspace: String,
+    key: Bytes,
+    level: LevelForm,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ForwardForm {
+    op: u64,
+    write: Option<ClientWriteForm>,
+    read: Option<ClientReadForm>,
+    budget_us: u64,
+}
+
+impl From<&Forward> for ForwardForm {
+    fn from(
+        Forward {
+            op,
+            request,
+            budget,
+        }: &Forward,
+    ) -> Self {
+        let (write, read) = match request {
+            Request::Write(write) => (Some(ClientWriteForm::from(write)), None),
+            Request::Read(ReadRequest {
+                keyspace,
+                key,
+                level,
+            }) => {
+                let (keyspace, key) = (keyspace.clone(), key.clone());
+                (
+                    None,
+                    Some(ClientReadForm {
+                        keyspace,
+                        key,
+                        level: (*level).into(),
+                    }),
+                )
+            }
+        };
+        Self {
+            op: op.0,
+            write,
+            read,
+            budget_us: micros(*budget),
+        }
+    }
+}
+
+impl From<&WriteRequest> for ClientWriteForm {
+    fn from(write: &WriteRequest) -> Self {
+        let WriteRequest {
+            keyspace,
+            key,
+            value,
+            context,
+            level,
+            op_id,
+            flagged,
+            age,
+        } = write;
+        Self {
+            keyspace: keyspace.clone(),
+            key: key.clone(),
+            value: value.clone(),
+            context: context.clone(),
+            level: (*level).into(),
+            op_id: op_id.0,
+            flagged: *flagged,
+            age_us: micros(*age),
+        }
+    }
+}
+
+impl ForwardForm {
+    pub(super) fn into_domain(self) -> Option<Forward> {
+        let Self {
+            op,
+            write,
+            read,
+            budget_us,
+        } = self;
+        let request = match one_of(write, read)? {
+            Ok(write) => {
+                let ClientWriteForm {
+                    keyspace,
+                    key,
+                    value,
+                    context,
+                    ..
+                } = write;
+                Request::Write(WriteRequest {
+                    keyspace,
+                    key,
+                    value,
+                    context,
+                    level: write.level.into_domain()?,
+                    op_id: OpId(write.op_id),
+                    flagged: write.flagged,
+                    age: Duration::from_micros(write.age_us),
+                })
+            }
+            Err(ClientReadForm {
+                keyspace,
+                key,
+                level,
+            }) => Request::Read(ReadRequest {
+                keyspace,
+                key,
+                level: level.into_domain()?,
+            }),
+        };
+        Some(Forward {
+            op: OpNumber(op),
+            request,
+            budget: Duration::from_micros(budget_us),
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct AppliedForm {
+    context: Option<Bytes>,
+    acks: u8,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ValuesForm {
+    values: Vec<Bytes>,
+    context: Bytes,
+    replicas: u8,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PartForm {
+    node: u32,
+    part: u8,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FailureForm {
+    code: u16,
+    unknown: bool,
+    acks: u8,
+    required: u8,
+    replicas: Vec<PartForm>,
+    retry_after_ms: u32,
+    limit: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ForwardReplyForm {
+    op: u64,
+    applied: Option<AppliedForm>,
+    read: Option<ValuesForm>,
+    failed: Option<FailureForm>,
+}
+
+impl From<&ForwardReply> for ForwardReplyForm {
+    fn from(ForwardReply { op, reply }: &ForwardReply) -> Self {
+        let mut form = Self {
+            op: op.0,
+            applied: None,
+            read: None,
+            failed: None,
+        };
+        match reply {
+            Reply::Applied { context, acks } => {
+                form.applied = Some(AppliedForm {
+                    context: context.clone(),
+                    acks: *acks,
+                });
+            }
+            Reply::Read {
+                values,
+                context,
+                replicas,
+            } => {
+                let (values, context) = (values.clone(), context.clone());
+                form.read = Some(ValuesForm {
+                    values,
+                    context,
+                    replicas: *replicas,
+                });
+            }
+            Reply::Failed(failure) => form.failed = Some(FailureForm::from(failure)),
+        }
+        form
+    }
+}
+
+impl ForwardReplyForm {
+    pub(super) fn into_domain(self) -> Option<ForwardReply> {
+        let reply = match (self.applied, self.read, self.failed) {
+            (Some(AppliedForm { context, acks }), None, None) => Reply::Applied { context, acks },
+            (
+                None,
+                Some(ValuesForm {
+                    values,
+                    context,
+                    replicas,
+                }),
+                None,
+            ) => Reply::Read {
+                values,
+                context,
+                replicas,
+            },
+            (None, None, Some(failure)) => Reply::Failed(failure.into()),
+            _ => return None,
+        };
+        Some(ForwardReply {
+            op: OpNumber(self.op),
+            reply,
+        })
+    }
+}
+
+impl From<&Failure> for FailureForm {
+    fn from(failure: &Failure) -> Self {
+        let Failure {
+            cause,
+            effect,
+            acks,
+            required,
+            replicas,
+            retry_after_ms,
+            limit,
+        } = failure;
+        let part = |(node, part): &(NodeId, ReplicaPart)| PartForm {
+            node: node.0,
+            part: match part {
+                ReplicaPart::Confirmed => 0,
+                ReplicaPart::Silent => 1,
+                ReplicaPart::Down => 2,
+                ReplicaPart::Refused => 3,
+            },
+        };
+        Self {
+            code: code_of(*cause).into(),
+            unknown: match effect {
+                Effectiveness::NotApplied => false,
+                Effectiveness::Unknown => true,
+            },
+            acks: *acks,
+            required: *required,
+            replicas: replicas.iter().map(part).collect(),
+            retry_after_ms: *retry_after_ms,
+            limit: *limit,
+        }
+    }
+}
+
+impl From<FailureForm> for Failure {
+    fn from(form: FailureForm) -> Self {
+        let part = |PartForm { node, part }| {
+            let part = match part {
+                0 => ReplicaPart::Confirmed,
+                1 => ReplicaPart::Silent,
+                2 => ReplicaPart::Down,
+                _ => ReplicaPart::Refused,
+            };
+            (NodeId(node), part)
+        };
+        Self {
+            cause: cause(form.code),
+            effect: if form.unknown {
+                Effectiveness::Unknown
+            } else {
+                Effectiveness::NotApplied
+            },
+            acks: form.acks,
+            required: form.required,
+            replicas: form.replicas.into_iter().map(part).collect(),
+            retry_after_ms: form.retry_after_ms,
+            limit: form.limit,
+        }
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,234 @@
+use proptest::prelude::*;
+
+use super::*;
+use std::time::Duration;
+
+use quorate_antientropy::{Context, Delta, Dot, Mint, OpId, Sibling};
+use quorate_ring::{Actor, ConsistencyLevel, Epoch, Incarnation, KeyspaceId, Lsn, NodeId};
+
+use crate::core::message::{
+    Forward, ForwardReply, Held, Hello, OpNumber, Payload, PurgeNumber, ReadRecord,
+    ReadRecordReply, ReadRequest, Refusal, Replicate, ReplicateReply, Reply, Request, Stored,
+    WriteRequest,
+};
+use crate::core::timeline::{Life, Memory, Timeline};
+use crate::core::{Cause, Effectiveness, Failure, ReplicaPart};
+
+fn header() -> PeerHeader {
+    PeerHeader {
+        epoch: Epoch {
+            generation: 1,
+            number: 2,
+        },
+        incarnation: Incarnation(u64::MAX),
+        durable: Lsn(70_000),
+    }
+}
+
+/// One or more messages of each kind.
+fn messages() -> Vec<PeerMessage> {
+    let (op, keyspace, budget) = (OpNumber(7), KeyspaceId(1), Duration::from_micros(1_999_999));
+    let key = || Bytes::from_static(b"key");
+    let memories = || {
+        let memory = Memory {
+            incarnation: Incarnation(5),
+            durable: Lsn(6),
+        };
+        vec![(NodeId(3), memory)]
+    };
+    let life = |incarnation, first| Life {
+        incarnation: Incarnation(incarnation),
+        first: Lsn(first),
+    };
+    let timeline = Timeline::from_lives(vec![life(9, 1), life(4, 10)]).expect("rises");
+    let hello = Hello {
+        cluster_id: [3; 16],
+        from: NodeId(1),
+        to: NodeId(2),
+        timeline,
+        memories: memories(),
+    };
+    let dot = |counter| Dot {
+        actor: Actor {
+            node: NodeId(1),
+            incarnation: Incarnation(9),
+        },
+        counter,
+    };
+    let mint = Mint {
+        dot: dot(3),
+        timestamp: 4,
+        expiry: Some(5),
+        flagged: true,
+    };
+    let mut context = Context::new();
+    context.add_dot_loose(dot(1));
+    let delta = Delta {
+        sibling: Sibling::new(OpId([8; 16]), Some(key()), mint),
+        client_context: Some(context),
+        expired: vec![dot(2)],
+        previous: Some(dot(1)),
+    };
+    let replicate = |payload| {
+        let number = PurgeNumber(2);
+        PeerMessage::Replicate(Replicate {
+            op,
+            keyspace,
+            key: key(),
+            payload,
+            number,
+            budget,
+        })
+    };
+    let refusal = Refusal {
+        cause: Cause::BelowFloor,
+        floor: PurgeNumber(9),
+    };
+    let stored = Stored {
+        lsn: Lsn(8),
+        counts: true,
+    };
+    let held = Held {
+        record: Some(key()),
+        number: PurgeNumber(1),
+        floor: PurgeNumber(2),
+        counts: false,
+    };
+    let write = WriteRequest {
+        keyspace: "default".into(),
+        key: key(),
+        value: None,
+        context: Some(key()),
+        level: ConsistencyLevel::Write(2),
+        op_id: OpId([1; 16]),
+        flagged: true,
+        age: Duration::from_millis(12),
+    };
+    let level = ConsistencyLevel::All;
+    let read = ReadRequest {
+        keyspace: "default".into(),
+        key: key(),
+        level,
+    };
+    let failure = Failure {
+        cause: Cause::QuorumNotReached,
+        effect: Effectiveness::Unknown,
+        acks: 1,
+        required: 2,
+        replicas: vec![(NodeId(2), ReplicaPart::Silent)],
+        retry_after_ms: 3,
+        limit: 4,
+    };
+    let replicate_reply = |result| PeerMessage::ReplicateReply(ReplicateReply { op, result });
+    let read_reply = |result| PeerMessage::ReadReply(ReadRecordReply { op, result });
+    let forward = |request| {
+        PeerMessage::Forward(Forward {
+            op,
+            request,
+            budget,
+        })
+    };
+    let forward_reply = |reply| PeerMessage::ForwardReply(ForwardReply { op, reply });
+    vec![
+        PeerMessage::Hello(hello),
+        PeerMessage::KeepAlive(memories()),
+        replicate(Payload::Whole(key())),
+        replicate(Payload::Delta(Box::new(delta))),
+        replicate_reply(Ok(stored)),
+        replicate_reply(Err(refusal)),
+        PeerMessage::Read(ReadRecord {
+            op,
+            keyspace,
+            key: key(),
+            budget,
+        }),
+        read_reply(Ok(held)),
+        read_reply(Err(refusal)),
+        forward(Request::Write(write)),
+        forward(Request::Read(read)),
+        forward_reply(Reply::Applied {
+            context: None,
+            acks: 3,
+        }),
+        forward_reply(Reply::Read {
+            values: vec![key(), key()],
+            context: key(),
+            replicas: 2,
+        }),
+        forward_reply(Reply::Failed(failure)),
+    ]
+}
+
+fn encoded() -> BytesMut {
+    let mut out = BytesMut::new();
+    let bytes = encode_frame(&mut out, header(), &messages()).expect("encodes");
+    assert_eq!(bytes, out.len());
+    out
+}
+
+fn cut(bytes: Bytes) -> Result<Vec<RawFrame>, FrameError> {
+    let mut frames = Vec::new();
+    FrameSplitter::new(1 << 20).split(bytes, &mut frames)?;
+    Ok(frames)
+}
+
+#[test]
+fn every_message_comes_back_as_it_was() {
+    let frames = cut(encoded().freeze()).expect("a frame");
+    let read: Vec<_> = frames.iter().map(decode_frame).collect();
+    assert_eq!(read, [Ok((header(), messages()))]);
+}
+
+#[test]
+fn a_frame_without_its_header_first_is_refused() {
+    let mut body = BytesMut::new();
+    put_message(&mut body, &PeerMessage::KeepAlive(Vec::new())).expect("encodes");
+    let frame = RawFrame {
+        kind: PEER_FRAME,
+        body: body.freeze(),
+    };
+    assert_eq!(
+        decode_frame(&frame),
+        Err(FrameError::Fields {
+            kind: kind::KEEP_ALIVE
+        })
+    );
+    let frame = RawFrame {
+        kind: PEER_FRAME,
+        body: Bytes::new(),
+    };
+    assert_eq!(decode_frame(&frame), Err(FrameError::Empty));
+    let frame = RawFrame {
+        kind: 9,
+        body: Bytes::new(),
+    };
+    assert_eq!(
+        decode_frame(&frame),
+        Err(FrameError::UnknownKind { kind: 9, id: None })
+    );
+}
+
+proptest! {
+    /// Altered and shortened frames are refused or read, never a panic.
+    #[test]
+    fn altered_frames_never_panic(
+        changes in proptest::collection::vec((any::<usize>(), any::<u8>()), 0..6),
+        cut_at in any::<usize>(),
+    ) {
+        let mut bytes = encoded();
+        for (at, byte) in changes {
+            let at = at % bytes.len();
+            bytes[at] = byte;
+        }
+        bytes.truncate(1 + cut_at % (2 * bytes.len()));
+        for frame in cut(bytes.freeze()).unwrap_or_default() {
+            drop(decode_frame(&frame));
+        }
+    }
+
+    /// A body of random bytes never panics.
+    #[test]
+    fn random_bodies_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        drop(decode_frame(&RawFrame { kind: PEER_FRAME, body: body.into() }));
+    }
+}

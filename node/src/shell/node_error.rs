@@ -1,0 +1,150 @@
+//! Why a node does not start or does not go on, and whether that is a refusal of a safety check.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::serve::http::HttpError;
+use crate::core::effect::StopReason;
+
+/// Why a node does not serve.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The QUIC port cannot be bound.
+    #[error("cannot listen for QUIC on {address}: {reason}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        reason: String,
+    },
+    /// The HTTP port cannot be bound, or failed.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// A certificate, key or authority is missing, malformed, expired, foreign or another node's.
+    #[error("{}: {reason}", path.display())]
+    Certificate {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another live process uses the data directory.
+    #[error("{} is in use by a running node", path.display())]
+    DirectoryLocked {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// The data directory belongs to another node or another cluster.
+    #[error("{} belongs to {found}, not to {expected}", path.display())]
+    DirectoryForeign {
+        /// The data directory.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Who wants it.
+        expected: String,
+    },
+    /// The data directory was written by a newer release.
+    #[error("{} has format {found}; this release reads up to format {supported}", path.display())]
+    DirectoryFormat {
+        /// The data directory.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest that is known.
+        supported: u32,
+    },
+    /// There is neither data nor the first-start mark: the node has lost its disk.
+    #[error(
+        "{} has no data, and this is not the node's first start: its disk was lost",
+        path.display()
+    )]
+    DiskLost {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// The store or its peers show that it forgot or is damaged.
+    #[error(transparent)]
+    Stopped(#[from] StopReason),
+    /// Something of the system failed.
+    #[error("{doing}: {reason}")]
+    System {
+        /// What was done.
+        doing: &'static str,
+        /// What the system said.
+        reason: String,
+    },
+}
+
+impl NodeError {
+    /// Whether a safety check refused; else it is a failure that another try may cure.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        match self {
+            Self::Certificate { .. }
+            | Self::DirectoryLocked { .. }
+            | Self::DirectoryForeign { .. }
+            | Self::DirectoryFormat { .. }
+            | Self::DiskLost { .. }
+            | Self::Stopped(StopReason::Forgot { .. }
+                | StopReason::ActorAhead { .. }
+                | StopReason::Damaged { .. }) => true,
+            Self::Listen { .. }
+            | Self::Http(_)
+            | Self::Stopped(StopReason::StoreFailed { .. })
+            | Self::System { .. } => false,
+        }
+    }
+
+    /// Stable code.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Listen { .. } | Self::Http(HttpError::Bind { .. }) => "PORT_TAKEN",
+            Self::Http(HttpError::Serve(_)) => "HTTP_FAILED",
+            Self::Certificate { .. } => "CERTIFICATE_REFUSED",
+            Self::DirectoryLocked { .. } => "DIRECTORY_LOCKED",
+            Self::DirectoryForeign { .. } => "DIRECTORY_FOREIGN",
+            Self::DirectoryFormat { .. } => "DIRECTORY_FORMAT",
+            Self::DiskLost { .. } => "DISK_LOST",
+            Self::Stopped(StopReason::Forgot { .. } | StopReason::ActorAhead { .. }) => "STORE_FORGOT",
+            Self::Stopped(StopReason::Damaged { .. }) => "STORE_DAMAGED",
+            Self::Stopped(StopReason::StoreFailed { .. }) => "STORE_FAILED",
+            Self::System { .. } => "SYSTEM",
+        }
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub const fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Listen { .. } | Self::Http(HttpError::Bind { .. }) => {
+                Some("stop what listens there, or configure another address")
+            }
+            Self::Certificate { .. } => {
+                Some("use the certificates that `quorate cluster create` made for this node")
+            }
+            Self::DirectoryLocked { .. } => Some("stop the other process first"),
+            Self::DirectoryForeign { .. } => {
+                Some("set data_dir to this node's own directory; nothing was changed")
+            }
+            Self::DirectoryFormat { .. } => {
+                Some("start it with the newer release; nothing was changed")
+            }
+            Self::DiskLost { .. } => Some(
+                "bring the old data directory back; a node that starts empty would acknowledge \
+                 what it no longer remembers",
+            ),
+            Self::Stopped(StopReason::Forgot { .. }
+                | StopReason::ActorAhead { .. }
+                | StopReason::Damaged { .. }) => {
+                Some("keep the directory as it is; the other nodes still serve its data")
+            }
+            Self::Stopped(StopReason::StoreFailed { .. }) => {
+                Some("check the disk, then start the node again: what it acknowledged is kept")
+            }
+            Self::Http(HttpError::Serve(_)) | Self::System { .. } => None,
+        }
+    }
+}

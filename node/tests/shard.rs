@@ -1,0 +1,530 @@
+//! The shard alone: three of them, a network and a log that do only what a test says.
+//!
+//! What needs time, chance or a disk is tested in the simulator; here are the shortest runs of the
+//! rules that the core itself keeps.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_antientropy::{BucketDigests, DigestSecret, OpId};
+use quorate_node::core::effect::StopReason;
+use quorate_node::core::failure::{Cause, Effectiveness};
+use quorate_node::core::input::{Input, LinkEvent, Now, Recovered, RequestId, StoreEvent};
+use quorate_node::core::message::{PeerMessage, ReadRequest, Reply, Request, WriteRequest};
+use quorate_node::core::seal::SealKey;
+use quorate_node::core::table::TableLimits;
+use quorate_node::core::timeline::{Life, Memory, Timeline};
+use quorate_node::core::{Effect, Limits, Shard, ShardConfig};
+use quorate_ring::{
+    ConsistencyLevel, Copies, Epoch, Incarnation, Keyspace, KeyspaceId, KeyspaceMode, Lsn,
+    MonoTime, Node, NodeId, Topology, VnodeCount, Weight, Zone,
+};
+
+const A: NodeId = NodeId(1);
+const B: NodeId = NodeId(2);
+const C: NodeId = NodeId(3);
+
+fn topology() -> Arc<Topology> {
+    let node = |id: u32| Node {
+        id: NodeId(id),
+        name: format!("n{id}").parse().expect("a name"),
+        address: format!("127.0.0.1:{}", 7000 + id),
+        weight: Weight::ONE,
+        zone: Zone::default(),
+    };
+    let keyspace = Keyspace {
+        id: KeyspaceId(1),
+        name: "default".parse().expect("a name"),
+        mode: KeyspaceMode::Siblings,
+        copies: Copies::new(3).expect("three copies"),
+    };
+    let vnodes = VnodeCount::new(8).expect("a power of two");
+    let epoch = Epoch {
+        generation: 1,
+        number: 1,
+    };
+    let nodes = vec![node(1), node(2), node(3)];
+    Arc::new(Topology::new(epoch, vnodes, nodes, vec![keyspace]).expect("a topology"))
+}
+
+/// Three shards; messages and syncs happen when a test lets them.
+struct Lab {
+    now: u64,
+    shards: BTreeMap<NodeId, Shard>,
+    wire: VecDeque<(NodeId, NodeId, PeerMessage)>,
+    appended: BTreeMap<NodeId, Lsn>,
+    replies: Vec<(u64, Reply)>,
+    stopped: BTreeMap<NodeId, StopReason>,
+    cut: Vec<NodeId>,
+    sync_by_itself: Vec<NodeId>,
+    next_request: u64,
+}
+
+impl Lab {
+    fn unconnected() -> Self {
+        let mut lab = Self {
+            now: 0,
+            shards: BTreeMap::new(),
+            wire: VecDeque::new(),
+            appended: BTreeMap::new(),
+            replies: Vec::new(),
+            stopped: BTreeMap::new(),
+            cut: Vec::new(),
+            sync_by_itself: vec![A, B, C],
+            next_request: 0,
+        };
+        for node in [A, B, C] {
+            lab.start(node, &[(u64::from(node.0) * 100, 1)], &[]);
+        }
+        lab
+    }
+
+    /// All three connected, greeted and counting.
+    fn ready() -> Self {
+        let mut lab = Self::unconnected();
+        lab.connect(&[A, B, C]);
+        lab
+    }
+
+    fn start(&mut self, node: NodeId, lives: &[(u64, u64)], memories: &[(NodeId, Memory)]) {
+        let lives: Vec<Life> = lives
+            .iter()
+            .map(|&(incarnation, first)| Life {
+                incarnation: Incarnation(incarnation),
+                first: Lsn(first),
+            })
+            .collect();
+        let present = *lives.last().expect("one life");
+        let config = ShardConfig {
+            me: node,
+            cluster_id: [7; 16],
+            topology: topology(),
+            seal: SealKey::new([9; 32]),
+            digest: DigestSecret { key: 1, record: 2 },
+            table: TableLimits {
+                generation_bytes: 1 << 20,
+                generation_log_bytes: 1 << 20,
+                cache_bytes: 1 << 20,
+            },
+            limits: Limits::default(),
+        };
+        let recovered = Recovered {
+            timeline: Timeline::from_lives(lives).expect("a timeline"),
+            incarnation: present.incarnation,
+            durable: present.first,
+            applied: Lsn::ZERO,
+            clean: false,
+            memories: memories.iter().copied().collect(),
+            records: Vec::new(),
+            digests: BucketDigests::default(),
+            log_bytes: 0,
+        };
+        self.appended.insert(node, present.first);
+        self.shards
+            .insert(node, Shard::new(self.clock(), config, recovered));
+    }
+
+    fn clock(&self) -> Now {
+        Now {
+            mono: MonoTime::from_micros(self.now),
+            wall_micros: 1_000_000 + self.now,
+        }
+    }
+
+    fn connect(&mut self, nodes: &[NodeId]) {
+        for from in nodes {
+            for to in nodes.iter().filter(|to| *to != from) {
+                self.step(*from, Input::Link(LinkEvent::Up { peer: *to, link: 1 }));
+            }
+        }
+        self.run();
+    }
+
+    fn step(&mut self, node: NodeId, input: Input) {
+        let now = self.clock();
+        let mut effects = Vec::new();
+        self.shards
+            .get_mut(&node)
+            .expect("a node")
+            .step(now, input, &mut effects);
+        for effect in effects {
+            match effect {
+                Effect::Reply { to, reply, .. } => self.replies.push((to.id, reply)),
+                Effect::Send { to, message } => self.wire.push_back((node, to, message)),
+                Effect::Append { lsn, .. } => {
+                    self.appended.insert(node, lsn);
+                }
+                Effect::Load(key) => {
+                    let loaded = StoreEvent::Loaded(vec![(key, Ok(None))]);
+                    self.step(node, Input::Store(loaded));
+                }
+                Effect::Stop(reason) => {
+                    self.stopped.insert(node, reason);
+                }
+                Effect::Remember { .. }
+                | Effect::Ingest(_)
+                | Effect::CloseLink { .. }
+                | Effect::Count(_) => {}
+            }
+        }
+    }
+
+    /// Delivers and syncs until nothing moves.
+    fn run(&mut self) {
+        loop {
+            for node in self.sync_by_itself.clone() {
+                self.sync(node);
+            }
+            let Some((from, to, message)) = self.wire.pop_front() else {
+                break;
+            };
+            if self.cut.contains(&from) || self.cut.contains(&to) {
+                continue;
+            }
+            let header = self.shards[&from].header();
+            self.step(
+                to,
+                Input::Peer {
+                    from,
+                    link: 1,
+                    header,
+                    message,
+                },
+            );
+        }
+    }
+
+    fn sync(&mut self, node: NodeId) {
+        let appended = self.appended[&node];
+        if self.shards[&node].table().durable_lsn() < appended {
+            self.step(node, Input::Store(StoreEvent::Durable(appended)));
+        }
+    }
+
+    fn pass(&mut self, millis: u64) {
+        for _ in 0..millis / 10 {
+            self.now += 10_000;
+            for node in [A, B, C] {
+                self.step(node, Input::Tick);
+            }
+            self.run();
+        }
+    }
+
+    fn ask(&mut self, node: NodeId, request: Request) -> u64 {
+        self.next_request += 1;
+        let id = self.next_request;
+        let deadline = self.clock().mono + Duration::from_secs(2);
+        let from = RequestId {
+            connection: u64::from(node.0),
+            id,
+        };
+        self.step(
+            node,
+            Input::Request {
+                from,
+                deadline,
+                request,
+            },
+        );
+        id
+    }
+
+    fn reply(&self, id: u64) -> Option<&Reply> {
+        self.replies
+            .iter()
+            .find(|(of, _)| *of == id)
+            .map(|(_, reply)| reply)
+    }
+
+    fn values(&mut self, node: NodeId, level: ConsistencyLevel) -> Vec<Bytes> {
+        let id = self.ask(node, get(level));
+        self.run();
+        match self.reply(id) {
+            Some(Reply::Read { values, .. }) => values.clone(),
+            other => panic!("the read got {other:?}"),
+        }
+    }
+}
+
+fn put(value: &'static str, op: u8, context: Option<Bytes>) -> Request {
+    put_at(value, op, context, ConsistencyLevel::Quorum)
+}
+
+fn put_at(value: &'static str, op: u8, context: Option<Bytes>, level: ConsistencyLevel) -> Request {
+    Request::Write(WriteRequest {
+        keyspace: "default".into(),
+        key: Bytes::from_static(b"k"),
+        value: Some(Bytes::from_static(value.as_bytes())),
+        context,
+        level,
+        op_id: OpId([op; 16]),
+        flagged: false,
+        age: Duration::ZERO,
+    })
+}
+
+fn retry(mut request: Request) -> Request {
+    if let Request::Write(write) = &mut request {
+        write.flagged = true;
+        write.age = Duration::from_millis(100);
+    }
+    request
+}
+
+fn get(level: ConsistencyLevel) -> Request {
+    Request::Read(ReadRequest {
+        keyspace: "default".into(),
+        key: Bytes::from_static(b"k"),
+        level,
+    })
+}
+
+fn context(reply: Option<&Reply>) -> Bytes {
+    match reply {
+        Some(
+            Reply::Applied {
+                context: Some(context),
+                ..
+            }
+            | Reply::Read { context, .. },
+        ) => context.clone(),
+        other => panic!("no context in {other:?}"),
+    }
+}
+
+fn is_applied(reply: Option<&Reply>) -> bool {
+    matches!(reply, Some(Reply::Applied { .. }))
+}
+
+fn failure(reply: Option<&Reply>) -> (Cause, Effectiveness) {
+    match reply {
+        Some(Reply::Failed(failure)) => (failure.cause, failure.effect),
+        other => panic!("no failure: {other:?}"),
+    }
+}
+
+#[test]
+fn a_put_is_read_back_and_a_put_with_its_context_supersedes_it() {
+    let mut lab = Lab::ready();
+    let first = lab.ask(A, put("v1", 1, None));
+    lab.run();
+    assert!(is_applied(lab.reply(first)));
+    let seen = context(lab.reply(first));
+    let second = lab.ask(B, put("v2", 2, Some(seen)));
+    lab.run();
+    assert!(is_applied(lab.reply(second)));
+    for node in [A, B, C] {
+        assert_eq!(
+            lab.values(node, ConsistencyLevel::Quorum),
+            [Bytes::from_static(b"v2")]
+        );
+    }
+}
+
+#[test]
+fn blind_puts_at_two_coordinators_stay_siblings() {
+    let mut lab = Lab::ready();
+    lab.ask(A, put("x", 1, None));
+    lab.ask(B, put("y", 2, None));
+    lab.run();
+    let mut values = lab.values(C, ConsistencyLevel::Quorum);
+    values.sort();
+    assert_eq!(values, [Bytes::from_static(b"x"), Bytes::from_static(b"y")]);
+}
+
+#[test]
+fn nothing_is_acknowledged_before_the_sync() {
+    let mut lab = Lab::ready();
+    lab.sync_by_itself.clear();
+    let id = lab.ask(A, put("v", 1, None));
+    lab.run();
+    assert_eq!(lab.reply(id), None, "sent to all, durable nowhere");
+    lab.sync(B);
+    lab.run();
+    assert_eq!(lab.reply(id), None, "one copy is not W = 2");
+    lab.sync(C);
+    lab.run();
+    assert!(is_applied(lab.reply(id)), "two other replicas are enough");
+}
+
+#[test]
+fn reads_show_the_durable_view_and_never_wait_for_a_sync() {
+    let mut lab = Lab::ready();
+    lab.sync_by_itself.clear();
+    lab.ask(A, put("v", 1, None));
+    lab.run();
+    assert!(lab.values(A, ConsistencyLevel::Quorum).is_empty());
+}
+
+/// V8 of the counterexamples.
+#[test]
+fn a_duplicate_is_applied_only_with_w() {
+    let mut lab = Lab::ready();
+    lab.cut = vec![B, C];
+    let first = lab.ask(A, put("v", 1, None));
+    lab.run();
+    assert_eq!(lab.reply(first), None);
+    let again = lab.ask(A, retry(put("v", 1, None)));
+    lab.run();
+    assert_eq!(
+        lab.reply(again),
+        None,
+        "one copy, though the op id is known"
+    );
+    lab.cut.clear();
+    let third = lab.ask(A, retry(put("v", 1, None)));
+    lab.run();
+    assert!(is_applied(lab.reply(third)));
+    assert_eq!(
+        lab.values(B, ConsistencyLevel::Quorum).len(),
+        1,
+        "one write, one sibling"
+    );
+}
+
+/// L10 of the counterexamples.
+#[test]
+fn an_input_that_changes_nothing_waits_for_the_state_it_met() {
+    let mut lab = Lab::ready();
+    lab.sync_by_itself.clear();
+    let first = lab.ask(A, put("v", 1, None));
+    let hedge = lab.ask(A, put("v", 1, None));
+    lab.run();
+    assert_eq!((lab.reply(first), lab.reply(hedge)), (None, None));
+    lab.sync(A);
+    lab.sync(B);
+    lab.run();
+    assert!(is_applied(lab.reply(first)) && is_applied(lab.reply(hedge)));
+}
+
+/// C6 of the counterexamples.
+#[test]
+fn a_lone_node_acknowledges_no_write_but_answers_reads_at_one() {
+    let mut lab = Lab::unconnected();
+    lab.pass(500);
+    let write = lab.ask(A, put_at("v", 1, None, ConsistencyLevel::One));
+    lab.pass(100);
+    assert_eq!(lab.reply(write), None, "it has heard from nobody");
+    assert!(lab.values(A, ConsistencyLevel::One).len() <= 1);
+    lab.pass(3_000);
+    let (cause, effect) = failure(lab.reply(write));
+    assert_eq!(
+        (cause, effect),
+        (Cause::QuorumNotReached, Effectiveness::Unknown)
+    );
+}
+
+#[test]
+fn a_node_counts_once_one_was_heard_and_the_rest_was_silent_for_a_second() {
+    let mut lab = Lab::unconnected();
+    lab.connect(&[A, B]);
+    let early = lab.ask(A, put("v", 1, None));
+    lab.run();
+    assert_eq!(lab.reply(early), None, "C may still contradict");
+    lab.pass(1_100);
+    assert!(
+        is_applied(lab.reply(early)),
+        "asked again within the deadline"
+    );
+}
+
+#[test]
+fn a_level_that_cannot_be_met_fails_at_once_as_not_applied() {
+    let mut lab = Lab::ready();
+    lab.cut = vec![C];
+    lab.pass(1_500);
+    let id = lab.ask(A, put_at("v", 1, None, ConsistencyLevel::All));
+    assert_eq!(
+        failure(lab.reply(id)),
+        (Cause::Unavailable, Effectiveness::NotApplied)
+    );
+    let id = lab.ask(A, put("v", 2, None));
+    lab.run();
+    assert!(
+        is_applied(lab.reply(id)),
+        "quorum goes on with one node down"
+    );
+}
+
+/// C1 of the counterexamples: the log was rolled back and has outgrown the memory.
+#[test]
+fn a_node_that_forgot_stops_when_a_peer_remembers() {
+    let mut lab = Lab::unconnected();
+    let memory = Memory {
+        incarnation: Incarnation(200),
+        durable: Lsn(1500),
+    };
+    lab.start(A, &[(100, 1)], &[(B, memory)]);
+    lab.start(B, &[(200, 1), (201, 1001)], &[]);
+    lab.appended.insert(B, Lsn(1600));
+    lab.sync(B);
+    lab.connect(&[A, B]);
+    assert_eq!(
+        lab.stopped.get(&B),
+        Some(&StopReason::Forgot { peer: A, memory })
+    );
+}
+
+#[test]
+fn a_quorum_read_repairs_before_it_answers() {
+    let mut lab = Lab::ready();
+    lab.cut = vec![B, C];
+    lab.ask(A, put_at("v", 1, None, ConsistencyLevel::One));
+    lab.run();
+    lab.cut.clear();
+    lab.sync_by_itself = vec![A];
+    let read = lab.ask(A, get(ConsistencyLevel::Quorum));
+    lab.run();
+    assert_eq!(lab.reply(read), None, "only A holds it durably");
+    lab.sync_by_itself = vec![A, B, C];
+    lab.run();
+    assert!(matches!(lab.reply(read), Some(Reply::Read { values, .. }) if values.len() == 1));
+    lab.cut = vec![A];
+    assert_eq!(
+        lab.values(B, ConsistencyLevel::Quorum).len(),
+        1,
+        "no later read sees less"
+    );
+}
+
+#[test]
+fn contexts_of_another_key_or_altered_are_refused() {
+    let mut lab = Lab::ready();
+    let id = lab.ask(A, put("v", 1, None));
+    lab.run();
+    let sealed = context(lab.reply(id));
+    let mut altered = sealed.to_vec();
+    *altered.last_mut().expect("a token") ^= 1;
+    let id = lab.ask(A, put("w", 2, Some(altered.into())));
+    assert_eq!(
+        failure(lab.reply(id)),
+        (Cause::ContextInvalid, Effectiveness::NotApplied)
+    );
+    let mut other = put("w", 3, Some(sealed));
+    if let Request::Write(write) = &mut other {
+        write.key = Bytes::from_static(b"another");
+    }
+    let id = lab.ask(A, other);
+    assert_eq!(
+        failure(lab.reply(id)),
+        (Cause::ContextInvalid, Effectiveness::NotApplied)
+    );
+}
+
+#[test]
+fn a_link_that_comes_back_is_sent_what_is_still_wanted() {
+    let mut lab = Lab::ready();
+    lab.cut = vec![B, C];
+    let id = lab.ask(A, put("v", 1, None));
+    lab.run();
+    lab.cut.clear();
+    lab.step(A, Input::Link(LinkEvent::Down { peer: B, link: 1 }));
+    lab.step(A, Input::Link(LinkEvent::Up { peer: B, link: 1 }));
+    lab.step(B, Input::Link(LinkEvent::Down { peer: A, link: 1 }));
+    lab.step(B, Input::Link(LinkEvent::Up { peer: A, link: 1 }));
+    lab.run();
+    assert!(is_applied(lab.reply(id)));
+}
