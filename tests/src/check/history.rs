@@ -60,6 +60,8 @@ pub struct Ending {
     pub returned: Returned,
     /// The error as text; empty if there was none.
     pub error: String,
+    /// Attempts that the client made.
+    pub attempts: usize,
 }
 
 /// One operation.
@@ -115,6 +117,12 @@ impl Operation {
         self.ending.as_ref().map(|e| e.event)
     }
 
+    /// Whether more than one attempt may have minted a dot of this write.
+    #[must_use]
+    pub fn may_have_twins(&self) -> bool {
+        self.ending.as_ref().is_none_or(|e| e.attempts > 1)
+    }
+
     /// Whether reads of this many replicas promise to be monotonic: more than half of N.
     #[must_use]
     pub fn is_majority(&self) -> bool {
@@ -148,25 +156,12 @@ impl History {
         OpIndex(self.operations.len() - 1)
     }
 
-    /// Notes that an operation ended.
-    pub fn end(
-        &mut self,
-        op: OpIndex,
-        at_us: u64,
-        outcome: Outcome,
-        returned: Returned,
-        error: String,
-    ) {
+    /// Notes that an operation ended; the event's number is set here.
+    pub fn end(&mut self, op: OpIndex, ending: Ending) {
         self.events += 1;
         let event = self.events;
         if let Some(operation) = self.operations.get_mut(op.0) {
-            operation.ending = Some(Ending {
-                event,
-                at_us,
-                outcome,
-                returned,
-                error,
-            });
+            operation.ending = Some(Ending { event, ..ending });
         }
     }
 
@@ -263,7 +258,24 @@ pub(crate) mod planted {
                 values: values.to_vec(),
                 altered: Vec::new(),
             };
-            self.history.end(op, 0, outcome, returned, String::new());
+            self.end_after(1, op, outcome, returned);
+        }
+
+        pub(crate) fn end_after(
+            &mut self,
+            attempts: usize,
+            op: OpIndex,
+            outcome: Outcome,
+            returned: Returned,
+        ) {
+            self.history.end(op, Ending {
+                event: 0,
+                at_us: 0,
+                outcome,
+                returned,
+                error: String::new(),
+                attempts,
+            });
         }
 
         pub(crate) fn put_at(

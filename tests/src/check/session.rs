@@ -4,6 +4,10 @@
 //! R + W > N. Reads of a majority never go back behind one another. What one read returns is
 //! concurrent. *Reflects* is: the value is there, or what is there superseded it, or a delete that
 //! may be applied did; and nothing that it superseded is there.
+//!
+//! A write that was tried more than once may have two dots. Who superseded the one that it saw on a
+//! single replica cannot name the other, and until those replicas have met, a read may show the
+//! write once more, as a sibling. That is allowed here; the final state is judged without mercy.
 
 use super::causal::{KeyPasts, WriteSet};
 use super::history::{History, OpIndex, Operation, Outcome, Returned};
@@ -69,7 +73,8 @@ impl Judge<'_> {
 
     fn concurrent(&self, read: &Read<'_>) -> Option<Violation> {
         let values = &read.returned.values;
-        values.iter().find_map(|write| {
+        let once = values.iter().filter(|write| !self.has_twins(**write));
+        once.into_iter().find_map(|write| {
             let by = self.pasts.superseder(self.pasts.index(*write)?, values)?;
             Some(Violation::NotConcurrent {
                 key: self.key.to_owned(),
@@ -107,13 +112,14 @@ impl Judge<'_> {
         None
     }
 
+    fn has_twins(&self, write: OpIndex) -> bool {
+        self.history.operation(write).is_some_and(Operation::may_have_twins)
+    }
+
     fn shows_past_of(&self, write: usize, read: &Read<'_>) -> bool {
         let past = self.pasts.past(write);
-        let mut values = read
-            .returned
-            .values
-            .iter()
-            .filter_map(|v| self.pasts.index(*v));
+        let once = read.returned.values.iter().filter(|v| !self.has_twins(**v));
+        let mut values = once.filter_map(|v| self.pasts.index(*v));
         past.is_some_and(|past| values.any(|value| past.contains(value)))
     }
 
@@ -204,6 +210,20 @@ mod tests {
         run.get(&[a]);
         run.get(&[]);
         assert!(matches!(check(&run)[..], [Violation::NotMonotonic { write, .. }] if write == a));
+    }
+
+    #[test]
+    fn a_write_that_was_tried_twice_may_show_its_twin_beside_what_superseded_it() {
+        for (attempts, passes) in [(2, true), (1, false)] {
+            let mut run = Planted::new();
+            let elements = std::collections::BTreeSet::new();
+            let a = run.begin(Action::Put { elements }, None, 2);
+            let read = run.get_at(1, &[a]);
+            let b = run.put(Some(read), Outcome::Ok);
+            run.end_after(attempts, a, Outcome::Ok, Returned::default());
+            run.get(&[a, b]);
+            assert_eq!(check(&run).is_empty(), passes);
+        }
     }
 
     #[test]

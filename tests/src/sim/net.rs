@@ -4,7 +4,8 @@
 //! order and are lost only with the connection. Cut directions hold frames back until they heal or
 //! the connection times out at either end. Beside that stands a stronger adversary, drawn per seed:
 //! frames overtake each other, arrive twice, or arrive after their connection's end; the core must
-//! bear that too. A connection's first frame is its hello and is left alone.
+//! bear that too. A connection's first frame is its hello and is left alone; a forwarded request is
+//! not doubled, because who was told *not applied* relies on links that never do that.
 //!
 //! Not here: what clients see (`client_net`), which fault comes when (`nemesis`).
 
@@ -376,6 +377,7 @@ impl SimNet {
             let mut guard = self.lock();
             let state = &mut *guard;
             let bytes = frame_bytes(&frame);
+            let forwards = frame.messages.iter().any(|m| matches!(m, PeerMessage::Forward(_)));
             let mut latency = state.rand.log_normal(state.temper.latency_us, state.temper.sigma);
             if let Some(&(delay, until)) = state.clogged.get(&(from, to)) {
                 if now < until {
@@ -406,7 +408,7 @@ impl SimNet {
                 end.last_us = in_order;
             }
             arrivals.push(at);
-            if !is_hello && rand.chance(temper.duplicate) {
+            if !is_hello && !forwards && rand.chance(temper.duplicate) {
                 self.trace.count("fault.duplicate");
                 arrivals.push(at + rand.below(3_000_000));
             }

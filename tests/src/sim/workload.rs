@@ -18,7 +18,7 @@ use super::plan::{Plan, Workload};
 use super::rand::SimRand;
 use super::sched::Scheduler;
 use super::trace::Trace;
-use crate::check::{Action, History, KeyIndex, OpIndex, Operation, Outcome, Returned};
+use crate::check::{Action, Ending, History, KeyIndex, OpIndex, Operation, Outcome, Returned};
 
 /// What all clients of a run share: the history and the names of its keys.
 #[derive(Debug)]
@@ -162,12 +162,20 @@ impl Recorder {
         (op, value)
     }
 
-    fn end(&self, op: OpIndex, outcome: Outcome, returned: Returned, error: String) {
+    fn end(&self, op: OpIndex, outcome: Outcome, returned: Returned, error: String, attempts: usize) {
         let values: Vec<u64> = returned.values.iter().map(|v| v.0 as u64).collect();
         let mut words = vec![op.0 as u64, outcome as u64];
         words.extend(&values);
         let text = error.clone();
-        self.lock().history.end(op, self.time.now_us(), outcome, returned, error);
+        let ending = Ending {
+            event: 0,
+            at_us: self.time.now_us(),
+            outcome,
+            returned,
+            error,
+            attempts,
+        };
+        self.lock().history.end(op, ending);
         self.trace.event("end", &words, || format!("#{} {outcome:?} {values:?} {text}", op.0));
     }
 }
@@ -370,14 +378,14 @@ impl SimClient {
             Ok(read) => {
                 let returned = self.recorder.lock().recognise(read.values());
                 let values = returned.values.clone();
-                self.recorder.end(op, Outcome::Ok, returned, String::new());
+                self.recorder.end(op, Outcome::Ok, returned, String::new(), 1);
                 let name = (target.keyspace, target.key.clone());
                 self.contexts.insert(name, (op, read.context().clone()));
                 Some((op, read.context().clone(), values))
             }
             Err(error) => {
                 let text = format!("{}: {error}", error.code());
-                self.recorder.end(op, Outcome::Fail, Returned::default(), text);
+                self.recorder.end(op, Outcome::Fail, Returned::default(), text, 1);
                 None
             }
         }
@@ -433,7 +441,8 @@ impl SimClient {
                 if written.attempts() > 1 {
                     self.recorder.trace.count("state.write applied by a retry");
                 }
-                self.recorder.end(op, Outcome::Ok, Returned::default(), String::new());
+                let attempts = usize::from(written.attempts());
+                self.recorder.end(op, Outcome::Ok, Returned::default(), String::new(), attempts);
             }
             Err(error) => {
                 let outcome = match error.outcome() {
@@ -441,7 +450,8 @@ impl SimClient {
                     WireOutcome::Applied | WireOutcome::Unknown => Outcome::Info,
                 };
                 let text = format!("{}: {error}", error.code());
-                self.recorder.end(op, outcome, Returned::default(), text);
+                let attempts = error.failure().attempts.len();
+                self.recorder.end(op, outcome, Returned::default(), text, attempts);
             }
         }
     }
