@@ -36,3 +36,9 @@ fn waiting_for_a_replica_to_count_costs_one_timer() {
 fn a_start_with_a_long_log_takes_writes_again() {
     passes(4);
 }
+
+/// The digest file of a checkpoint met a full disk: the feed waits, the node goes on.
+#[test]
+fn a_full_disk_does_not_end_the_feed() {
+    passes(232);
+}

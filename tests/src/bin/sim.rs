@@ -73,7 +73,11 @@ fn main() -> ExitCode {
 }
 
 fn code(good: bool) -> ExitCode {
-    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 #[cfg(feature = "planted-bugs")]
@@ -85,7 +89,10 @@ fn with_bugs(arguments: &Arguments, name: &str) -> ExitCode {
         .filter(|bug| name == "all" || bug.name() == name)
         .collect();
     if chosen.is_empty() {
-        say(&format!("no bug of that name; there are: {:?}", Bug::ALL.iter().map(|b| b.name()).collect::<Vec<_>>()));
+        say(&format!(
+            "no bug of that name; there are: {:?}",
+            Bug::ALL.iter().map(|b| b.name()).collect::<Vec<_>>()
+        ));
         return ExitCode::from(2);
     }
     let mut good = true;
@@ -104,7 +111,9 @@ fn with_bugs(arguments: &Arguments, name: &str) -> ExitCode {
 
 #[cfg(not(feature = "planted-bugs"))]
 fn with_bugs(_: &Arguments, name: &str) -> ExitCode {
-    say(&format!("{name} cannot be planted: build with --features planted-bugs"));
+    say(&format!(
+        "{name} cannot be planted: build with --features planted-bugs"
+    ));
     ExitCode::from(2)
 }
 
@@ -113,14 +122,20 @@ fn hunt(arguments: &Arguments, most: u64, name: &str) -> bool {
     let stop = AtomicBool::new(true);
     let totals = run_range(arguments, 0, most, &stop);
     match totals.failed.iter().min() {
-        Some(seed) => say(&format!("{name}: CAUGHT by seed {seed}, after {} seeds", totals.seeds)),
+        Some(seed) => say(&format!(
+            "{name}: CAUGHT by seed {seed}, after {} seeds",
+            totals.seeds
+        )),
         None => say(&format!("{name}: NOT CAUGHT in {most} seeds")),
     }
     !totals.failed.is_empty()
 }
 
 /// Runs `from..to`; with `until_failed` set, no further seed starts after a failure.
-#[expect(clippy::disallowed_methods, reason = "wall time of the whole run, for the summary only")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "wall time of the whole run, for the summary only"
+)]
 fn run_range(arguments: &Arguments, from: u64, to: u64, until_failed: &AtomicBool) -> Totals {
     let started = std::time::Instant::now();
     let next = AtomicU64::new(from);
@@ -136,16 +151,29 @@ fn run_range(arguments: &Arguments, from: u64, to: u64, until_failed: &AtomicBoo
             let report = run_guarded(arguments, seed);
             if !report.passed() {
                 failed.store(true, Ordering::Relaxed);
-                let bug = arguments.bug.as_ref().map_or_else(String::new, |b| format!(" --bug {b}"));
+                let bug = arguments
+                    .bug
+                    .as_ref()
+                    .map_or_else(String::new, |b| format!(" --bug {b}"));
                 say(&report.failure(&bug));
             } else if to - from == 1 {
                 let (hash, events) = report.trace;
-                say(&format!("seed {seed} passed: {}; quiet {:?}; trace {hash:016x} of {events} events", report.plan, report.quiet));
+                say(&format!(
+                    "seed {seed} passed: {}; quiet {:?}; trace {hash:016x} of {events} events",
+                    report.plan, report.quiet
+                ));
             }
-            let mut totals = totals.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut totals = totals
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             totals.add(&report);
             if totals.seeds.is_multiple_of(100) {
-                say(&format!("{} seeds, {} failed, {:.0} s", totals.seeds, totals.failed.len(), started.elapsed().as_secs_f64()));
+                say(&format!(
+                    "{} seeds, {} failed, {:.0} s",
+                    totals.seeds,
+                    totals.failed.len(),
+                    started.elapsed().as_secs_f64()
+                ));
             }
         }
     };
@@ -155,7 +183,9 @@ fn run_range(arguments: &Arguments, from: u64, to: u64, until_failed: &AtomicBoo
         }
         worker();
     });
-    let mut totals = totals.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut totals = totals
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     totals.failed.sort_unstable();
     if !until_failed.load(Ordering::Relaxed) {
         say(&totals.summary(started.elapsed()));
@@ -174,7 +204,10 @@ fn run_guarded(arguments: &Arguments, seed: u64) -> Report {
         if arguments.twice {
             let second = run_seed(seed, options);
             if first.trace != second.trace {
-                let text = format!("two runs differ: {:x?} and {:x?}", first.trace, second.trace);
+                let text = format!(
+                    "two runs differ: {:x?} and {:x?}",
+                    first.trace, second.trace
+                );
                 first.problems.push(text);
             }
         }

@@ -268,14 +268,17 @@ pub(crate) mod planted {
             outcome: Outcome,
             returned: Returned,
         ) {
-            self.history.end(op, Ending {
-                event: 0,
-                at_us: 0,
-                outcome,
-                returned,
-                error: String::new(),
-                attempts,
-            });
+            self.history.end(
+                op,
+                Ending {
+                    event: 0,
+                    at_us: 0,
+                    outcome,
+                    returned,
+                    error: String::new(),
+                    attempts,
+                },
+            );
         }
 
         pub(crate) fn put_at(

@@ -113,7 +113,9 @@ impl Judge<'_> {
     }
 
     fn has_twins(&self, write: OpIndex) -> bool {
-        self.history.operation(write).is_some_and(Operation::may_have_twins)
+        self.history
+            .operation(write)
+            .is_some_and(Operation::may_have_twins)
     }
 
     fn shows_past_of(&self, write: usize, read: &Read<'_>) -> bool {

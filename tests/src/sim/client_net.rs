@@ -9,12 +9,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quorate_client::{BoxFuture, CallCause, CallError, NodeEndpoint, Transport};
 use quorate_client::wire;
+use quorate_client::{BoxFuture, CallCause, CallError, NodeEndpoint, Transport};
 use quorate_node::core::Input;
 use quorate_node::core::input::RequestId;
 use quorate_node::core::message::Reply;
-use quorate_node::shell::seam::{Clock, ClientPort};
+use quorate_node::shell::seam::{ClientPort, Clock};
 use quorate_ring::{NodeId, Topology};
 use tokio::sync::oneshot;
 
@@ -84,7 +84,13 @@ fn closed(detail: &str) -> CallError {
 impl ClientNet {
     /// No node runs yet.
     #[must_use]
-    pub fn new(time: Scheduler, trace: Trace, temper: ClientTemper, topology: Arc<Topology>, rand: SimRand) -> Self {
+    pub fn new(
+        time: Scheduler,
+        trace: Trace,
+        temper: ClientTemper,
+        topology: Arc<Topology>,
+        rand: SimRand,
+    ) -> Self {
         Self {
             shared: Arc::new(Mutex::new(State {
                 temper,
@@ -110,12 +116,15 @@ impl ClientNet {
     pub fn start(&self, node: NodeId, life: u64, inlet: Inlet, gate: Gate, clock: SimClock) {
         let mut state = self.lock();
         state.connections.retain(|(_, of), _| *of != node);
-        state.ports.insert(node, Port {
-            inlet,
-            gate,
-            clock,
-            life,
-        });
+        state.ports.insert(
+            node,
+            Port {
+                inlet,
+                gate,
+                clock,
+                life,
+            },
+        );
     }
 
     /// The process of `node` is gone; some clients are told, others wait for their deadline.
@@ -129,7 +138,9 @@ impl ClientNet {
                 .filter(|(_, (of, _))| *of == node)
                 .map(|(id, _)| *id)
                 .collect();
-            gone.into_iter().filter(|_| state.rand.chance(0.6)).collect::<Vec<_>>()
+            gone.into_iter()
+                .filter(|_| state.rand.chance(0.6))
+                .collect::<Vec<_>>()
         };
         for id in told {
             self.answer_after(1000, id, Err(closed("connection reset by peer")));
@@ -174,7 +185,12 @@ impl ClientNet {
         state.temper.reset = 0.0;
     }
 
-    fn answer_after(&self, delay_us: u64, id: RequestId, answer: Result<wire::Response, CallError>) {
+    fn answer_after(
+        &self,
+        delay_us: u64,
+        id: RequestId,
+        answer: Result<wire::Response, CallError>,
+    ) {
         let net = self.clone();
         self.time.after(delay_us, move || {
             let waiting = net.lock().pending.remove(&id);
@@ -192,7 +208,13 @@ impl ClientNet {
         node: NodeId,
         request: quorate_node::core::message::Request,
         budget: Duration,
-    ) -> Result<(RequestId, oneshot::Receiver<Result<wire::Response, CallError>>), CallError> {
+    ) -> Result<
+        (
+            RequestId,
+            oneshot::Receiver<Result<wire::Response, CallError>>,
+        ),
+        CallError,
+    > {
         let (answer, receiver) = oneshot::channel();
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -229,7 +251,9 @@ impl ClientNet {
             return Ok((id, receiver));
         }
         let net = self.clone();
-        self.time.after(latency, move || net.deliver(node, &port, id, request, budget));
+        self.time.after(latency, move || {
+            net.deliver(node, &port, id, request, budget)
+        });
         Ok((id, receiver))
     }
 
@@ -241,13 +265,18 @@ impl ClientNet {
         request: quorate_node::core::message::Request,
         budget: Duration,
     ) {
-        let same = self.lock().ports.get(&node).is_some_and(|now| now.life == port.life);
+        let same = self
+            .lock()
+            .ports
+            .get(&node)
+            .is_some_and(|now| now.life == port.life);
         if !same {
             return;
         }
-        self.trace.event("request", &[node.0.into(), id.connection, id.id], || {
-            format!("{id:?} at {node}: {request:?}")
-        });
+        self.trace
+            .event("request", &[node.0.into(), id.connection, id.id], || {
+                format!("{id:?} at {node}: {request:?}")
+            });
         let (inlet, clock) = (port.inlet.clone(), port.clock.clone());
         port.gate.pass(move || {
             inlet(Input::Request {
@@ -262,15 +291,17 @@ impl ClientNet {
         let (latency, lost) = {
             let mut guard = self.lock();
             let state = &mut *guard;
-            if !state.ports.get(&node).is_some_and(|port| port.life == life) {
+            if state.ports.get(&node).is_none_or(|port| port.life != life) {
                 return;
             }
             let lost = state.rand.chance(state.temper.reply_lost);
             (state.rand.log_normal(state.temper.latency_us, 0.5), lost)
         };
-        self.trace.event("reply", &[node.0.into(), id.connection, id.id, lost.into()], || {
-            format!("{id:?} from {node}: {reply:?}")
-        });
+        self.trace.event(
+            "reply",
+            &[node.0.into(), id.connection, id.id, lost.into()],
+            || format!("{id:?} from {node}: {reply:?}"),
+        );
         if lost {
             self.trace.count("fault.reply-lost");
         } else {
@@ -320,7 +351,10 @@ impl ClientTransport {
         let request = match convert::request(request) {
             convert::Incoming::Data(request) => request,
             convert::Incoming::Topology => {
-                return Ok(wire::Response::Topology(convert::topology(&self.net.topology, node)));
+                return Ok(wire::Response::Topology(convert::topology(
+                    &self.net.topology,
+                    node,
+                )));
             }
             convert::Incoming::Other => return Err(CallError::NotSent(CallCause::Malformed)),
         };

@@ -1,7 +1,7 @@
 //! Clocks of simulated nodes: wall clocks that are wrong and jump, monotonic ones that drift.
 
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use quorate_node::shell::seam::{BoxFuture, Clock};
 use quorate_ring::MonoTime;
@@ -62,7 +62,8 @@ impl SimClock {
         let own = i128::from(at.as_micros());
         let elapsed = own * 1_000_000 / (1_000_000 + i128::from(self.machine.rate_ppm));
         // One more, so that the clock never shows less than `at` after the wait.
-        self.started_us.saturating_add(u64::try_from(elapsed + 1).unwrap_or(u64::MAX))
+        self.started_us
+            .saturating_add(u64::try_from(elapsed + 1).unwrap_or(u64::MAX))
     }
 }
 
@@ -101,7 +102,10 @@ mod tests {
             let at = MonoTime::from_micros(1_234_567);
             clock.sleep_until(at).await;
             let late = clock.now().since(at);
-            assert!(clock.now() >= at && late.as_micros() < 3000, "{late:?} at {rate} ppm");
+            assert!(
+                clock.now() >= at && late.as_micros() < 3000,
+                "{late:?} at {rate} ppm"
+            );
         }
     }
 }

@@ -78,8 +78,49 @@ struct Slot {
 struct Process {
     tasks: JoinSet<()>,
     gate: Gate,
+    metrics: Arc<Metrics>,
     /// Set when the store is open.
     handle: Option<NodeHandle>,
+}
+
+/// Metrics of a node that tell that a state was reached, with what they are called in reports.
+const STATES: &[(&str, &str)] = &[
+    (
+        "quorate_duplicate_attempts_total",
+        "state.duplicate attempt recognised",
+    ),
+    ("quorate_read_repairs_total", "state.read repair"),
+    (
+        "quorate_requests_forwarded_total",
+        "state.request forwarded",
+    ),
+    (
+        "quorate_messages_expired_total",
+        "state.expired work dropped",
+    ),
+    ("quorate_hints_wanted_total", "state.hint wanted"),
+    ("quorate_sibling_reads_total", "state.read found siblings"),
+    ("quorate_reads_widened_total", "state.read widened"),
+    ("quorate_sends_refused_total", "state.send refused"),
+    (
+        "quorate_engine_loads_total",
+        "state.record loaded from the engine",
+    ),
+    (
+        "quorate_peer_messages_refused_total",
+        "state.peer message refused",
+    ),
+    ("quorate_requests_shed_total", "state.request shed"),
+];
+
+/// Adds a process' counters to the states reached.
+fn note_states(trace: &Trace, metrics: &Metrics) {
+    let text = metrics.render_counters();
+    for (metric, state) in STATES {
+        let lines = text.lines().filter(|line| line.starts_with(metric));
+        let counts = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+        trace.count_many(state, counts.sum());
+    }
 }
 
 impl fmt::Debug for Cluster {
@@ -123,10 +164,21 @@ impl Slot {
 impl Cluster {
     /// The machines of a plan; nothing runs yet.
     #[must_use]
-    pub fn new(plan: Arc<Plan>, time: Scheduler, trace: Trace, net: SimNet, client_net: ClientNet) -> Self {
+    pub fn new(
+        plan: Arc<Plan>,
+        time: Scheduler,
+        trace: Trace,
+        net: SimNet,
+        client_net: ClientNet,
+    ) -> Self {
         let nodes = plan.topology.nodes().iter().zip(&plan.machines);
         let slots = nodes
-            .map(|(node, machine)| (node.id, Mutex::new(Slot::new(&plan, machine, node.id, time.clone()))))
+            .map(|(node, machine)| {
+                (
+                    node.id,
+                    Mutex::new(Slot::new(&plan, machine, node.id, time.clone())),
+                )
+            })
             .collect();
         Self {
             shared: Arc::new(Shared {
@@ -154,7 +206,11 @@ impl Cluster {
     }
 
     fn slot(&self, node: NodeId) -> MutexGuard<'_, Slot> {
-        let slot = self.shared.slots.get(&node).expect("nodes come from the plan");
+        let slot = self
+            .shared
+            .slots
+            .get(&node)
+            .expect("nodes come from the plan");
         slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -164,14 +220,22 @@ impl Cluster {
 
     fn problem(&self, text: String) {
         self.shared.trace.line("PROBLEM", &[], text.clone());
-        let mut problems = self.shared.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut problems = self
+            .shared
+            .problems
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         problems.push(text);
     }
 
     /// What went wrong with nodes.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
-        self.shared.problems.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared
+            .problems
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Starts every node.
@@ -184,7 +248,9 @@ impl Cluster {
     /// Starts a node after a while, if it does not run then.
     pub fn start_after(&self, node: NodeId, delay_us: u64) {
         let cluster = self.clone();
-        self.shared.time.after(delay_us, move || cluster.start(node));
+        self.shared
+            .time
+            .after(delay_us, move || cluster.start(node));
     }
 
     /// Starts a node, if it does not run.
@@ -199,6 +265,7 @@ impl Cluster {
         let clock = slot.machine.start(gate.clone());
         let inbox = Arc::new(Inbox::default());
         let parts = self.parts(node, &mut slot, &gate, &clock, &inbox);
+        let metrics = parts.metrics.clone();
         let cluster = self.clone();
         let mut tasks = JoinSet::new();
         let (held, ticking) = (gate.clone(), clock);
@@ -206,13 +273,25 @@ impl Cluster {
         slot.process = Some(Process {
             tasks,
             gate,
+            metrics,
             handle: None,
         });
         drop(slot);
-        self.shared.trace.line("start", &[node.0.into(), life], format!("{node}, life {life}"));
+        self.shared.trace.line(
+            "start",
+            &[node.0.into(), life],
+            format!("{node}, life {life}"),
+        );
     }
 
-    fn parts(&self, node: NodeId, slot: &mut Slot, gate: &Gate, clock: &SimClock, inbox: &Arc<Inbox>) -> NodeParts {
+    fn parts(
+        &self,
+        node: NodeId,
+        slot: &mut Slot,
+        gate: &Gate,
+        clock: &SimClock,
+        inbox: &Arc<Inbox>,
+    ) -> NodeParts {
         let gated = |disk: &SimDisk| -> Arc<dyn Disk> {
             Arc::new(GatedDisk {
                 disk: disk.mount(),
@@ -225,7 +304,11 @@ impl Cluster {
         };
         let events = inbox.clone();
         let plan = &self.shared.plan;
-        let name = plan.topology.node(node).map(|n| n.name.clone()).expect("nodes come from the plan");
+        let name = plan
+            .topology
+            .node(node)
+            .map(|n| n.name.clone())
+            .expect("nodes come from the plan");
         let clock: Arc<SimClock> = Arc::new(clock.clone());
         let life = slot.life;
         NodeParts {
@@ -252,7 +335,9 @@ impl Cluster {
                     node,
                     name: name.clone(),
                 },
-                store_id_if_new: StoreId(u128::from(slot.rand.next_bits()) << 64 | u128::from(slot.rand.next_bits())),
+                store_id_if_new: StoreId(
+                    u128::from(slot.rand.next_bits()) << 64 | u128::from(slot.rand.next_bits()),
+                ),
                 incarnation: Incarnation(slot.rand.next_bits()),
                 config: StoreConfig::small(),
                 events: Arc::new(move |event| events.push(Input::Store(event))),
@@ -266,7 +351,15 @@ impl Cluster {
     }
 
     /// The first task of a process: opens the store, then starts the loops.
-    async fn open(self, node: NodeId, life: u64, parts: NodeParts, gate: Gate, clock: SimClock, inbox: Arc<Inbox>) {
+    async fn open(
+        self,
+        node: NodeId,
+        life: u64,
+        parts: NodeParts,
+        gate: Gate,
+        clock: SimClock,
+        inbox: Arc<Inbox>,
+    ) {
         let opened = node::open(parts).await;
         let mut slot = self.slot(node);
         if slot.life != life {
@@ -303,9 +396,15 @@ impl Cluster {
             }
         });
         drop(slot);
-        self.shared.trace.line("serve", &[node.0.into(), life], format!("{node}, life {life}"));
+        self.shared.trace.line(
+            "serve",
+            &[node.0.into(), life],
+            format!("{node}, life {life}"),
+        );
         let inlet: Inlet = Arc::new(move |input| inbox.push(input));
-        self.shared.net.start(node, life, inlet.clone(), gate.clone());
+        self.shared
+            .net
+            .start(node, life, inlet.clone(), gate.clone());
         self.shared.client_net.start(node, life, inlet, gate, clock);
     }
 
@@ -322,7 +421,10 @@ impl Cluster {
                 let fired = slot.disk.took_effect().contains_key("sync_error");
                 std::mem::take(&mut slot.sync_fails) && fired
             };
-            cluster.shared.trace.line("ended", &[node.0.into(), life], format!("{node}: {reason}"));
+            cluster
+                .shared
+                .trace
+                .line("ended", &[node.0.into(), life], format!("{node}: {reason}"));
             if wanted {
                 cluster.shared.trace.count(Fault::SyncError.counter());
             } else {
@@ -342,7 +444,19 @@ impl Cluster {
     pub fn crash(&self, node: NodeId, crash: Crash) {
         let process = {
             let mut slot = self.slot(node);
+            let lost = |slot: &Slot| slot.disk.took_effect().get("unsynced_lost").copied();
+            let before = lost(&slot);
             slot.disk.crash(crash);
+            if lost(&slot) > before {
+                self.shared
+                    .trace
+                    .count("state.restart after unsynced bytes were lost");
+            }
+            if slot.engine.has_checkpoint() {
+                self.shared
+                    .trace
+                    .count("state.crash after an engine checkpoint");
+            }
             slot.folder.crash(crash);
             slot.engine.crash();
             let usual = slot.usual.clone();
@@ -354,13 +468,20 @@ impl Cluster {
         self.shared.client_net.stop(node);
         if let Some(mut process) = process {
             process.tasks.abort_all();
-            self.shared.trace.line("crash", &[node.0.into()], format!("{node} {crash:?}"));
+            note_states(&self.shared.trace, &process.metrics);
+            self.shared
+                .trace
+                .line("crash", &[node.0.into()], format!("{node} {crash:?}"));
         }
     }
 
     /// Stops a process as SIGTERM does: drains, marks the clean stop, ends.
     pub async fn stop(&self, node: NodeId) {
-        let handle = self.slot(node).process.as_ref().and_then(|p| p.handle.clone());
+        let handle = self
+            .slot(node)
+            .process
+            .as_ref()
+            .and_then(|p| p.handle.clone());
         let Some(handle) = handle else {
             return self.crash(node, Crash::Kill);
         };
@@ -386,7 +507,7 @@ impl Cluster {
         loop {
             {
                 let mut slot = self.slot(node);
-                let Some(process) = slot.process.as_mut().filter(|_| true) else {
+                let Some(process) = slot.process.as_mut() else {
                     return;
                 };
                 while process.tasks.try_join_next().is_some() {}
@@ -415,20 +536,35 @@ impl Cluster {
     /// Nodes that serve now.
     #[must_use]
     pub fn running(&self) -> Vec<NodeId> {
-        self.nodes().into_iter().filter(|node| self.is_running(*node)).collect()
+        self.nodes()
+            .into_iter()
+            .filter(|node| self.is_running(*node))
+            .collect()
     }
 
     /// Whether a node's store is open and its process runs.
     #[must_use]
     pub fn is_running(&self, node: NodeId) -> bool {
-        self.slot(node).process.as_ref().is_some_and(|p| p.handle.is_some())
+        self.slot(node)
+            .process
+            .as_ref()
+            .is_some_and(|p| p.handle.is_some())
     }
 
     /// Which nodes run, for reports.
     #[must_use]
     pub fn states(&self) -> String {
-        let one = |node: NodeId| format!("{node}:{}", if self.is_running(node) { "up" } else { "down" });
-        self.nodes().into_iter().map(one).collect::<Vec<_>>().join(" ")
+        let one = |node: NodeId| {
+            format!(
+                "{node}:{}",
+                if self.is_running(node) { "up" } else { "down" }
+            )
+        };
+        self.nodes()
+            .into_iter()
+            .map(one)
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     /// Waits until every node serves; false if that took longer than `longest_us`.
@@ -461,7 +597,12 @@ impl Cluster {
     }
 
     fn effects(&self, node: NodeId, kind: &str) -> u64 {
-        self.slot(node).disk.took_effect().get(kind).copied().unwrap_or(0)
+        self.slot(node)
+            .disk
+            .took_effect()
+            .get(kind)
+            .copied()
+            .unwrap_or(0)
     }
 
     /// Counts `fault` after `span_us` if the disk counted `kind` meanwhile.
@@ -478,7 +619,9 @@ impl Cluster {
     /// Slows a disk down.
     pub fn slow_disk(&self, node: NodeId, latency_us: u64, span_us: u64) {
         let before = self.slot(node).disk.operations();
-        self.with_faults(node, span_us, |faults| faults.latency_max = Duration::from_micros(latency_us));
+        self.with_faults(node, span_us, |faults| {
+            faults.latency_max = Duration::from_micros(latency_us)
+        });
         let cluster = self.clone();
         self.shared.time.after(span_us, move || {
             if cluster.slot(node).disk.operations() > before {
@@ -510,11 +653,22 @@ impl Cluster {
         let cluster = self.clone();
         let (disk, margin) = {
             let mut slot = self.slot(node);
-            (slot.disk.clone(), slot.rand.below(300_000))
+            (slot.disk.clone(), slot.rand.below(60_000))
         };
         let used = disk.used();
-        self.count_later(node, Fault::DiskFull, "disk_full", span_us.max(2_500_000));
-        cluster.with_faults(node, span_us.max(2_500_000), |faults| faults.capacity = Some(used + margin));
+        // Longer than the node looks at its free space: it must notice.
+        let span_us = span_us.max(2_500_000);
+        let life = self.slot(node).life;
+        let watcher = self.clone();
+        self.shared.time.after(span_us, move || {
+            let slot = watcher.slot(node);
+            if slot.life == life && slot.process.is_some() {
+                watcher.shared.trace.count(Fault::DiskFull.counter());
+            }
+        });
+        cluster.with_faults(node, span_us, |faults| {
+            faults.capacity = Some(used + margin)
+        });
     }
 
     /// Sets a wall clock off.
@@ -558,7 +712,11 @@ impl Cluster {
             return Vec::new();
         };
         let place = topology.locate(keyspace.id, key.as_bytes());
-        let mut owners: Vec<u32> = topology.owners(place.vnode, keyspace.copies).iter().map(|n| n.0).collect();
+        let mut owners: Vec<u32> = topology
+            .owners(place.vnode, keyspace.copies)
+            .iter()
+            .map(|n| n.0)
+            .collect();
         owners.sort_unstable();
         owners
     }
@@ -567,7 +725,11 @@ impl Cluster {
     pub async fn dump(&self) -> Vec<ReplicaDump> {
         let mut dumps = Vec::new();
         for node in self.nodes() {
-            let handle = self.slot(node).process.as_ref().and_then(|p| p.handle.clone());
+            let handle = self
+                .slot(node)
+                .process
+                .as_ref()
+                .and_then(|p| p.handle.clone());
             let Some(handle) = handle else { continue };
             dumps.push(self.dump_of(node, &handle).await);
         }
@@ -601,11 +763,14 @@ impl Cluster {
                         Vec::new()
                     }
                 };
-                dump.records.insert(name.clone(), OwnedRecord {
-                    key: name,
-                    bytes: bytes.to_vec(),
-                    dots,
-                });
+                dump.records.insert(
+                    name.clone(),
+                    OwnedRecord {
+                        key: name,
+                        bytes: bytes.to_vec(),
+                        dots,
+                    },
+                );
             }
             if !full {
                 return dump;
@@ -621,7 +786,10 @@ fn dots_of(record: &Record) -> Vec<(String, String)> {
             || format!("tombstone of {:?}", sibling.op_id()),
             |value| value.escape_ascii().to_string(),
         );
-        sibling.dots().map(move |dot| (format!("{dot:?}"), value.clone())).collect::<Vec<_>>()
+        sibling
+            .dots()
+            .map(move |dot| (format!("{dot:?}"), value.clone()))
+            .collect::<Vec<_>>()
     });
     named.collect()
 }

@@ -68,10 +68,9 @@ fn write_level(level: wire::Level) -> ConsistencyLevel {
 fn read_level(level: wire::Level) -> ConsistencyLevel {
     match level {
         wire::Level::Exactly(count) => ConsistencyLevel::Read(count),
-        wire::Level::One
-        | wire::Level::Two
-        | wire::Level::Quorum
-        | wire::Level::All => write_level(level),
+        wire::Level::One | wire::Level::Two | wire::Level::Quorum | wire::Level::All => {
+            write_level(level)
+        }
     }
 }
 
@@ -158,12 +157,15 @@ pub fn topology(topology: &Topology, answered_by: NodeId) -> wire::TopologyInfo 
         weight: node.weight.value(),
         zone: node.zone.0.clone(),
     });
-    let keyspaces = topology.keyspaces().iter().map(|keyspace| wire::KeyspaceInfo {
-        id: keyspace.id.0,
-        name: keyspace.name.to_string(),
-        mode: keyspace.mode.to_string(),
-        copies: keyspace.copies.get(),
-    });
+    let keyspaces = topology
+        .keyspaces()
+        .iter()
+        .map(|keyspace| wire::KeyspaceInfo {
+            id: keyspace.id.0,
+            name: keyspace.name.to_string(),
+            mode: keyspace.mode.to_string(),
+            copies: keyspace.copies.get(),
+        });
     wire::TopologyInfo {
         cluster_id: [7; 16],
         generation: topology.epoch().generation,

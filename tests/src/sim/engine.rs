@@ -12,9 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_node::core::input::Damaged;
 use quorate_node::core::key::RecordKey;
-use quorate_node::shell::seam::{
-    BoxFuture, Checkpoint, Engine, EngineError, EnginePage, Loaded,
-};
+use quorate_node::shell::seam::{BoxFuture, Checkpoint, Engine, EngineError, EnginePage, Loaded};
 
 use super::seeded::Seeded;
 
@@ -119,6 +117,12 @@ impl SimEngine {
         to.checkpoint.clone_from(&from.checkpoint);
         drop(to);
         copy
+    }
+
+    /// Whether anything was ever ingested.
+    #[must_use]
+    pub fn has_checkpoint(&self) -> bool {
+        self.lock().checkpoint.is_some()
     }
 
     /// Faults that took effect, by kind.

@@ -26,7 +26,9 @@ struct Shared {
 
 impl std::fmt::Debug for Gate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gate").field("closed", &self.is_closed()).finish()
+        f.debug_struct("Gate")
+            .field("closed", &self.is_closed())
+            .finish()
     }
 }
 
@@ -46,7 +48,11 @@ impl Gate {
     pub fn open(&self) -> usize {
         self.shared.closed.store(false, Ordering::Relaxed);
         let held = {
-            let mut held = self.shared.held.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut held = self
+                .shared
+                .held
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *held)
         };
         let count = held.len();
@@ -58,7 +64,11 @@ impl Gate {
     /// Runs `action` now, or when the process goes on.
     pub fn pass(&self, action: impl FnOnce() + Send + 'static) {
         if self.is_closed() {
-            let mut held = self.shared.held.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut held = self
+                .shared
+                .held
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             held.push(Box::new(action));
         } else {
             action();

@@ -43,15 +43,29 @@ impl Disk for GatedDisk {
         gated!(self, self.disk.list())
     }
 
-    fn create_zeroed<'a>(&'a self, name: &'a str, bytes: u64) -> BoxFuture<'a, Result<(), DiskError>> {
+    fn create_zeroed<'a>(
+        &'a self,
+        name: &'a str,
+        bytes: u64,
+    ) -> BoxFuture<'a, Result<(), DiskError>> {
         gated!(self, self.disk.create_zeroed(name, bytes))
     }
 
-    fn read<'a>(&'a self, name: &'a str, offset: u64, bytes: usize) -> BoxFuture<'a, Result<Bytes, DiskError>> {
+    fn read<'a>(
+        &'a self,
+        name: &'a str,
+        offset: u64,
+        bytes: usize,
+    ) -> BoxFuture<'a, Result<Bytes, DiskError>> {
         gated!(self, self.disk.read(name, offset, bytes))
     }
 
-    fn write<'a>(&'a self, name: &'a str, offset: u64, data: &'a [u8]) -> BoxFuture<'a, Result<(), DiskError>> {
+    fn write<'a>(
+        &'a self,
+        name: &'a str,
+        offset: u64,
+        data: &'a [u8],
+    ) -> BoxFuture<'a, Result<(), DiskError>> {
         gated!(self, self.disk.write(name, offset, data))
     }
 

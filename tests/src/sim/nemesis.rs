@@ -45,7 +45,10 @@ impl Nemesis {
     pub async fn run(&mut self, until_us: u64) {
         let kinds: Vec<Fault> = self.plan.faults.iter().copied().collect();
         while self.time.now_us() < until_us {
-            let gap = self.rand.exponential(self.plan.fault_gap_us).min(10 * SECOND);
+            let gap = self
+                .rand
+                .exponential(self.plan.fault_gap_us)
+                .min(10 * SECOND);
             let next = self.time.now_us() + gap.max(20_000);
             self.time.sleep_until(next.min(until_us)).await;
             if let Some(kind) = self.rand.pick(&kinds).copied() {
@@ -96,7 +99,9 @@ impl Nemesis {
             Fault::Clog | Fault::Bandwidth => self.slow(kind),
             Fault::LinkReset => self.reset(kind),
             Fault::ClientCut => self.cut_client(),
-            Fault::DiskSlow | Fault::DiskStall | Fault::SyncError | Fault::DiskFull => self.disk(kind),
+            Fault::DiskSlow | Fault::DiskStall | Fault::SyncError | Fault::DiskFull => {
+                self.disk(kind)
+            }
             Fault::ClockJump => self.jump(kind),
             // These are in the temper of the networks and the machines all the time.
             Fault::Reorder
@@ -107,14 +112,28 @@ impl Nemesis {
             | Fault::ClientReset
             | Fault::ClockRate => {}
         }
-        // Frames outlive a connection only if one ends: help where no other fault does that.
+        // Frames outlive a connection only if one ends while they travel: help them.
         if kind == Fault::Stale {
-            self.reset(kind);
+            self.strand().await;
         }
     }
 
+    /// Slows all links down and ends them while frames are under way.
+    async fn strand(&mut self) {
+        let nodes: Vec<NodeId> = self.plan.topology.nodes().iter().map(|n| n.id).collect();
+        let until = self.time.now_us() + SECOND / 2;
+        for from in &nodes {
+            for to in nodes.iter().filter(|to| *to != from) {
+                self.cluster.net().clog(*from, *to, SECOND, until);
+            }
+        }
+        self.time.sleep_ms(400).await;
+        self.reset(Fault::Stale);
+    }
+
     fn span(&mut self) -> u64 {
-        self.rand.between(SECOND / 2, if self.rand.clone().chance(0.3) { 12 * SECOND } else { 4 * SECOND })
+        let longest = if self.rand.chance(0.3) { 12 } else { 4 };
+        self.rand.between(SECOND / 2, longest * SECOND)
     }
 
     /// 0 to 10 s, most of them short.
@@ -129,7 +148,11 @@ impl Nemesis {
 
     fn several(&mut self) -> usize {
         let nodes = self.plan.topology.nodes().len();
-        if self.rand.chance(0.5) { nodes } else { 2 + self.rand.index(nodes - 1) }
+        if self.rand.chance(0.5) {
+            nodes
+        } else {
+            2 + self.rand.index(nodes - 1)
+        }
     }
 
     fn some_up(&mut self, count: usize) -> Vec<NodeId> {
@@ -151,7 +174,11 @@ impl Nemesis {
         let together = self.restart_delay();
         for node in &nodes {
             self.cluster.crash(*node, crash);
-            let delay = if self.rand.chance(0.5) { together } else { self.restart_delay() };
+            let delay = if self.rand.chance(0.5) {
+                together
+            } else {
+                self.restart_delay()
+            };
             self.cluster.start_after(*node, delay);
         }
         self.trace.count(kind.counter());
@@ -160,7 +187,11 @@ impl Nemesis {
 
     /// Ends processes, starts them, and takes the power away soon after.
     async fn twice(&mut self, kind: Fault, clean: bool) {
-        let count = if self.rand.chance(0.4) { self.several() } else { 1 };
+        let count = if self.rand.chance(0.4) {
+            self.several()
+        } else {
+            1
+        };
         let nodes = self.some_up(count);
         for node in &nodes {
             if clean {
@@ -189,7 +220,11 @@ impl Nemesis {
     }
 
     async fn stop(&mut self, kind: Fault) {
-        let count = if self.rand.chance(0.2) { self.several() } else { 1 };
+        let count = if self.rand.chance(0.2) {
+            self.several()
+        } else {
+            1
+        };
         for node in self.some_up(count) {
             self.note(kind, format!("{node}"));
             self.trace.count(kind.counter());
@@ -201,7 +236,8 @@ impl Nemesis {
 
     fn pause(&mut self, kind: Fault) {
         for node in self.some_up(1) {
-            let span = self.rand.between(SECOND / 5, if self.rand.clone().chance(0.3) { 10 * SECOND } else { 2 * SECOND });
+            let longest = if self.rand.chance(0.3) { 10 } else { 2 };
+            let span = self.rand.between(SECOND / 5, longest * SECOND);
             self.note(kind, format!("{node} for {} ms", span / 1000));
             self.cluster.pause(node, span);
         }
@@ -215,7 +251,9 @@ impl Nemesis {
         let both = |cut: &dyn Fn(usize, usize) -> bool| {
             let pairs = (0..all).flat_map(|a| (0..all).map(move |b| (a, b)));
             let cut_pairs = pairs.filter(|(a, b)| a != b && (cut(*a, *b) || cut(*b, *a)));
-            cut_pairs.map(|(a, b)| (nodes[a], nodes[b])).collect::<Vec<_>>()
+            cut_pairs
+                .map(|(a, b)| (nodes[a], nodes[b]))
+                .collect::<Vec<_>>()
         };
         match kind {
             Fault::Isolate => both(&|a, _| a == 0),
@@ -258,7 +296,11 @@ impl Nemesis {
         let mut at = 0;
         for _ in 0..self.rand.between(2, 6) {
             let span = self.rand.between(50_000, SECOND);
-            let (net, trace, directions) = (self.cluster.net().clone(), self.trace.clone(), directions.clone());
+            let (net, trace, directions) = (
+                self.cluster.net().clone(),
+                self.trace.clone(),
+                directions.clone(),
+            );
             let time = self.time.clone();
             self.time.after(at, move || {
                 let before = trace.counted("fault.cut-frames");
@@ -310,7 +352,10 @@ impl Nemesis {
         if hit && kind == Fault::LinkReset {
             self.trace.count(kind.counter());
         }
-        self.note(kind, format!("{} links", if all { "all" } else { "one node's" }));
+        self.note(
+            kind,
+            format!("{} links", if all { "all" } else { "one node's" }),
+        );
     }
 
     fn cut_client(&mut self) {
@@ -321,7 +366,8 @@ impl Nemesis {
             if self.rand.chance(0.6) {
                 let net = self.cluster.client_net().clone();
                 net.set_cut(client, node, true);
-                self.time.after(span, move || net.set_cut(client, node, false));
+                self.time
+                    .after(span, move || net.set_cut(client, node, false));
             }
         }
     }

@@ -27,6 +27,8 @@ use super::trace::Trace;
 const RETRY_US: u64 = 250_000;
 /// Frames that a direction of a connection holds before it is full.
 const QUEUE_FRAMES_MAX: usize = 4096;
+/// How far behind a thin direction may be before it is full.
+const BACKLOG_US_MAX: u64 = 5_000_000;
 
 /// Where a node hears things.
 pub type Inlet = Arc<dyn Fn(Input) + Send + Sync>;
@@ -116,7 +118,13 @@ fn pair(a: NodeId, b: NodeId) -> (NodeId, NodeId) {
 impl SimNet {
     /// A network between `nodes`, none of which runs yet.
     #[must_use]
-    pub fn new(time: Scheduler, trace: Trace, temper: NetTemper, nodes: Vec<NodeId>, rand: SimRand) -> Self {
+    pub fn new(
+        time: Scheduler,
+        trace: Trace,
+        temper: NetTemper,
+        nodes: Vec<NodeId>,
+        rand: SimRand,
+    ) -> Self {
         let net = Self {
             shared: Arc::new(Mutex::new(State {
                 temper,
@@ -153,7 +161,11 @@ impl SimNet {
             let mut state = self.lock();
             state.ports.remove(&node);
             let told = state.rand.chance(0.5);
-            let wait = if told { state.temper.latency_us * 2 } else { state.temper.idle_us };
+            let wait = if told {
+                state.temper.latency_us * 2
+            } else {
+                state.temper.idle_us
+            };
             for (&(a, b), connection) in &mut state.pairs {
                 if a != node && b != node {
                     continue;
@@ -232,7 +244,9 @@ impl SimNet {
 
     /// Carries at most `bytes_per_s` from `from` to `to` until `until_us`.
     pub fn cap(&self, from: NodeId, to: NodeId, bytes_per_s: u64, until_us: u64) {
-        self.lock().capped.insert((from, to), (bytes_per_s, until_us));
+        self.lock()
+            .capped
+            .insert((from, to), (bytes_per_s, until_us));
     }
 
     /// Ends the connection between two nodes at both ends; what was in flight is lost.
@@ -271,7 +285,12 @@ impl SimNet {
     fn dial(&self) {
         let (missing, latency) = {
             let state = self.lock();
-            let up: Vec<NodeId> = state.nodes.iter().copied().filter(|n| state.ports.contains_key(n)).collect();
+            let up: Vec<NodeId> = state
+                .nodes
+                .iter()
+                .copied()
+                .filter(|n| state.ports.contains_key(n))
+                .collect();
             let pairs = up.iter().flat_map(|a| up.iter().map(move |b| (*a, *b)));
             let missing = pairs.filter(|(a, b)| a < b && state.may_connect(*a, *b));
             (missing.collect::<Vec<_>>(), state.temper.latency_us)
@@ -283,7 +302,8 @@ impl SimNet {
                 state.rand.log_normal(latency * 3, sigma)
             };
             let net = self.clone();
-            self.time.after(delay.min(RETRY_US), move || net.connect(a, b));
+            self.time
+                .after(delay.min(RETRY_US), move || net.connect(a, b));
         }
     }
 
@@ -299,7 +319,13 @@ impl SimNet {
                 for (node, end) in old.ends {
                     let peer = if node == a { b } else { a };
                     if end.open && state.ports.get(&node).is_some_and(|p| p.life == end.life) {
-                        told.push((node, LinkEvent::Down { peer, link: end.link }));
+                        told.push((
+                            node,
+                            LinkEvent::Down {
+                                peer,
+                                link: end.link,
+                            },
+                        ));
                     }
                 }
             }
@@ -313,15 +339,18 @@ impl SimNet {
                 let link = state.next_link;
                 state.next_link += 1;
                 told.push((node, LinkEvent::Up { peer, link }));
-                ends.insert(node, End {
-                    link,
-                    life,
-                    open: true,
-                    last_us: self.time.now_us(),
-                    greeted: false,
-                    in_flight: 0,
-                    held: Vec::new(),
-                });
+                ends.insert(
+                    node,
+                    End {
+                        link,
+                        life,
+                        open: true,
+                        last_us: self.time.now_us(),
+                        greeted: false,
+                        in_flight: 0,
+                        held: Vec::new(),
+                    },
+                );
             }
             state.pairs.insert(pair(a, b), Connection { number, ends });
         }
@@ -335,10 +364,15 @@ impl SimNet {
             LinkEvent::Up { peer, link } => ("link.up", peer, link),
             LinkEvent::Down { peer, link } => ("link.down", peer, link),
         };
-        self.trace.event(kind, &[node.0.into(), peer.0.into(), link], || {
-            format!("{node} with {peer}, link {link}")
-        });
-        let target = self.lock().ports.get(&node).map(|p| (p.inlet.clone(), p.gate.clone()));
+        self.trace
+            .event(kind, &[node.0.into(), peer.0.into(), link], || {
+                format!("{node} with {peer}, link {link}")
+            });
+        let target = self
+            .lock()
+            .ports
+            .get(&node)
+            .map(|p| (p.inlet.clone(), p.gate.clone()));
         if let Some((inlet, gate)) = target {
             gate.pass(move || inlet(Input::Link(event)));
         }
@@ -357,12 +391,16 @@ impl SimNet {
             let mut guard = self.lock();
             let state = &mut *guard;
             let life = state.ports.get(&node).map(|p| p.life);
-            let found = state.pairs.get_mut(&pair(node, peer)).filter(|c| c.number == connection);
+            let found = state
+                .pairs
+                .get_mut(&pair(node, peer))
+                .filter(|c| c.number == connection);
             let end = found.and_then(|c| c.ends.get_mut(&node));
-            end.filter(|end| end.open && Some(end.life) == life).map(|end| {
-                end.open = false;
-                end.link
-            })
+            end.filter(|end| end.open && Some(end.life) == life)
+                .map(|end| {
+                    end.open = false;
+                    end.link
+                })
         };
         if let Some(link) = link {
             self.tell(node, LinkEvent::Down { peer, link });
@@ -377,23 +415,35 @@ impl SimNet {
             let mut guard = self.lock();
             let state = &mut *guard;
             let bytes = frame_bytes(&frame);
-            let forwards = frame.messages.iter().any(|m| matches!(m, PeerMessage::Forward(_)));
-            let mut latency = state.rand.log_normal(state.temper.latency_us, state.temper.sigma);
-            if let Some(&(delay, until)) = state.clogged.get(&(from, to)) {
-                if now < until {
-                    self.trace.count("fault.clog");
-                    latency += state.rand.between(delay / 2, delay);
-                }
+            let forwards = frame
+                .messages
+                .iter()
+                .any(|m| matches!(m, PeerMessage::Forward(_)));
+            let mut latency = state
+                .rand
+                .log_normal(state.temper.latency_us, state.temper.sigma);
+            if let Some(&(delay, until)) = state.clogged.get(&(from, to))
+                && now < until
+            {
+                self.trace.count("fault.clog");
+                latency += state.rand.between(delay / 2, delay);
             }
             let mut pace = 0;
-            if let Some(&(rate, until)) = state.capped.get(&(from, to)) {
-                if now < until {
-                    self.trace.count("fault.bandwidth");
-                    pace = bytes * 1_000_000 / rate.max(1);
-                }
+            if let Some(&(rate, until)) = state.capped.get(&(from, to))
+                && now < until
+            {
+                self.trace.count("fault.bandwidth");
+                pace = bytes * 1_000_000 / rate.max(1);
             }
-            let State { temper, rand, pairs, .. } = state;
-            let found = pairs.get_mut(&pair(from, to)).filter(|c| c.number == connection);
+            let State {
+                temper,
+                rand,
+                pairs,
+                ..
+            } = state;
+            let found = pairs
+                .get_mut(&pair(from, to))
+                .filter(|c| c.number == connection);
             let Some(end) = found.and_then(|c| c.ends.get_mut(&to)) else {
                 return;
             };
@@ -427,18 +477,32 @@ impl SimNet {
         let link = {
             let state = self.lock();
             let found = state.pairs.get(&pair(from, to));
-            found.and_then(|c| c.ends.get(&to)).map(|end| (end.link, end.life))
+            found
+                .and_then(|c| c.ends.get(&to))
+                .map(|end| (end.link, end.life))
         };
         let Some((link, life)) = link else { return };
         let net = self.clone();
-        self.time.at(at, move || net.arrive(from, to, connection, (link, life), frame));
+        self.time.at(at, move || {
+            net.arrive(from, to, connection, (link, life), frame)
+        });
     }
 
-    fn arrive(&self, from: NodeId, to: NodeId, connection: u64, (link, life): (u64, u64), frame: Frame) {
+    fn arrive(
+        &self,
+        from: NodeId,
+        to: NodeId,
+        connection: u64,
+        (link, life): (u64, u64),
+        frame: Frame,
+    ) {
         let target = {
             let mut guard = self.lock();
             let state = &mut *guard;
-            let found = state.pairs.get_mut(&pair(from, to)).filter(|c| c.number == connection);
+            let found = state
+                .pairs
+                .get_mut(&pair(from, to))
+                .filter(|c| c.number == connection);
             let open = found.and_then(|c| c.ends.get_mut(&to)).is_some_and(|end| {
                 end.in_flight = end.in_flight.saturating_sub(1);
                 end.open
@@ -459,9 +523,11 @@ impl SimNet {
         let header = frame.header;
         for message in frame.messages {
             let kind = message_kind(&message);
-            self.trace.event(kind, &[from.0.into(), to.0.into(), link, header.durable.0], || {
-                format!("{from} to {to}: {message:?}")
-            });
+            self.trace.event(
+                kind,
+                &[from.0.into(), to.0.into(), link, header.durable.0],
+                || format!("{from} to {to}: {message:?}"),
+            );
             let inlet = inlet.clone();
             gate.pass(move || {
                 inlet(Input::Peer {
@@ -489,7 +555,9 @@ impl SimNet {
             let Some(end) = connection.ends.get_mut(&to) else {
                 return Err(LinkRefused::NotConnected);
             };
-            if end.in_flight + end.held.len() >= QUEUE_FRAMES_MAX {
+            let behind = end.last_us.saturating_sub(self.time.now_us());
+            let full = behind > BACKLOG_US_MAX;
+            if full || end.in_flight + end.held.len() >= QUEUE_FRAMES_MAX {
                 return Err(LinkRefused::Full);
             }
             if cut {
@@ -507,7 +575,12 @@ impl SimNet {
 impl State {
     /// Whether a new connection can be made: both run, nothing is cut, and none is open at both.
     fn may_connect(&self, a: NodeId, b: NodeId) -> bool {
-        let runs = |node: NodeId| self.ports.get(&node).filter(|p| !p.gate.is_closed()).map(|p| p.life);
+        let runs = |node: NodeId| {
+            self.ports
+                .get(&node)
+                .filter(|p| !p.gate.is_closed())
+                .map(|p| p.life)
+        };
         let (Some(life_a), Some(life_b)) = (runs(a), runs(b)) else {
             return false;
         };
@@ -533,8 +606,14 @@ impl fmt::Debug for NodeLinks {
 }
 
 impl Links for NodeLinks {
-    fn send(&self, to: NodeId, header: PeerHeader, messages: Vec<PeerMessage>) -> Result<(), LinkRefused> {
-        self.net.send(self.node, self.life, to, Frame { header, messages })
+    fn send(
+        &self,
+        to: NodeId,
+        header: PeerHeader,
+        messages: Vec<PeerMessage>,
+    ) -> Result<(), LinkRefused> {
+        self.net
+            .send(self.node, self.life, to, Frame { header, messages })
     }
 
     fn close(&self, peer: NodeId, link: u64) {
@@ -567,7 +646,12 @@ fn frame_bytes(frame: &Frame) -> u64 {
                 quorate_node::core::message::Payload::Delta(_) => 256,
             },
             PeerMessage::ReadReply(reply) => {
-                64 + reply.result.as_ref().ok().and_then(|h| h.record.as_ref()).map_or(0, bytes::Bytes::len)
+                64 + reply
+                    .result
+                    .as_ref()
+                    .ok()
+                    .and_then(|h| h.record.as_ref())
+                    .map_or(0, bytes::Bytes::len)
             }
             PeerMessage::Hello(_)
             | PeerMessage::KeepAlive(_)

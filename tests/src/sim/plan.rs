@@ -181,13 +181,19 @@ impl Plan {
         let nodes = rand.between(3, 7);
         let faults = draw_faults(&mut rand);
         let on = |fault: Fault| faults.contains(&fault);
-        let machines = (0..nodes).map(|_| draw_machine(&mut rand, &faults)).collect();
+        let machines = (0..nodes)
+            .map(|_| draw_machine(&mut rand, &faults))
+            .collect();
         let topology = draw_topology(&mut rand, nodes);
         let mut workloads: Vec<Workload> = Workload::ALL.to_vec();
         rand.shuffle(&mut workloads);
         workloads.truncate(1 + rand.index(3));
         let p = |rand: &mut SimRand, fault: Fault, max: f64| {
-            if on(fault) { max * (0.1 + 0.9 * rand.unit()) } else { 0.0 }
+            if on(fault) {
+                max * (0.1 + 0.9 * rand.unit())
+            } else {
+                0.0
+            }
         };
         let net = NetTemper {
             latency_us: rand.between(100, 5000),
@@ -222,8 +228,17 @@ impl Plan {
     /// One line that says what the seed is.
     #[must_use]
     pub fn summary(&self) -> String {
-        let keyspaces: Vec<u8> = self.topology.keyspaces().iter().map(|k| k.copies.get()).collect();
-        let faults: Vec<&str> = self.faults.iter().map(|f| &f.counter()["fault.".len()..]).collect();
+        let keyspaces: Vec<u8> = self
+            .topology
+            .keyspaces()
+            .iter()
+            .map(|k| k.copies.get())
+            .collect();
+        let faults: Vec<&str> = self
+            .faults
+            .iter()
+            .map(|f| &f.counter()["fault.".len()..])
+            .collect();
         format!(
             "{} nodes, N {keyspaces:?}, {} vnodes, {} clients, {:?} on {} hot keys, faults {}",
             self.topology.nodes().len(),
@@ -231,7 +246,11 @@ impl Plan {
             self.clients,
             self.workloads,
             self.hot_keys,
-            if faults.is_empty() { "none".to_owned() } else { faults.join(" ") },
+            if faults.is_empty() {
+                "none".to_owned()
+            } else {
+                faults.join(" ")
+            },
         )
     }
 }
@@ -240,7 +259,11 @@ fn draw_faults(rand: &mut SimRand) -> BTreeSet<Fault> {
     let mut all = Fault::ALL.to_vec();
     rand.shuffle(&mut all);
     // A few seeds without any fault find what is wrong in fair weather.
-    let count = if rand.chance(0.03) { 0 } else { 1 + rand.index(8) };
+    let count = if rand.chance(0.03) {
+        0
+    } else {
+        1 + rand.index(8)
+    };
     all.truncate(count);
     all.into_iter().collect()
 }
@@ -253,7 +276,11 @@ fn draw_machine(rand: &mut SimRand, faults: &BTreeSet<Fault>) -> MachinePlan {
     let drifts = faults.contains(&Fault::ClockRate);
     let wrong = faults.contains(&Fault::ClockJump);
     MachinePlan {
-        rate_ppm: if drifts { spread(rand, 100_000) } else { spread(rand, 50) },
+        rate_ppm: if drifts {
+            spread(rand, 100_000)
+        } else {
+            spread(rand, 50)
+        },
         wall_skew_us: spread(rand, if wrong { 3_600_000_000 } else { 50_000 }),
         disk_us: rand.between(20, 3000),
     }
@@ -265,14 +292,23 @@ fn draw_topology(rand: &mut SimRand, nodes: u64) -> Arc<Topology> {
         id: NodeId(u32::try_from(number).unwrap_or(1)),
         name: format!("n{number}").parse().expect("a plain name"),
         address: format!("n{number}:{}", 7000 + number),
-        weight: Weight::new(f64::from(u32::try_from(rand.between(1, 8)).unwrap_or(1))).expect("above 0"),
-        zone: Zone(if zones == 1 { String::new() } else { format!("z{}", number % zones) }),
+        weight: Weight::new(f64::from(u32::try_from(rand.between(1, 8)).unwrap_or(1)))
+            .expect("above 0"),
+        zone: Zone(if zones == 1 {
+            String::new()
+        } else {
+            format!("z{}", number % zones)
+        }),
     };
     let members: Vec<Node> = (1..=nodes).map(|number| node(rand, number)).collect();
     let vnodes = VnodeCount::new(1 << rand.below(7)).expect("a power of two");
     let keyspaces = (1..=1 + rand.below(2)).map(|number| {
         let most = nodes.min(5);
-        let copies = if rand.chance(0.6) { 3 } else { rand.between(1, most) };
+        let copies = if rand.chance(0.6) {
+            3
+        } else {
+            rand.between(1, most)
+        };
         Keyspace {
             id: KeyspaceId(u32::try_from(number).unwrap_or(1)),
             name: format!("k{number}").parse().expect("a plain name"),

@@ -16,7 +16,8 @@ impl SimRand {
     /// The stream of `purpose` at `node` in the run of `seed`.
     #[must_use]
     pub fn derive(seed: u64, node: u64, purpose: &str) -> Self {
-        let mut mixed = xxhash_rust::xxh3::xxh3_64_with_seed(purpose.as_bytes(), seed) ^ node.rotate_left(32);
+        let mut mixed =
+            xxhash_rust::xxh3::xxh3_64_with_seed(purpose.as_bytes(), seed) ^ node.rotate_left(32);
         let mut next = || {
             mixed = mixed.wrapping_add(0x9e37_79b9_7f4a_7c15);
             let mut z = mixed;
@@ -96,7 +97,10 @@ impl Rand for SimRand {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "times and counts are far under 2^53")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "times and counts are far under 2^53"
+)]
 fn to_float(number: u64) -> f64 {
     number as f64
 }

@@ -53,7 +53,11 @@ impl Report {
             writeln!(text, "    {line}").unwrap_or_default();
         }
         let seed = self.seed;
-        writeln!(text, "  replay: cargo run --profile sim -p quorate-tests --bin sim -- --seed {seed}{options}").unwrap_or_default();
+        writeln!(
+            text,
+            "  replay: cargo run --profile sim -p quorate-tests --bin sim -- --seed {seed}{options}"
+        )
+        .unwrap_or_default();
         text
     }
 }
@@ -115,7 +119,10 @@ impl Totals {
             writeln!(text, "  {:<28} {times:>9} {runs:>6}", fault.counter()).unwrap_or_default();
         }
         text.push_str("states reached (times, seeds):\n");
-        let states = self.counters.iter().filter(|(name, _)| !name.starts_with("fault."));
+        let states = self
+            .counters
+            .iter()
+            .filter(|(name, _)| !name.starts_with("fault."));
         for (name, (times, runs)) in states {
             writeln!(text, "  {name:<44} {times:>9} {runs:>6}").unwrap_or_default();
         }

@@ -79,7 +79,13 @@ impl Run {
         trace.line("plan", &[seed], plan.summary());
         let nodes = plan.topology.nodes().iter().map(|n| n.id).collect();
         let stream = |purpose| SimRand::derive(seed, 0, purpose);
-        let net = SimNet::new(time.clone(), trace.clone(), plan.net.clone(), nodes, stream("net"));
+        let net = SimNet::new(
+            time.clone(),
+            trace.clone(),
+            plan.net.clone(),
+            nodes,
+            stream("net"),
+        );
         let client_net = ClientNet::new(
             time.clone(),
             trace.clone(),
@@ -119,7 +125,9 @@ impl Run {
             self.time.clone(),
             self.trace.clone(),
         );
-        nemesis.run(self.time.now_us() + self.options.faults_s * SECOND).await;
+        nemesis
+            .run(self.time.now_us() + self.options.faults_s * SECOND)
+            .await;
         self.until_enough_operations().await;
         let quiet = self.quiet_phase(&nemesis).await;
         stop.store(true, Ordering::Relaxed);
@@ -148,7 +156,8 @@ impl Run {
                 Some(SimClient::new(number, plan, client, recorder))
             }
             Err(error) => {
-                self.problems.push(format!("client {number} cannot connect: {error}"));
+                self.problems
+                    .push(format!("client {number} cannot connect: {error}"));
                 None
             }
         }
@@ -181,15 +190,20 @@ impl Run {
     /// Heals everything and measures whether operations succeed again: how many of how many.
     async fn quiet_phase(&mut self, nemesis: &Nemesis) -> (u64, u64) {
         for fault in nemesis.without_effect() {
-            self.problems.push(format!("planned fault {fault:?} did not take effect"));
+            self.problems
+                .push(format!("planned fault {fault:?} did not take effect"));
         }
         self.trace.line("heal", &[], "all faults end".to_owned());
         self.cluster.heal();
         if !self.cluster.wait_until_all_run(60 * SECOND).await {
-            self.problems.push(format!("not all nodes run after healing: {}", self.cluster.states()));
+            self.problems.push(format!(
+                "not all nodes run after healing: {}",
+                self.cluster.states()
+            ));
         }
         self.time.sleep_ms(5000).await;
-        self.trace.line("quiet", &[], "operations must succeed from here".to_owned());
+        self.trace
+            .line("quiet", &[], "operations must succeed from here".to_owned());
         let from = self.time.now_us();
         self.time.sleep_ms(6000).await;
         let until = self.time.now_us() - 3 * SECOND;
@@ -199,7 +213,10 @@ impl Run {
         let mut counts = (0, 0);
         for (_, op) in quiet {
             // A full record takes no blind put: that is a promise, not trouble.
-            let full = op.ending.as_ref().is_some_and(|e| e.error.starts_with("TOO_MANY_SIBLINGS"));
+            let full = op
+                .ending
+                .as_ref()
+                .is_some_and(|e| e.error.starts_with("TOO_MANY_SIBLINGS"));
             if !full {
                 counts.0 += 1;
                 counts.1 += u64::from(op.outcome() == Outcome::Ok);
@@ -207,7 +224,10 @@ impl Run {
         }
         drop(ledger);
         if counts.1 * 2 < counts.0 || counts.0 == 0 {
-            let text = format!("quiet phase: only {} of {} operations succeeded", counts.1, counts.0);
+            let text = format!(
+                "quiet phase: only {} of {} operations succeeded",
+                counts.1, counts.0
+            );
             self.problems.push(text);
         }
         counts
@@ -236,7 +256,8 @@ impl Run {
             }
         }
         if !failed.is_empty() {
-            self.problems.push(format!("audit: no read at `all` of {failed:?}"));
+            self.problems
+                .push(format!("audit: no read at `all` of {failed:?}"));
         }
         (self.last_reads(), dumps)
     }
@@ -247,14 +268,15 @@ impl Run {
         let history = ledger.history();
         let mut found: Vec<Option<Vec<OpIndex>>> = history.keys().map(|_| None).collect();
         for (_, op) in history.operations() {
-            if op.client == self.plan.clients && op.outcome() == Outcome::Ok {
-                if let (Some(slot), Some(ending)) = (found.get_mut(op.key.0), &op.ending) {
-                    *slot = Some(ending.returned.values.clone());
-                }
+            let audited = op.client == self.plan.clients && op.outcome() == Outcome::Ok;
+            if audited && let (Some(slot), Some(ending)) = (found.get_mut(op.key.0), &op.ending) {
+                *slot = Some(ending.returned.values.clone());
             }
         }
         let found = found.into_iter().enumerate();
-        found.filter_map(|(key, values)| Some((KeyIndex(key), values?))).collect()
+        found
+            .filter_map(|(key, values)| Some((KeyIndex(key), values?)))
+            .collect()
     }
 
     fn judge(&mut self, found: &[(KeyIndex, Vec<OpIndex>)], dumps: &[ReplicaDump]) {
@@ -270,9 +292,17 @@ impl Run {
             }
             for (key, values) in found {
                 let name = history.key_name(*key);
-                let Some(operations) = by_key.get(key.0) else { continue };
-                violations.extend(check::check_final_siblings(history, name, operations, values));
-                if ledger.targets().get(key.0).is_some_and(|t| t.workload.only_adds()) {
+                let Some(operations) = by_key.get(key.0) else {
+                    continue;
+                };
+                violations.extend(check::check_final_siblings(
+                    history, name, operations, values,
+                ));
+                if ledger
+                    .targets()
+                    .get(key.0)
+                    .is_some_and(|t| t.workload.only_adds())
+                {
                     let (_, lost) = check::check_elements(history, name, operations, values);
                     violations.extend(lost);
                 }
@@ -282,7 +312,8 @@ impl Run {
         violations.extend(check::check_dots(dumps));
         violations.sort();
         violations.dedup();
-        self.problems.extend(violations.iter().map(ToString::to_string));
+        self.problems
+            .extend(violations.iter().map(ToString::to_string));
         self.problems.extend(self.cluster.problems());
     }
 
@@ -309,7 +340,11 @@ impl Run {
             outcomes,
             quiet,
             counters: self.trace.counters(),
-            recent: if self.problems.is_empty() { Vec::new() } else { self.trace.recent() },
+            recent: if self.problems.is_empty() {
+                Vec::new()
+            } else {
+                self.trace.recent()
+            },
             problems: self.problems,
         }
     }

@@ -65,7 +65,11 @@ impl Scheduler {
     /// Runs `action` at `at_us` or, if that is past, next.
     pub fn at(&self, at_us: u64, action: impl FnOnce() + Send + 'static) {
         {
-            let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut queue = self
+                .shared
+                .queue
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             let number = queue.next;
             queue.next += 1;
             queue.order.push(Reverse((at_us, number)));
@@ -104,7 +108,11 @@ impl Scheduler {
     }
 
     fn take_due(&self, now: u64) -> Result<Action, Option<u64>> {
-        let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self
+            .shared
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let Some(Reverse((at, number))) = queue.order.peek().copied() else {
             return Err(None);
         };

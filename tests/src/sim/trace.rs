@@ -91,6 +91,13 @@ impl Trace {
         *self.lock().counters.entry(name).or_default() += 1;
     }
 
+    /// Counts `name` several times.
+    pub fn count_many(&self, name: &'static str, times: u64) {
+        if times > 0 {
+            *self.lock().counters.entry(name).or_default() += times;
+        }
+    }
+
     /// How often `name` was counted.
     #[must_use]
     pub fn counted(&self, name: &str) -> u64 {

@@ -69,7 +69,9 @@ impl Ledger {
         if let Some(known) = self.keys.get(&name) {
             return *known;
         }
-        let index = self.history.add_key(format!("k{}/{}", target.keyspace + 1, target.key));
+        let index = self
+            .history
+            .add_key(format!("k{}/{}", target.keyspace + 1, target.key));
         self.targets.push(target.clone());
         self.keys.insert(name, index);
         index
@@ -136,7 +138,14 @@ impl Recorder {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn invoke(&self, client: usize, target: &Target, action: Action, context: Option<OpIndex>, call: &Call) -> (OpIndex, Option<Vec<u8>>) {
+    fn invoke(
+        &self,
+        client: usize,
+        target: &Target,
+        action: Action,
+        context: Option<OpIndex>,
+        call: &Call,
+    ) -> (OpIndex, Option<Vec<u8>>) {
         let mut ledger = self.lock();
         let key = ledger.key(target);
         let op = ledger.history.invoke(Operation {
@@ -154,15 +163,27 @@ impl Recorder {
         let value = ledger.value(op);
         drop(ledger);
         let (level, ctx) = (call.level, context.map(|c| c.0));
-        self.trace.event("invoke", &[op.0 as u64, key.0 as u64], || {
-            let ledger = self.lock();
-            let action = ledger.history.operation(op).map(|o| o.action.clone());
-            format!("#{} client {client} {action:?} of {} at {level} after {ctx:?}", op.0, ledger.history.key_name(key))
-        });
+        self.trace
+            .event("invoke", &[op.0 as u64, key.0 as u64], || {
+                let ledger = self.lock();
+                let action = ledger.history.operation(op).map(|o| o.action.clone());
+                format!(
+                    "#{} client {client} {action:?} of {} at {level} after {ctx:?}",
+                    op.0,
+                    ledger.history.key_name(key)
+                )
+            });
         (op, value)
     }
 
-    fn end(&self, op: OpIndex, outcome: Outcome, returned: Returned, error: String, attempts: usize) {
+    fn end(
+        &self,
+        op: OpIndex,
+        outcome: Outcome,
+        returned: Returned,
+        error: String,
+        attempts: usize,
+    ) {
         let values: Vec<u64> = returned.values.iter().map(|v| v.0 as u64).collect();
         let mut words = vec![op.0 as u64, outcome as u64];
         words.extend(&values);
@@ -176,7 +197,9 @@ impl Recorder {
             attempts,
         };
         self.lock().history.end(op, ending);
-        self.trace.event("end", &words, || format!("#{} {outcome:?} {values:?} {text}", op.0));
+        self.trace.event("end", &words, || {
+            format!("#{} {outcome:?} {values:?} {text}", op.0)
+        });
     }
 }
 
@@ -253,7 +276,11 @@ impl SimClient {
         let keyspace = self.keyspace_drawn();
         let written = self.unique;
         let again = written > 0 && self.rand.chance(0.4);
-        let number = if again { self.rand.below(written) } else { written };
+        let number = if again {
+            self.rand.below(written)
+        } else {
+            written
+        };
         let target = Target {
             keyspace,
             key: format!("u-{}-{number}", self.number),
@@ -299,13 +326,17 @@ impl SimClient {
 
     async fn resolve(&mut self, target: &Target) {
         if let Some((read, context, _)) = self.get(target).await {
-            self.put(target, Some((read, context)), BTreeSet::new()).await;
+            self.put(target, Some((read, context)), BTreeSet::new())
+                .await;
         }
     }
 
     async fn chained(&mut self) {
         let target = self.hot(Workload::Chained, "chain");
-        let last = self.contexts.get(&(target.keyspace, target.key.clone())).cloned();
+        let last = self
+            .contexts
+            .get(&(target.keyspace, target.key.clone()))
+            .cloned();
         match self.rand.below(20) {
             0..=2 => {
                 self.get(&target).await;
@@ -356,7 +387,11 @@ impl SimClient {
             7..=9 => ConsistencyLevel::Read(exact),
             _ => ConsistencyLevel::Quorum,
         };
-        let needed = if write { level.replicas_for_write(copies) } else { level.replicas_for_read(copies) };
+        let needed = if write {
+            level.replicas_for_write(copies)
+        } else {
+            level.replicas_for_read(copies)
+        };
         Call {
             level,
             replicas: needed.unwrap_or(0),
@@ -370,22 +405,33 @@ impl SimClient {
         self.get_with(target, call).await
     }
 
-    async fn get_with(&mut self, target: &Target, call: Call) -> Option<(OpIndex, Context, Vec<OpIndex>)> {
-        let (op, _) = self.recorder.invoke(self.number, target, Action::Get, None, &call);
+    async fn get_with(
+        &mut self,
+        target: &Target,
+        call: Call,
+    ) -> Option<(OpIndex, Context, Vec<OpIndex>)> {
+        let (op, _) = self
+            .recorder
+            .invoke(self.number, target, Action::Get, None, &call);
         let keyspace = self.keyspace_of(target);
-        let asked = keyspace.get(target.key.clone()).level(call.level).deadline(call.deadline);
+        let asked = keyspace
+            .get(target.key.clone())
+            .level(call.level)
+            .deadline(call.deadline);
         match asked.await {
             Ok(read) => {
                 let returned = self.recorder.lock().recognise(read.values());
                 let values = returned.values.clone();
-                self.recorder.end(op, Outcome::Ok, returned, String::new(), 1);
+                self.recorder
+                    .end(op, Outcome::Ok, returned, String::new(), 1);
                 let name = (target.keyspace, target.key.clone());
                 self.contexts.insert(name, (op, read.context().clone()));
                 Some((op, read.context().clone(), values))
             }
             Err(error) => {
                 let text = format!("{}: {error}", error.code());
-                self.recorder.end(op, Outcome::Fail, Returned::default(), text, 1);
+                self.recorder
+                    .end(op, Outcome::Fail, Returned::default(), text, 1);
                 None
             }
         }
@@ -403,11 +449,18 @@ impl SimClient {
         self.get_with(target, call).await.is_some()
     }
 
-    async fn put(&mut self, target: &Target, context: Option<(OpIndex, Context)>, elements: BTreeSet<OpIndex>) {
+    async fn put(
+        &mut self,
+        target: &Target,
+        context: Option<(OpIndex, Context)>,
+        elements: BTreeSet<OpIndex>,
+    ) {
         let call = self.call(target, true);
         let action = Action::Put { elements };
         let seen = context.as_ref().map(|(op, _)| *op);
-        let (op, value) = self.recorder.invoke(self.number, target, action, seen, &call);
+        let (op, value) = self
+            .recorder
+            .invoke(self.number, target, action, seen, &call);
         let keyspace = self.keyspace_of(target);
         let (key, value) = (target.key.clone(), value.unwrap_or_default());
         let asked = match context {
@@ -421,7 +474,9 @@ impl SimClient {
     async fn delete(&mut self, target: &Target, context: Option<(OpIndex, Context)>) {
         let call = self.call(target, true);
         let seen = context.as_ref().map(|(op, _)| *op);
-        let (op, _) = self.recorder.invoke(self.number, target, Action::Delete, seen, &call);
+        let (op, _) = self
+            .recorder
+            .invoke(self.number, target, Action::Delete, seen, &call);
         let keyspace = self.keyspace_of(target);
         let asked = match context {
             Some((_, context)) => keyspace.delete(target.key.clone()).after(context),
@@ -431,7 +486,12 @@ impl SimClient {
         self.note_written(target, op, written);
     }
 
-    fn note_written(&mut self, target: &Target, op: OpIndex, written: Result<quorate_client::Written, WriteError>) {
+    fn note_written(
+        &mut self,
+        target: &Target,
+        op: OpIndex,
+        written: Result<quorate_client::Written, WriteError>,
+    ) {
         match written {
             Ok(written) => {
                 if let Some(context) = written.context() {
@@ -442,7 +502,13 @@ impl SimClient {
                     self.recorder.trace.count("state.write applied by a retry");
                 }
                 let attempts = usize::from(written.attempts());
-                self.recorder.end(op, Outcome::Ok, Returned::default(), String::new(), attempts);
+                self.recorder.end(
+                    op,
+                    Outcome::Ok,
+                    Returned::default(),
+                    String::new(),
+                    attempts,
+                );
             }
             Err(error) => {
                 let outcome = match error.outcome() {
@@ -451,7 +517,8 @@ impl SimClient {
                 };
                 let text = format!("{}: {error}", error.code());
                 let attempts = error.failure().attempts.len();
-                self.recorder.end(op, outcome, Returned::default(), text, attempts);
+                self.recorder
+                    .end(op, outcome, Returned::default(), text, attempts);
             }
         }
     }
