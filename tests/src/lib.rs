@@ -1,5 +1,10 @@
 //! The simulator, the checkers of histories, and what the tests on real processes need.
+//!
+//! `sim` runs whole clusters with their real core and shell loops on one seeded, paused runtime.
+//! `check` judges what clients saw. Nothing of the product uses this crate.
 
 pub mod cluster;
 pub mod scenario;
+
+pub mod check;
 pub mod sim;

@@ -203,6 +203,12 @@ impl Metrics {
         self.handshakes_refused.absolute(sum);
     }
 
+    /// The text of a scrape with the gauges as they were last; for those who only want counters.
+    #[must_use]
+    pub fn render_counters(&self) -> String {
+        self.handle.render()
+    }
+
     /// The text of a scrape, with the gauges as `view` has them.
     #[must_use]
     pub fn render(&self, view: &NodeView) -> String {

@@ -192,6 +192,12 @@ impl SimDisk {
         state.crash_after = Some(state.operations + operations);
     }
 
+    /// Bytes of all files.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.lock().used()
+    }
+
     /// Operations so far.
     #[must_use]
     pub fn operations(&self) -> u64 {

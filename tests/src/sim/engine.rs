@@ -119,6 +119,12 @@ impl SimEngine {
         copy
     }
 
+    /// Whether anything was ever ingested.
+    #[must_use]
+    pub fn has_checkpoint(&self) -> bool {
+        self.lock().checkpoint.is_some()
+    }
+
     /// Faults that took effect, by kind.
     #[must_use]
     pub fn took_effect(&self) -> BTreeMap<&'static str, u64> {

@@ -613,6 +613,8 @@ impl Shard {
             self.sweep(now, effects);
         }
         self.table.drain();
+        // Not only after a commit: a node may start with more log than lets it take a write.
+        self.freeze_if_due(effects);
     }
 
     /// Judges open operations anew when a peer has just gone down.

@@ -105,7 +105,7 @@ impl Shard {
         self.freeze_if_due(effects);
     }
 
-    fn freeze_if_due(&mut self, effects: &mut Effects) {
+    pub(super) fn freeze_if_due(&mut self, effects: &mut Effects) {
         if let Some(generation) = self.table.freeze_if_due() {
             self.ingesting = true;
             effects.push(Effect::Ingest(generation));

@@ -22,11 +22,14 @@ use super::segments::Segments;
 use crate::core::effect::Generation;
 use crate::core::input::{StoreEvent, StoreFailure};
 use crate::core::key::RecordKey;
-use crate::shell::seam::{Checkpoint, Clock, Disk, Engine};
+use crate::shell::seam::{Checkpoint, Clock, Disk, DiskError, Engine};
 
 /// Longest wait for the engine to catch up before a generation: an engine that does not compact
 /// must not keep the log from being truncated for ever.
 const BACKLOG_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// How often a full disk is tried again.
+const SPACE_WAIT: Duration = Duration::from_millis(500);
 
 /// Generations that may wait; the shard freezes one at a time.
 pub(super) const GENERATIONS_MAX: usize = 2;
@@ -72,21 +75,33 @@ pub(super) struct Feeder {
     pub(super) applied: Lsn,
 }
 
+/// What became of a generation.
+enum Fed {
+    /// The engine holds it.
+    Whole,
+    /// The store was stopped before; nothing after it may be fed.
+    Stopped,
+}
+
 impl Feeder {
     /// Feeds until the queue is closed and empty.
     pub(super) async fn run(mut self) {
         while let Some(generations) = self.queue.take().await {
             for generation in generations {
-                if let Err(reason) = self.feed(generation).await {
-                    self.queue.close();
-                    (self.events)(StoreEvent::Failed(StoreFailure::Engine(reason)));
-                    return;
+                match self.feed(generation).await {
+                    Ok(Fed::Whole) => {}
+                    Ok(Fed::Stopped) => return,
+                    Err(reason) => {
+                        self.queue.close();
+                        (self.events)(StoreEvent::Failed(StoreFailure::Engine(reason)));
+                        return;
+                    }
                 }
             }
         }
     }
 
-    async fn feed(&mut self, generation: Generation) -> Result<(), String> {
+    async fn feed(&mut self, generation: Generation) -> Result<Fed, String> {
         let Generation {
             applied,
             records,
@@ -94,7 +109,10 @@ impl Feeder {
         } = generation;
         if applied > self.applied {
             self.wait_for_engine().await;
-            let checkpoint = self.write_digests(applied, &digests.encode()).await?;
+            let digests = digests.encode();
+            let Some(checkpoint) = self.write_digests(applied, &digests).await? else {
+                return Ok(Fed::Stopped);
+            };
             let mut rows: Vec<(RecordKey, Bytes)> = records
                 .iter()
                 .map(|(key, record)| (key.clone(), record.clone()))
@@ -108,7 +126,8 @@ impl Feeder {
             applied: self.applied,
         });
         self.segments.truncate(self.applied);
-        remove_other_digests(&*self.disk, &digest_name(self.applied)).await
+        remove_other_digests(&*self.disk, &digest_name(self.applied)).await?;
+        Ok(Fed::Whole)
     }
 
     async fn wait_for_engine(&self) {
@@ -120,20 +139,36 @@ impl Feeder {
         }
     }
 
-    async fn write_digests(&self, applied: Lsn, bytes: &[u8]) -> Result<Checkpoint, String> {
+    /// Writes the digest file. A full disk is waited for, because feeding the engine is what frees
+    /// the log; `None` if the store was stopped meanwhile: the log still holds everything.
+    async fn write_digests(
+        &self,
+        applied: Lsn,
+        bytes: &[u8],
+    ) -> Result<Option<Checkpoint>, String> {
         let name = digest_name(applied);
-        let write = async {
-            self.disk.create_zeroed(&name, 0).await?;
-            self.disk.write(&name, 0, bytes).await?;
-            self.disk.sync(&name).await?;
-            self.disk.sync_dir().await
-        };
-        write.await.map_err(|error| error.to_string())?;
-        Ok(Checkpoint {
+        loop {
+            let write = async {
+                self.disk.create_zeroed(&name, 0).await?;
+                self.disk.write(&name, 0, bytes).await?;
+                self.disk.sync(&name).await?;
+                self.disk.sync_dir().await
+            };
+            match write.await {
+                Ok(()) => break,
+                Err(DiskError::Full { .. }) if self.queue.is_closed() => return Ok(None),
+                Err(DiskError::Full { .. }) => {
+                    let again = self.clock.now() + SPACE_WAIT;
+                    self.clock.sleep_until(again).await;
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        Ok(Some(Checkpoint {
             applied,
             digest_file: name,
             digest_checksum: xxh3_128(bytes),
-        })
+        }))
     }
 }
 

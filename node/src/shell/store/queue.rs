@@ -72,6 +72,11 @@ impl<T> Queue<T> {
         self.wake.notify_one();
     }
 
+    /// Whether nothing may be pushed any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// All that waits, at least one item; `None` once closed and empty.
     ///
     /// # Cancel safety

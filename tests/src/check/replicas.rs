@@ -1,0 +1,120 @@
+//! Compares what the replicas hold once everything has healed, byte for byte.
+//!
+//! Invariants I5 (a dot names one value), I10 (owners agree) and I12 (only owners hold).
+
+use std::collections::BTreeMap;
+
+use super::violation::Violation;
+
+/// One record of a dump.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedRecord {
+    /// The key, as it is printed.
+    pub key: String,
+    /// The record's canonical bytes.
+    pub bytes: Vec<u8>,
+    /// Each sibling's dot and value, as they are printed.
+    pub dots: Vec<(String, String)>,
+}
+
+/// What one node holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ReplicaDump {
+    /// The node.
+    pub node: u32,
+    /// Its records by key.
+    pub records: BTreeMap<String, OwnedRecord>,
+}
+
+/// Compares the dumps; `owners` names who must hold a key.
+pub fn check_replicas(dumps: &[ReplicaDump], owners: impl Fn(&str) -> Vec<u32>) -> Vec<Violation> {
+    let mut holders: BTreeMap<&str, Vec<(u32, &[u8])>> = BTreeMap::new();
+    for dump in dumps {
+        for (key, record) in &dump.records {
+            holders
+                .entry(key)
+                .or_default()
+                .push((dump.node, &record.bytes));
+        }
+    }
+    let mut violations = Vec::new();
+    for (key, held) in holders {
+        let owners = owners(key);
+        let foreign = held.iter().filter(|(node, _)| !owners.contains(node));
+        violations.extend(foreign.map(|(node, _)| Violation::NotOwned {
+            node: *node,
+            key: key.to_owned(),
+        }));
+        let missing: Vec<&u32> = owners
+            .iter()
+            .filter(|owner| held.iter().all(|(node, _)| node != *owner))
+            .collect();
+        let first = held.first().map(|(_, bytes)| *bytes);
+        if !missing.is_empty() || held.iter().any(|(_, bytes)| Some(*bytes) != first) {
+            let sizes: Vec<(u32, usize)> = held.iter().map(|(n, b)| (*n, b.len())).collect();
+            violations.push(Violation::ReplicasDiffer {
+                key: key.to_owned(),
+                detail: format!("owners {owners:?}, missing at {missing:?}, bytes at {sizes:?}"),
+            });
+        }
+    }
+    violations
+}
+
+/// Checks that no dot names two values, over all dumps.
+#[must_use]
+pub fn check_dots(dumps: &[ReplicaDump]) -> Vec<Violation> {
+    let mut values: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+    let mut violations = Vec::new();
+    for (key, record) in dumps.iter().flat_map(|dump| &dump.records) {
+        for (dot, value) in &record.dots {
+            let first = *values.entry((key, dot)).or_insert(value);
+            if first != value {
+                violations.push(Violation::DotTwice {
+                    dot: format!("{key} {dot}"),
+                    first: first.to_owned(),
+                    second: value.clone(),
+                });
+            }
+        }
+    }
+    violations
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dump(node: u32, records: &[(&str, &[u8])]) -> ReplicaDump {
+        let record = |(key, bytes): &(&str, &[u8])| {
+            let record = OwnedRecord {
+                key: (*key).to_owned(),
+                bytes: bytes.to_vec(),
+                dots: vec![("d".to_owned(), format!("{bytes:?}"))],
+            };
+            ((*key).to_owned(), record)
+        };
+        ReplicaDump {
+            node,
+            records: records.iter().map(record).collect(),
+        }
+    }
+
+    #[test]
+    fn owners_hold_the_same_bytes_and_nobody_else_holds_any() {
+        let same = [dump(1, &[("k", b"x")]), dump(2, &[("k", b"x")])];
+        assert_eq!(check_replicas(&same, |_| vec![1, 2]), []);
+        assert_eq!(check_dots(&same), []);
+        let missing = check_replicas(&same, |_| vec![1, 2, 3]);
+        assert!(matches!(missing[..], [Violation::ReplicasDiffer { .. }]));
+        let foreign = check_replicas(&same, |_| vec![1]);
+        assert!(matches!(foreign[..], [Violation::NotOwned { node: 2, .. }]));
+        let differ = [dump(1, &[("k", b"x")]), dump(2, &[("k", b"y")])];
+        let found = check_replicas(&differ, |_| vec![1, 2]);
+        assert!(matches!(found[..], [Violation::ReplicasDiffer { .. }]));
+        assert!(matches!(
+            check_dots(&differ)[..],
+            [Violation::DotTwice { .. }]
+        ));
+    }
+}

@@ -1,0 +1,795 @@
+//! The nodes of a run: starts and ends their processes over the simulated seams, and watches them.
+//!
+//! A process is one set of tasks over one mount of its disk; ending it drops them all, which is
+//! what kill -9 is. What outlives it is the machine: disk, engine, wall clock. A process that ends
+//! by itself is a violation, unless a sync was made to fail under it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use quorate_antientropy::{DigestSecret, Record};
+use quorate_node::core::Input;
+use quorate_node::core::seal::SealKey;
+use quorate_node::core::shard::{Limits, ShardConfig};
+use quorate_node::core::table::TableLimits;
+use quorate_node::shell::drive::Ending;
+use quorate_node::shell::inbox::Inbox;
+use quorate_node::shell::metrics::Metrics;
+use quorate_node::shell::node::{self, NodeHandle, NodeParts, OpenNode};
+use quorate_node::shell::seam::Disk;
+use quorate_node::shell::store::{FIRST_START, OpenOptions, Owner, StoreConfig, StoreId};
+use quorate_ring::{Incarnation, NodeId};
+use tokio::task::JoinSet;
+
+use super::client_net::ClientNet;
+use super::clock::{Machine, SimClock};
+pub use super::disk::Crash;
+use super::disk::{DiskFaults, SimDisk};
+use super::engine::{EngineFaults, SimEngine};
+use super::gate::Gate;
+use super::gated::{GatedDisk, GatedEngine};
+use super::net::{Inlet, SimNet};
+use super::plan::{Fault, MachinePlan, Plan};
+use super::rand::SimRand;
+use super::sched::Scheduler;
+use super::trace::Trace;
+use crate::check::{OwnedRecord, ReplicaDump};
+
+/// Identity of every simulated cluster.
+const CLUSTER_ID: [u8; 16] = [7; 16];
+/// Rows that a page of a dump has.
+const DUMP_PAGE: usize = 200;
+/// Longest clean stop.
+const STOP_MAX: Duration = Duration::from_secs(30);
+
+/// All nodes of a run. Cheap to clone.
+#[derive(Clone)]
+pub struct Cluster {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    plan: Arc<Plan>,
+    time: Scheduler,
+    trace: Trace,
+    net: SimNet,
+    client_net: ClientNet,
+    slots: BTreeMap<NodeId, Mutex<Slot>>,
+    problems: Mutex<Vec<String>>,
+}
+
+/// A machine and the process on it.
+struct Slot {
+    machine: Machine,
+    disk: SimDisk,
+    folder: SimDisk,
+    engine: SimEngine,
+    usual: DiskFaults,
+    /// Processes so far.
+    life: u64,
+    process: Option<Process>,
+    /// A sync was made to fail: the process must end.
+    sync_fails: bool,
+    rand: SimRand,
+}
+
+struct Process {
+    tasks: JoinSet<()>,
+    gate: Gate,
+    metrics: Arc<Metrics>,
+    /// Set when the store is open.
+    handle: Option<NodeHandle>,
+}
+
+/// Metrics of a node that tell that a state was reached, with what they are called in reports.
+const STATES: &[(&str, &str)] = &[
+    (
+        "quorate_duplicate_attempts_total",
+        "state.duplicate attempt recognised",
+    ),
+    ("quorate_read_repairs_total", "state.read repair"),
+    (
+        "quorate_requests_forwarded_total",
+        "state.request forwarded",
+    ),
+    (
+        "quorate_messages_expired_total",
+        "state.expired work dropped",
+    ),
+    ("quorate_hints_wanted_total", "state.hint wanted"),
+    ("quorate_sibling_reads_total", "state.read found siblings"),
+    ("quorate_reads_widened_total", "state.read widened"),
+    ("quorate_sends_refused_total", "state.send refused"),
+    (
+        "quorate_engine_loads_total",
+        "state.record loaded from the engine",
+    ),
+    (
+        "quorate_peer_messages_refused_total",
+        "state.peer message refused",
+    ),
+    ("quorate_requests_shed_total", "state.request shed"),
+];
+
+/// Adds a process' counters to the states reached.
+fn note_states(trace: &Trace, metrics: &Metrics) {
+    let text = metrics.render_counters();
+    for (metric, state) in STATES {
+        let lines = text.lines().filter(|line| line.starts_with(metric));
+        let counts = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+        trace.count_many(state, counts.sum());
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").finish_non_exhaustive()
+    }
+}
+
+impl Slot {
+    fn new(plan: &Plan, machine: &MachinePlan, node: NodeId, time: Scheduler) -> Self {
+        let mut rand = SimRand::derive(plan.seed, node.0.into(), "node");
+        let folder = SimDisk::new(rand.next_bits());
+        folder.put(FIRST_START, b"");
+        let usual = DiskFaults {
+            latency_max: Duration::from_micros(machine.disk_us * 2),
+            drop_all_unsynced: rand.chance(0.3),
+            ..DiskFaults::default()
+        };
+        let disk = SimDisk::new(rand.next_bits());
+        disk.set_faults(usual.clone());
+        let engine = SimEngine::new(rand.next_bits());
+        engine.set_faults(EngineFaults {
+            latency_max: Duration::from_micros(machine.disk_us * 4),
+            ingest_max: Duration::from_micros(machine.disk_us * 100),
+            ..EngineFaults::default()
+        });
+        Self {
+            machine: Machine::new(time, machine.rate_ppm, machine.wall_skew_us),
+            disk,
+            folder,
+            engine,
+            usual,
+            life: 0,
+            process: None,
+            sync_fails: false,
+            rand,
+        }
+    }
+}
+
+impl Cluster {
+    /// The machines of a plan; nothing runs yet.
+    #[must_use]
+    pub fn new(
+        plan: Arc<Plan>,
+        time: Scheduler,
+        trace: Trace,
+        net: SimNet,
+        client_net: ClientNet,
+    ) -> Self {
+        let nodes = plan.topology.nodes().iter().zip(&plan.machines);
+        let slots = nodes
+            .map(|(node, machine)| {
+                (
+                    node.id,
+                    Mutex::new(Slot::new(&plan, machine, node.id, time.clone())),
+                )
+            })
+            .collect();
+        Self {
+            shared: Arc::new(Shared {
+                plan,
+                time,
+                trace,
+                net,
+                client_net,
+                slots,
+                problems: Mutex::new(Vec::new()),
+            }),
+        }
+    }
+
+    /// The network between nodes.
+    #[must_use]
+    pub fn net(&self) -> &SimNet {
+        &self.shared.net
+    }
+
+    /// The network of clients.
+    #[must_use]
+    pub fn client_net(&self) -> &ClientNet {
+        &self.shared.client_net
+    }
+
+    fn slot(&self, node: NodeId) -> MutexGuard<'_, Slot> {
+        let slot = self
+            .shared
+            .slots
+            .get(&node)
+            .expect("nodes come from the plan");
+        slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn nodes(&self) -> Vec<NodeId> {
+        self.shared.slots.keys().copied().collect()
+    }
+
+    fn problem(&self, text: String) {
+        self.shared.trace.line("PROBLEM", &[], text.clone());
+        let mut problems = self
+            .shared
+            .problems
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        problems.push(text);
+    }
+
+    /// What went wrong with nodes.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        self.shared
+            .problems
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Starts every node.
+    pub fn start_all(&self) {
+        for node in self.nodes() {
+            self.start(node);
+        }
+    }
+
+    /// Starts a node after a while, if it does not run then.
+    pub fn start_after(&self, node: NodeId, delay_us: u64) {
+        let cluster = self.clone();
+        self.shared
+            .time
+            .after(delay_us, move || cluster.start(node));
+    }
+
+    /// Starts a node, if it does not run.
+    pub fn start(&self, node: NodeId) {
+        let mut slot = self.slot(node);
+        if slot.process.is_some() {
+            return;
+        }
+        slot.life += 1;
+        let life = slot.life;
+        let gate = Gate::default();
+        let clock = slot.machine.start(gate.clone());
+        let inbox = Arc::new(Inbox::default());
+        let parts = self.parts(node, &mut slot, &gate, &clock, &inbox);
+        let metrics = parts.metrics.clone();
+        let cluster = self.clone();
+        let mut tasks = JoinSet::new();
+        let (held, ticking) = (gate.clone(), clock);
+        tasks.spawn(async move { cluster.open(node, life, parts, held, ticking, inbox).await });
+        slot.process = Some(Process {
+            tasks,
+            gate,
+            metrics,
+            handle: None,
+        });
+        drop(slot);
+        self.shared.trace.line(
+            "start",
+            &[node.0.into(), life],
+            format!("{node}, life {life}"),
+        );
+    }
+
+    fn parts(
+        &self,
+        node: NodeId,
+        slot: &mut Slot,
+        gate: &Gate,
+        clock: &SimClock,
+        inbox: &Arc<Inbox>,
+    ) -> NodeParts {
+        let gated = |disk: &SimDisk| -> Arc<dyn Disk> {
+            Arc::new(GatedDisk {
+                disk: disk.mount(),
+                gate: gate.clone(),
+            })
+        };
+        let engine = GatedEngine {
+            engine: slot.engine.mount(),
+            gate: gate.clone(),
+        };
+        let events = inbox.clone();
+        let plan = &self.shared.plan;
+        let name = plan
+            .topology
+            .node(node)
+            .map(|n| n.name.clone())
+            .expect("nodes come from the plan");
+        let clock: Arc<SimClock> = Arc::new(clock.clone());
+        let life = slot.life;
+        NodeParts {
+            shard: ShardConfig {
+                me: node,
+                cluster_id: CLUSTER_ID,
+                topology: plan.topology.clone(),
+                seal: SealKey::new([3; 32]),
+                digest: DigestSecret { key: 5, record: 6 },
+                table: TableLimits {
+                    generation_bytes: 64 << 10,
+                    generation_log_bytes: 512 << 10,
+                    cache_bytes: 32 << 10,
+                },
+                limits: Limits::default(),
+            },
+            store: OpenOptions {
+                folder: gated(&slot.folder),
+                disk: gated(&slot.disk),
+                engine: Box::new(move || Box::pin(async move { Ok(Arc::new(engine) as Arc<_>) })),
+                clock: clock.clone(),
+                owner: Owner {
+                    cluster_id: CLUSTER_ID,
+                    node,
+                    name: name.clone(),
+                },
+                store_id_if_new: StoreId(
+                    u128::from(slot.rand.next_bits()) << 64 | u128::from(slot.rand.next_bits()),
+                ),
+                incarnation: Incarnation(slot.rand.next_bits()),
+                config: StoreConfig::small(),
+                events: Arc::new(move |event| events.push(Input::Store(event))),
+            },
+            inbox: inbox.clone(),
+            clock,
+            links: self.shared.net.links(node, life),
+            clients: self.shared.client_net.port(node, life),
+            metrics: Arc::new(Metrics::new(name.as_str())),
+        }
+    }
+
+    /// The first task of a process: opens the store, then starts the loops.
+    async fn open(
+        self,
+        node: NodeId,
+        life: u64,
+        parts: NodeParts,
+        gate: Gate,
+        clock: SimClock,
+        inbox: Arc<Inbox>,
+    ) {
+        let opened = node::open(parts).await;
+        let mut slot = self.slot(node);
+        if slot.life != life {
+            return;
+        }
+        let Some(process) = slot.process.as_mut() else {
+            return;
+        };
+        let OpenNode {
+            drive,
+            space,
+            store_loops,
+            handle,
+        } = match opened {
+            Ok(open) => open,
+            Err(error) => {
+                drop(slot);
+                self.ended(node, life, format!("does not open: {error}"));
+                return;
+            }
+        };
+        process.handle = Some(handle);
+        let tasks = &mut process.tasks;
+        tasks.spawn(space);
+        tasks.spawn(store_loops.committer);
+        tasks.spawn(store_loops.preparer);
+        tasks.spawn(store_loops.feeder);
+        tasks.spawn(store_loops.loader);
+        let watcher = self.clone();
+        tasks.spawn(async move {
+            match drive.await {
+                Ending::Drained => {}
+                Ending::Stopped(reason) => watcher.ended(node, life, reason.to_string()),
+            }
+        });
+        drop(slot);
+        self.shared.trace.line(
+            "serve",
+            &[node.0.into(), life],
+            format!("{node}, life {life}"),
+        );
+        let inlet: Inlet = Arc::new(move |input| inbox.push(input));
+        self.shared
+            .net
+            .start(node, life, inlet.clone(), gate.clone());
+        self.shared.client_net.start(node, life, inlet, gate, clock);
+    }
+
+    /// A process ended by itself.
+    fn ended(&self, node: NodeId, life: u64, reason: String) {
+        let cluster = self.clone();
+        // Not from inside the process' own task: its end is somebody else's work.
+        self.shared.time.after(0, move || {
+            let wanted = {
+                let mut slot = cluster.slot(node);
+                if slot.life != life || slot.process.is_none() {
+                    return;
+                }
+                let fired = slot.disk.took_effect().contains_key("sync_error");
+                std::mem::take(&mut slot.sync_fails) && fired
+            };
+            cluster
+                .shared
+                .trace
+                .line("ended", &[node.0.into(), life], format!("{node}: {reason}"));
+            if wanted {
+                cluster.shared.trace.count(Fault::SyncError.counter());
+            } else {
+                cluster.problem(format!("node {node} refuses to serve: {reason}"));
+            }
+            // A failed sync leaves clean pages; power may be lost before the next start.
+            let power = cluster.slot(node).rand.chance(0.5);
+            cluster.crash(node, if power { Crash::Power } else { Crash::Kill });
+            let delay = cluster.slot(node).rand.below(3_000_000);
+            if wanted {
+                cluster.start_after(node, delay);
+            }
+        });
+    }
+
+    /// Ends a process at once.
+    pub fn crash(&self, node: NodeId, crash: Crash) {
+        let process = {
+            let mut slot = self.slot(node);
+            let lost = |slot: &Slot| slot.disk.took_effect().get("unsynced_lost").copied();
+            let before = lost(&slot);
+            slot.disk.crash(crash);
+            if lost(&slot) > before {
+                self.shared
+                    .trace
+                    .count("state.restart after unsynced bytes were lost");
+            }
+            if slot.engine.has_checkpoint() {
+                self.shared
+                    .trace
+                    .count("state.crash after an engine checkpoint");
+            }
+            slot.folder.crash(crash);
+            slot.engine.crash();
+            let usual = slot.usual.clone();
+            slot.disk.set_faults(usual);
+            slot.sync_fails = false;
+            slot.process.take()
+        };
+        self.shared.net.stop(node);
+        self.shared.client_net.stop(node);
+        if let Some(mut process) = process {
+            process.tasks.abort_all();
+            note_states(&self.shared.trace, &process.metrics);
+            self.shared
+                .trace
+                .line("crash", &[node.0.into()], format!("{node} {crash:?}"));
+        }
+    }
+
+    /// Stops a process as SIGTERM does: drains, marks the clean stop, ends.
+    pub async fn stop(&self, node: NodeId) {
+        let handle = self
+            .slot(node)
+            .process
+            .as_ref()
+            .and_then(|p| p.handle.clone());
+        let Some(handle) = handle else {
+            return self.crash(node, Crash::Kill);
+        };
+        let life = self.slot(node).life;
+        handle.drain();
+        let waited = tokio::time::timeout(STOP_MAX, self.drained(node, life, &handle)).await;
+        if waited.is_ok() {
+            self.shared.trace.count("state.clean stop");
+        } else {
+            self.shared.trace.count("state.clean stop took too long");
+        }
+        if self.slot(node).life == life {
+            self.crash(node, Crash::Kill);
+        }
+    }
+
+    async fn drained(&self, node: NodeId, life: u64, handle: &NodeHandle) {
+        // The shard's loop ends by itself; then nobody answers questions any more.
+        while handle.status().await.is_ok() {
+            self.shared.time.sleep_ms(5).await;
+        }
+        handle.stop_store();
+        loop {
+            {
+                let mut slot = self.slot(node);
+                let Some(process) = slot.process.as_mut() else {
+                    return;
+                };
+                while process.tasks.try_join_next().is_some() {}
+                // Only the look-up of free space never ends.
+                if process.tasks.len() <= 1 || slot.life != life {
+                    return;
+                }
+            }
+            self.shared.time.sleep_ms(5).await;
+        }
+    }
+
+    /// Pauses a process for a while.
+    pub fn pause(&self, node: NodeId, span_us: u64) {
+        let gate = self.slot(node).process.as_ref().map(|p| p.gate.clone());
+        let Some(gate) = gate else { return };
+        gate.close();
+        let trace = self.shared.trace.clone();
+        self.shared.time.after(span_us, move || {
+            if gate.is_closed() && gate.open() > 0 {
+                trace.count(Fault::Pause.counter());
+            }
+        });
+    }
+
+    /// Nodes that serve now.
+    #[must_use]
+    pub fn running(&self) -> Vec<NodeId> {
+        self.nodes()
+            .into_iter()
+            .filter(|node| self.is_running(*node))
+            .collect()
+    }
+
+    /// Whether a node's store is open and its process runs.
+    #[must_use]
+    pub fn is_running(&self, node: NodeId) -> bool {
+        self.slot(node)
+            .process
+            .as_ref()
+            .is_some_and(|p| p.handle.is_some())
+    }
+
+    /// Which nodes run, for reports.
+    #[must_use]
+    pub fn states(&self) -> String {
+        let one = |node: NodeId| {
+            format!(
+                "{node}:{}",
+                if self.is_running(node) { "up" } else { "down" }
+            )
+        };
+        self.nodes()
+            .into_iter()
+            .map(one)
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    /// Waits until every node serves; false if that took longer than `longest_us`.
+    pub async fn wait_until_all_run(&self, longest_us: u64) -> bool {
+        let until = self.shared.time.now_us() + longest_us;
+        while self.running().len() < self.shared.slots.len() {
+            if self.shared.time.now_us() > until {
+                return false;
+            }
+            self.shared.time.sleep_ms(50).await;
+        }
+        true
+    }
+
+    fn with_faults(&self, node: NodeId, span_us: u64, change: impl FnOnce(&mut DiskFaults)) {
+        {
+            let slot = self.slot(node);
+            let mut faults = slot.usual.clone();
+            change(&mut faults);
+            slot.disk.set_faults(faults);
+        }
+        let cluster = self.clone();
+        self.shared.time.after(span_us, move || {
+            let slot = cluster.slot(node);
+            if !slot.sync_fails {
+                let usual = slot.usual.clone();
+                slot.disk.set_faults(usual);
+            }
+        });
+    }
+
+    fn effects(&self, node: NodeId, kind: &str) -> u64 {
+        self.slot(node)
+            .disk
+            .took_effect()
+            .get(kind)
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// Counts `fault` after `span_us` if the disk counted `kind` meanwhile.
+    fn count_later(&self, node: NodeId, fault: Fault, kind: &'static str, span_us: u64) {
+        let before = self.effects(node, kind);
+        let cluster = self.clone();
+        self.shared.time.after(span_us, move || {
+            if cluster.effects(node, kind) > before {
+                cluster.shared.trace.count(fault.counter());
+            }
+        });
+    }
+
+    /// Slows a disk down.
+    pub fn slow_disk(&self, node: NodeId, latency_us: u64, span_us: u64) {
+        let before = self.slot(node).disk.operations();
+        self.with_faults(node, span_us, |faults| {
+            faults.latency_max = Duration::from_micros(latency_us)
+        });
+        let cluster = self.clone();
+        self.shared.time.after(span_us, move || {
+            if cluster.slot(node).disk.operations() > before {
+                cluster.shared.trace.count(Fault::DiskSlow.counter());
+            }
+        });
+    }
+
+    /// Lets a disk stand still now and then.
+    pub fn stall_disk(&self, node: NodeId, stall_us: u64) {
+        self.count_later(node, Fault::DiskStall, "disk_stall", stall_us);
+        self.with_faults(node, stall_us, |faults| {
+            faults.stall_ppm = 300_000;
+            faults.stall_max = Duration::from_micros(stall_us);
+        });
+    }
+
+    /// Makes the next sync fail.
+    pub fn fail_sync(&self, node: NodeId) {
+        let mut slot = self.slot(node);
+        let mut faults = slot.usual.clone();
+        faults.sync_error_ppm = 1_000_000;
+        slot.disk.set_faults(faults);
+        slot.sync_fails = true;
+    }
+
+    /// Fills a disk up for a while.
+    pub fn fill_disk(&self, node: NodeId, span_us: u64) {
+        let cluster = self.clone();
+        let (disk, margin) = {
+            let mut slot = self.slot(node);
+            (slot.disk.clone(), slot.rand.below(60_000))
+        };
+        let used = disk.used();
+        // Longer than the node looks at its free space: it must notice.
+        let span_us = span_us.max(2_500_000);
+        let life = self.slot(node).life;
+        let watcher = self.clone();
+        self.shared.time.after(span_us, move || {
+            let slot = watcher.slot(node);
+            if slot.life == life && slot.process.is_some() {
+                watcher.shared.trace.count(Fault::DiskFull.counter());
+            }
+        });
+        cluster.with_faults(node, span_us, |faults| {
+            faults.capacity = Some(used + margin)
+        });
+    }
+
+    /// Sets a wall clock off.
+    pub fn jump_clock(&self, node: NodeId, by_us: i64) {
+        self.slot(node).machine.jump(by_us);
+    }
+
+    /// Ends every fault and starts what is down.
+    pub fn heal(&self) {
+        self.shared.net.make_perfect();
+        self.shared.client_net.make_perfect();
+        for node in self.nodes() {
+            let gate = {
+                let mut slot = self.slot(node);
+                slot.sync_fails = false;
+                slot.disk.set_faults(slot.usual.clone());
+                slot.process.as_ref().map(|p| p.gate.clone())
+            };
+            if let Some(gate) = gate.filter(Gate::is_closed) {
+                gate.open();
+            }
+            self.start(node);
+        }
+    }
+
+    /// Stops every node cleanly.
+    pub async fn stop_all(&self) {
+        for node in self.nodes() {
+            self.stop(node).await;
+        }
+    }
+
+    /// Who owns the key of this printed name.
+    #[must_use]
+    pub fn owners(&self, key: &str) -> Vec<u32> {
+        let topology = &self.shared.plan.topology;
+        let Some((keyspace, key)) = key.split_once('/') else {
+            return Vec::new();
+        };
+        let Some(keyspace) = topology.keyspace_named(keyspace) else {
+            return Vec::new();
+        };
+        let place = topology.locate(keyspace.id, key.as_bytes());
+        let mut owners: Vec<u32> = topology
+            .owners(place.vnode, keyspace.copies)
+            .iter()
+            .map(|n| n.0)
+            .collect();
+        owners.sort_unstable();
+        owners
+    }
+
+    /// What every node holds durably.
+    pub async fn dump(&self) -> Vec<ReplicaDump> {
+        let mut dumps = Vec::new();
+        for node in self.nodes() {
+            let handle = self
+                .slot(node)
+                .process
+                .as_ref()
+                .and_then(|p| p.handle.clone());
+            let Some(handle) = handle else { continue };
+            dumps.push(self.dump_of(node, &handle).await);
+        }
+        dumps
+    }
+
+    async fn dump_of(&self, node: NodeId, handle: &NodeHandle) -> ReplicaDump {
+        let mut dump = ReplicaDump {
+            node: node.0,
+            records: BTreeMap::new(),
+        };
+        let mut after = None;
+        loop {
+            let page = match handle.dump_local(after.take(), DUMP_PAGE).await {
+                Ok(page) => page,
+                Err(error) => {
+                    self.problem(format!("node {node} cannot be dumped: {error}"));
+                    return dump;
+                }
+            };
+            after = page.last().map(|(key, _)| key.clone());
+            let full = page.len() == DUMP_PAGE;
+            for (key, bytes) in page {
+                let keyspace = self.shared.plan.topology.keyspace(key.keyspace());
+                let keyspace = keyspace.map_or_else(String::new, |k| k.name.to_string());
+                let name = format!("{keyspace}/{}", key.user_key().escape_ascii());
+                let dots = match Record::decode(&bytes) {
+                    Ok(record) => dots_of(&record),
+                    Err(error) => {
+                        self.problem(format!("node {node} holds no record at {name}: {error}"));
+                        Vec::new()
+                    }
+                };
+                dump.records.insert(
+                    name.clone(),
+                    OwnedRecord {
+                        key: name,
+                        bytes: bytes.to_vec(),
+                        dots,
+                    },
+                );
+            }
+            if !full {
+                return dump;
+            }
+        }
+    }
+}
+
+fn dots_of(record: &Record) -> Vec<(String, String)> {
+    let siblings = record.siblings().iter();
+    let named = siblings.flat_map(|sibling| {
+        let value = sibling.value().map_or_else(
+            || format!("tombstone of {:?}", sibling.op_id()),
+            |value| value.escape_ascii().to_string(),
+        );
+        sibling
+            .dots()
+            .map(move |dot| (format!("{dot:?}"), value.clone()))
+            .collect::<Vec<_>>()
+    });
+    named.collect()
+}

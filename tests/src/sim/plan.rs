@@ -1,0 +1,348 @@
+//! What a seed is: the cluster, the workload and the faults, all drawn before the run starts.
+//!
+//! Swarm style: each seed switches most faults off, so that what is on happens often and together.
+//! A fault that is on must take effect, or the run is rejected.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use quorate_ring::{
+    Copies, Epoch, Keyspace, KeyspaceId, KeyspaceMode, Node, NodeId, Topology, VnodeCount, Weight,
+    Zone,
+};
+
+use super::client_net::ClientTemper;
+use super::net::NetTemper;
+use super::rand::SimRand;
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        /// A kind of fault.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Fault { $($(#[$doc])* $name,)* }
+
+        impl Fault {
+            /// Every kind.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The counter under which its effect is counted.
+            #[must_use]
+            pub const fn counter(self) -> &'static str {
+                match self { $(Self::$name => concat!("fault.", $text),)* }
+            }
+        }
+    };
+}
+
+faults! {
+    /// kill -9 of one node: what was written stays in the page cache.
+    Kill = "kill";
+    /// kill -9 of several nodes, or of all, at once.
+    KillMany = "kill-many";
+    /// Power loss of one machine: what was not synced is lost or torn.
+    Power = "power-loss";
+    /// Power loss of several machines, or of all, at once.
+    PowerMany = "power-loss-many";
+    /// kill -9, a restart that serves from the page cache, then power loss.
+    KillThenPower = "kill-then-power";
+    /// A clean stop, a start, then power loss at once.
+    StopThenPower = "stop-then-power";
+    /// A clean stop and a start.
+    Stop = "clean-stop";
+    /// A process is stopped and goes on later.
+    Pause = "pause";
+    /// The cluster in two halves.
+    Cut = "cut";
+    /// One direction between two nodes.
+    OneWay = "one-way";
+    /// One node alone.
+    Isolate = "isolate";
+    /// Two halves and one node that sees both.
+    Bridge = "bridge";
+    /// Every node sees a majority, each another one.
+    Ring = "majorities-ring";
+    /// A cut that comes and goes.
+    Flap = "flapping";
+    /// A slow direction.
+    Clog = "clog";
+    /// A thin direction.
+    Bandwidth = "bandwidth";
+    /// Connections between nodes end.
+    LinkReset = "link-reset";
+    /// Frames overtake each other.
+    Reorder = "reorder";
+    /// Frames arrive twice.
+    Duplicate = "duplicate";
+    /// Frames arrive after the end of their connection.
+    Stale = "stale";
+    /// Clients' requests are lost.
+    RequestLost = "request-lost";
+    /// Answers to clients are lost.
+    ReplyLost = "reply-lost";
+    /// Clients' connections are reset.
+    ClientReset = "client-reset";
+    /// A client does not reach a node.
+    ClientCut = "client-cut";
+    /// A slow disk.
+    DiskSlow = "disk-slow";
+    /// A disk that stands still.
+    DiskStall = "disk-stall";
+    /// A sync fails: the node must stop.
+    SyncError = "sync-error";
+    /// A disk is full, and empties again.
+    DiskFull = "disk-full";
+    /// A wall clock jumps.
+    ClockJump = "clock-jump";
+    /// A monotonic clock drifts.
+    ClockRate = "clock-rate";
+}
+
+/// What clients do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Workload {
+    /// W1: puts of unique immutable keys, read again later.
+    UniqueKeys,
+    /// W2: sets that are read, merged and written with their context.
+    Sets,
+    /// W3: blind puts on hot keys.
+    Blind,
+    /// W3 with each put on the context of the client's last put reply.
+    Chained,
+    /// W3 with deletes and re-creation.
+    Deletes,
+}
+
+impl Workload {
+    /// Every workload.
+    pub const ALL: &'static [Self] = &[
+        Self::UniqueKeys,
+        Self::Sets,
+        Self::Blind,
+        Self::Chained,
+        Self::Deletes,
+    ];
+
+    /// Whether every acknowledged write stays an element of the key's values: nothing is deleted,
+    /// and every write after a context carries on what it saw.
+    #[must_use]
+    pub fn only_adds(self) -> bool {
+        match self {
+            Self::UniqueKeys | Self::Sets => true,
+            Self::Blind | Self::Chained | Self::Deletes => false,
+        }
+    }
+}
+
+/// One machine.
+#[derive(Debug, Clone)]
+pub struct MachinePlan {
+    /// Drift of its monotonic clock in parts per million.
+    pub rate_ppm: i64,
+    /// How far its wall clock is off at the start.
+    pub wall_skew_us: i64,
+    /// Median time of a disk operation.
+    pub disk_us: u64,
+}
+
+/// Everything that a seed decides.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// Nodes, keyspaces and placement.
+    pub topology: Arc<Topology>,
+    /// One per node, in the order of the topology.
+    pub machines: Vec<MachinePlan>,
+    /// How many clients there are.
+    pub clients: usize,
+    /// Median pause of a client between two operations.
+    pub think_us: u64,
+    /// What they do; each operation draws one.
+    pub workloads: Vec<Workload>,
+    /// Hot keys per workload and keyspace.
+    pub hot_keys: usize,
+    /// Bytes that are added to every value.
+    pub filler_max: u64,
+    /// Faults that are on.
+    pub faults: BTreeSet<Fault>,
+    /// Mean time between two faults.
+    pub fault_gap_us: u64,
+    /// The network between nodes.
+    pub net: NetTemper,
+    /// The network of clients.
+    pub client_net: ClientTemper,
+}
+
+impl Plan {
+    /// Draws a plan.
+    #[must_use]
+    pub fn draw(seed: u64) -> Self {
+        let mut rand = SimRand::derive(seed, 0, "plan");
+        let nodes = rand.between(3, 7);
+        let faults = draw_faults(&mut rand);
+        let on = |fault: Fault| faults.contains(&fault);
+        let machines = (0..nodes)
+            .map(|_| draw_machine(&mut rand, &faults))
+            .collect();
+        let topology = draw_topology(&mut rand, nodes);
+        let mut workloads: Vec<Workload> = Workload::ALL.to_vec();
+        rand.shuffle(&mut workloads);
+        workloads.truncate(1 + rand.index(3));
+        let p = |rand: &mut SimRand, fault: Fault, max: f64| {
+            if on(fault) {
+                max * (0.1 + 0.9 * rand.unit())
+            } else {
+                0.0
+            }
+        };
+        let net = NetTemper {
+            latency_us: rand.between(100, 5000),
+            sigma: 0.2 + 0.8 * rand.unit(),
+            reorder: p(&mut rand, Fault::Reorder, 0.2),
+            duplicate: p(&mut rand, Fault::Duplicate, 0.2),
+            stale: p(&mut rand, Fault::Stale, 1.0),
+            idle_us: rand.between(1_000_000, 4_000_000),
+        };
+        let client_net = ClientTemper {
+            latency_us: rand.between(100, 5000),
+            request_lost: p(&mut rand, Fault::RequestLost, 0.1),
+            reply_lost: p(&mut rand, Fault::ReplyLost, 0.15),
+            reset: p(&mut rand, Fault::ClientReset, 0.1),
+        };
+        Self {
+            seed,
+            topology,
+            machines,
+            clients: 3 + rand.index(6),
+            think_us: rand.between(20_000, 300_000),
+            workloads,
+            hot_keys: 1 + rand.index(8),
+            filler_max: if rand.chance(0.3) { 4000 } else { 200 },
+            fault_gap_us: rand.between(800_000, 5_000_000),
+            net,
+            client_net,
+            faults,
+        }
+    }
+
+    /// One line that says what the seed is.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let keyspaces: Vec<u8> = self
+            .topology
+            .keyspaces()
+            .iter()
+            .map(|k| k.copies.get())
+            .collect();
+        let faults: Vec<&str> = self
+            .faults
+            .iter()
+            .map(|f| &f.counter()["fault.".len()..])
+            .collect();
+        format!(
+            "{} nodes, N {keyspaces:?}, {} vnodes, {} clients, {:?} on {} hot keys, faults {}",
+            self.topology.nodes().len(),
+            self.topology.vnode_count().get(),
+            self.clients,
+            self.workloads,
+            self.hot_keys,
+            if faults.is_empty() {
+                "none".to_owned()
+            } else {
+                faults.join(" ")
+            },
+        )
+    }
+}
+
+fn draw_faults(rand: &mut SimRand) -> BTreeSet<Fault> {
+    let mut all = Fault::ALL.to_vec();
+    rand.shuffle(&mut all);
+    // A few seeds without any fault find what is wrong in fair weather.
+    let count = if rand.chance(0.03) {
+        0
+    } else {
+        1 + rand.index(8)
+    };
+    all.truncate(count);
+    all.into_iter().collect()
+}
+
+fn draw_machine(rand: &mut SimRand, faults: &BTreeSet<Fault>) -> MachinePlan {
+    let spread = |rand: &mut SimRand, max: u64| {
+        let drawn = rand.below(2 * max + 1);
+        i64::try_from(drawn).unwrap_or(0) - i64::try_from(max).unwrap_or(0)
+    };
+    let drifts = faults.contains(&Fault::ClockRate);
+    let wrong = faults.contains(&Fault::ClockJump);
+    MachinePlan {
+        rate_ppm: if drifts {
+            spread(rand, 100_000)
+        } else {
+            spread(rand, 50)
+        },
+        wall_skew_us: spread(rand, if wrong { 3_600_000_000 } else { 50_000 }),
+        disk_us: rand.between(20, 3000),
+    }
+}
+
+fn draw_topology(rand: &mut SimRand, nodes: u64) -> Arc<Topology> {
+    let zones = rand.between(1, 3);
+    let node = |rand: &mut SimRand, number: u64| Node {
+        id: NodeId(u32::try_from(number).unwrap_or(1)),
+        name: format!("n{number}").parse().expect("a plain name"),
+        address: format!("n{number}:{}", 7000 + number),
+        weight: Weight::new(f64::from(u32::try_from(rand.between(1, 8)).unwrap_or(1)))
+            .expect("above 0"),
+        zone: Zone(if zones == 1 {
+            String::new()
+        } else {
+            format!("z{}", number % zones)
+        }),
+    };
+    let members: Vec<Node> = (1..=nodes).map(|number| node(rand, number)).collect();
+    let vnodes = VnodeCount::new(1 << rand.below(7)).expect("a power of two");
+    let keyspaces = (1..=1 + rand.below(2)).map(|number| {
+        let most = nodes.min(5);
+        let copies = if rand.chance(0.6) {
+            3
+        } else {
+            rand.between(1, most)
+        };
+        Keyspace {
+            id: KeyspaceId(u32::try_from(number).unwrap_or(1)),
+            name: format!("k{number}").parse().expect("a plain name"),
+            mode: KeyspaceMode::Siblings,
+            copies: Copies::new(u8::try_from(copies).unwrap_or(1)).expect("above 0"),
+        }
+    });
+    let keyspaces = keyspaces.collect();
+    let epoch = Epoch {
+        generation: 1,
+        number: 1,
+    };
+    Arc::new(Topology::new(epoch, vnodes, members, keyspaces).expect("the plan draws what fits"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_always_draws_the_same_plan() {
+        let of = |seed| format!("{:?}", Plan::draw(seed));
+        assert_eq!(of(3), of(3));
+        assert_ne!(of(3), of(4));
+    }
+
+    #[test]
+    fn every_fault_and_workload_is_drawn_by_some_seed() {
+        let plans: Vec<Plan> = (0..200).map(Plan::draw).collect();
+        for fault in Fault::ALL {
+            assert!(plans.iter().any(|p| p.faults.contains(fault)), "{fault:?}");
+        }
+        for workload in Workload::ALL {
+            assert!(plans.iter().any(|p| p.workloads.contains(workload)));
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! One run: faults and workload, then all is healed, then every promise is audited.
+//!
+//! Phase 1 lasts at least 60 simulated seconds and 500 operations. In phase 2 nothing is broken and
+//! operations must succeed again. Phase 3 reads every key at `all`, which repairs, and compares
+//! what every replica holds; then the checkers judge the whole history.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use quorate_client::Client;
+use tokio::task::JoinSet;
+
+use super::client_net::ClientNet;
+use super::cluster::Cluster;
+use super::nemesis::Nemesis;
+use super::net::SimNet;
+use super::plan::{Fault, Plan};
+use super::rand::SimRand;
+use super::report::Report;
+use super::sched::Scheduler;
+use super::trace::Trace;
+use super::workload::{Recorder, SimClient};
+use crate::check::{self, KeyIndex, OpIndex, Outcome, ReplicaDump};
+
+const SECOND: u64 = 1_000_000;
+
+/// How a seed is run.
+#[derive(Debug, Clone, Copy)]
+pub struct RunOptions {
+    /// Prints every event.
+    pub verbose: bool,
+    /// Least length of the phase of faults, in simulated seconds.
+    pub faults_s: u64,
+    /// Least number of operations before everything is healed.
+    pub operations_min: usize,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self {
+            verbose: false,
+            faults_s: 60,
+            operations_min: 500,
+        }
+    }
+}
+
+/// Runs one seed to its end, on this thread.
+#[must_use]
+pub fn run_seed(seed: u64, options: RunOptions) -> Report {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without IO needs nothing of the system");
+    runtime.block_on(Box::pin(async move {
+        let run = Run::prepare(seed, options);
+        run.carry_out().await
+    }))
+}
+
+struct Run {
+    options: RunOptions,
+    plan: Arc<Plan>,
+    time: Scheduler,
+    trace: Trace,
+    cluster: Cluster,
+    recorder: Recorder,
+    background: JoinSet<()>,
+    problems: Vec<String>,
+}
+
+impl Run {
+    fn prepare(seed: u64, options: RunOptions) -> Self {
+        let plan = Arc::new(Plan::draw(seed));
+        let time = Scheduler::start();
+        let trace = Trace::new(time.clone(), options.verbose);
+        trace.line("plan", &[seed], plan.summary());
+        let nodes = plan.topology.nodes().iter().map(|n| n.id).collect();
+        let stream = |purpose| SimRand::derive(seed, 0, purpose);
+        let net = SimNet::new(
+            time.clone(),
+            trace.clone(),
+            plan.net.clone(),
+            nodes,
+            stream("net"),
+        );
+        let client_net = ClientNet::new(
+            time.clone(),
+            trace.clone(),
+            plan.client_net.clone(),
+            plan.topology.clone(),
+            stream("client net"),
+        );
+        let cluster = Cluster::new(plan.clone(), time.clone(), trace.clone(), net, client_net);
+        let recorder = Recorder::new(time.clone(), trace.clone(), plan.filler_max);
+        let mut background = JoinSet::new();
+        background.spawn(time.clone().run());
+        if plan.faults.contains(&Fault::ClockRate) {
+            trace.count(Fault::ClockRate.counter());
+        }
+        Self {
+            options,
+            plan,
+            time,
+            trace,
+            cluster,
+            recorder,
+            background,
+            problems: Vec::new(),
+        }
+    }
+
+    async fn carry_out(mut self) -> Report {
+        self.cluster.start_all();
+        if !self.cluster.wait_until_all_run(30 * SECOND).await {
+            self.problems.push("the cluster did not start".to_owned());
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut clients = self.clients(&stop).await;
+        let mut nemesis = Nemesis::new(
+            self.plan.clone(),
+            self.cluster.clone(),
+            self.time.clone(),
+            self.trace.clone(),
+        );
+        nemesis
+            .run(self.time.now_us() + self.options.faults_s * SECOND)
+            .await;
+        self.until_enough_operations().await;
+        let quiet = self.quiet_phase(&nemesis).await;
+        stop.store(true, Ordering::Relaxed);
+        while let Some(ended) = clients.join_next().await {
+            if let Err(error) = ended {
+                self.problems.push(format!("a client panicked: {error}"));
+            }
+        }
+        let (found, dumps) = self.audit().await;
+        self.cluster.stop_all().await;
+        self.judge(&found, &dumps);
+        self.report(quiet)
+    }
+
+    async fn connect(&mut self, number: usize) -> Option<SimClient> {
+        let addresses = self.plan.topology.nodes().iter().map(|n| n.address.clone());
+        let connected = Client::builder()
+            .seeds(addresses)
+            .transport(self.cluster.client_net().transport(number))
+            .random_seed(SimRand::derive(self.plan.seed, number as u64, "sdk").next_bits())
+            .connect()
+            .await;
+        match connected {
+            Ok(client) => {
+                let (plan, recorder) = (self.plan.clone(), self.recorder.clone());
+                Some(SimClient::new(number, plan, client, recorder))
+            }
+            Err(error) => {
+                self.problems
+                    .push(format!("client {number} cannot connect: {error}"));
+                None
+            }
+        }
+    }
+
+    async fn clients(&mut self, stop: &Arc<AtomicBool>) -> JoinSet<()> {
+        let mut clients = JoinSet::new();
+        for number in 0..self.plan.clients {
+            if let Some(mut client) = self.connect(number).await {
+                let stop = stop.clone();
+                clients.spawn(async move {
+                    while !stop.load(Ordering::Relaxed) {
+                        client.step(true).await;
+                    }
+                });
+            }
+        }
+        clients
+    }
+
+    async fn until_enough_operations(&self) {
+        for _ in 0..120 {
+            if self.recorder.lock().history().len() >= self.options.operations_min {
+                return;
+            }
+            self.time.sleep_ms(1000).await;
+        }
+    }
+
+    /// Heals everything and measures whether operations succeed again: how many of how many.
+    async fn quiet_phase(&mut self, nemesis: &Nemesis) -> (u64, u64) {
+        for fault in nemesis.without_effect() {
+            self.problems
+                .push(format!("planned fault {fault:?} did not take effect"));
+        }
+        self.trace.line("heal", &[], "all faults end".to_owned());
+        self.cluster.heal();
+        if !self.cluster.wait_until_all_run(60 * SECOND).await {
+            self.problems.push(format!(
+                "not all nodes run after healing: {}",
+                self.cluster.states()
+            ));
+        }
+        self.time.sleep_ms(5000).await;
+        self.trace
+            .line("quiet", &[], "operations must succeed from here".to_owned());
+        let from = self.time.now_us();
+        self.time.sleep_ms(6000).await;
+        let until = self.time.now_us() - 3 * SECOND;
+        let ledger = self.recorder.lock();
+        let operations = ledger.history().operations();
+        let quiet = operations.filter(|(_, op)| (from..until).contains(&op.invoked_us));
+        let mut counts = (0, 0);
+        for (_, op) in quiet {
+            // A full record takes no blind put: that is a promise, not trouble.
+            let full = op
+                .ending
+                .as_ref()
+                .is_some_and(|e| e.error.starts_with("TOO_MANY_SIBLINGS"));
+            if !full {
+                counts.0 += 1;
+                counts.1 += u64::from(op.outcome() == Outcome::Ok);
+            }
+        }
+        drop(ledger);
+        if counts.1 * 2 < counts.0 || counts.0 == 0 {
+            let text = format!(
+                "quiet phase: only {} of {} operations succeeded",
+                counts.1, counts.0
+            );
+            self.problems.push(text);
+        }
+        counts
+    }
+
+    /// Reads every key at `all` until every replica holds the same; what was read and dumped last.
+    async fn audit(&mut self) -> (Vec<(KeyIndex, Vec<OpIndex>)>, Vec<ReplicaDump>) {
+        let Some(mut auditor) = self.connect(self.plan.clients).await else {
+            return (Vec::new(), Vec::new());
+        };
+        let targets = self.recorder.lock().targets().to_vec();
+        let mut failed = Vec::new();
+        let mut dumps = Vec::new();
+        for _ in 0..4 {
+            failed.clear();
+            for target in &targets {
+                if !auditor.audit_read(target).await {
+                    failed.push(target.key.clone());
+                }
+            }
+            self.time.sleep_ms(1500).await;
+            dumps = self.cluster.dump().await;
+            let owners = |key: &str| self.cluster.owners(key);
+            if failed.is_empty() && check::check_replicas(&dumps, owners).is_empty() {
+                break;
+            }
+        }
+        if !failed.is_empty() {
+            self.problems
+                .push(format!("audit: no read at `all` of {failed:?}"));
+        }
+        (self.last_reads(), dumps)
+    }
+
+    /// What the newest successful read of each key by the auditor returned.
+    fn last_reads(&self) -> Vec<(KeyIndex, Vec<OpIndex>)> {
+        let ledger = self.recorder.lock();
+        let history = ledger.history();
+        let mut found: Vec<Option<Vec<OpIndex>>> = history.keys().map(|_| None).collect();
+        for (_, op) in history.operations() {
+            let audited = op.client == self.plan.clients && op.outcome() == Outcome::Ok;
+            if audited && let (Some(slot), Some(ending)) = (found.get_mut(op.key.0), &op.ending) {
+                *slot = Some(ending.returned.values.clone());
+            }
+        }
+        let found = found.into_iter().enumerate();
+        found
+            .filter_map(|(key, values)| Some((KeyIndex(key), values?)))
+            .collect()
+    }
+
+    fn judge(&mut self, found: &[(KeyIndex, Vec<OpIndex>)], dumps: &[ReplicaDump]) {
+        let mut violations = Vec::new();
+        {
+            let ledger = self.recorder.lock();
+            let history = ledger.history();
+            violations.extend(check::check_outcomes(history, found, SECOND));
+            let by_key = history.by_key();
+            for (key, operations) in by_key.iter().enumerate() {
+                let name = history.key_name(KeyIndex(key));
+                violations.extend(check::check_reads(history, name, operations));
+            }
+            for (key, values) in found {
+                let name = history.key_name(*key);
+                let Some(operations) = by_key.get(key.0) else {
+                    continue;
+                };
+                violations.extend(check::check_final_siblings(
+                    history, name, operations, values,
+                ));
+                if ledger
+                    .targets()
+                    .get(key.0)
+                    .is_some_and(|t| t.workload.only_adds())
+                {
+                    let (_, lost) = check::check_elements(history, name, operations, values);
+                    violations.extend(lost);
+                }
+            }
+        }
+        violations.extend(check::check_replicas(dumps, |key| self.cluster.owners(key)));
+        violations.extend(check::check_dots(dumps));
+        violations.sort();
+        violations.dedup();
+        self.problems
+            .extend(violations.iter().map(ToString::to_string));
+        self.problems.extend(self.cluster.problems());
+    }
+
+    fn report(mut self, quiet: (u64, u64)) -> Report {
+        self.background.abort_all();
+        let mut outcomes = [0; 3];
+        let ledger = self.recorder.lock();
+        for (_, op) in ledger.history().operations() {
+            let slot = match op.outcome() {
+                Outcome::Ok => 0,
+                Outcome::Fail => 1,
+                Outcome::Info => 2,
+            };
+            outcomes[slot] += 1;
+        }
+        let operations = ledger.history().len() as u64;
+        drop(ledger);
+        Report {
+            seed: self.plan.seed,
+            plan: self.plan.summary(),
+            trace: self.trace.digest(),
+            simulated: Duration::from_micros(self.time.now_us()),
+            operations,
+            outcomes,
+            quiet,
+            counters: self.trace.counters(),
+            recent: if self.problems.is_empty() {
+                Vec::new()
+            } else {
+                self.trace.recent()
+            },
+            problems: self.problems,
+        }
+    }
+}

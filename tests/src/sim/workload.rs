@@ -1,0 +1,525 @@
+//! What clients do in a run: the real SDK over the simulated network, every step in the history.
+//!
+//! A value is text: the index of the write, the elements that a set holds, and filler; all of it
+//! follows from the history, so that a read is compared byte for byte.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_client::WriteError;
+use quorate_client::wire::Outcome as WireOutcome;
+use quorate_client::{Client, Context, Keyspace};
+use quorate_ring::ConsistencyLevel;
+
+use super::plan::{Plan, Workload};
+use super::rand::SimRand;
+use super::sched::Scheduler;
+use super::trace::Trace;
+use crate::check::{Action, Ending, History, KeyIndex, OpIndex, Operation, Outcome, Returned};
+
+/// What all clients of a run share: the history and the names of its keys.
+#[derive(Debug)]
+pub struct Ledger {
+    history: History,
+    keys: BTreeMap<(usize, String), KeyIndex>,
+    targets: Vec<Target>,
+    filler_max: u64,
+}
+
+/// A key that was used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Index of its keyspace in the topology.
+    pub keyspace: usize,
+    /// The key.
+    pub key: String,
+    /// Which workload uses it.
+    pub workload: Workload,
+}
+
+impl Ledger {
+    /// An empty ledger.
+    #[must_use]
+    pub fn new(filler_max: u64) -> Self {
+        Self {
+            history: History::default(),
+            keys: BTreeMap::new(),
+            targets: Vec::new(),
+            filler_max,
+        }
+    }
+
+    /// The history so far.
+    #[must_use]
+    pub const fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Every key that was used, by its index.
+    #[must_use]
+    pub fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+
+    fn key(&mut self, target: &Target) -> KeyIndex {
+        let name = (target.keyspace, target.key.clone());
+        if let Some(known) = self.keys.get(&name) {
+            return *known;
+        }
+        let index = self
+            .history
+            .add_key(format!("k{}/{}", target.keyspace + 1, target.key));
+        self.targets.push(target.clone());
+        self.keys.insert(name, index);
+        index
+    }
+
+    fn value(&self, write: OpIndex) -> Option<Vec<u8>> {
+        match &self.history.operation(write)?.action {
+            Action::Put { elements } => Some(value_of(write, elements, self.filler_max)),
+            Action::Delete | Action::Get => None,
+        }
+    }
+
+    /// Finds out which writes wrote these values.
+    #[must_use]
+    pub fn recognise(&self, values: &[Bytes]) -> Returned {
+        let mut returned = Returned::default();
+        for value in values {
+            let end = value.iter().position(|b| *b == b'|').unwrap_or(value.len());
+            let digits = value.get(..end).and_then(|d| std::str::from_utf8(d).ok());
+            let write = digits.and_then(|d| d.parse().ok()).map(OpIndex);
+            match write.filter(|w| self.value(*w).is_some_and(|v| v == value.as_ref())) {
+                Some(write) => returned.values.push(write),
+                None => returned.altered.push(value.escape_ascii().to_string()),
+            }
+        }
+        returned
+    }
+}
+
+fn value_of(write: OpIndex, elements: &BTreeSet<OpIndex>, filler_max: u64) -> Vec<u8> {
+    let mut text = format!("{}|", write.0);
+    for element in elements {
+        // Writing to a string cannot fail.
+        write!(text, "{},", element.0).unwrap_or_default();
+    }
+    text.push('|');
+    let filler = SimRand::derive(write.0 as u64, 0, "filler").below(filler_max + 1);
+    let filler = usize::try_from(filler).unwrap_or(0);
+    text.push_str(&"x".repeat(filler));
+    text.into_bytes()
+}
+
+/// Shared by the clients and the run.
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    ledger: Arc<Mutex<Ledger>>,
+    time: Scheduler,
+    trace: Trace,
+}
+
+impl Recorder {
+    /// Records into a new ledger.
+    #[must_use]
+    pub fn new(time: Scheduler, trace: Trace, filler_max: u64) -> Self {
+        Self {
+            ledger: Arc::new(Mutex::new(Ledger::new(filler_max))),
+            time,
+            trace,
+        }
+    }
+
+    /// The ledger; not to be held over an await.
+    pub fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn invoke(
+        &self,
+        client: usize,
+        target: &Target,
+        action: Action,
+        context: Option<OpIndex>,
+        call: &Call,
+    ) -> (OpIndex, Option<Vec<u8>>) {
+        let mut ledger = self.lock();
+        let key = ledger.key(target);
+        let op = ledger.history.invoke(Operation {
+            client,
+            key,
+            action,
+            context,
+            replicas: call.replicas,
+            copies: call.copies,
+            deadline_us: u64::try_from(call.deadline.as_micros()).unwrap_or(u64::MAX),
+            invoked_event: 0,
+            invoked_us: self.time.now_us(),
+            ending: None,
+        });
+        let value = ledger.value(op);
+        drop(ledger);
+        let (level, ctx) = (call.level, context.map(|c| c.0));
+        self.trace
+            .event("invoke", &[op.0 as u64, key.0 as u64], || {
+                let ledger = self.lock();
+                let action = ledger.history.operation(op).map(|o| o.action.clone());
+                format!(
+                    "#{} client {client} {action:?} of {} at {level} after {ctx:?}",
+                    op.0,
+                    ledger.history.key_name(key)
+                )
+            });
+        (op, value)
+    }
+
+    fn end(
+        &self,
+        op: OpIndex,
+        outcome: Outcome,
+        returned: Returned,
+        error: String,
+        attempts: usize,
+    ) {
+        let values: Vec<u64> = returned.values.iter().map(|v| v.0 as u64).collect();
+        let mut words = vec![op.0 as u64, outcome as u64];
+        words.extend(&values);
+        let text = error.clone();
+        let ending = Ending {
+            event: 0,
+            at_us: self.time.now_us(),
+            outcome,
+            returned,
+            error,
+            attempts,
+        };
+        self.lock().history.end(op, ending);
+        self.trace.event("end", &words, || {
+            format!("#{} {outcome:?} {values:?} {text}", op.0)
+        });
+    }
+}
+
+/// How one operation is asked.
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    level: ConsistencyLevel,
+    replicas: u8,
+    copies: u8,
+    deadline: Duration,
+}
+
+/// One client.
+#[derive(Debug)]
+pub struct SimClient {
+    number: usize,
+    plan: Arc<Plan>,
+    client: Client,
+    recorder: Recorder,
+    rand: SimRand,
+    /// What the client last saw of a key.
+    contexts: BTreeMap<(usize, String), (OpIndex, Context)>,
+    unique: u64,
+}
+
+impl SimClient {
+    /// Client `number` of a run.
+    #[must_use]
+    pub fn new(number: usize, plan: Arc<Plan>, client: Client, recorder: Recorder) -> Self {
+        let rand = SimRand::derive(plan.seed, number as u64, "client");
+        Self {
+            number,
+            plan,
+            client,
+            recorder,
+            rand,
+            contexts: BTreeMap::new(),
+            unique: 0,
+        }
+    }
+
+    /// Carries out one step of the workload, then thinks.
+    pub async fn step(&mut self, think: bool) {
+        let workloads = &self.plan.workloads;
+        let workload = self.rand.pick(workloads).copied().unwrap_or(Workload::Sets);
+        match workload {
+            Workload::UniqueKeys => self.unique_key().await,
+            Workload::Sets => self.set().await,
+            Workload::Blind => self.blind().await,
+            Workload::Chained => self.chained().await,
+            Workload::Deletes => self.deletes().await,
+        }
+        if think {
+            let pause = self.rand.exponential(self.plan.think_us);
+            tokio::time::sleep(Duration::from_micros(pause)).await;
+        }
+    }
+
+    fn keyspace_drawn(&mut self) -> usize {
+        self.rand.index(self.plan.topology.keyspaces().len())
+    }
+
+    fn hot(&mut self, workload: Workload, prefix: &str) -> Target {
+        let keyspace = self.keyspace_drawn();
+        let number = self.rand.index(self.plan.hot_keys);
+        Target {
+            keyspace,
+            key: format!("{prefix}-{number}"),
+            workload,
+        }
+    }
+
+    async fn unique_key(&mut self) {
+        let keyspace = self.keyspace_drawn();
+        let written = self.unique;
+        let again = written > 0 && self.rand.chance(0.4);
+        let number = if again {
+            self.rand.below(written)
+        } else {
+            written
+        };
+        let target = Target {
+            keyspace,
+            key: format!("u-{}-{number}", self.number),
+            workload: Workload::UniqueKeys,
+        };
+        if again {
+            self.get(&target).await;
+        } else {
+            self.unique += 1;
+            self.put(&target, None, BTreeSet::new()).await;
+        }
+    }
+
+    async fn set(&mut self) {
+        let target = self.hot(Workload::Sets, "set");
+        let Some((read, context, values)) = self.get(&target).await else {
+            return;
+        };
+        let mut elements: BTreeSet<OpIndex> = values.iter().copied().collect();
+        {
+            let ledger = self.recorder.lock();
+            for op in values.iter().filter_map(|v| ledger.history.operation(*v)) {
+                if let Action::Put { elements: held } = &op.action {
+                    elements.extend(held.iter().copied());
+                }
+            }
+        }
+        self.put(&target, Some((read, context)), elements).await;
+    }
+
+    async fn blind(&mut self) {
+        let target = self.hot(Workload::Blind, "blind");
+        match self.rand.below(20) {
+            0..=11 => {
+                self.put(&target, None, BTreeSet::new()).await;
+            }
+            12..=16 => {
+                self.get(&target).await;
+            }
+            _ => self.resolve(&target).await,
+        }
+    }
+
+    async fn resolve(&mut self, target: &Target) {
+        if let Some((read, context, _)) = self.get(target).await {
+            self.put(target, Some((read, context)), BTreeSet::new())
+                .await;
+        }
+    }
+
+    async fn chained(&mut self) {
+        let target = self.hot(Workload::Chained, "chain");
+        let last = self
+            .contexts
+            .get(&(target.keyspace, target.key.clone()))
+            .cloned();
+        match self.rand.below(20) {
+            0..=2 => {
+                self.get(&target).await;
+            }
+            3..=4 => {
+                self.put(&target, None, BTreeSet::new()).await;
+            }
+            _ => {
+                self.put(&target, last, BTreeSet::new()).await;
+            }
+        }
+    }
+
+    async fn deletes(&mut self) {
+        let target = self.hot(Workload::Deletes, "del");
+        match self.rand.below(20) {
+            0..=3 => {
+                self.put(&target, None, BTreeSet::new()).await;
+            }
+            4..=8 => self.resolve(&target).await,
+            9..=12 => {
+                if let Some((read, context, _)) = self.get(&target).await {
+                    self.delete(&target, Some((read, context))).await;
+                }
+            }
+            13 => self.delete(&target, None).await,
+            _ => {
+                self.get(&target).await;
+            }
+        }
+    }
+
+    fn keyspace_of(&self, target: &Target) -> Keyspace {
+        let keyspaces = self.plan.topology.keyspaces();
+        let name = keyspaces.get(target.keyspace).map(|k| k.name.to_string());
+        self.client.keyspace(name.unwrap_or_default())
+    }
+
+    fn call(&mut self, target: &Target, write: bool) -> Call {
+        let keyspaces = self.plan.topology.keyspaces();
+        let copies = keyspaces[target.keyspace].copies;
+        let exact = u8::try_from(self.rand.between(1, copies.get().into())).unwrap_or(1);
+        let level = match self.rand.below(20) {
+            0..=2 => ConsistencyLevel::One,
+            3..=4 if copies.get() >= 2 => ConsistencyLevel::Two,
+            5..=6 => ConsistencyLevel::All,
+            7..=9 if write => ConsistencyLevel::Write(exact),
+            7..=9 => ConsistencyLevel::Read(exact),
+            _ => ConsistencyLevel::Quorum,
+        };
+        let needed = if write {
+            level.replicas_for_write(copies)
+        } else {
+            level.replicas_for_read(copies)
+        };
+        Call {
+            level,
+            replicas: needed.unwrap_or(0),
+            copies: copies.get(),
+            deadline: Duration::from_millis(self.rand.between(300, 3000)),
+        }
+    }
+
+    async fn get(&mut self, target: &Target) -> Option<(OpIndex, Context, Vec<OpIndex>)> {
+        let call = self.call(target, false);
+        self.get_with(target, call).await
+    }
+
+    async fn get_with(
+        &mut self,
+        target: &Target,
+        call: Call,
+    ) -> Option<(OpIndex, Context, Vec<OpIndex>)> {
+        let (op, _) = self
+            .recorder
+            .invoke(self.number, target, Action::Get, None, &call);
+        let keyspace = self.keyspace_of(target);
+        let asked = keyspace
+            .get(target.key.clone())
+            .level(call.level)
+            .deadline(call.deadline);
+        match asked.await {
+            Ok(read) => {
+                let returned = self.recorder.lock().recognise(read.values());
+                let values = returned.values.clone();
+                self.recorder
+                    .end(op, Outcome::Ok, returned, String::new(), 1);
+                let name = (target.keyspace, target.key.clone());
+                self.contexts.insert(name, (op, read.context().clone()));
+                Some((op, read.context().clone(), values))
+            }
+            Err(error) => {
+                let text = format!("{}: {error}", error.code());
+                self.recorder
+                    .end(op, Outcome::Fail, Returned::default(), text, 1);
+                None
+            }
+        }
+    }
+
+    /// Reads at `all`, which repairs; for the audit.
+    pub async fn audit_read(&mut self, target: &Target) -> bool {
+        let copies = self.plan.topology.keyspaces()[target.keyspace].copies.get();
+        let call = Call {
+            level: ConsistencyLevel::All,
+            replicas: copies,
+            copies,
+            deadline: Duration::from_secs(5),
+        };
+        self.get_with(target, call).await.is_some()
+    }
+
+    async fn put(
+        &mut self,
+        target: &Target,
+        context: Option<(OpIndex, Context)>,
+        elements: BTreeSet<OpIndex>,
+    ) {
+        let call = self.call(target, true);
+        let action = Action::Put { elements };
+        let seen = context.as_ref().map(|(op, _)| *op);
+        let (op, value) = self
+            .recorder
+            .invoke(self.number, target, action, seen, &call);
+        let keyspace = self.keyspace_of(target);
+        let (key, value) = (target.key.clone(), value.unwrap_or_default());
+        let asked = match context {
+            Some((_, context)) => keyspace.put(key, value).after(context),
+            None => keyspace.put_blind(key, value),
+        };
+        let written = asked.level(call.level).deadline(call.deadline).await;
+        self.note_written(target, op, written);
+    }
+
+    async fn delete(&mut self, target: &Target, context: Option<(OpIndex, Context)>) {
+        let call = self.call(target, true);
+        let seen = context.as_ref().map(|(op, _)| *op);
+        let (op, _) = self
+            .recorder
+            .invoke(self.number, target, Action::Delete, seen, &call);
+        let keyspace = self.keyspace_of(target);
+        let asked = match context {
+            Some((_, context)) => keyspace.delete(target.key.clone()).after(context),
+            None => keyspace.delete_blind(target.key.clone()),
+        };
+        let written = asked.level(call.level).deadline(call.deadline).await;
+        self.note_written(target, op, written);
+    }
+
+    fn note_written(
+        &mut self,
+        target: &Target,
+        op: OpIndex,
+        written: Result<quorate_client::Written, WriteError>,
+    ) {
+        match written {
+            Ok(written) => {
+                if let Some(context) = written.context() {
+                    let name = (target.keyspace, target.key.clone());
+                    self.contexts.insert(name, (op, context.clone()));
+                }
+                if written.attempts() > 1 {
+                    self.recorder.trace.count("state.write applied by a retry");
+                }
+                let attempts = usize::from(written.attempts());
+                self.recorder.end(
+                    op,
+                    Outcome::Ok,
+                    Returned::default(),
+                    String::new(),
+                    attempts,
+                );
+            }
+            Err(error) => {
+                let outcome = match error.outcome() {
+                    WireOutcome::NotApplied => Outcome::Fail,
+                    WireOutcome::Applied | WireOutcome::Unknown => Outcome::Info,
+                };
+                let text = format!("{}: {error}", error.code());
+                let attempts = error.failure().attempts.len();
+                self.recorder
+                    .end(op, outcome, Returned::default(), text, attempts);
+            }
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! A few fixed seeds of the simulator in every test run. Seeds that once failed have names.
+
+use quorate_tests::sim::{RunOptions, run_seed};
+
+fn passes(seed: u64) {
+    let report = run_seed(seed, RunOptions::default());
+    assert!(report.passed(), "{}", report.failure(""));
+    assert!(report.operations >= 500, "{} operations", report.operations);
+    assert!(report.simulated.as_secs() >= 60, "{:?}", report.simulated);
+}
+
+#[test]
+fn fixed_seeds_pass() {
+    (0..12).for_each(passes);
+}
+
+#[test]
+fn one_seed_twice_gives_the_same_trace() {
+    for seed in [3, 17] {
+        let first = run_seed(seed, RunOptions::default());
+        let second = run_seed(seed, RunOptions::default());
+        assert_eq!(first.trace, second.trace, "seed {seed}");
+    }
+}
+
+/// Many puts waited for a node that did not count yet; each armed more than one timer, and each
+/// timer armed more again, until nothing but timers ran.
+#[test]
+fn waiting_for_a_replica_to_count_costs_one_timer() {
+    passes(2);
+}
+
+/// A node that starts with more log than lets it take a write must feed the engine first; it
+/// refused every write for ever.
+#[test]
+fn a_start_with_a_long_log_takes_writes_again() {
+    passes(4);
+}
+
+/// The digest file of a checkpoint met a full disk: the feed waits, the node goes on.
+#[test]
+fn a_full_disk_does_not_end_the_feed() {
+    passes(232);
+}
