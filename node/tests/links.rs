@@ -519,6 +519,7 @@ async fn calls_end_with_their_deadline_or_their_connection() {
     );
 }
 
+#[expect(clippy::panic, reason = "a test helper")]
 fn failure(answer: Result<Response, CallError>) -> (Code, Outcome) {
     match answer {
         Ok(Response::Failure(failure)) => (failure.code, failure.outcome),

@@ -3,6 +3,11 @@
 //! What needs time, chance or a disk is tested in the simulator; here are the shortest runs of the
 //! rules that the core itself keeps.
 
+#![expect(
+    clippy::panic,
+    reason = "helpers of tests end a test that went another way"
+)]
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;

@@ -155,13 +155,13 @@ async fn store_conforms(mut options: impl FnMut(u64) -> Options) {
         assert_eq!(store.digests, digests_of(&want));
         assert_eq!(store.recovered.clean, round % 2 == 0, "round {round}");
         assert_eq!(store.recovered.timeline.lives().len() as u64, round);
-        for n in 0..40 {
-            let record = Bytes::from(format!("{round} {n} {}", "x".repeat(n as usize * 100)));
+        for n in 0..40u8 {
+            let record = Bytes::from(format!("{round} {n} {}", "x".repeat(usize::from(n) * 100)));
             store
-                .put(key(n % 30), record.clone(), &want)
+                .put(key(u64::from(n) % 30), record.clone(), &want)
                 .await
                 .expect("durable");
-            want.insert(key(n % 30), record);
+            want.insert(key(u64::from(n) % 30), record);
             if n == 20 {
                 store.checkpoint().await.expect("ingested");
             }

@@ -48,7 +48,7 @@ fn run_cycle(dir: &str, cycle: u64, random: u64, acked: &mut Acked) -> anyhow::R
     let mut found = Acked::new();
     let mut began = false;
     // One in eight is killed during its recovery.
-    if random % 8 != 0 {
+    if !random.is_multiple_of(8) {
         for line in lines.by_ref() {
             let line = line?;
             if line == "ready" {

@@ -256,10 +256,9 @@ async fn sweep(crash: Crash, seeds: std::ops::Range<u64>, step: u64) {
             let durable = store.durable;
             lab.crash(store, crash);
             let named = format!("seed {seed}, operation {at}");
-            let store = lab
-                .open()
-                .await
-                .unwrap_or_else(|error| panic!("{named}: {error}"));
+            let opened = lab.open().await;
+            assert!(opened.is_ok(), "{named}: {:?}", opened.err());
+            let store = opened.expect("asserted");
             assert!(store.recovered.durable > durable, "{named}");
             let found = store.contents(&lab.engine);
             for (key, record) in &work.acked {
@@ -696,4 +695,56 @@ async fn a_log_that_was_truncated_inside_a_record_opens() {
         let found = store.contents(&lab.engine);
         assert_eq!(found.get(&key(1)), Some(&big), "pad {pad}");
     }
+}
+
+/// A full segment is checkpointed while the first batch of the next one is in flight; the power
+/// goes at some moment of it.
+async fn checkpoint_at_a_segments_end(ingest_max: Duration) {
+    for seed in 0..60 {
+        let mut lab = Lab::new(seed);
+        lab.config.segment_bytes = SMALL_SEGMENT;
+        lab.config.first_segment_bytes = SMALL_SEGMENT;
+        let mut store = open(&mut lab).await;
+        // Header and start frame take a block each, every record another one.
+        for n in 0..SMALL_SEGMENT / 4096 - 2 {
+            store
+                .put(key(n), large("value"), &NONE)
+                .await
+                .expect("durable");
+        }
+        let want = store.model.clone();
+        lab.disk.set_faults(DiskFaults {
+            drop_all_unsynced: true,
+            latency_max: Duration::from_millis(10),
+            ..DiskFaults::default()
+        });
+        lab.engine.set_faults(EngineFaults {
+            ingest_max,
+            ..EngineFaults::default()
+        });
+        store.freeze();
+        tokio::time::sleep(Duration::from_millis(seed)).await;
+        store.submit(&[(key(0), large("newer"))], &NONE);
+        tokio::time::sleep(Duration::from_millis(seed * 7 % 40)).await;
+        lab.crash(store, Crash::Power);
+        lab.disk.set_faults(DiskFaults::default());
+        lab.engine.set_faults(EngineFaults::default());
+        let opened = lab.open().await;
+        assert!(opened.is_ok(), "seed {seed}: {:?}", opened.err());
+        let found = opened.expect("asserted").contents(&lab.engine);
+        for (key, record) in &want {
+            let newer = found.get(key) == Some(&large("newer"));
+            assert!(newer || found.get(key) == Some(record), "seed {seed}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_segment_stays_until_the_one_behind_it_holds_a_durable_batch() {
+    checkpoint_at_a_segments_end(Duration::ZERO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_segment_stays_until_the_ingestion_has_returned() {
+    checkpoint_at_a_segments_end(Duration::from_millis(80)).await;
 }

@@ -141,7 +141,9 @@ fn advice(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
         }
         (Code::ConnectFailed, _) => f.write_str("check that the nodes run and can be reached"),
         (Code::DiskFull, _) => f.write_str("free space on the nodes or add some"),
-        (Code::Damaged | Code::Internal | Code::BelowFloor | Code::PayloadUnsupported, _) => f.write_str("see the log of that node"),
+        (Code::Damaged | Code::Internal | Code::BelowFloor | Code::PayloadUnsupported, _) => {
+            f.write_str("see the log of that node")
+        }
         (
             Code::QuorumNotReached
             | Code::Unavailable

@@ -83,6 +83,7 @@ impl Calls {
     }
 
     /// Fails every call and all later ones; the first reason stays.
+    #[expect(clippy::iter_over_hash_type, reason = "all calls get the same answer")]
     pub(super) fn fail(&self, reason: LostReason) {
         let mut state = self.state();
         let reason = state.lost.get_or_insert(reason).clone();

@@ -4,8 +4,6 @@
 //! answers with the preamble of the small stream once it has accepted who dialled, so that a
 //! refusal is known before anything was asked.
 
-use std::future::Future;
-
 use bytes::Bytes;
 use quinn::{Connection, ConnectionError, ReadError, ReadExactError, RecvStream, SendStream};
 
@@ -189,33 +187,31 @@ pub async fn read_bulk<E: From<FrameError>>(
     read(recv, splitter, join).await
 }
 
-fn read<'a, E: From<FrameError>>(
-    recv: &'a mut RecvStream,
+async fn read<E: From<FrameError>>(
+    recv: &mut RecvStream,
     mut splitter: FrameSplitter,
-    mut handle: impl FnMut(&mut Vec<RawFrame>) -> Result<(), E> + 'a,
-) -> impl Future<Output = Result<(), ReadFailure<E>>> + 'a {
-    async move {
-        let mut pieces = [const { Bytes::new() }; PIECES_MAX];
-        let mut frames = Vec::new();
-        while let Some(count) = recv
-            .read_chunks(&mut pieces)
-            .await
-            .map_err(ReadFailure::Stream)?
-        {
-            let mut split = Ok(());
-            for piece in pieces.iter_mut().take(count) {
-                split = split.and_then(|()| splitter.split(std::mem::take(piece), &mut frames));
-            }
-            if !frames.is_empty() {
-                handle(&mut frames).map_err(ReadFailure::Refused)?;
-                frames.clear();
-            }
-            split.map_err(|error| ReadFailure::Refused(error.into()))?;
+    mut handle: impl FnMut(&mut Vec<RawFrame>) -> Result<(), E>,
+) -> Result<(), ReadFailure<E>> {
+    let mut pieces = [const { Bytes::new() }; PIECES_MAX];
+    let mut frames = Vec::new();
+    while let Some(count) = recv
+        .read_chunks(&mut pieces)
+        .await
+        .map_err(ReadFailure::Stream)?
+    {
+        let mut split = Ok(());
+        for piece in pieces.iter_mut().take(count) {
+            split = split.and_then(|()| splitter.split(std::mem::take(piece), &mut frames));
         }
-        if splitter.is_between_frames() {
-            Ok(())
-        } else {
-            Err(ReadFailure::Refused(FrameError::Truncated.into()))
+        if !frames.is_empty() {
+            handle(&mut frames).map_err(ReadFailure::Refused)?;
+            frames.clear();
         }
+        split.map_err(|error| ReadFailure::Refused(error.into()))?;
+    }
+    if splitter.is_between_frames() {
+        Ok(())
+    } else {
+        Err(ReadFailure::Refused(FrameError::Truncated.into()))
     }
 }

@@ -60,8 +60,7 @@ impl Default for TransportOptions {
     }
 }
 
-/// The parameters of a connection with `remote`. `streams` says which side this is for: only the
-/// dialled side lets the other one open streams.
+/// The parameters of a connection with `remote`, for either side.
 #[must_use]
 pub fn transport_config(options: TransportOptions, remote: IpAddr) -> Arc<TransportConfig> {
     let mtu_path = if remote.is_loopback() {

@@ -66,9 +66,9 @@ keys! {
         "Connections of clients; each costs some 100 KiB of memory at most when idle";
     DISK_FREE_PERCENT_MIN = "disk_free_percent_min", "PERCENT", Some("5"),
         "Free space of the file system below which writes are refused as DISK_FULL";
-    MTU_BYTES_MAX = "mtu_bytes_max", "BYTES", Some("1452"),
-        "Largest datagram that path discovery may reach, 1200 to 6500; over 1452 only where every \
-         path allows it, as on loopback, where 6500 saves a third of the CPU time";
+    MTU_BYTES_MAX = "mtu_bytes_max", "BYTES", None,
+        "Largest datagram that path discovery may reach, 1200 to 6500; if not given, 1452 and 6500 \
+         to loopback addresses; larger ones save up to a third of the CPU time of links";
     DRAIN_TIMEOUT = "drain_timeout", "DURATION", Some("5s"),
         "How long a stopping node lets requests finish";
 }

@@ -66,8 +66,9 @@ pub struct Limits {
     pub connections_max: usize,
     /// Percent of free disk space below which writes are refused; 0 to 50.
     pub disk_free_percent_min: u8,
-    /// Largest datagram that path discovery may reach, in bytes; 1,200 to 6,500.
-    pub mtu_bytes_max: u16,
+    /// Largest datagram that path discovery may reach, in bytes; 1,200 to 6,500. `None` lets each
+    /// link choose.
+    pub mtu_bytes_max: Option<u16>,
     /// How long a stopping node lets requests finish.
     pub drain_timeout: Duration,
 }
@@ -188,7 +189,10 @@ impl Typed {
             )?,
             connections_max: self.count(&keys::CONNECTIONS_MAX, 1, 1_000_000)?,
             disk_free_percent_min: self.count(&keys::DISK_FREE_PERCENT_MIN, 0, 50)?,
-            mtu_bytes_max: self.count(&keys::MTU_BYTES_MAX, 1200, 6500)?,
+            mtu_bytes_max: match self.layers.of(&keys::MTU_BYTES_MAX) {
+                Some(_) => Some(self.count(&keys::MTU_BYTES_MAX, 1200, 6500)?),
+                None => None,
+            },
             drain_timeout: self.duration(&keys::DRAIN_TIMEOUT)?,
         };
         if !limits.segment_bytes.is_multiple_of(4096) {

@@ -371,11 +371,14 @@ impl Continuity {
                 .unwrap_or(false)
     }
 
-    /// Vnodes owned, and of these the ones for which this node counts.
+    /// Vnodes of which this node owns a copy, in order, and whether it counts for all its copies.
     #[must_use]
-    pub fn counting(&self) -> (usize, usize) {
-        let counting = self.counting.values().filter(|counts| **counts).count();
-        (self.counting.len(), counting)
+    pub fn vnodes(&self) -> Vec<(VnodeId, bool)> {
+        let mut vnodes: BTreeMap<VnodeId, bool> = BTreeMap::new();
+        for ((_, vnode), counts) in &self.counting {
+            *vnodes.entry(*vnode).or_insert(true) &= counts;
+        }
+        vnodes.into_iter().collect()
     }
 
     /// How a peer looks from here; this node itself is up.

@@ -237,7 +237,8 @@ mod tests {
     #[test]
     fn verdict_counts_distinct_replicas_that_count() {
         type Step = fn(&mut PutMachine);
-        let cases: [(&str, &[Step], Option<Result<u8, u8>>); 6] = [
+        type Case = (&'static str, &'static [Step], Option<Result<u8, u8>>);
+        let cases: [Case; 6] = [
             (
                 "two replicas meet W = 2",
                 &[|p| p.stored(A, true), |p| p.stored(B, true)],

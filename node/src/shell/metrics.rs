@@ -5,11 +5,13 @@
 //!
 //! Invariant: what is scraped and [`CATALOGUE`] name the same metrics.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
 use metrics::{Counter, Gauge, Histogram, Label, Recorder, Unit};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
+use super::link::LinkCounters;
 use super::metrics_catalogue::{CATALOGUE, Kind, Metric};
 use super::serve::view::NodeView;
 use crate::core::effect::Event;
@@ -173,22 +175,32 @@ impl Metrics {
         }
     }
 
-    /// A batch of the log is durable: its frames, its bytes, and how long write and sync took.
-    pub fn log_synced(&self, frames: u32, bytes: u64, seconds: f64) {
+    /// The log was synced: bytes written since the sync before, and how long it took.
+    pub fn log_synced(&self, bytes: u64, seconds: f64) {
         self.log_syncs.increment(1);
         self.log_sync_seconds.record(seconds);
-        self.log_batch_frames.record(f64::from(frames));
         self.log_bytes_written.increment(bytes);
     }
 
-    /// A frame could not be read; its stream or connection was closed.
-    pub fn frame_refused(&self) {
-        self.frames_refused.increment(1);
+    /// A batch of so many frames became durable.
+    pub fn batch_durable(&self, frames: f64) {
+        self.log_batch_frames.record(frames);
     }
 
-    /// A TLS handshake failed or named nobody who may connect.
-    pub fn handshake_refused(&self) {
-        self.handshakes_refused.increment(1);
+    /// Takes over what the links have counted.
+    pub fn links(&self, counters: &LinkCounters) {
+        let refused = counters.hostile_frames.load(Ordering::Relaxed);
+        self.frames_refused.absolute(refused);
+        let handshakes = [
+            &counters.identities_refused,
+            &counters.handshakes_failed,
+            &counters.connections_refused,
+        ];
+        let sum = handshakes
+            .into_iter()
+            .map(|counter| counter.load(Ordering::Relaxed))
+            .sum();
+        self.handshakes_refused.absolute(sum);
     }
 
     /// The text of a scrape, with the gauges as `view` has them.
@@ -313,9 +325,9 @@ mod tests {
         tally.request(Operation::Get, Ended::Ok, 0.001);
         tally.request(Operation::Delete, Ended::Unknown, 2.0);
         metrics.add(&mut tally);
-        metrics.log_synced(3, 4096, 0.001);
-        metrics.frame_refused();
-        metrics.handshake_refused();
+        metrics.log_synced(4096, 0.001);
+        metrics.batch_durable(3.0);
+        metrics.links(&LinkCounters::default());
         let text = metrics.render(&NodeView::starting("a"));
         let mut want: Vec<&str> = CATALOGUE.iter().map(|metric| metric.name).collect();
         want.sort_unstable();
@@ -341,7 +353,9 @@ mod tests {
     #[test]
     fn two_nodes_of_one_process_count_apart() {
         let (a, b) = (Metrics::new("a"), Metrics::new("b"));
-        a.frame_refused();
+        let counters = LinkCounters::default();
+        LinkCounters::count(&counters.hostile_frames);
+        a.links(&counters);
         let counted = |m: &Metrics, node: &str| {
             let text = m.render(&NodeView::starting(node));
             text.contains(&format!(

@@ -1,17 +1,56 @@
-//! The real node, provisional: only the HTTP port runs, and it says that nothing serves.
+//! The real node: certificates, sockets, the store's threads, the loops, and their end.
+//!
+//! ```text
+//! certificates -> ports -> directory lock -> store (on a thread) -> loops -> listen -> ready
+//! stop signal -> stop accepting -> drain -> clean-stop frame -> close connections -> exit
+//! ```
+//! Tasks live in one `JoinSet` that ends with the node. A loop that ends by itself stops the node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use quorate_antientropy::DigestSecret;
+use quorate_client::link::TransportOptions;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use super::admin::Admin;
+use super::certs::{NodeCertificates, NodeTls};
+use super::drive::Ending;
+use super::inbox::Inbox;
+use super::link::{LinkCounters, Peer, PeerLinks, PeerLinksConfig};
+use super::metered_disk::MeteredDisk;
 use super::metrics::Metrics;
+use super::node::{self, NodeParts, OpenNode};
 use super::node_error::NodeError;
+use super::seam::{BoxFuture, Clock, Disk, Engine, Rand};
 use super::serve::http::{HttpPort, Shown};
-use super::serve::view::{NodeView, ViewCell};
+use super::serve::view::{NodeView, Readiness, ViewCell};
+use super::serve::{ClientLimits, ClientServer, ClientServerConfig, NodeEndpoint};
+use super::store::disk::RealDisk;
+use super::store::engine::{EngineConfig, FjallEngine};
+use super::store::{OpenError, OpenOptions, Owner, StoreConfig, StoreId, StoreThreads};
+use super::system::{SystemClock, SystemRand, draw_incarnation};
 use crate::config::NodeConfig;
+use crate::core::effect::StopReason;
+use crate::core::input::{Input, StoreEvent};
+use crate::core::seal::SealKey;
+use crate::core::shard::{Limits, ShardConfig};
+use crate::core::table::TableLimits;
+
+/// How often the view that HTTP shows is made anew.
+const VIEW_EVERY: Duration = Duration::from_millis(50);
+/// How often the store's threads are looked after.
+const WATCH_EVERY: Duration = Duration::from_millis(100);
+/// Answers that were just made reach their clients within this.
+const FLUSH: Duration = Duration::from_millis(50);
+/// Log bytes since the last freeze, for one byte of table, at which a generation is frozen.
+const LOG_BYTES_PER_TABLE_BYTE: u64 = 3;
 
 /// Runs the node until `stop` completes.
 ///
 /// # Errors
-/// [`NodeError`] if it cannot serve.
+/// [`NodeError`] if it cannot serve, or must not any more.
 ///
 /// # Cancel safety
 /// Dropping it stops the node as a crash would.
@@ -19,10 +58,412 @@ pub async fn run(
     config: NodeConfig,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), NodeError> {
-    let port = HttpPort::bind(config.http_listen).await?;
-    let shown = Shown {
-        view: ViewCell::new(NodeView::starting(config.name.as_str())),
-        metrics: Arc::new(Metrics::new(config.name.as_str())),
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let node = Assembly::new(config, clock).await?;
+    node.run(stop).await
+}
+
+/// A node with its ports, before its store is open.
+struct Assembly {
+    config: NodeConfig,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    counters: Arc<LinkCounters>,
+    inbox: Arc<Inbox>,
+    view: ViewCell,
+    tls: NodeTls,
+    transport: TransportOptions,
+    endpoint: NodeEndpoint,
+    http: HttpPort,
+    disk: Arc<dyn Disk>,
+}
+
+impl Assembly {
+    async fn new(config: NodeConfig, clock: Arc<dyn Clock>) -> Result<Self, NodeError> {
+        let cluster = quorate_client::link::ClusterId(config.cluster.cluster_id.0);
+        let now_s = clock.wall_micros() / 1_000_000;
+        let certificates = NodeCertificates::load(&config.tls_dir, cluster, &config.name, now_s);
+        let certificates = certificates.map_err(|e| NodeError::Certificate {
+            path: config.tls_dir.clone(),
+            reason: e.to_string(),
+        })?;
+        let unusable = |reason: String| NodeError::Certificate {
+            path: config.tls_dir.clone(),
+            reason,
+        };
+        let tls = NodeTls::new(cluster, &certificates).map_err(|e| unusable(e.to_string()))?;
+        let disk = RealDisk::open_locked(&config.data_dir).map_err(|e| refused(&config, e))?;
+        let http = HttpPort::bind(config.http_listen).await?;
+        let counters: Arc<LinkCounters> = Arc::default();
+        let transport = TransportOptions {
+            mtu_max: config.limits.mtu_bytes_max,
+            ..TransportOptions::default()
+        };
+        let endpoint =
+            NodeEndpoint::bind(config.listen, tls.clone(), transport, Arc::clone(&counters));
+        let endpoint = endpoint.map_err(|e| NodeError::Listen {
+            address: config.listen,
+            reason: e.to_string(),
+        })?;
+        let metrics = Arc::new(Metrics::new(config.name.as_str()));
+        Ok(Self {
+            view: ViewCell::new(NodeView::starting(config.name.as_str())),
+            inbox: Arc::default(),
+            disk: Arc::new(disk),
+            config,
+            clock,
+            metrics,
+            counters,
+            tls,
+            transport,
+            endpoint,
+            http,
+        })
+    }
+
+    async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), NodeError> {
+        let mut tasks = JoinSet::new();
+        let Self {
+            config,
+            clock,
+            metrics,
+            counters,
+            inbox,
+            view,
+            tls,
+            transport,
+            endpoint,
+            http,
+            disk,
+        } = self;
+        let shown = Shown {
+            view: view.clone(),
+            metrics: Arc::clone(&metrics),
+        };
+        tasks.spawn(async move {
+            if let Err(error) = http.serve(shown, std::future::pending()).await {
+                tracing::error!(%error, "the HTTP port failed");
+            }
+        });
+        let topology = Arc::new(config.cluster.topology.clone());
+        let peers = topology.nodes().iter().map(|node| Peer {
+            id: node.id,
+            name: node.name.clone(),
+            address: node.address.clone(),
+        });
+        let links = Arc::new(PeerLinks::new(PeerLinksConfig {
+            own: config.id,
+            peers: peers.collect(),
+            quic: endpoint.quic(),
+            tls,
+            options: transport,
+            inbox: Arc::clone(&inbox),
+            counters: Arc::clone(&counters),
+        }));
+        // The listener needs who answers for the node, and the node needs where answers go.
+        let admin = Arc::new(AdminCell::default());
+        let clients = Arc::new(ClientServer::new(ClientServerConfig {
+            inbox: Arc::clone(&inbox),
+            admin: Arc::clone(&admin) as _,
+            clock: Arc::clone(&clock),
+            counters: Arc::clone(&counters),
+            limits: ClientLimits {
+                connections_max: config.limits.connections_max,
+                ..ClientLimits::default()
+            },
+        }));
+        let disk: Arc<dyn Disk> = Arc::new(MeteredDisk::new(
+            disk,
+            Arc::clone(&clock),
+            Arc::clone(&metrics),
+        ));
+        let parts = NodeParts {
+            shard: shard_config(&config, &topology),
+            store: store_options(&config, &clock, &disk, &inbox)?,
+            inbox: Arc::clone(&inbox),
+            clock: Arc::clone(&clock),
+            links: Arc::clone(&links) as _,
+            clients: Arc::clone(&clients) as _,
+            metrics: Arc::clone(&metrics),
+        };
+        // fjall may panic on what a flipped bit makes of its files: that is damage, too.
+        let opened = on_thread("store-open", Box::pin(node::open(parts))).await;
+        let opened = opened.map_err(|e| damaged(format!("opening it ended with: {e}")))?;
+        let OpenNode {
+            drive,
+            space,
+            store_loops,
+            handle,
+        } = opened.map_err(|error| refused(&config, error))?;
+        let threads = StoreThreads::start(store_loops).map_err(|e| NodeError::System {
+            doing: "starting the store's threads",
+            reason: e.to_string(),
+        })?;
+        let me = Arc::new(Admin {
+            me: config.id,
+            cluster_id: config.cluster.cluster_id.0,
+            topology,
+            handle: handle.clone(),
+            disk,
+            clock: Arc::clone(&clock),
+            log_bytes_max: config.limits.log_bytes_max,
+        });
+        admin.fill(Arc::clone(&me));
+        tasks.spawn(space);
+        tasks.spawn(Arc::clone(&links).run());
+        tasks.spawn(
+            endpoint
+                .clone()
+                .serve(Arc::clone(&links), Arc::clone(&clients)),
+        );
+        let name = config.name.to_string();
+        tasks.spawn(publish(
+            name,
+            me,
+            view,
+            metrics,
+            counters,
+            Arc::clone(&clock),
+        ));
+        tracing::info!(node = %config.name, listen = %config.listen, "the node listens");
+
+        let mut driving = JoinSet::new();
+        driving.spawn(drive);
+        let asked = async {
+            stop.await;
+            tracing::info!("stopping: finishing what is in flight");
+            endpoint.stop_accepting();
+            handle.drain();
+            clock
+                .sleep_until(clock.now() + config.limits.drain_timeout)
+                .await;
+        };
+        let broken = async {
+            while !threads.any_ended() {
+                clock.sleep_until(clock.now() + WATCH_EVERY).await;
+            }
+        };
+        let ending = tokio::select! {
+            biased;
+            ending = driving.join_next() => ended(ending),
+            () = broken => Err(damaged("a thread of the store ended by itself".to_owned())),
+            () = asked => {
+                tracing::warn!("requests are still in flight after the drain timeout");
+                Ok(())
+            }
+        };
+        if ending.is_ok() {
+            clock.sleep_until(clock.now() + FLUSH).await;
+            endpoint.shut_down().await;
+            handle.stop_store();
+            let joined = on_thread("store-stop", Box::pin(async move { threads.join() })).await?;
+            joined.map_err(|e| NodeError::System {
+                doing: "stopping the store",
+                reason: e.to_string(),
+            })?;
+            tracing::info!("stopped cleanly");
+        }
+        ending
+    }
+}
+
+fn damaged(reason: String) -> NodeError {
+    NodeError::Stopped(StopReason::Damaged { reason })
+}
+
+fn ended(ending: Option<Result<Ending, tokio::task::JoinError>>) -> Result<(), NodeError> {
+    match ending {
+        Some(Ok(Ending::Drained)) => Ok(()),
+        Some(Ok(Ending::Stopped(reason))) => Err(NodeError::Stopped(reason)),
+        Some(Err(error)) => Err(NodeError::System {
+            doing: "running the shard's loop",
+            reason: error.to_string(),
+        }),
+        None => Err(NodeError::System {
+            doing: "running the shard's loop",
+            reason: "it was never started".to_owned(),
+        }),
+    }
+}
+
+/// Runs something that blocks on a thread of its own, so that the sockets stay served.
+async fn on_thread<T: Send + 'static>(
+    name: &'static str,
+    work: BoxFuture<'static, T>,
+) -> Result<T, NodeError> {
+    let failed = |reason: String| NodeError::System {
+        doing: name,
+        reason,
     };
-    Ok(port.serve(shown, stop).await?)
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(|e| failed(e.to_string()))?;
+    let (done, result) = oneshot::channel();
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || drop(done.send(runtime.block_on(work))))
+        .map_err(|e| failed(e.to_string()))?;
+    result
+        .await
+        .map_err(|_| failed("the thread panicked".to_owned()))
+}
+
+fn shard_config(config: &NodeConfig, topology: &Arc<quorate_ring::Topology>) -> ShardConfig {
+    let digest = &config.secrets.digest_secret;
+    let word = |at: usize| {
+        let bytes = digest
+            .get(at..at + 8)
+            .and_then(|bytes| bytes.try_into().ok());
+        u64::from_le_bytes(bytes.unwrap_or_default())
+    };
+    let limits = &config.limits;
+    // One generation fills while the one before it is fed to the engine.
+    let generation_bytes = limits.table_bytes / 2;
+    let generation_log_bytes =
+        (generation_bytes * LOG_BYTES_PER_TABLE_BYTE).min(limits.log_bytes_max / 4);
+    ShardConfig {
+        me: config.id,
+        cluster_id: config.cluster.cluster_id.0,
+        topology: Arc::clone(topology),
+        seal: SealKey::new(config.secrets.context_key),
+        digest: DigestSecret {
+            key: word(0),
+            record: word(8),
+        },
+        table: TableLimits {
+            generation_bytes,
+            generation_log_bytes,
+            cache_bytes: limits.cache_bytes,
+        },
+        limits: Limits {
+            requests_max: limits.requests_in_flight_max,
+            request_bytes_max: usize::try_from(limits.request_bytes_in_flight_max)
+                .unwrap_or(usize::MAX),
+            disk_free_min_percent: limits.disk_free_percent_min,
+            ..Limits::default()
+        },
+    }
+}
+
+fn store_options(
+    config: &NodeConfig,
+    clock: &Arc<dyn Clock>,
+    disk: &Arc<dyn Disk>,
+    inbox: &Arc<Inbox>,
+) -> Result<OpenOptions, NodeError> {
+    let mut rand = SystemRand;
+    let engine = EngineConfig::new(config.data_dir.join("engine"));
+    let segment_bytes = config.limits.segment_bytes;
+    let segments_max = config.limits.log_bytes_max / segment_bytes.max(1);
+    let events = Arc::clone(inbox);
+    let folder = RealDisk::open(&config.folder).map_err(|e| refused(config, e))?;
+    Ok(OpenOptions {
+        folder: Arc::new(folder),
+        disk: Arc::clone(disk),
+        engine: Box::new(move || {
+            let opened = FjallEngine::open(&engine).map(|e| Arc::new(e) as Arc<dyn Engine>);
+            Box::pin(std::future::ready(opened))
+        }),
+        clock: Arc::clone(clock),
+        owner: Owner {
+            cluster_id: config.cluster.cluster_id.0,
+            node: config.id,
+            name: config.name.clone(),
+        },
+        store_id_if_new: StoreId(u128::from(rand.bits()) << 64 | u128::from(rand.bits())),
+        incarnation: draw_incarnation(clock.wall_micros(), &mut rand),
+        config: StoreConfig {
+            segment_bytes,
+            first_segment_bytes: segment_bytes.min(StoreConfig::default().first_segment_bytes),
+            segments_max: usize::try_from(segments_max).unwrap_or(usize::MAX),
+            ..StoreConfig::default()
+        },
+        events: Arc::new(move |event: StoreEvent| events.push(Input::Store(event))),
+    })
+}
+
+/// Makes the view that HTTP shows, again and again.
+async fn publish(
+    name: String,
+    admin: Arc<Admin>,
+    view: ViewCell,
+    metrics: Arc<Metrics>,
+    counters: Arc<LinkCounters>,
+    clock: Arc<dyn Clock>,
+) {
+    loop {
+        metrics.links(&counters);
+        let (Ok(shard), Ok(status)) = (admin.handle.status().await, admin.status().await) else {
+            let mut last = (*view.newest()).clone();
+            last.readiness = Readiness::NotReady("stopping".to_owned());
+            view.publish(last);
+            return;
+        };
+        let counting = shard.vnodes.iter().filter(|(_, counts)| *counts);
+        view.publish(NodeView {
+            name: name.clone(),
+            readiness: Readiness::Ready,
+            vnodes_owned: shard.vnodes.iter().map(|(vnode, _)| *vnode).collect(),
+            vnodes_counting: counting.map(|(vnode, _)| *vnode).collect(),
+            status: Some(status),
+        });
+        clock.sleep_until(clock.now() + VIEW_EVERY).await;
+    }
+}
+
+/// What the store's refusal means for the node.
+fn refused(config: &NodeConfig, error: OpenError) -> NodeError {
+    let path = config.data_dir.clone();
+    match error {
+        OpenError::Locked { .. } => NodeError::DirectoryLocked { path },
+        OpenError::ForeignCluster => NodeError::DirectoryForeign {
+            path,
+            found: "another cluster".to_owned(),
+            expected: format!("cluster {}", config.cluster.cluster_id),
+        },
+        OpenError::ForeignNode { found, expected } => NodeError::DirectoryForeign {
+            path,
+            found: format!("node `{found}`"),
+            expected: format!("node `{expected}`"),
+        },
+        OpenError::NewerFormat { version, .. } => NodeError::DirectoryFormat {
+            path,
+            found: version,
+            supported: 1,
+        },
+        OpenError::DiskLost { .. } => NodeError::DiskLost { path },
+        error if error.is_refusal() => NodeError::Stopped(StopReason::Damaged {
+            reason: error.to_string(),
+        }),
+        error => NodeError::System {
+            doing: "opening the store",
+            reason: error.to_string(),
+        },
+    }
+}
+
+/// Answers for the node once there is one.
+#[derive(Debug, Default)]
+struct AdminCell {
+    admin: std::sync::OnceLock<Arc<Admin>>,
+}
+
+impl AdminCell {
+    fn fill(&self, admin: Arc<Admin>) {
+        // Only the one assembly fills it, once.
+        drop(self.admin.set(admin));
+    }
+}
+
+impl super::serve::AdminHandler for AdminCell {
+    fn answer(
+        &self,
+        request: super::serve::AdminRequest,
+    ) -> BoxFuture<'_, quorate_client::wire::Response> {
+        match self.admin.get() {
+            Some(admin) => admin.answer(request),
+            None => Box::pin(std::future::ready(super::admin::not_ready())),
+        }
+    }
 }

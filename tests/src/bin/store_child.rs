@@ -206,7 +206,7 @@ impl Writer {
 
 /// A record that describes itself; some outgrow a batch.
 fn record(key: &RecordKey, id: u64) -> Bytes {
-    let fill = if id % 97 == 0 {
+    let fill = if id.is_multiple_of(97) {
         60_000
     } else {
         usize::try_from(id % 1500).unwrap_or(0)

@@ -24,7 +24,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_antientropy::{Context, DigestSecret, Record, Sibling};
 use quorate_ring::planted::{Bug, planted};
-use quorate_ring::{Copies, FixedMap, KeyspaceId, Location, Lsn, MonoTime, NodeId, Topology};
+use quorate_ring::{
+    Copies, FixedMap, KeyspaceId, Location, Lsn, MonoTime, NodeId, Topology, VnodeId,
+};
 
 use super::continuity::{Continuity, Liveness};
 use super::effect::{Asked, Effect, Effects, Event};
@@ -50,8 +52,6 @@ const TIMER_SLOT_MICROS: u64 = 4_000;
 const UNARMED: u64 = u64::MAX;
 /// Advice to a client whose request was shed.
 const RETRY_AFTER_SHED_MS: u32 = 50;
-/// Free space under which writes are refused, in thousandths of the file system.
-const DISK_FREE_MIN_PERMILLE: u64 = 50;
 
 /// What a shard may hold at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,8 @@ pub struct Limits {
     pub request_bytes_max: usize,
     /// Replicas' parts in flight: merges that wait for a load or a sync, reads that wait for a load.
     pub replica_inputs_max: usize,
+    /// Free space under which writes are refused, in percent of the file system.
+    pub disk_free_min_percent: u8,
     /// Inputs that may wait for one key to be loaded.
     pub parked_per_key_max: usize,
 }
@@ -72,6 +74,7 @@ impl Default for Limits {
             requests_max: 4_096,
             request_bytes_max: 64 << 20,
             replica_inputs_max: 32_768,
+            disk_free_min_percent: 5,
             parked_per_key_max: 4_096,
         }
     }
@@ -221,10 +224,8 @@ pub struct ShardStatus {
     pub durable_lsn: u64,
     /// The engine holds everything up to here.
     pub applied_lsn: u64,
-    /// Owned (copies, vnode) pairs.
-    pub vnodes_owned: usize,
-    /// Of these, the ones for which this node counts.
-    pub vnodes_counting: usize,
+    /// Vnodes of which it owns a copy, and whether it counts for all of its copies.
+    pub vnodes: Vec<(VnodeId, bool)>,
     /// Records that the engine does not have yet.
     pub table_records: usize,
     /// Their bytes, with what is in flight.
@@ -380,8 +381,8 @@ impl Shard {
                 free_bytes,
                 total_bytes,
             } => {
-                self.disk_full =
-                    free_bytes.saturating_mul(1000) < total_bytes * DISK_FREE_MIN_PERMILLE;
+                let least = u64::from(self.limits.disk_free_min_percent);
+                self.disk_full = free_bytes.saturating_mul(100) < total_bytes.saturating_mul(least);
             }
             Input::Tick => self.tick(now, effects),
             Input::Drain => self.draining = true,
@@ -421,7 +422,6 @@ impl Shard {
     /// Numbers for `status` and metrics.
     #[must_use]
     pub fn status(&self, now: Now) -> ShardStatus {
-        let (vnodes_owned, vnodes_counting) = self.continuity.counting();
         let peers = self
             .continuity
             .peers(now.mono)
@@ -433,8 +433,7 @@ impl Shard {
             incarnation: self.continuity.incarnation().0,
             durable_lsn: self.table.durable_lsn().0,
             applied_lsn: self.applied.0,
-            vnodes_owned,
-            vnodes_counting,
+            vnodes: self.continuity.vnodes(),
             table_records: self.table.records(),
             table_bytes: self.table.bytes(),
             cache_bytes: self.table.cache_bytes(),

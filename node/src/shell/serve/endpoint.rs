@@ -141,7 +141,7 @@ impl NodeEndpoint {
         } else {
             incoming.accept()
         };
-        let connecting = async { Ok::<_, quinn::ConnectionError>(accepted?.await?) };
+        let connecting = async { accepted?.await };
         let Ok(Ok(connection)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, connecting).await else {
             LinkCounters::count(&self.counters.handshakes_failed);
             return;

@@ -71,7 +71,7 @@ pub trait AdminHandler: Debug + Send + Sync {
 /// Limits of the clients' listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientLimits {
-    /// Connections in all. Default 1,024; each costs about 100 KiB.
+    /// Connections in all. Default 1,024; each may hold receive windows and unread answers.
     pub connections_max: usize,
     /// Connections of one principal. Default 512.
     pub connections_per_principal_max: usize,

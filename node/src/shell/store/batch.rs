@@ -146,3 +146,43 @@ fn read_lives(mut fields: Fields<'_>) -> Vec<Life> {
     };
     std::iter::from_fn(&mut one).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shell::store::identity::StoreId;
+
+    #[test]
+    fn a_header_is_one_only_where_it_was_written() {
+        let header = BatchHeader {
+            incarnation: Incarnation(5),
+            first: Lsn(10),
+            durable: Lsn(9),
+            frames: 2,
+            body_bytes: 300,
+            memories: vec![(
+                NodeId(2),
+                Memory {
+                    incarnation: Incarnation(6),
+                    durable: Lsn(44),
+                },
+            )],
+            lives: vec![Life {
+                incarnation: Incarnation(5),
+                first: Lsn(1),
+            }],
+        };
+        let seeds = Seeds::new(StoreId(1), 3);
+        let mut bytes = vec![0; header.bytes()];
+        header.write(&mut bytes, seeds, 8192);
+        assert_eq!(BatchHeader::read(&bytes, seeds, 8192), Some(header));
+        // A value that contains these bytes, a misdirected write, a recycled or copied file (L3).
+        assert_eq!(BatchHeader::read(&bytes, seeds, 12_288), None);
+        let (recycled, copied) = (Seeds::new(StoreId(1), 4), Seeds::new(StoreId(2), 3));
+        assert_eq!(BatchHeader::read(&bytes, recycled, 8192), None);
+        assert_eq!(BatchHeader::read(&bytes, copied, 8192), None);
+        for cut in 0..bytes.len() {
+            assert_eq!(BatchHeader::read(&bytes[..cut], seeds, 8192), None);
+        }
+    }
+}

@@ -199,3 +199,72 @@ pub(super) fn decode_record(bytes: &[u8]) -> Option<Entry> {
         record: Bytes::copy_from_slice(fields.0),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use quorate_ring::{KeyspaceId, VnodeId};
+
+    use super::*;
+
+    #[test]
+    fn frames_read_back_under_their_own_seed_only() {
+        let frames = [
+            Frame::Start {
+                incarnation: Incarnation(8),
+                predecessor: None,
+            },
+            Frame::Start {
+                incarnation: Incarnation(9),
+                predecessor: Some(Incarnation(8)),
+            },
+            Frame::Record(b"some record"),
+            Frame::RecordPart {
+                part: 2,
+                parts: 5,
+                bytes: b"part",
+            },
+            Frame::CleanStop,
+        ];
+        for frame in frames {
+            let mut bytes = Vec::new();
+            frame.write(&mut bytes, Lsn(6), 11);
+            assert_eq!(Frame::read(&bytes, 11), Some((frame, Lsn(6), bytes.len())));
+            assert_eq!(Frame::read(&bytes, 12), None);
+            for cut in 0..bytes.len() {
+                assert_eq!(Frame::read(&bytes[..cut], 11), None, "cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_goes_whole_or_in_parts_and_comes_back() {
+        let key = RecordKey::new(KeyspaceId(1), VnodeId(2), b"k");
+        for size in [0, 1, 900, 1000, 5000] {
+            let record = Bytes::from(vec![7; size]);
+            let entry = Entry::Record {
+                key: key.clone(),
+                bucket: BucketId(3),
+                change: DigestChange(4),
+                record: record.clone(),
+            };
+            let mut bytes = Vec::new();
+            encode_record(&mut bytes, &entry);
+            let frames: Vec<Frame<'_>> = frames_of(&bytes, 1024).collect();
+            assert!(frames.iter().all(|frame| frame.bytes() <= 1024));
+            let joined: Vec<u8> = frames
+                .iter()
+                .flat_map(|frame| match frame {
+                    Frame::Record(bytes) | Frame::RecordPart { bytes, .. } => bytes.to_vec(),
+                    Frame::Start { .. } | Frame::CleanStop => Vec::new(),
+                })
+                .collect();
+            let Some(Entry::Record {
+                key: k, record: r, ..
+            }) = decode_record(&joined)
+            else {
+                panic!("it decodes");
+            };
+            assert_eq!((k, r), (key.clone(), record));
+        }
+    }
+}

@@ -155,3 +155,51 @@ fn parse(mut fields: Fields<'_>) -> Option<([u8; 16], NodeId, StoreId, String)> 
     let name = String::from_utf8(fields.0.to_vec()).ok()?;
     Some((cluster_id, node, store, name))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner() -> Owner {
+        Owner {
+            cluster_id: [3; 16],
+            node: NodeId(4),
+            name: "node-4".parse().expect("a valid name"),
+        }
+    }
+
+    #[test]
+    fn the_identity_file_names_cluster_node_and_store() {
+        let bytes = encode(&owner(), StoreId(77));
+        assert_eq!(check(&bytes, &owner()), Ok(StoreId(77)));
+        let renamed = Owner {
+            name: "node-5".parse().expect("a valid name"),
+            ..owner()
+        };
+        assert!(matches!(
+            check(&bytes, &renamed),
+            Err(OpenError::ForeignNode { .. })
+        ));
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 4;
+            let result = check(&flipped, &owner());
+            assert!(
+                matches!(result, Err(OpenError::Damaged { .. })),
+                "byte {at}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_newer_identity_file_is_told_from_a_damaged_one() {
+        let mut bytes = encode(&owner(), StoreId(77));
+        bytes[16] = 9;
+        seal(&mut bytes, MAGIC);
+        let result = check(&bytes, &owner());
+        assert!(matches!(
+            result,
+            Err(OpenError::NewerFormat { version: 9, .. })
+        ));
+    }
+}

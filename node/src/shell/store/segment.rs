@@ -97,3 +97,55 @@ fn parse(mut fields: Fields<'_>) -> Option<(StoreId, u64)> {
     fields.u32()?;
     Some((StoreId(fields.u128()?), fields.u64()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STORE: StoreId = StoreId(5);
+
+    /// The header of segment 9 with one byte changed and sealed again.
+    fn altered(at: usize, value: u8) -> Vec<u8> {
+        let mut bytes = encode_segment_header(STORE, 9);
+        bytes[at] = value;
+        seal(&mut bytes[..FIXED_BYTES], MAGIC);
+        bytes
+    }
+
+    #[test]
+    fn a_header_stands_for_one_segment_of_one_store() {
+        let bytes = encode_segment_header(STORE, 9);
+        assert_eq!(check_segment_header(&bytes, STORE, 9), Ok(()));
+        let moved = check_segment_header(&bytes, STORE, 10);
+        assert!(matches!(moved, Err(OpenError::Damaged { .. })));
+        let foreign = check_segment_header(&bytes, StoreId(6), 9);
+        assert!(matches!(foreign, Err(OpenError::ForeignFile { .. })));
+    }
+
+    #[test]
+    fn a_newer_format_is_told_from_damage() {
+        let newer = check_segment_header(&altered(16, 2), STORE, 9);
+        assert!(matches!(
+            newer,
+            Err(OpenError::NewerFormat { version: 2, .. })
+        ));
+        let mut flipped = encode_segment_header(STORE, 9);
+        flipped[16] = 2;
+        let damaged = check_segment_header(&flipped, STORE, 9);
+        assert!(matches!(damaged, Err(OpenError::Damaged { .. })));
+    }
+
+    #[test]
+    fn names_and_numbers_are_one_to_one() {
+        assert_eq!(segment_number(&segment_name(0xabc)), Some(0xabc));
+        assert_eq!(free_number(&free_name(7)), Some(7));
+        for name in [
+            "log-",
+            "log-12",
+            "free-0000000000000001",
+            "log-000000000000000g",
+        ] {
+            assert_eq!(segment_number(name), None, "{name}");
+        }
+    }
+}

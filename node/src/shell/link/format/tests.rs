@@ -1,3 +1,5 @@
+//! Round trips of every message between nodes, and what hostile bytes get.
+
 use proptest::prelude::*;
 
 use super::*;

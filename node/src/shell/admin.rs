@@ -1,0 +1,203 @@
+//! What a node answers about itself: topology, status, its own copies.
+
+use std::sync::Arc;
+
+use quorate_client::wire::{
+    Code, DumpLocal, DumpPage, Failure, KeyspaceInfo, LocalRecord, NodeInfo, NodeStatus, Outcome,
+    PeerStatus, ReadLocal, Response, TopologyInfo,
+};
+use quorate_ring::{NodeId, Topology, VnodeId};
+
+use super::node::{NodeHandle, QuestionError};
+use super::seam::{BoxFuture, Clock, Disk};
+use super::serve::{AdminHandler, AdminRequest};
+use crate::core::key::RecordKey;
+use crate::core::shard::ShardStatus;
+
+/// Records of one page of a dump at most.
+const PAGE_RECORDS_MAX: usize = 1_000;
+/// A page ends after the record that passes this many bytes.
+const PAGE_BYTES_MAX: usize = 512 * 1024;
+
+/// Answers for one running node.
+#[derive(Debug)]
+pub struct Admin {
+    /// The node.
+    pub me: NodeId,
+    /// The cluster's id.
+    pub cluster_id: [u8; 16],
+    /// The topology in force.
+    pub topology: Arc<Topology>,
+    /// Asks the shard.
+    pub handle: NodeHandle,
+    /// The store's disk, for its free space.
+    pub disk: Arc<dyn Disk>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Bytes that the log may hold.
+    pub log_bytes_max: u64,
+}
+
+impl AdminHandler for Admin {
+    fn answer(&self, request: AdminRequest) -> BoxFuture<'_, Response> {
+        Box::pin(async move {
+            let answer = match request {
+                AdminRequest::Topology => Ok(Response::Topology(self.topology())),
+                AdminRequest::Status => self.status().await.map(Response::Status),
+                AdminRequest::ReadLocal(read) => self.read(&read).await,
+                AdminRequest::DumpLocal(dump) => self.dump(dump).await,
+            };
+            answer.unwrap_or_else(|error| Response::Failure(failure(&error)))
+        })
+    }
+}
+
+fn failure(error: &QuestionError) -> Failure {
+    let code = match error {
+        QuestionError::Stopping => Code::ShuttingDown,
+        QuestionError::Engine(_) | QuestionError::Damaged(_) => Code::Damaged,
+    };
+    refused(code)
+}
+
+/// The answer of a node that has not opened its store yet.
+pub(super) fn not_ready() -> Response {
+    Response::Failure(refused(Code::NotReady))
+}
+
+fn refused(code: Code) -> Failure {
+    Failure {
+        code,
+        outcome: Outcome::NotApplied,
+        acks: 0,
+        required: 0,
+        replicas: Vec::new(),
+        retry_after_ms: 0,
+        limit: 0,
+    }
+}
+
+impl Admin {
+    fn topology(&self) -> TopologyInfo {
+        let epoch = self.topology.epoch();
+        let nodes = self.topology.nodes().iter().map(|node| NodeInfo {
+            id: node.id.0,
+            name: node.name.to_string(),
+            address: node.address.clone(),
+            weight: node.weight.value(),
+            zone: node.zone.0.clone(),
+        });
+        let keyspaces = self
+            .topology
+            .keyspaces()
+            .iter()
+            .map(|keyspace| KeyspaceInfo {
+                id: keyspace.id.0,
+                name: keyspace.name.to_string(),
+                mode: keyspace.mode.to_string(),
+                copies: keyspace.copies.get(),
+            });
+        TopologyInfo {
+            cluster_id: self.cluster_id,
+            generation: epoch.generation,
+            number: epoch.number,
+            vnodes: self.topology.vnode_count().get(),
+            nodes: nodes.collect(),
+            keyspaces: keyspaces.collect(),
+            answered_by: self.me.0,
+        }
+    }
+
+    /// The numbers of `status`.
+    ///
+    /// # Errors
+    /// [`QuestionError::Stopping`].
+    ///
+    /// # Cancel safety
+    /// Nothing happens but the question.
+    pub async fn status(&self) -> Result<NodeStatus, QuestionError> {
+        let shard = self.handle.status().await?;
+        let (disk_free_bytes, disk_total_bytes) = self.disk.space().await.unwrap_or((0, 0));
+        Ok(self.node_status(&shard, disk_free_bytes, disk_total_bytes))
+    }
+
+    fn node_status(&self, shard: &ShardStatus, free: u64, total: u64) -> NodeStatus {
+        let store = self.handle.store();
+        let count = |number: usize| number as u64;
+        let vnodes = |wanted: &dyn Fn(&(VnodeId, bool)) -> bool| {
+            u32::try_from(shard.vnodes.iter().filter(|vnode| wanted(vnode)).count()).unwrap_or(0)
+        };
+        let peers = shard.peers.iter().map(|(node, up, silent_ms)| PeerStatus {
+            node: node.0,
+            up: *up,
+            silent_ms: *silent_ms,
+        });
+        NodeStatus {
+            node: self.me.0,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            incarnation: shard.incarnation,
+            durable_lsn: shard.durable_lsn,
+            applied_lsn: shard.applied_lsn,
+            vnodes_owned: vnodes(&|_| true),
+            vnodes_counting: vnodes(&|(_, counts)| *counts),
+            table_records: count(shard.table_records),
+            table_bytes: shard.table_bytes,
+            cache_bytes: shard.cache_bytes,
+            log_bytes: self
+                .log_bytes_max
+                .saturating_sub(store.commits.log_room_bytes()),
+            engine_backlog: store.engine.backlog() + u64::from(shard.ingesting),
+            disk_free_bytes: free,
+            disk_total_bytes: total,
+            uptime_us: self.clock.now().as_micros(),
+            pid: std::process::id(),
+            requests_in_flight: count(shard.requests_in_flight),
+            hints_wanted: shard.hints_wanted,
+            peers: peers.collect(),
+        }
+    }
+
+    async fn read(&self, read: &ReadLocal) -> Result<Response, QuestionError> {
+        let Some(keyspace) = self.topology.keyspace_named(&read.keyspace) else {
+            return Ok(Response::Failure(refused(Code::KeyspaceUnknown)));
+        };
+        let location = self.topology.locate(keyspace.id, &read.key);
+        let key = RecordKey::new(keyspace.id, location.vnode, &read.key);
+        let record = self.handle.read_local(key).await?;
+        Ok(Response::Local(record.map(|record| LocalRecord {
+            keyspace: keyspace.id.0,
+            key: read.key.clone(),
+            record,
+        })))
+    }
+
+    /// A page in the engine's order (keyspace, vnode, key); who wants another order sorts.
+    async fn dump(&self, dump: DumpLocal) -> Result<Response, QuestionError> {
+        let limit = usize::try_from(dump.limit)
+            .unwrap_or(usize::MAX)
+            .clamp(1, PAGE_RECORDS_MAX);
+        let after = dump.after.map(|(keyspace, key)| {
+            let keyspace = quorate_ring::KeyspaceId(keyspace);
+            let location = self.topology.locate(keyspace, &key);
+            RecordKey::new(keyspace, location.vnode, &key)
+        });
+        let rows = self.handle.dump_local(after, limit).await?;
+        let mut end = rows.len() < limit;
+        let mut bytes = 0;
+        let mut records = Vec::with_capacity(rows.len());
+        for (key, record) in rows {
+            if bytes > PAGE_BYTES_MAX {
+                end = false;
+                break;
+            }
+            bytes += key.as_bytes().len() + record.len();
+            let keyspace = key.keyspace().0;
+            records.push(LocalRecord {
+                keyspace,
+                key: key.user_key(),
+                record,
+            });
+        }
+        Ok(Response::Dump(DumpPage { records, end }))
+    }
+}

@@ -1,0 +1,72 @@
+//! The system's clock and random source, behind the seams.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use quorate_ring::{Incarnation, MonoTime};
+use rand::Rng;
+use tokio::time::Instant;
+
+use super::seam::{BoxFuture, Clock, Rand};
+
+/// The system's clocks; monotonic time starts when it is made.
+#[derive(Debug)]
+pub struct SystemClock {
+    origin: Instant,
+}
+
+impl SystemClock {
+    /// Starts monotonic time now.
+    #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the adapter behind the Clock seam"
+    )]
+    pub fn start() -> Self {
+        Self {
+            origin: Instant::now(),
+        }
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> MonoTime {
+        let micros = self.origin.elapsed().as_micros();
+        MonoTime::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the adapter behind the Clock seam"
+    )]
+    fn wall_micros(&self) -> u64 {
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn sleep_until(&self, at: MonoTime) -> BoxFuture<'static, ()> {
+        let at = self.origin + Duration::from_micros(at.as_micros());
+        Box::pin(tokio::time::sleep_until(at))
+    }
+}
+
+/// The system's random source.
+#[derive(Debug)]
+pub struct SystemRand;
+
+impl Rand for SystemRand {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the adapter behind the Rand seam"
+    )]
+    fn bits(&mut self) -> u64 {
+        rand::rng().next_u64()
+    }
+}
+
+/// Draws an incarnation: the start second and 32 random bits. Its order means nothing; together
+/// they were never used before.
+pub fn draw_incarnation(wall_micros: u64, rand: &mut dyn Rand) -> Incarnation {
+    Incarnation((wall_micros / 1_000_000) << 32 | rand.bits() >> 32)
+}
