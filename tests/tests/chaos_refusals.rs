@@ -83,36 +83,25 @@ fn certificates_of_others_do_not_make_a_node() {
     let cluster = Cluster::create().expect("files are made");
     let other = Cluster::create().expect("files are made");
     let folder = cluster.node_folder(0).expect("a node");
-    let path = |of: &Cluster, file: &str| of.path().join(file).display().to_string();
+    let file = |of: &Cluster, name: &str| of.path().join(name);
     let pairs = [
-        (
-            "a client's",
-            path(&cluster, "client.crt"),
-            path(&cluster, "client.key"),
-        ),
-        (
-            "another node's",
-            path(&cluster, "b/node.pem"),
-            path(&cluster, "b/node.key"),
-        ),
-        (
-            "another cluster's",
-            path(&other, "a/node.pem"),
-            path(&other, "a/node.key"),
-        ),
-        (
-            "one that is not there",
-            path(&cluster, "no.pem"),
-            path(&cluster, "a/node.key"),
-        ),
-        (
-            "one of another key",
-            path(&cluster, "a/node.pem"),
-            path(&cluster, "b/node.key"),
-        ),
+        ("a client's", &cluster, "client.crt", "client.key"),
+        ("another node's", &cluster, "b/node.crt", "b/node.key"),
+        ("another cluster's", &other, "a/node.crt", "a/node.key"),
+        ("one that is not there", &cluster, "no.crt", "a/node.key"),
+        ("one of another key", &cluster, "a/node.crt", "b/node.key"),
     ];
-    for (_whose, certificate, key) in &pairs {
-        let more = ["--tls-certificate", certificate, "--tls-key", key];
+    for (number, (_whose, of, certificate, key)) in pairs.into_iter().enumerate() {
+        let tls = cluster.scratch().join(format!("tls-{number}"));
+        std::fs::create_dir_all(&tls).expect("a folder");
+        for authority in ["node-ca.crt", "client-ca.crt"] {
+            std::fs::copy(folder.join(authority), tls.join(authority)).expect("it is there");
+        }
+        if file(of, certificate).exists() {
+            std::fs::copy(file(of, certificate), tls.join("node.crt")).expect("it is there");
+        }
+        std::fs::copy(file(of, key), tls.join("node.key")).expect("it is there");
+        let more = ["--tls-dir", tls.to_str().expect("a path of text")];
         check_refused(&folder, &more, 6, "CERTIFICATE_REFUSED");
     }
     assert!(

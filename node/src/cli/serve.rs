@@ -4,7 +4,7 @@
 //! also when `dev` is killed: the system then kills this process.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Args, FromArgMatches};
 use tracing_subscriber::fmt::time::SystemTime;
@@ -97,13 +97,11 @@ pub(super) fn run(args: &ServeArgs) -> Result<Exit, Problem> {
             "environment variable names no key and is ignored"
         );
     }
-    let pid_file = PidFile::write(&config.folder)?;
     let ended = super::on_runtime(async {
         let mut signals = StopSignals::listen()?;
         let stop = async move { signals.wait().await };
         Ok(crate::shell::run::run(config, stop).await)
     })?;
-    drop(pid_file);
     ended.map_err(stopped)?;
     Ok(Exit::Ok)
 }
@@ -136,30 +134,5 @@ fn start_logging(config: LogConfig) {
     };
     if let Err(error) = started {
         note(&format!("logging was started before: {error}"));
-    }
-}
-
-/// `pid` beside the configuration; removed when the node has stopped in order.
-#[derive(Debug)]
-struct PidFile {
-    path: PathBuf,
-}
-
-impl PidFile {
-    fn write(folder: &Path) -> Result<Self, Problem> {
-        let path = folder.join("pid");
-        let written = std::fs::write(&path, format!("{}\n", std::process::id()));
-        written.map_err(|e| {
-            let what = format!("cannot write {}: {e}", path.display());
-            Problem::new(Exit::Failed, "PID_UNWRITABLE", what)
-        })?;
-        Ok(Self { path })
-    }
-}
-
-impl Drop for PidFile {
-    fn drop(&mut self) {
-        // A pid file that stays names a process that is gone, which its reader must expect anyway.
-        let _removed = std::fs::remove_file(&self.path);
     }
 }

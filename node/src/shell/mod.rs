@@ -10,6 +10,7 @@ pub mod metrics;
 pub mod metrics_catalogue;
 pub mod node;
 pub mod node_error;
+mod pid_file;
 pub mod run;
 pub mod seam;
 pub mod serve;

@@ -23,6 +23,7 @@ use super::metered_disk::MeteredDisk;
 use super::metrics::Metrics;
 use super::node::{self, NodeParts, OpenNode};
 use super::node_error::NodeError;
+use super::pid_file::PidFile;
 use super::seam::{BoxFuture, Clock, Disk, Engine, Rand};
 use super::serve::http::{HttpPort, Shown};
 use super::serve::view::{NodeView, Readiness, ViewCell};
@@ -76,6 +77,7 @@ struct Assembly {
     endpoint: NodeEndpoint,
     http: HttpPort,
     disk: Arc<dyn Disk>,
+    pid_file: PidFile,
 }
 
 impl Assembly {
@@ -93,6 +95,7 @@ impl Assembly {
         };
         let tls = NodeTls::new(cluster, &certificates).map_err(|e| unusable(e.to_string()))?;
         let disk = RealDisk::open_locked(&config.data_dir).map_err(|e| refused(&config, e))?;
+        let pid_file = PidFile::write(&config.folder)?;
         let http = HttpPort::bind(config.http_listen).await?;
         let counters: Arc<LinkCounters> = Arc::default();
         let transport = TransportOptions {
@@ -118,6 +121,7 @@ impl Assembly {
             transport,
             endpoint,
             http,
+            pid_file,
         })
     }
 
@@ -135,6 +139,7 @@ impl Assembly {
             endpoint,
             http,
             disk,
+            pid_file: _until_the_end,
         } = self;
         let shown = Shown {
             view: view.clone(),

@@ -71,7 +71,7 @@ fn build(cargo: &Path) -> Result<PathBuf> {
     let mut paths =
         documents.filter_map(|document| document["executable"].as_str().map(PathBuf::from));
     paths
-        .last()
+        .next_back()
         .context("cargo does not say where the binary is")
 }
 

@@ -212,7 +212,7 @@ fn puts_applied(http_port: u16) -> Result<u64> {
     let is_wanted = |line: &&str| {
         line.starts_with("quorate_requests_total{")
             && line.contains("op=\"put\"")
-            && line.contains("outcome=\"applied\"")
+            && line.contains("outcome=\"ok\"")
     };
     let value = metrics
         .lines()
