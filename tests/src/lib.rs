@@ -3,8 +3,7 @@
 //! `sim` runs whole clusters with their real core and shell loops on one seeded, paused runtime.
 //! `check` judges what clients saw. Nothing of the product uses this crate.
 
+pub mod check;
 pub mod cluster;
 pub mod scenario;
-
-pub mod check;
 pub mod sim;
