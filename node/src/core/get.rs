@@ -7,7 +7,7 @@
 //!
 //! Not here: merging (`quorate_antientropy::read_repair`), sending, the local read (`shard`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use quorate_ring::{KeyspaceId, MonoTime, NodeId};
 
 use super::failure::{Cause, Effectiveness, Failure, ReplicaPart};
 use super::message::{OpNumber, PurgeNumber, ReadRecord};
+use super::node_set::NodeSet;
 
 /// A replica that has not answered for this long is joined by the rest.
 pub const WIDEN_AFTER: Duration = Duration::from_millis(40);
@@ -56,8 +57,8 @@ enum Phase {
     Asking,
     /// The merged record goes to stale replicas; these hold it already.
     Repairing {
-        holders: BTreeSet<NodeId>,
-        stale: BTreeSet<NodeId>,
+        holders: NodeSet,
+        stale: NodeSet,
     },
     Done,
 }
@@ -89,10 +90,10 @@ pub enum Step {
 pub struct GetMachine {
     plan: GetPlan,
     asked: usize,
-    waiting: BTreeSet<NodeId>,
+    waiting: NodeSet,
     answers: BTreeMap<NodeId, Answer>,
     uncounted: BTreeMap<NodeId, MonoTime>,
-    refused: BTreeSet<NodeId>,
+    refused: NodeSet,
     widen_at: MonoTime,
     phase: Phase,
     merged: Option<Record>,
@@ -105,10 +106,10 @@ impl GetMachine {
         Self {
             plan,
             asked: 0,
-            waiting: BTreeSet::new(),
+            waiting: NodeSet::default(),
             answers: BTreeMap::new(),
             uncounted: BTreeMap::new(),
-            refused: BTreeSet::new(),
+            refused: NodeSet::default(),
             widen_at: now + WIDEN_AFTER,
             phase: Phase::Asking,
             merged: None,
@@ -139,7 +140,7 @@ impl GetMachine {
         counts: bool,
         steps: &mut Vec<Step>,
     ) {
-        if self.phase != Phase::Asking || !self.waiting.remove(&from) {
+        if self.phase != Phase::Asking || !self.waiting.remove(from) {
             return;
         }
         if counts || self.plan.trusts_uncounted == Some(from) {
@@ -156,7 +157,7 @@ impl GetMachine {
     pub fn refused(&mut self, from: NodeId, steps: &mut Vec<Step>) {
         match &mut self.phase {
             Phase::Asking => {
-                if self.waiting.remove(&from) {
+                if self.waiting.remove(from) {
                     self.refused.insert(from);
                     self.ask_more(1, steps);
                 }
@@ -170,7 +171,7 @@ impl GetMachine {
         let Phase::Repairing { holders, stale } = &mut self.phase else {
             return;
         };
-        if counts && stale.remove(&from) {
+        if counts && stale.remove(from) {
             holders.insert(from);
         }
         if holders.len() >= usize::from(self.plan.quorum) {
@@ -250,7 +251,7 @@ impl GetMachine {
                 let number = self.answers.values().map(|answer| answer.number).min();
                 let number = number.unwrap_or_default();
                 let others = self.plan.candidates.iter().filter(|_| widen);
-                for node in others.filter(|node| !holders.contains(node)) {
+                for node in others.filter(|node| !holders.contains(**node)) {
                     if stale.insert(*node) {
                         steps.push(Step::Repair {
                             node: *node,
@@ -273,7 +274,7 @@ impl GetMachine {
             self.waiting.insert(node);
             steps.push(Step::Ask(node));
         }
-        let hopeful = self.waiting.iter().filter(|node| !down(**node)).count();
+        let hopeful = self.waiting.iter().filter(|node| !down(*node)).count();
         let unasked = self.plan.candidates.len() - self.asked;
         let possible = self.answers.len() + hopeful + self.uncounted.len() + unasked;
         if possible < usize::from(self.plan.required) {
@@ -286,7 +287,7 @@ impl GetMachine {
         let part = |node: NodeId| {
             if self.answers.contains_key(&node) {
                 ReplicaPart::Confirmed
-            } else if self.refused.contains(&node) || self.uncounted.contains_key(&node) {
+            } else if self.refused.contains(node) || self.uncounted.contains_key(&node) {
                 ReplicaPart::Refused
             } else if down(node) {
                 ReplicaPart::Down
@@ -309,14 +310,14 @@ impl GetMachine {
     /// Whether `node` should be asked (again), now that it can be reached anew.
     #[must_use]
     pub fn waits_for(&self, node: NodeId) -> bool {
-        self.phase == Phase::Asking && self.waiting.contains(&node)
+        self.phase == Phase::Asking && self.waiting.contains(node)
     }
 
     /// Whether `node`'s acknowledgement of the repair is waited for.
     #[must_use]
     pub fn repairs(&self, node: NodeId) -> bool {
         match &self.phase {
-            Phase::Repairing { stale, .. } => stale.contains(&node),
+            Phase::Repairing { stale, .. } => stale.contains(node),
             Phase::Asking | Phase::Done => false,
         }
     }

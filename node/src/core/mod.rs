@@ -9,6 +9,7 @@ pub mod get;
 pub mod input;
 pub mod key;
 pub mod message;
+pub mod node_set;
 pub mod put;
 pub mod seal;
 pub mod shard;

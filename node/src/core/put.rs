@@ -8,14 +8,13 @@
 //!
 //! Not here: making the record (`shard`), keeping the hint (the repair work).
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{KeyspaceId, MonoTime, NodeId};
 
 use super::failure::{Cause, Effectiveness, Failure, ReplicaPart};
 use super::message::{OpNumber, Payload, PurgeNumber, Replicate};
+use super::node_set::NodeSet;
 
 /// What a put says about itself when it starts.
 #[derive(Debug)]
@@ -54,11 +53,11 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct PutMachine {
     plan: PutPlan,
-    confirmed: BTreeSet<NodeId>,
-    refused: BTreeSet<NodeId>,
+    confirmed: NodeSet,
+    refused: NodeSet,
     /// Up, but does not count yet: asked again.
-    uncounted: BTreeSet<NodeId>,
-    waiting: BTreeSet<NodeId>,
+    uncounted: NodeSet,
+    waiting: NodeSet,
     answered: bool,
 }
 
@@ -69,9 +68,9 @@ impl PutMachine {
         let waiting = plan.primaries.iter().copied().collect();
         Self {
             plan,
-            confirmed: BTreeSet::new(),
-            refused: BTreeSet::new(),
-            uncounted: BTreeSet::new(),
+            confirmed: NodeSet::default(),
+            refused: NodeSet::default(),
+            uncounted: NodeSet::default(),
             waiting,
             answered: false,
         }
@@ -84,17 +83,17 @@ impl PutMachine {
             return;
         }
         if counts {
-            self.waiting.remove(&from);
-            self.uncounted.remove(&from);
+            self.waiting.remove(from);
+            self.uncounted.remove(from);
             self.confirmed.insert(from);
-        } else if self.waiting.remove(&from) {
+        } else if self.waiting.remove(from) {
             self.uncounted.insert(from);
         }
     }
 
     /// A replica did not take the record.
     pub fn refused(&mut self, from: NodeId) {
-        if self.waiting.remove(&from) || self.uncounted.remove(&from) {
+        if self.waiting.remove(from) || self.uncounted.remove(from) {
             self.refused.insert(from);
         }
     }
@@ -114,8 +113,8 @@ impl PutMachine {
             self.answered = true;
             return Some(Verdict::Applied { acks });
         }
-        let open = self.waiting.iter().chain(&self.uncounted);
-        let hopeful = open.filter(|node| !unreachable(**node)).count();
+        let open = self.waiting.iter().chain(self.uncounted.iter());
+        let hopeful = open.filter(|node| !unreachable(*node)).count();
         let lost = usize::from(acks) + hopeful < usize::from(self.plan.required);
         if lost || now >= self.plan.deadline {
             self.answered = true;
@@ -126,9 +125,9 @@ impl PutMachine {
 
     fn failure(&self, unreachable: impl Fn(NodeId) -> bool) -> Failure {
         let part = |node: NodeId| {
-            if self.confirmed.contains(&node) {
+            if self.confirmed.contains(node) {
                 ReplicaPart::Confirmed
-            } else if self.refused.contains(&node) || self.uncounted.contains(&node) {
+            } else if self.refused.contains(node) || self.uncounted.contains(node) {
                 ReplicaPart::Refused
             } else if unreachable(node) {
                 ReplicaPart::Down
@@ -166,20 +165,19 @@ impl PutMachine {
     pub fn missed(&self) -> impl Iterator<Item = NodeId> {
         self.waiting
             .iter()
-            .chain(&self.uncounted)
-            .chain(&self.refused)
-            .copied()
+            .chain(self.uncounted.iter())
+            .chain(self.refused.iter())
     }
 
     /// Whether `node` should be sent the record (again), now that it can be reached or may count.
     #[must_use]
     pub fn wants(&self, node: NodeId) -> bool {
-        self.waiting.contains(&node) || self.uncounted.contains(&node)
+        self.waiting.contains(node) || self.uncounted.contains(node)
     }
 
     /// Replicas that took the record but did not count when they did.
     pub fn uncounted(&self) -> impl Iterator<Item = NodeId> {
-        self.uncounted.iter().copied()
+        self.uncounted.iter()
     }
 
     /// What a replica is asked.
