@@ -46,8 +46,8 @@ pub struct Run {
     pub nodes_cpu: Duration,
     /// CPU time of this tool.
     pub client_cpu: Duration,
-    /// Bytes that the nodes caused to be written to disk.
-    pub disk_written_bytes: u64,
+    /// Bytes that the nodes wrote to files.
+    pub written_bytes: u64,
     /// How the wait for rest ended.
     pub rest: Rest,
     /// Engine backlog before and after, over all nodes.
@@ -112,7 +112,7 @@ async fn one_run(
         elapsed: end.elapsed,
         nodes_cpu: used.cpu,
         client_cpu: own_after.since(own_before).cpu,
-        disk_written_bytes: used.disk_written_bytes,
+        written_bytes: used.written_bytes,
         rest,
         engine_backlog: (before.engine_backlog(), after.engine_backlog()),
         table_records: (before.table_records(), after.table_records()),

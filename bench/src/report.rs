@@ -122,8 +122,8 @@ impl Run {
         self.nodes_cpu.as_secs_f64() * 1e6 / self.operations()
     }
 
-    fn disk_bytes(&self) -> f64 {
-        float(self.disk_written_bytes) / self.operations()
+    fn bytes_written(&self) -> f64 {
+        float(self.written_bytes) / self.operations()
     }
 
     /// At least 1, so that a run in which everything failed has figures.
@@ -141,7 +141,7 @@ const FIGURES: [(&str, OfRun); 5] = [
     ("cpu_us_per_operation", Run::cpu_us),
     ("cpu_us_per_operation_nodes", Run::cpu_us_of_nodes),
     ("cpu_us_per_operation_client", Run::cpu_us_of_client),
-    ("disk_bytes_per_operation", Run::disk_bytes),
+    ("written_bytes_per_operation", Run::bytes_written),
 ];
 
 /// The latencies, in the order of the report.
@@ -391,7 +391,7 @@ mod tests {
             elapsed: Duration::from_secs(2),
             nodes_cpu: Duration::from_millis(30),
             client_cpu: Duration::from_millis(10),
-            disk_written_bytes: 1_000_000,
+            written_bytes: 1_000_000,
             rest: Rest {
                 waited: Duration::from_secs(1),
                 is_reached: true,

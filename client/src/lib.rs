@@ -43,6 +43,11 @@ mod transport;
 mod versions;
 pub mod wire;
 
+/// Compiles the program of the README as it stands there.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 pub use client::{Client, ClientBuilder, DumpPages, Seed};
 pub use context::{After, Context, ContextParseError};
 pub use error::{
