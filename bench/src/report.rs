@@ -141,7 +141,7 @@ const FIGURES: [(&str, OfRun); 5] = [
     ("cpu_us_per_operation", Run::cpu_us),
     ("cpu_us_per_operation_nodes", Run::cpu_us_of_nodes),
     ("cpu_us_per_operation_client", Run::cpu_us_of_client),
-    ("disk_bytes_per_operation", Run::disk_bytes),
+    ("machine_disk_bytes_per_operation", Run::disk_bytes),
 ];
 
 /// The latencies, in the order of the report.
@@ -249,14 +249,14 @@ fn write_case(text: &mut String, case: &Case, runs: &[Run]) -> std::fmt::Result 
     )?;
     for (name, figure) in FIGURES {
         if let Some(Figure { median, min, max }) = Figure::of(runs.iter().map(figure)) {
-            writeln!(text, "  {name:<30} {median:>10.1}  ({min:.1} .. {max:.1})")?;
+            writeln!(text, "  {name:<33} {median:>10.1}  ({min:.1} .. {max:.1})")?;
         }
     }
     for kind in [Kind::Read, Kind::Write] {
         for (name, latency) in LATENCIES {
             if let Some(Figure { median, min, max }) = latency_figure(runs, kind, latency) {
                 let name = format!("{} {name}", kind.name());
-                writeln!(text, "  {name:<30} {median:>10.0}  ({min:.0} .. {max:.0})")?;
+                writeln!(text, "  {name:<33} {median:>10.0}  ({min:.0} .. {max:.0})")?;
             }
         }
     }
