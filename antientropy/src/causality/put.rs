@@ -81,7 +81,6 @@ pub struct PutApplied {
 
 /// Why a put minted nothing. **Not applied** by this attempt; an earlier one may have been.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum PutRefusal {
     /// Too many concurrent values would be left: read, then write over what was read.
     #[error("the key would have {siblings} concurrent values, more than {SIBLINGS_MAX}")]
@@ -140,6 +139,11 @@ impl Record {
             status @ (OpStatus::Live | OpStatus::Superseded | OpStatus::Flagged) => {
                 return Err(PutRefusal::Duplicate { status });
             }
+        }
+        if seen.iter().any(|seen| seen.op.op_id == op_id) {
+            // Listing it and keeping it would be a record that nobody can read.
+            let status = OpStatus::Superseded;
+            return Err(PutRefusal::Duplicate { status });
         }
         let client = context.unwrap_or_default();
         if !dot.is_valid()

@@ -32,8 +32,6 @@ keys! {
     CLUSTER_FILE = "cluster_file", "FILE", Some("cluster.toml"), "Nodes and keyspaces";
     SECRETS_FILE = "secrets_file", "FILE", Some("secrets.toml"),
         "Keys that the cluster shares; only its owner may read it";
-    FIRST_START_MARK = "first_start_mark", "FILE", Some("first-start"),
-        "Mark that lets the node start once without data; the first start removes it";
     DATA_DIR = "data_dir", "DIR", Some("data"), "Folder of the store";
     LISTEN = "listen", "IP:PORT", None,
         "Where QUIC is listened on; default: the advertised port, on its address if that is an IP \
@@ -52,8 +50,6 @@ keys! {
          in the engine, longer replay at start, and as much log";
     CACHE_BYTES = "cache_bytes", "SIZE", Some("256MiB"),
         "Hot records. Raising it costs memory only";
-    HEADS_BYTES = "heads_bytes", "SIZE", Some("128MiB"),
-        "Contexts and digests of records, enough to overwrite them without a read. Memory only";
     SEGMENT_BYTES = "segment_bytes", "SIZE", Some("32MiB"),
         "A segment of the log, allocated at once; two of them must fit log_bytes_max";
     LOG_BYTES_MAX = "log_bytes_max", "SIZE", Some("512MiB"),

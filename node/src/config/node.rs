@@ -29,8 +29,6 @@ pub struct NodeConfig {
     pub folder: PathBuf,
     /// Folder of the store.
     pub data_dir: PathBuf,
-    /// Lets the node start without data; removed by the first start.
-    pub first_start_mark: PathBuf,
     /// Where QUIC is listened on.
     pub listen: SocketAddr,
     /// Where others reach the node: HOST:PORT.
@@ -52,9 +50,7 @@ pub struct Limits {
     pub table_bytes: u64,
     /// Bytes of cached records.
     pub cache_bytes: u64,
-    /// Bytes of cached heads.
-    pub heads_bytes: u64,
-    /// Bytes of one log segment, a multiple of 4 KiB; 64 KiB to 1 GiB.
+    /// Bytes of one log segment, a multiple of 4 KiB; 4 MiB to 1 GiB.
     pub segment_bytes: u64,
     /// Bytes of all log segments; at least two segments.
     pub log_bytes_max: u64,
@@ -138,7 +134,6 @@ impl Typed {
             id,
             http_listen: self.http_listen(listen)?,
             data_dir: self.path(&keys::DATA_DIR)?,
-            first_start_mark: self.path(&keys::FIRST_START_MARK)?,
             tls_dir: self.path(&keys::TLS_DIR)?,
             limits: self.limits()?,
             log: self.log()?,
@@ -178,8 +173,7 @@ impl Typed {
         let limits = Limits {
             table_bytes: self.size(&keys::TABLE_BYTES, 1 << 20, u64::MAX)?,
             cache_bytes: self.size(&keys::CACHE_BYTES, 0, u64::MAX)?,
-            heads_bytes: self.size(&keys::HEADS_BYTES, 0, u64::MAX)?,
-            segment_bytes: self.size(&keys::SEGMENT_BYTES, 64 << 10, 1 << 30)?,
+            segment_bytes: self.size(&keys::SEGMENT_BYTES, 4 << 20, 1 << 30)?,
             log_bytes_max: self.size(&keys::LOG_BYTES_MAX, 0, u64::MAX)?,
             requests_in_flight_max: self.count(&keys::REQUESTS_IN_FLIGHT_MAX, 1, 1_000_000)?,
             request_bytes_in_flight_max: self.size(

@@ -30,6 +30,9 @@ pub const KEEP_ALIVE: Duration = Duration::from_millis(250);
 /// A peer that was not heard for this long is down for routing.
 pub const SILENT_MAX: Duration = Duration::from_secs(1);
 
+/// A present life forgets nothing while it runs; a frame of it may be older than what others heard.
+const PRESENT: Lsn = Lsn(u64::MAX);
+
 /// How a peer looks from here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Liveness {
@@ -195,7 +198,7 @@ impl Continuity {
         if known
             .into_iter()
             .flatten()
-            .any(|m| !hello.timeline.confirms(m, header.durable))
+            .any(|m| !hello.timeline.confirms(m, PRESENT))
         {
             // The peer forgot. It stops when it reads our hello; nothing of it may count here.
             effects.push(Effect::Count(Event::PeerMessageRefused));
@@ -358,6 +361,14 @@ impl Continuity {
             *counts = others.clone().next().is_none() || (heard && settled);
         }
         self.counts_everywhere = self.counting.values().all(|counts| *counts);
+    }
+
+    /// Whether this node may mint dots of a vnode: it counts, or has heard from a co-replica and may
+    /// count within the deadline. A node that has heard from nobody could acknowledge nothing.
+    #[must_use]
+    pub fn may_mint(&self, copies: Copies, vnode: VnodeId, topology: &Topology) -> bool {
+        let heard = |id: &NodeId| self.peers.get(id).is_some_and(|peer| peer.confirmed_us);
+        self.counts(copies, vnode) || topology.owners(vnode, copies).iter().any(heard)
     }
 
     /// Whether this node counts for a vnode.

@@ -140,13 +140,26 @@ impl GetMachine {
         counts: bool,
         steps: &mut Vec<Step>,
     ) {
-        if self.phase != Phase::Asking || !self.waiting.remove(from) {
+        if !self.waiting.remove(from) {
             return;
+        }
+        match &self.phase {
+            Phase::Asking => {}
+            Phase::Repairing { .. } => {
+                // Asked before, slow to answer: it may hold already what is being repaired.
+                let holds = match (&record, &self.merged) {
+                    (Some(record), Some(merged)) => record.holds_all_of(merged),
+                    (_, None) => true,
+                    (None, Some(_)) => false,
+                };
+                return self.repaired(from, counts && holds, steps);
+            }
+            Phase::Done => return,
         }
         if counts || self.plan.trusts_uncounted == Some(from) {
             self.uncounted.remove(&from);
             self.answers.insert(from, Answer { record, number });
-            self.judge(steps);
+            self.judge(now, steps);
         } else {
             self.uncounted.insert(from, now + ASK_AGAIN_AFTER);
             self.ask_more(1, steps);
@@ -162,7 +175,14 @@ impl GetMachine {
                     self.ask_more(1, steps);
                 }
             }
-            Phase::Repairing { .. } | Phase::Done => {}
+            // Another one must hold the merged record in its place: at once.
+            Phase::Repairing { stale, .. } => {
+                if stale.remove(from) {
+                    self.refused.insert(from);
+                    self.widen_at = MonoTime::ZERO;
+                }
+            }
+            Phase::Done => {}
         }
     }
 
@@ -171,7 +191,8 @@ impl GetMachine {
         let Phase::Repairing { holders, stale } = &mut self.phase else {
             return;
         };
-        if counts && stale.remove(from) {
+        if counts {
+            stale.remove(from);
             holders.insert(from);
         }
         if holders.len() >= usize::from(self.plan.quorum) {
@@ -182,7 +203,7 @@ impl GetMachine {
         }
     }
 
-    fn judge(&mut self, steps: &mut Vec<Step>) {
+    fn judge(&mut self, now: MonoTime, steps: &mut Vec<Step>) {
         if self.answers.len() < usize::from(self.plan.required) {
             return;
         }
@@ -219,6 +240,8 @@ impl GetMachine {
                 replicas: self.replicas(),
             });
         } else {
+            self.uncounted.clear();
+            self.widen_at = now + WIDEN_AFTER;
             self.phase = Phase::Repairing {
                 holders: current.into_iter().collect(),
                 stale: stale.into_iter().collect(),
@@ -251,6 +274,8 @@ impl GetMachine {
                 let number = self.answers.values().map(|answer| answer.number).min();
                 let number = number.unwrap_or_default();
                 let others = self.plan.candidates.iter().filter(|_| widen);
+                let refused = &self.refused;
+                let others = others.filter(|node| !refused.contains(**node));
                 for node in others.filter(|node| !holders.contains(**node)) {
                     if stale.insert(*node) {
                         steps.push(Step::Repair {

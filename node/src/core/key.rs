@@ -45,6 +45,14 @@ impl RecordKey {
         &self.0
     }
 
+    /// The part that all keys of one vnode of one keyspace share.
+    #[must_use]
+    pub fn range(&self) -> &[u8] {
+        self.0
+            .get(..PREFIX_BYTES)
+            .expect("constructors check the length")
+    }
+
     /// The keyspace.
     #[must_use]
     pub fn keyspace(&self) -> KeyspaceId {

@@ -155,10 +155,17 @@ impl PutMachine {
         u8::try_from(self.confirmed.len()).unwrap_or(u8::MAX)
     }
 
-    /// Whether every primary has confirmed or refused, so that nothing more will come.
+    /// Whether the client has its answer and nothing more will come: every primary has confirmed or
+    /// refused, or is `unreachable`. The record is kept no longer than that.
     #[must_use]
-    pub fn is_done(&self) -> bool {
-        self.answered && self.waiting.is_empty() && self.uncounted.is_empty()
+    pub fn is_done(&self, unreachable: impl Fn(NodeId) -> bool) -> bool {
+        let mut open = self.waiting.iter().chain(self.uncounted.iter());
+        self.answered && open.all(unreachable)
+    }
+
+    /// The client has its answer: late acknowledgements are waited for a little longer only.
+    pub fn linger_until(&mut self, at: MonoTime) {
+        self.plan.deadline = self.plan.deadline.min(at);
     }
 
     /// Primaries that did not take the write: each needs a hint.

@@ -31,6 +31,9 @@ use super::key::RecordKey;
 
 /// Bytes that a record costs in a map beside its key and its canonical form.
 const ENTRY_OVERHEAD_BYTES: u64 = 96;
+/// What a batch of the log costs beside its frames at most: its header, and the rest of its last
+/// block of 4 KiB. A lone writer fills the log with these.
+const LOG_BATCH_BYTES: u64 = 8 * 1024;
 /// Records that one call of [`Table::drain`] moves from an ingested generation to the cache.
 const DRAIN_STEP: usize = 256;
 
@@ -178,7 +181,6 @@ impl Table {
         self.appended = lsn;
         let bytes = entry_bytes(&key, Some(&record));
         self.in_flight_bytes += bytes;
-        self.log_bytes_since_freeze += bytes;
         self.in_flight
             .entry(key.clone())
             .or_default()
@@ -193,6 +195,9 @@ impl Table {
 
     /// Everything up to `lsn` is durable: moves the durable view.
     pub fn settle(&mut self, lsn: Lsn) {
+        if self.durable < lsn {
+            self.log_bytes_since_freeze += LOG_BATCH_BYTES;
+        }
         self.durable = self.durable.max(lsn);
         while let Some(first) = self.unsettled.front() {
             if first.lsn > self.durable {
@@ -221,7 +226,10 @@ impl Table {
             if states.is_empty() {
                 self.in_flight.remove(&key);
             }
-            self.in_flight_bytes -= entry_bytes(&key, Some(&record));
+            let bytes = entry_bytes(&key, Some(&record));
+            self.in_flight_bytes -= bytes;
+            // Large records go in parts, each with a batch of its own.
+            self.log_bytes_since_freeze += bytes + bytes / 32;
             self.cache.remove(&key);
             self.activate(key, record);
         }
@@ -309,7 +317,7 @@ impl Table {
         }
         let records = Arc::new(std::mem::take(&mut self.active));
         self.frozen_bytes = std::mem::take(&mut self.active_bytes);
-        self.log_bytes_since_freeze = self.in_flight_bytes;
+        self.log_bytes_since_freeze = 0;
         self.frozen = Some(Arc::clone(&records));
         Generation {
             applied,
@@ -343,11 +351,12 @@ impl Table {
         self.draining.is_some()
     }
 
-    /// Whether a write of `bytes` more bytes has room: otherwise it is refused before it is minted.
+    /// Whether writes have room in table and log: otherwise they are refused before they are minted.
     #[must_use]
     pub fn has_room(&self) -> bool {
         let behind = self.active_bytes + self.in_flight_bytes < 2 * self.limits.generation_bytes;
-        let log = self.log_bytes_since_freeze < 2 * self.limits.generation_log_bytes;
+        let log_bytes = self.log_bytes_since_freeze + self.in_flight_bytes;
+        let log = log_bytes < 2 * self.limits.generation_log_bytes;
         behind && log
     }
 
@@ -381,19 +390,16 @@ impl Table {
         self.cache.weight()
     }
 
-    /// Durable records that the engine does not have yet, with keys after `after`, in key order:
-    /// what a scan must lay over the engine's page. At most `limit`. O(records).
+    /// Durable records of the vnode of `after` that the engine does not have yet, with keys after `after`, in key
+    /// order: what a scan must lay over the engine's page. At most `limit`. O(records).
     #[must_use]
-    pub fn durable_after(
-        &self,
-        after: Option<&RecordKey>,
-        limit: usize,
-    ) -> Vec<(RecordKey, Bytes)> {
+    pub fn durable_after(&self, after: &RecordKey, limit: usize) -> Vec<(RecordKey, Bytes)> {
+        let vnode = after.range();
         let frozen = self.frozen.iter().flat_map(|frozen| frozen.iter());
         // Active records are listed last, so that they replace frozen ones of the same key.
         let found: std::collections::BTreeMap<&RecordKey, &Bytes> = frozen
             .chain(self.active.iter())
-            .filter(|(key, _)| after.is_none_or(|after| *key > after))
+            .filter(|(key, _)| *key > after && key.range() == vnode)
             .collect();
         found
             .into_iter()

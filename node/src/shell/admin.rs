@@ -1,6 +1,7 @@
 //! What a node answers about itself: topology, status, its own copies.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use quorate_client::wire::{
     Code, DumpLocal, DumpPage, Failure, KeyspaceInfo, LocalRecord, NodeInfo, NodeStatus, Outcome,
@@ -17,6 +18,8 @@ use crate::core::shard::ShardStatus;
 
 /// Records of one page of a dump at most.
 const PAGE_RECORDS_MAX: usize = 1_000;
+/// Records that are read at once.
+const STEP_RECORDS: usize = 128;
 /// A page ends after the record that passes this many bytes.
 const PAGE_BYTES_MAX: usize = 512 * 1024;
 
@@ -37,6 +40,8 @@ pub struct Admin {
     pub clock: Arc<dyn Clock>,
     /// Bytes that the log may hold.
     pub log_bytes_max: u64,
+    /// The engine's backlog, looked up on a thread of its own.
+    pub backlog: Arc<AtomicU64>,
 }
 
 impl AdminHandler for Admin {
@@ -147,7 +152,7 @@ impl Admin {
             log_bytes: self
                 .log_bytes_max
                 .saturating_sub(store.commits.log_room_bytes()),
-            engine_backlog: store.engine.backlog() + u64::from(shard.ingesting),
+            engine_backlog: self.backlog.load(Ordering::Relaxed) + u64::from(shard.ingesting),
             disk_free_bytes: free,
             disk_total_bytes: total,
             uptime_us: self.clock.now().as_micros(),
@@ -187,27 +192,39 @@ impl Admin {
         };
         let handle = self.handle.clone();
         // The engine blocks: never on the thread that serves.
-        let page = Box::pin(async move { handle.dump_local(Some(after), limit).await });
-        let rows = on_thread("engine-scan", page)
-            .await
-            .map_err(|_| QuestionError::Stopping)??;
-        let whole = rows.len() < limit;
-        let of_vnode = |key: &RecordKey| (key.keyspace(), key.vnode()) == (keyspace, vnode);
-        let mut end = whole || rows.last().is_some_and(|(key, _)| !of_vnode(key));
-        let mut bytes = 0;
-        let mut records = Vec::with_capacity(rows.len());
-        for (key, record) in rows.into_iter().take_while(|(key, _)| of_vnode(key)) {
-            if bytes > PAGE_BYTES_MAX {
-                end = false;
-                break;
-            }
+        let page = Box::pin(page(handle, after, limit));
+        let page = on_thread("engine-scan", page).await;
+        page.map_err(|_| QuestionError::Stopping)?
+            .map(Response::Dump)
+    }
+}
+
+/// Reads a page in small steps, so that large records do not pile up.
+async fn page(
+    handle: NodeHandle,
+    mut after: RecordKey,
+    limit: usize,
+) -> Result<DumpPage, QuestionError> {
+    let keyspace = after.keyspace().0;
+    let (mut bytes, mut records) = (0, Vec::new());
+    while records.len() < limit && bytes < PAGE_BYTES_MAX {
+        let rows = handle.dump_local(after.clone(), STEP_RECORDS).await?;
+        let end = rows.len() < STEP_RECORDS;
+        for (key, record) in rows {
             bytes += key.as_bytes().len() + record.len();
             records.push(LocalRecord {
-                keyspace: dump.keyspace,
+                keyspace,
                 key: key.user_key(),
                 record,
             });
+            after = key;
         }
-        Ok(Response::Dump(DumpPage { records, end }))
+        if end {
+            return Ok(DumpPage { records, end });
+        }
     }
+    Ok(DumpPage {
+        records,
+        end: false,
+    })
 }

@@ -24,6 +24,7 @@ use crate::core::key::RecordKey;
 use crate::core::message::{PeerMessage, Reply};
 use crate::core::shard::{Shard, ShardStatus};
 use crate::core::table::Lookup;
+use crate::core::timeline::Memory;
 
 /// Admin questions that may wait for the loop.
 pub const QUESTIONS_WAITING_MAX: usize = 64;
@@ -34,11 +35,7 @@ pub enum Question {
     /// Numbers for `status`, and which vnodes count.
     Status(oneshot::Sender<ShardStatus>),
     /// Durable records that the engine does not have, after a key, at most so many.
-    DurableAfter(
-        Option<RecordKey>,
-        usize,
-        oneshot::Sender<Vec<(RecordKey, Bytes)>>,
-    ),
+    DurableAfter(RecordKey, usize, oneshot::Sender<Vec<(RecordKey, Bytes)>>),
     /// The durable state of a key.
     Durable(RecordKey, oneshot::Sender<Lookup>),
 }
@@ -71,6 +68,8 @@ pub struct Drive {
     pub metrics: Arc<Metrics>,
     /// Admin questions.
     pub questions: mpsc::Receiver<Question>,
+    /// Memories that wait for the next batch: they cause no sync, and no wake-up, of their own.
+    pub memories: BTreeMap<NodeId, Memory>,
 }
 
 /// Effects of one round, sorted by where they go.
@@ -113,11 +112,23 @@ impl Drive {
                 self.answer(now, question);
             }
             if draining && self.shard.is_idle() {
+                self.hand_over_memories();
                 return Ending::Drained;
             }
             // The links' tasks share this thread: let them fill the next batch.
             tokio::task::yield_now().await;
         }
+    }
+
+    /// What is remembered of others goes into the log before a clean stop.
+    fn hand_over_memories(&mut self) {
+        let memories = std::mem::take(&mut self.memories).into_iter().collect();
+        let submission = Submission {
+            memories,
+            ..Submission::default()
+        };
+        // A queue that is closed or full loses what peers pass on again at the next start.
+        drop(self.store.commits.push(submission));
     }
 
     fn count_batch(&self, durable: Lsn) {
@@ -161,15 +172,16 @@ impl Drive {
             return out.stop;
         }
         let Outgoing {
-            submission,
+            mut submission,
             sends,
             replies,
             mut tally,
             stop: _,
         } = out;
-        if !(submission.entries.is_empty() && submission.memories.is_empty())
-            && self.store.commits.push(submission).is_err()
-        {
+        if !submission.entries.is_empty() {
+            submission.memories = std::mem::take(&mut self.memories).into_iter().collect();
+        }
+        if !submission.entries.is_empty() && self.store.commits.push(submission).is_err() {
             let reason = "the log's queue is closed or over its bound".to_owned();
             return Some(StopReason::StoreFailed { reason });
         }
@@ -187,7 +199,7 @@ impl Drive {
         None
     }
 
-    fn sort(&self, now: Now, effect: Effect, out: &mut Outgoing) {
+    fn sort(&mut self, now: Now, effect: Effect, out: &mut Outgoing) {
         match effect {
             Effect::Reply { to, asked, reply } => {
                 #[expect(clippy::cast_precision_loss, reason = "a latency is far below 2^52 us")]
@@ -199,16 +211,7 @@ impl Drive {
             Effect::Send { to, message } => out.sends.entry(to).or_default().push(message),
             Effect::Append { lsn, entry } => out.submission.entries.push((lsn, entry)),
             Effect::Remember { node, memory } => {
-                // Only the newest of a round matters; it costs no sync of its own.
-                match out
-                    .submission
-                    .memories
-                    .iter_mut()
-                    .find(|(known, _)| *known == node)
-                {
-                    Some((_, known)) => *known = memory,
-                    None => out.submission.memories.push((node, memory)),
-                }
+                self.memories.insert(node, memory);
             }
             Effect::Load(key) => {
                 if self.store.loads.push(key).is_err() {
@@ -235,7 +238,7 @@ impl Drive {
         match question {
             Question::Status(to) => drop(to.send(self.shard.status(now))),
             Question::DurableAfter(after, limit, to) => {
-                drop(to.send(self.shard.table().durable_after(after.as_ref(), limit)));
+                drop(to.send(self.shard.table().durable_after(&after, limit)));
             }
             Question::Durable(key, to) => drop(to.send(self.shard.table().durable(&key))),
         }

@@ -3,6 +3,7 @@
 //! The same assembly serves the real node (`shell::run`) and the simulator; they differ in the
 //! seams that they pass in and in who runs the loops. Dropping the loops is a crash.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -134,6 +135,7 @@ pub async fn open(parts: NodeParts) -> Result<OpenNode, OpenError> {
         store,
         metrics,
         questions: asked,
+        memories: BTreeMap::new(),
     };
     Ok(OpenNode {
         drive: Box::pin(drive.run()),
@@ -206,8 +208,9 @@ impl NodeHandle {
         }
     }
 
-    /// Up to `limit` durable records after `after`, in key order; fewer only at the end. The table
-    /// is read first: what leaves it meanwhile is visible in the engine by then.
+    /// Up to `limit` durable records of the vnode of `after`, with keys after it, in key order; fewer
+    /// only at the end of the vnode. The table is read first: what leaves it meanwhile is visible in
+    /// the engine by then.
     ///
     /// # Errors
     /// [`QuestionError`].
@@ -216,15 +219,18 @@ impl NodeHandle {
     /// Nothing happens but the question.
     pub async fn dump_local(
         &self,
-        after: Option<RecordKey>,
+        after: RecordKey,
         limit: usize,
     ) -> Result<Vec<(RecordKey, Bytes)>, QuestionError> {
         let question = after.clone();
         let newer = self
             .ask(|to| Question::DurableAfter(question, limit, to))
             .await?;
-        let older = self.store.engine.scan(after, limit).await?;
-        let mut rows: std::collections::BTreeMap<RecordKey, Bytes> = older.into_iter().collect();
+        let older = self.store.engine.scan(Some(after.clone()), limit).await?;
+        let of_vnode = older
+            .into_iter()
+            .take_while(|(key, _)| key.range() == after.range());
+        let mut rows: BTreeMap<RecordKey, Bytes> = of_vnode.collect();
         rows.extend(newer);
         // Both parts are complete up to their own `limit`, so the first `limit` of both are.
         Ok(rows.into_iter().take(limit).collect())

@@ -1,12 +1,13 @@
 //! The real node: certificates, sockets, the store's threads, the loops, and their end.
 //!
 //! ```text
-//! certificates -> ports -> directory lock -> store (on a thread) -> loops -> listen -> ready
+//! certificates -> directory lock -> ports -> store (on a thread) -> loops -> listen -> ready
 //! stop signal -> stop accepting -> drain -> clean-stop frame -> close connections -> exit
 //! ```
 //! Tasks live in one `JoinSet` that ends with the node. A loop that ends by itself stops the node.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use quorate_antientropy::DigestSecret;
@@ -21,7 +22,7 @@ use super::inbox::Inbox;
 use super::link::{LinkCounters, Peer, PeerLinks, PeerLinksConfig};
 use super::metered_disk::MeteredDisk;
 use super::metrics::Metrics;
-use super::node::{self, NodeParts, OpenNode};
+use super::node::{self, NodeHandle, NodeParts, OpenNode};
 use super::node_error::NodeError;
 use super::pid_file::PidFile;
 use super::seam::{BoxFuture, Clock, Disk, Engine, Rand};
@@ -212,6 +213,7 @@ impl Assembly {
             disk,
             clock: Arc::clone(&clock),
             log_bytes_max: config.limits.log_bytes_max,
+            backlog: watch_backlog(&handle)?,
         });
         admin.fill(Arc::clone(&me));
         tasks.spawn(space);
@@ -251,6 +253,10 @@ impl Assembly {
         let ending = tokio::select! {
             biased;
             ending = driving.join_next() => ended(ending),
+            ended = tasks.join_next() => Err(NodeError::System {
+                doing: "serving",
+                reason: format!("a task that runs as long as the node ended: {ended:?}"),
+            }),
             () = broken => Err(damaged("a thread of the store ended by itself".to_owned())),
             () = asked => {
                 tracing::warn!("requests are still in flight after the drain timeout");
@@ -270,6 +276,27 @@ impl Assembly {
         }
         ending
     }
+}
+
+/// Looks the engine's backlog up on a thread of its own, because the engine may block; the thread
+/// ends with the node.
+fn watch_backlog(handle: &NodeHandle) -> Result<Arc<AtomicU64>, NodeError> {
+    let backlog: Arc<AtomicU64> = Arc::default();
+    let (shown, engine) = (Arc::downgrade(&backlog), Arc::clone(&handle.store().engine));
+    let watch = move || {
+        while let Some(shown) = shown.upgrade() {
+            shown.store(engine.backlog(), Ordering::Relaxed);
+            drop(shown);
+            std::thread::park_timeout(WATCH_EVERY);
+        }
+    };
+    let started = std::thread::Builder::new()
+        .name("engine-watch".to_owned())
+        .spawn(watch);
+    started.map(|_| backlog).map_err(|e| NodeError::System {
+        doing: "starting the engine's watch",
+        reason: e.to_string(),
+    })
 }
 
 fn damaged(reason: String) -> NodeError {
@@ -382,6 +409,10 @@ fn store_options(
             segment_bytes,
             first_segment_bytes: segment_bytes.min(StoreConfig::default().first_segment_bytes),
             segments_max: usize::try_from(segments_max).unwrap_or(usize::MAX),
+            // Everything that the table lets be in flight, and the record that crosses its bound.
+            queue_bytes_max: usize::try_from(2 * config.limits.table_bytes)
+                .unwrap_or(usize::MAX)
+                .max(StoreConfig::default().queue_bytes_max),
             ..StoreConfig::default()
         },
         events: Arc::new(move |event: StoreEvent| events.push(Input::Store(event))),

@@ -4,16 +4,16 @@
 //! what kill -9 is. What outlives it is the machine: disk, engine, wall clock. A process that ends
 //! by itself is a violation, unless a sync was made to fail under it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use quorate_antientropy::{DigestSecret, Record};
-use quorate_node::core::Input;
 use quorate_node::core::seal::SealKey;
 use quorate_node::core::shard::{Limits, ShardConfig};
 use quorate_node::core::table::TableLimits;
+use quorate_node::core::{Input, RecordKey};
 use quorate_node::shell::drive::Ending;
 use quorate_node::shell::inbox::Inbox;
 use quorate_node::shell::metrics::Metrics;
@@ -741,17 +741,26 @@ impl Cluster {
             node: node.0,
             records: BTreeMap::new(),
         };
-        let mut after = None;
-        loop {
-            let page = match handle.dump_local(after.take(), DUMP_PAGE).await {
+        let topology = &self.shared.plan.topology;
+        let vnodes = topology.vnode_count();
+        let ranges = topology.keyspaces().iter().flat_map(|keyspace| {
+            vnodes
+                .vnodes()
+                .map(|vnode| RecordKey::before(keyspace.id, vnode))
+        });
+        let mut ranges: VecDeque<RecordKey> = ranges.collect();
+        while let Some(after) = ranges.pop_front() {
+            let page = match handle.dump_local(after, DUMP_PAGE).await {
                 Ok(page) => page,
                 Err(error) => {
                     self.problem(format!("node {node} cannot be dumped: {error}"));
                     return dump;
                 }
             };
-            after = page.last().map(|(key, _)| key.clone());
             let full = page.len() == DUMP_PAGE;
+            if let Some((last, _)) = page.last().filter(|_| full) {
+                ranges.push_front(last.clone());
+            }
             for (key, bytes) in page {
                 let keyspace = self.shared.plan.topology.keyspace(key.keyspace());
                 let keyspace = keyspace.map_or_else(String::new, |k| k.name.to_string());
@@ -772,10 +781,8 @@ impl Cluster {
                     },
                 );
             }
-            if !full {
-                return dump;
-            }
         }
+        dump
     }
 }
 

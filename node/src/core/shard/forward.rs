@@ -18,7 +18,7 @@ use super::{ForwardOp, Op, Origin, Place, Shard, UNARMED};
 const FORWARD_SLACK: Duration = Duration::from_millis(2);
 
 impl Shard {
-    /// Hands a request to the nearest owner that is up.
+    /// Hands a request to the first owner that is up, or else to one that is not known to be down.
     pub(super) fn forward(
         &mut self,
         now: Now,
@@ -29,11 +29,11 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let owners = self.owners(place);
-        let mut untried: Vec<NodeId> = owners
-            .iter()
-            .copied()
-            .filter(|node| self.liveness(now, *node) == Liveness::Up)
-            .collect();
+        let down = |node: &NodeId| self.liveness(now, *node) == Liveness::Down;
+        let mut untried: Vec<NodeId> = owners.into_iter().filter(|node| !down(node)).collect();
+        // Taken from the end: those that are up first, in the order of the preference list.
+        untried.reverse();
+        untried.sort_by_key(|node| self.liveness(now, *node) == Liveness::Up);
         let Some(target) = untried.pop() else {
             let failure = Failure::refused(Cause::Unavailable);
             return self.reply(origin, Reply::Failed(failure), effects);
@@ -108,7 +108,7 @@ impl Shard {
         }
     }
 
-    /// The link to `peer` is gone: what was handed to it is tried elsewhere or told as unknown.
+    /// The link to `peer` is gone, or it is silent: what was handed to it is tried elsewhere or told as unknown.
     pub(super) fn retry_forwards(&mut self, now: Now, peer: NodeId, effects: &mut Effects) {
         for number in self.open_ops() {
             let Some(Op::Forward(forward)) = self.ops.get_mut(&number) else {

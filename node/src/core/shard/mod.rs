@@ -62,6 +62,8 @@ pub struct Limits {
     pub request_bytes_max: usize,
     /// Replicas' parts in flight: merges that wait for a load or a sync, reads that wait for a load.
     pub replica_inputs_max: usize,
+    /// Keys that may wait to be loaded; the loader's queue takes twice as many.
+    pub parked_keys_max: usize,
     /// Free space under which writes are refused, in percent of the file system.
     pub disk_free_min_percent: u8,
     /// Inputs that may wait for one key to be loaded.
@@ -74,6 +76,7 @@ impl Default for Limits {
             requests_max: 4_096,
             request_bytes_max: 64 << 20,
             replica_inputs_max: 32_768,
+            parked_keys_max: 32_768,
             disk_free_min_percent: 5,
             parked_per_key_max: 4_096,
         }
@@ -413,10 +416,11 @@ impl Shard {
         timer.map_or(fixed, |timer| timer.min(fixed))
     }
 
-    /// Whether nothing is in flight any more: the node may stop cleanly.
+    /// Whether every client has its answer: the node may stop cleanly. Coordinators elsewhere that
+    /// still wait for this replica take it for one that went.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.unanswered == 0 && self.unacked.is_empty() && self.parked.is_empty()
+        self.unanswered == 0
     }
 
     /// Numbers for `status` and metrics.
@@ -625,9 +629,12 @@ impl Shard {
             .filter(|(_, liveness, _)| *liveness == Liveness::Down)
             .map(|(node, ..)| node)
             .collect();
-        let news = down.difference(&self.down).next().is_some();
+        let gone: Vec<NodeId> = down.difference(&self.down).copied().collect();
         self.down = down;
-        if news {
+        for peer in &gone {
+            self.retry_forwards(now, *peer, effects);
+        }
+        if !gone.is_empty() {
             for op in self.open_ops() {
                 self.tick_op(now, op, effects);
             }

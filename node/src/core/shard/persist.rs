@@ -126,6 +126,9 @@ impl Shard {
             waiting.push_back(input);
             return Ok(());
         }
+        if self.parked.len() >= self.limits.parked_keys_max {
+            return Err(Box::new(input));
+        }
         effects.push(Effect::Count(Event::EngineLoad));
         effects.push(Effect::Load(key.clone()));
         self.parked.insert(key, (self.ingests, [input].into()));

@@ -5,7 +5,7 @@ use quorate_antientropy::Record;
 use quorate_ring::{ConsistencyLevel, Epoch, MonoTime, NodeId, is_monotonic, majority};
 
 use super::super::continuity::Liveness;
-use super::super::effect::{Effect, Effects, Event, StopReason};
+use super::super::effect::{Effect, Effects, Event};
 use super::super::failure::{Cause, Failure};
 use super::super::get::{GetMachine, GetPlan, Step};
 use super::super::input::Now;
@@ -165,7 +165,7 @@ impl Shard {
         }
     }
 
-    fn rearm_get(&mut self, now: Now, op: OpNumber) {
+    pub(super) fn rearm_get(&mut self, now: Now, op: OpNumber) {
         if let Some(Op::Get(get)) = self.ops.get(&op) {
             let at = get.machine.next_deadline();
             self.wake_at(now, at, op);
@@ -273,7 +273,7 @@ impl Shard {
         if let Some(Op::Get(get)) = self.ops.get_mut(&op) {
             get.machine.tick(now.mono, down, &mut steps);
         }
-        if !steps.is_empty() {
+        if steps.iter().any(|step| matches!(step, Step::Ask(_))) {
             effects.push(Effect::Count(Event::ReadWidened));
         }
         self.perform_get(now, op, steps, effects);
@@ -296,6 +296,10 @@ impl Shard {
         };
         match self.table.durable(&place.key) {
             Lookup::Known(record) => self.tell_held(from, message.op, &place, record, effects),
+            Lookup::MustLoad if self.replica_inputs >= self.limits.replica_inputs_max => {
+                effects.push(Effect::Count(Event::Shed));
+                Self::refuse_read(from, message.op, Cause::Overloaded, effects);
+            }
             Lookup::MustLoad => {
                 self.replica_inputs += 1;
                 let key = place.key.clone();
@@ -377,20 +381,6 @@ impl Shard {
             Err(_) => get.machine.refused(from, &mut steps),
         }
         self.perform_get(now, op, steps, effects);
-        self.rearm_uncounted(now, op);
-    }
-
-    fn rearm_uncounted(&mut self, now: Now, op: OpNumber) {
-        if let Some(Op::Get(get)) = self.ops.get(&op)
-            && !get.machine.is_done()
-        {
-            let at = get.machine.next_deadline();
-            self.wake_at(now, at, op);
-        }
-    }
-
-    /// Stops for a record that a replica could only have from a hole in this node's memory.
-    pub(super) fn actor_ahead(peer: NodeId) -> StopReason {
-        StopReason::ActorAhead { peer }
+        self.rearm_get(now, op);
     }
 }

@@ -139,7 +139,7 @@ impl Shard {
         if let Some(peer) = from
             && theirs.knows_more_of(actor, &own)
         {
-            return Err(Self::actor_ahead(peer));
+            return Err(StopReason::ActorAhead { peer });
         }
         match own.merge(&theirs) {
             MergeResult::Unchanged => {}

@@ -28,6 +28,8 @@ use super::{
 
 /// A replica that took a write without counting is sent it again after this.
 const SEND_AGAIN_AFTER: Duration = Duration::from_millis(25);
+/// An answered put waits this long for the acknowledgements that spare a hint.
+const LINGER: Duration = Duration::from_secs(1);
 /// Longest record that a put may leave, in bytes.
 const RECORD_BYTES_MAX: usize = 4 << 20;
 
@@ -157,7 +159,14 @@ impl Shard {
                 let context = client.unwrap_or_default().map(|token| token.context);
                 let reply_context = record.duplicate_reply_context(request.op_id, context);
                 let reply_token = reply_token(record, request.op_id, reply_context);
-                let record = match record.note_duplicate(request.op_id, attempt) {
+                let noted = record.note_duplicate(request.op_id, attempt);
+                if noted.is_some() && (self.disk_full || !self.table.has_room()) {
+                    let mut failure = Failure::refused(Cause::Overloaded);
+                    failure.effect = Effectiveness::Unknown;
+                    failure.retry_after_ms = RETRY_AFTER_SHED_MS;
+                    return Err(failure);
+                }
+                let record = match noted {
                     Some(noted) => self.commit(place, newest.as_ref(), noted.to_bytes(), effects),
                     None => newest.unwrap_or_default(),
                 };
@@ -173,6 +182,15 @@ impl Shard {
             .as_ref()
             .map(|token| token.seen.clone())
             .unwrap_or_default();
+        if seen.iter().any(|seen| seen.op.op_id == request.op_id) {
+            // Its own token says that it was applied, only not here: nothing may be minted again.
+            let mut failure = Failure::refused(Cause::AttemptTooOld);
+            failure.effect = Effectiveness::Unknown;
+            return Err(failure);
+        }
+        let newest_seen = seen.iter().map(|seen| seen.op.timestamp).max().unwrap_or(0);
+        self.timestamp = self.timestamp.max(newest_seen);
+        let timestamp = self.next_timestamp(now, record);
         self.check_before_mint(now, *deadline, place, request)?;
         let planted_base = self.durable_if_planted(&place.key);
         let base = planted_base.as_ref().unwrap_or(record);
@@ -261,6 +279,14 @@ impl Shard {
             failure.retry_after_ms = RETRY_AFTER_SHED_MS;
             return Err(failure);
         }
+        if !self
+            .continuity
+            .may_mint(place.copies, place.location.vnode, &self.topology)
+        {
+            let mut failure = Failure::refused(Cause::NotReady);
+            failure.retry_after_ms = RETRY_AFTER_SHED_MS;
+            return Err(failure);
+        }
         self.check_reachable(now, place, required)
     }
 
@@ -330,11 +356,13 @@ impl Shard {
                 self.judge_put(now, op, effects);
             }
             Some(Op::Get(get)) => {
-                if let Ok(stored) = result {
-                    let mut steps = Vec::new();
-                    get.machine.repaired(from, stored.counts, &mut steps);
-                    self.perform_get(now, op, steps, effects);
+                let mut steps = Vec::new();
+                match result {
+                    Ok(stored) => get.machine.repaired(from, stored.counts, &mut steps),
+                    Err(_) => get.machine.refused(from, &mut steps),
                 }
+                self.perform_get(now, op, steps, effects);
+                self.rearm_get(now, op);
             }
             Some(Op::Forward(_)) | None => {}
         }
@@ -398,8 +426,12 @@ impl Shard {
         };
         let down = |node| continuity.liveness(now.mono, node) == Liveness::Down;
         let verdict = put.machine.verdict(now.mono, down);
-        let ended = put.machine.is_done() || now.mono >= put.machine.deadline();
+        let ended = put.machine.is_done(down) || now.mono >= put.machine.deadline();
         let (origin, bytes) = (put.origin, put.bytes);
+        let lingers = verdict.is_some() && !ended;
+        if lingers {
+            put.machine.linger_until(now.mono + LINGER);
+        }
         if let Some(verdict) = verdict {
             let token = put.reply_token.take();
             let reply = match verdict {
@@ -412,6 +444,9 @@ impl Shard {
                 Verdict::Unknown(failure) => Reply::Failed(failure),
             };
             self.answer(origin, bytes, reply, effects);
+        }
+        if lingers {
+            self.wake_at(now, now.mono + LINGER, op);
         }
         if ended && let Some(Op::Put(put)) = self.ops.remove(&op) {
             for _ in put.machine.missed() {
@@ -455,6 +490,5 @@ fn refusal(refusal: PutRefusal, effects: &mut Effects) -> Failure {
             failure.effect = Effectiveness::Unknown;
             failure
         }
-        _ => Failure::refused(Cause::RecordTooLarge),
     }
 }

@@ -46,6 +46,9 @@ const SMALL_FRAME_BYTES_MAX: usize = 1024 * 1024;
 /// Messages are put into one frame up to about this size.
 const BATCH_BYTES: usize = 32 * 1024;
 
+/// Least time from one connection to the next; a lost link is tried again within 250 ms.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+
 /// Time for opening the streams of a connection.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -171,7 +174,10 @@ impl PeerLinks {
             };
             let (quic, streams) = self.dialler.dial(&peer, failed).await;
             last_error = None;
+            // A peer that closes at once must not be dialled in a tight loop.
+            let pause = tokio::time::sleep(RECONNECT_PAUSE);
             self.carry(peer.id, quic, streams).await;
+            pause.await;
         }
     }
 

@@ -122,6 +122,8 @@ impl Feeder {
             ingested.map_err(|error| error.to_string())?;
             self.applied = applied;
         }
+        // The shard takes the records over: a second owner would make it copy them all.
+        drop(records);
         (self.events)(StoreEvent::Ingested {
             applied: self.applied,
         });
@@ -132,7 +134,10 @@ impl Feeder {
 
     async fn wait_for_engine(&self) {
         let give_up = self.clock.now() + BACKLOG_WAIT_MAX;
-        while self.engine.backlog() > self.config.backlog_max && self.clock.now() < give_up {
+        while self.engine.backlog() > self.config.backlog_max
+            && self.clock.now() < give_up
+            && !self.queue.is_closed()
+        {
             self.clock
                 .sleep_until(self.clock.now() + self.config.poll)
                 .await;

@@ -78,6 +78,7 @@ pub struct StoreHandle {
     pub loads: LoadQueue,
     /// The engine, for scans and its backlog.
     pub engine: Arc<dyn Engine>,
+    segments: Arc<Segments>,
 }
 
 impl StoreHandle {
@@ -87,6 +88,7 @@ impl StoreHandle {
         self.loads.queue.close();
         self.feed.queue.close();
         self.commits.queue.close();
+        self.segments.halt();
     }
 }
 
@@ -189,6 +191,7 @@ impl Assembly {
                 queue: Arc::new(Queue::new(self.config.load_queue_max)),
             },
             engine: self.engine.clone(),
+            segments: segments.clone(),
         };
         let committer = Committer {
             disk: self.disk.clone(),

@@ -64,6 +64,7 @@ struct State {
     applied: Lsn,
     failed: Option<DiskError>,
     stopped: bool,
+    halted: bool,
 }
 
 impl Segments {
@@ -272,10 +273,20 @@ impl Segments {
                 if let Some(error) = &state.failed {
                     return Err(error.clone());
                 }
+                if state.halted {
+                    let name = "the log".to_owned();
+                    return Err(DiskError::Full { name });
+                }
             }
             self.work.notify_one();
             self.ready.notified().await;
         }
+    }
+
+    /// The store stops: a committer that waits for a segment waits no longer.
+    pub(super) fn halt(&self) {
+        self.lock().halted = true;
+        self.ready.notify_one();
     }
 
     /// Ends the preparer.
