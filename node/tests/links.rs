@@ -164,6 +164,7 @@ fn start(
         options,
         inbox: Arc::clone(&inbox),
         counters: Arc::clone(&counters),
+        clock: Arc::new(StillClock),
     }));
     let clients = Arc::new(ClientServer::new(ClientServerConfig {
         inbox: Arc::clone(&inbox),

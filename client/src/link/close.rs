@@ -23,6 +23,8 @@ pub enum CloseCode {
     Replaced,
     /// The streams were not opened in time.
     Idle,
+    /// Another connection of the same node is alive: two processes run under one node id.
+    Rival,
     /// A code of a newer release.
     Other(u32),
 }
@@ -38,6 +40,7 @@ impl From<CloseCode> for VarInt {
             CloseCode::SlowReader => 5,
             CloseCode::Replaced => 6,
             CloseCode::Idle => 7,
+            CloseCode::Rival => 8,
             CloseCode::Other(number) => number,
         })
     }
@@ -54,6 +57,7 @@ impl From<VarInt> for CloseCode {
             5 => Self::SlowReader,
             6 => Self::Replaced,
             7 => Self::Idle,
+            8 => Self::Rival,
             other => Self::Other(u32::try_from(other).unwrap_or(u32::MAX)),
         }
     }
@@ -70,6 +74,7 @@ impl fmt::Display for CloseCode {
             Self::SlowReader => f.write_str("answers were not read in time"),
             Self::Replaced => f.write_str("a newer connection took its place"),
             Self::Idle => f.write_str("the streams were not opened in time"),
+            Self::Rival => f.write_str("another process runs under this node id"),
             Self::Other(number) => write!(f, "close code {number}"),
         }
     }

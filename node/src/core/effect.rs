@@ -163,6 +163,15 @@ pub enum StopReason {
         /// Whose record it was.
         peer: NodeId,
     },
+    /// Another process runs under this node's id.
+    #[error(
+        "node {peer} talks to another process of this node: two processes must not run under one \
+         node id (was a data directory copied?). Stop one of them"
+    )]
+    Rival {
+        /// Who says so.
+        peer: NodeId,
+    },
     /// A record or range of the store is damaged.
     #[error("the store is damaged: {reason}. The node does not serve until it is repaired")]
     Damaged {

@@ -57,6 +57,11 @@ pub enum Input {
     Tick,
     /// The node is stopping: take no more requests.
     Drain,
+    /// A peer keeps refusing this node, because it talks to another process of this node's id.
+    Rival {
+        /// Who says so.
+        peer: NodeId,
+    },
 }
 
 /// The two clocks at one moment.

@@ -131,6 +131,19 @@ impl Drive {
         drop(self.store.commits.push(submission));
     }
 
+    /// Why a queue of the store takes nothing: a loop that fails closes its queue first and then says
+    /// why, so the reason may be waiting.
+    fn store_failed(&self, queue: &str) -> StopReason {
+        let mut waiting = Vec::new();
+        self.inbox.take(&mut waiting);
+        let told = waiting.into_iter().find_map(|input| match input {
+            Input::Store(StoreEvent::Failed(failure)) => Some(failure.to_string()),
+            _ => None,
+        });
+        let reason = told.unwrap_or_else(|| format!("{queue} is closed or over its bound"));
+        StopReason::StoreFailed { reason }
+    }
+
     fn count_batch(&self, durable: Lsn) {
         let frames = durable.0.saturating_sub(self.shard.table().durable_lsn().0);
         self.metrics
@@ -182,8 +195,7 @@ impl Drive {
             submission.memories = std::mem::take(&mut self.memories).into_iter().collect();
         }
         if !submission.entries.is_empty() && self.store.commits.push(submission).is_err() {
-            let reason = "the log's queue is closed or over its bound".to_owned();
-            return Some(StopReason::StoreFailed { reason });
+            return Some(self.store_failed("the log's queue"));
         }
         let header = self.shard.header();
         for (peer, messages) in sends {
@@ -215,14 +227,14 @@ impl Drive {
             }
             Effect::Load(key) => {
                 if self.store.loads.push(key).is_err() {
-                    let reason = "the loader's queue is closed or over its bound".to_owned();
-                    out.stop.get_or_insert(StopReason::StoreFailed { reason });
+                    out.stop
+                        .get_or_insert(self.store_failed("the loader's queue"));
                 }
             }
             Effect::Ingest(generation) => {
                 if self.store.feed.push(generation).is_err() {
-                    let reason = "the engine's queue is closed or over its bound".to_owned();
-                    out.stop.get_or_insert(StopReason::StoreFailed { reason });
+                    out.stop
+                        .get_or_insert(self.store_failed("the engine's queue"));
                 }
             }
             Effect::CloseLink { peer, link } => self.links.close(peer, link),

@@ -90,6 +90,7 @@ impl NodeError {
             | Self::Stopped(
                 StopReason::Forgot { .. }
                 | StopReason::ActorAhead { .. }
+                | StopReason::Rival { .. }
                 | StopReason::Damaged { .. },
             ) => true,
             Self::Listen { .. }
@@ -113,6 +114,7 @@ impl NodeError {
             Self::Stopped(StopReason::Forgot { .. } | StopReason::ActorAhead { .. }) => {
                 "STORE_FORGOT"
             }
+            Self::Stopped(StopReason::Rival { .. }) => "NODE_RUNS_TWICE",
             Self::Stopped(StopReason::Damaged { .. }) => "STORE_DAMAGED",
             Self::Stopped(StopReason::StoreFailed { .. }) => "STORE_FAILED",
             Self::System { .. } => "SYSTEM",
@@ -143,6 +145,7 @@ impl NodeError {
             Self::Stopped(
                 StopReason::Forgot { .. }
                 | StopReason::ActorAhead { .. }
+                | StopReason::Rival { .. }
                 | StopReason::Damaged { .. },
             ) => Some("keep the directory as it is; the other nodes still serve its data"),
             Self::Stopped(StopReason::StoreFailed { .. }) => {

@@ -34,6 +34,7 @@ use super::store::engine::{EngineConfig, FjallEngine};
 use super::store::{OpenError, OpenOptions, Owner, StoreConfig, StoreId, StoreThreads};
 use super::system::{SystemClock, SystemRand, draw_incarnation};
 use crate::config::NodeConfig;
+use crate::core::continuity::{KEEP_ALIVE, SILENT_MAX};
 use crate::core::effect::StopReason;
 use crate::core::input::{Input, StoreEvent};
 use crate::core::seal::SealKey;
@@ -162,9 +163,15 @@ impl Assembly {
             peers: peers.collect(),
             quic: endpoint.quic(),
             tls,
-            options: transport,
+            // Silent for a second is down: then the link is given up and made anew.
+            options: TransportOptions {
+                idle_timeout: SILENT_MAX,
+                keep_alive: KEEP_ALIVE,
+                ..transport
+            },
             inbox: Arc::clone(&inbox),
             counters: Arc::clone(&counters),
+            clock: Arc::clone(&clock),
         }));
         // The listener needs who answers for the node, and the node needs where answers go.
         let admin = Arc::new(AdminCell::default());

@@ -29,7 +29,7 @@ use quorate_ring::{
 };
 
 use super::continuity::{Continuity, Liveness};
-use super::effect::{Asked, Effect, Effects, Event};
+use super::effect::{Asked, Effect, Effects, Event, StopReason};
 use super::failure::{Cause, Failure};
 use super::get::GetMachine;
 use super::input::{Input, LinkEvent, Now, Recovered, RequestId};
@@ -389,6 +389,7 @@ impl Shard {
             }
             Input::Tick => self.tick(now, effects),
             Input::Drain => self.draining = true,
+            Input::Rival { peer } => effects.push(Effect::Stop(StopReason::Rival { peer })),
         }
         let stop = effects
             .iter()

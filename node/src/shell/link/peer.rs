@@ -19,17 +19,18 @@ use quorate_client::link::{
 };
 use quorate_client::wire::chunk::Reassembly;
 use quorate_client::wire::{FrameError, RawFrame};
-use quorate_ring::{NodeId, NodeName};
+use quorate_ring::{MonoTime, NodeId, NodeName};
 use tokio::task::JoinSet;
 
 use super::counters::LinkCounters;
 use super::dial::Dialler;
 use super::format::{decode_frame, encode_frame};
+use crate::core::continuity::SILENT_MAX;
 use crate::core::message::{PeerHeader, PeerMessage};
 use crate::core::{Input, LinkEvent};
 use crate::shell::certs::NodeTls;
 use crate::shell::inbox::Inbox;
-use crate::shell::seam::{LinkRefused, Links};
+use crate::shell::seam::{Clock, LinkRefused, Links};
 
 /// Bytes that may wait for one peer.
 const QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -48,6 +49,9 @@ const BATCH_BYTES: usize = 32 * 1024;
 
 /// Least time from one connection to the next; a lost link is tried again within 250 ms.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A peer that has refused this node for so long talks to another process of its id.
+const RIVAL_AFTER: Duration = Duration::from_secs(3);
 
 /// Time for opening the streams of a connection.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -80,6 +84,8 @@ pub struct PeerLinksConfig {
     pub inbox: Arc<Inbox>,
     /// What is counted.
     pub counters: Arc<LinkCounters>,
+    /// Tells for how long a link has been silent.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// Links to all other nodes.
@@ -90,6 +96,7 @@ pub struct PeerLinks {
     dialler: Dialler,
     inbox: Arc<Inbox>,
     counters: Arc<LinkCounters>,
+    clock: Arc<dyn Clock>,
     last_link: AtomicU64,
 }
 
@@ -105,6 +112,9 @@ struct Link {
     peer: NodeId,
     quic: quinn::Connection,
     outbox: Outbox,
+    /// When the last frame came, in microseconds of the node's clock; 0 if none has.
+    heard_micros: AtomicU64,
+    clock: Arc<dyn Clock>,
     /// The shard was told that it is gone.
     down: AtomicBool,
 }
@@ -121,6 +131,7 @@ impl PeerLinks {
             options,
             inbox,
             counters,
+            clock,
         } = config;
         let slot = |peer: Peer| {
             (
@@ -141,6 +152,7 @@ impl PeerLinks {
             dialler: Dialler { quic, tls, options },
             inbox,
             counters,
+            clock,
             last_link: AtomicU64::new(0),
         }
     }
@@ -165,6 +177,7 @@ impl PeerLinks {
 
     async fn keep(&self, peer: Peer) {
         let mut last_error = None;
+        let mut refused_since = None;
         loop {
             let failed = |error: &quorate_client::link::ConnectError| {
                 if last_error.as_ref() != Some(error) {
@@ -176,7 +189,16 @@ impl PeerLinks {
             last_error = None;
             // A peer that closes at once must not be dialled in a tight loop.
             let pause = tokio::time::sleep(RECONNECT_PAUSE);
+            let closed = quic.clone();
             self.carry(peer.id, quic, streams).await;
+            if closed_as_rival(&closed) {
+                let since = *refused_since.get_or_insert_with(|| self.clock.now());
+                if self.clock.now().since(since) > RIVAL_AFTER {
+                    self.inbox.push(Input::Rival { peer: peer.id });
+                }
+            } else {
+                refused_since = None;
+            }
             pause.await;
         }
     }
@@ -273,9 +295,18 @@ impl PeerLinks {
             peer,
             quic,
             outbox,
+            heard_micros: AtomicU64::new(0),
+            clock: Arc::clone(&self.clock),
             down,
         });
         let mut place = slot.link();
+        if place.as_ref().is_some_and(|present| present.is_alive()) {
+            // Two processes of one node: the one that is connected keeps its place. A node that was
+            // killed and is back at once gets it when its old connection has been silent long enough.
+            LinkCounters::count(&self.counters.connections_refused);
+            link.quic.close(CloseCode::Rival.into(), b"");
+            return None;
+        }
         if let Some(old) = place.replace(Arc::clone(&link)) {
             self.tell_down(&old);
             old.quic.close(CloseCode::Replaced.into(), b"");
@@ -390,9 +421,28 @@ impl Slot {
     }
 }
 
+/// Whether the other side closed the connection because it talks to another process of this node.
+fn closed_as_rival(quic: &quinn::Connection) -> bool {
+    match quic.close_reason() {
+        Some(quinn::ConnectionError::ApplicationClosed(close)) => {
+            CloseCode::from(close.error_code) == CloseCode::Rival
+        }
+        Some(_) | None => false,
+    }
+}
+
 impl Link {
+    /// Whether a frame came within the time after which a node counts as silent.
+    fn is_alive(&self) -> bool {
+        let heard = MonoTime::from_micros(self.heard_micros.load(Ordering::Relaxed));
+        let open = self.quic.close_reason().is_none();
+        open && heard > MonoTime::ZERO && self.clock.now().since(heard) < SILENT_MAX
+    }
+
     /// Hands the messages of `frames` to the shard, in one batch.
     fn take(&self, frames: &mut Vec<RawFrame>, inbox: &Inbox) -> Result<(), FrameError> {
+        self.heard_micros
+            .store(self.clock.now().as_micros(), Ordering::Relaxed);
         let mut inputs = Vec::new();
         let (from, link) = (self.peer, self.number);
         let mut decoded = Ok(());

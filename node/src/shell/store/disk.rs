@@ -103,7 +103,12 @@ impl RealDisk {
         let mut files = Vec::new();
         for entry in std::fs::read_dir(&self.path)? {
             let entry = entry?;
-            let metadata = entry.metadata()?;
+            let metadata = match entry.metadata() {
+                Ok(metadata) => metadata,
+                // Renamed or removed between the listing and the look: by the segments' loop, say.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
             if let Ok(name) = entry.file_name().into_string()
                 && metadata.is_file()
             {
