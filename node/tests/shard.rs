@@ -559,3 +559,31 @@ fn a_twin_of_what_was_seen_does_not_stand_beside_its_superseder() {
         [Bytes::from_static(b"new")]
     );
 }
+
+/// L9 of the counterexamples: the key is in every batch, so there is always a state in flight.
+#[test]
+fn the_durable_view_of_a_hot_key_moves_batch_by_batch() {
+    let mut lab = Lab::ready();
+    lab.sync_by_itself = vec![];
+    lab.cut = vec![B, C];
+    let start = lab.appended[&A];
+    for op in 1..=4 {
+        lab.ask(A, put_at("v", op, None, ConsistencyLevel::One));
+    }
+    assert_eq!(lab.appended[&A], Lsn(start.0 + 4), "four states in flight");
+    for durable in 1..=4 {
+        let lsn = Lsn(start.0 + durable);
+        lab.step(A, Input::Store(StoreEvent::Durable(lsn)));
+        let seen = lab.values(A, ConsistencyLevel::One).len() as u64;
+        assert_eq!(seen, durable, "exactly what is durable is shown");
+        lab.ask(
+            A,
+            put_at(
+                "w",
+                10 + u8::try_from(durable).expect("small"),
+                None,
+                ConsistencyLevel::One,
+            ),
+        );
+    }
+}

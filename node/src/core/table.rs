@@ -408,3 +408,72 @@ impl Table {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use quorate_ring::{KeyspaceId, VnodeId};
+
+    use super::*;
+
+    const LIMITS: TableLimits = TableLimits {
+        generation_bytes: 32 << 20,
+        generation_log_bytes: 96 << 20,
+        cache_bytes: 1 << 20,
+    };
+
+    fn key(name: &str) -> RecordKey {
+        RecordKey::new(KeyspaceId(1), VnodeId(0), name.as_bytes())
+    }
+
+    fn append(table: &mut Table, name: &str, record: &'static [u8]) -> Lsn {
+        let lsn = table.appended().next();
+        let change = DigestChange::default();
+        table.append(
+            lsn,
+            key(name),
+            BucketId(0),
+            change,
+            Bytes::from_static(record),
+        );
+        lsn
+    }
+
+    /// Each write of a lone writer is a batch of its own and takes a block of the log.
+    #[test]
+    fn a_lone_writer_of_one_small_key_fills_the_log_and_is_frozen_in_time() {
+        let mut table = Table::new(LIMITS, Lsn(1), vec![], BucketDigests::default(), 0);
+        let mut writes = 0u64;
+        while table.freeze_if_due().is_none() {
+            let lsn = append(&mut table, "k", b"v");
+            table.settle(lsn);
+            writes += 1;
+            assert!(
+                writes * 4096 <= 2 * LIMITS.generation_log_bytes,
+                "the log would be full"
+            );
+        }
+    }
+
+    #[test]
+    fn an_ingested_generation_does_not_overwrite_what_is_newer() {
+        let limits = TableLimits {
+            generation_bytes: 1,
+            ..LIMITS
+        };
+        let mut table = Table::new(limits, Lsn(1), vec![], BucketDigests::default(), 0);
+        let lsn = append(&mut table, "k", b"old");
+        table.settle(lsn);
+        drop(table.freeze_if_due().expect("it is due"));
+        let lsn = append(&mut table, "k", b"new");
+        table.settle(lsn);
+        table.ingested();
+        while table.drain() {}
+        drop(table.freeze_if_due().expect("it is due"));
+        table.ingested();
+        while table.drain() {}
+        assert_eq!(
+            table.durable(&key("k")),
+            Lookup::Known(Some(Bytes::from_static(b"new")))
+        );
+    }
+}
