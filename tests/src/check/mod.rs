@@ -18,7 +18,7 @@ pub use causal::{KeyPasts, WriteSet};
 pub use history::{Action, Ending, History, KeyIndex, OpIndex, Operation, Outcome, Returned};
 pub use oracle::check_final_siblings;
 pub use outcome::check_outcomes;
-pub use replicas::{OwnedRecord, ReplicaDump, check_dots, check_replicas};
+pub use replicas::{OwnedRecord, ReplicaDump, check_dots, check_growth, check_replicas};
 pub use session::check_reads;
 pub use set_full::{ElementReport, check_elements};
 pub use violation::Violation;

@@ -1,8 +1,11 @@
 //! Compares what the replicas hold once everything has healed, byte for byte.
 //!
-//! Invariants I5 (a dot names one value), I10 (owners agree) and I12 (only owners hold).
+//! Invariants I4 (what a replica holds only grows), I5 (a dot names one value), I10 (owners agree) and I12 (only owners hold).
 
 use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use quorate_antientropy::Record;
 
 use super::violation::Violation;
 
@@ -59,6 +62,34 @@ pub fn check_replicas(dumps: &[ReplicaDump], owners: impl Fn(&str) -> Vec<u32>) 
         }
     }
     violations
+}
+
+/// Checks that a replica's causal history of each key only grew between two dumps of one node.
+#[must_use]
+pub fn check_growth(before: &ReplicaDump, after: &ReplicaDump) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (key, old) in &before.records {
+        let new = after.records.get(key);
+        if new.is_some_and(|new| new.bytes == old.bytes || grew(&old.bytes, &new.bytes)) {
+            continue;
+        }
+        let dots = |record: &OwnedRecord| record.dots.iter().map(|(dot, _)| dot.clone()).collect();
+        violations.push(Violation::Shrank {
+            node: before.node,
+            key: key.clone(),
+            before: dots(old),
+            after: new.map(dots).unwrap_or_default(),
+        });
+    }
+    violations
+}
+
+fn grew(old: &[u8], new: &[u8]) -> bool {
+    let decode = |bytes: &[u8]| Record::decode(&Bytes::copy_from_slice(bytes)).ok();
+    match (decode(old), decode(new)) {
+        (Some(old), Some(new)) => new.holds_all_of(&old),
+        (Some(_) | None, _) => false,
+    }
 }
 
 /// Checks that no dot names two values, over all dumps.

@@ -20,7 +20,7 @@ use super::rand::SimRand;
 use super::report::Report;
 use super::sched::Scheduler;
 use super::trace::Trace;
-use super::workload::{Recorder, SimClient};
+use super::workload::{Pace, Recorder, SimClient};
 use crate::check::{self, KeyIndex, OpIndex, Outcome, ReplicaDump};
 
 const SECOND: u64 = 1_000_000;
@@ -67,6 +67,7 @@ struct Run {
     trace: Trace,
     cluster: Cluster,
     recorder: Recorder,
+    pace: Pace,
     background: JoinSet<()>,
     problems: Vec<String>,
 }
@@ -94,7 +95,7 @@ impl Run {
             stream("client net"),
         );
         let cluster = Cluster::new(plan.clone(), time.clone(), trace.clone(), net, client_net);
-        let recorder = Recorder::new(time.clone(), trace.clone(), plan.filler_max);
+        let recorder = Recorder::new(time.clone(), trace.clone(), plan.filler);
         let mut background = JoinSet::new();
         background.spawn(time.clone().run());
         if plan.faults.contains(&Fault::ClockRate) {
@@ -107,6 +108,7 @@ impl Run {
             trace,
             cluster,
             recorder,
+            pace: Pace::default(),
             background,
             problems: Vec::new(),
         }
@@ -124,6 +126,7 @@ impl Run {
             self.cluster.clone(),
             self.time.clone(),
             self.trace.clone(),
+            self.pace.clone(),
         );
         nemesis
             .run(self.time.now_us() + self.options.faults_s * SECOND)
@@ -153,7 +156,8 @@ impl Run {
         match connected {
             Ok(client) => {
                 let (plan, recorder) = (self.plan.clone(), self.recorder.clone());
-                Some(SimClient::new(number, plan, client, recorder))
+                let pace = self.pace.clone();
+                Some(SimClient::new(number, plan, client, recorder, pace))
             }
             Err(error) => {
                 self.problems

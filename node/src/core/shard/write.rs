@@ -33,6 +33,8 @@ const RECORD_BYTES_MAX: usize = 4 << 20;
 struct Made {
     record: Bytes,
     reply_context: Option<Context>,
+    /// An earlier attempt of the operation is in the record already.
+    duplicate: bool,
 }
 
 impl Shard {
@@ -84,6 +86,11 @@ impl Shard {
                 return self.reply(origin, Reply::Failed(failure), effects);
             }
         };
+        if made.duplicate && planted(Bug::DuplicateAppliedAtOnce) {
+            let context = None;
+            let acks = required;
+            return self.reply(origin, Reply::Applied { context, acks }, effects);
+        }
         let primaries = self.owners(&place);
         let bytes = request.bytes();
         let number = self.next_number();
@@ -161,6 +168,7 @@ impl Shard {
                 return Ok(Made {
                     record,
                     reply_context,
+                    duplicate: true,
                 });
             }
             AttemptVerdict::Fresh => {}
@@ -198,6 +206,7 @@ impl Shard {
         Ok(Made {
             record,
             reply_context: applied.reply_context,
+            duplicate: false,
         })
     }
 
