@@ -97,6 +97,7 @@ mod tests {
             minting: Minting::Primary,
             timestamp: counter,
             expiry: None,
+            seen: crate::SeenOps::new(),
             now_wall: None,
         };
         record.put(put).expect("within limits").record

@@ -7,7 +7,7 @@ use model::{Extra, Step, World, actor, dot, put};
 use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, proptest};
 use proptest::sample::Index;
-use quorate_antientropy::{Attempt, Context, DecodeError, Field, Minting, Put, Record};
+use quorate_antientropy::{Attempt, Context, DecodeError, Field, Minting, Put, Record, SeenOps};
 
 fn record(steps: &[Step], at: Index) -> Record {
     let world = World::run(Extra::ReadsAtOne, steps);
@@ -104,6 +104,7 @@ fn version_1_is_read_and_written_as_it_was() {
     let twin = Put {
         attempt: Attempt::Later,
         expiry: Some(9),
+        seen: SeenOps::new(),
         now_wall: None,
         ..put(1, dot(2, 1))
     };

@@ -11,7 +11,7 @@ use quorate_client::Client;
 use quorate_client::wire::NodeStatus;
 
 use crate::clock::Clock;
-use crate::usage::{self, Usage};
+use crate::usage;
 
 /// Time between two looks while waiting for rest.
 const POLL: Duration = Duration::from_millis(500);
@@ -35,8 +35,8 @@ pub struct Nodes {
 pub struct Snapshot {
     /// State of each node, in the order of the topology.
     pub statuses: Vec<NodeStatus>,
-    /// Use of all node processes since their start.
-    pub usage: Usage,
+    /// CPU time of all node processes since their start.
+    pub cpu: Duration,
 }
 
 /// How the wait for rest ended.
@@ -73,11 +73,11 @@ impl Nodes {
         for name in &self.names {
             statuses.push(self.status(name).await?);
         }
-        let mut usage = Usage::default();
+        let mut cpu = Duration::ZERO;
         for status in &statuses {
-            usage = usage.plus(usage::of_process(status.pid)?);
+            cpu += usage::cpu_of(status.pid)?;
         }
-        Ok(Snapshot { statuses, usage })
+        Ok(Snapshot { statuses, cpu })
     }
 
     async fn status(&self, name: &str) -> Result<NodeStatus> {
@@ -104,7 +104,7 @@ impl Nodes {
         loop {
             tokio::time::sleep(POLL).await;
             let (snapshot, now) = (self.look().await?, self.clock.now());
-            let used = snapshot.usage.since(before.usage).cpu;
+            let used = snapshot.cpu.saturating_sub(before.cpu);
             let is_quiet = used * REST_PARTS < now - asked;
             let waited = now - begin;
             let is_reached = is_quiet && snapshot.backlog_is_back(start);

@@ -46,8 +46,8 @@ pub struct Run {
     pub nodes_cpu: Duration,
     /// CPU time of this tool.
     pub client_cpu: Duration,
-    /// Bytes that the nodes wrote to files.
-    pub written_bytes: u64,
+    /// Bytes that the machine's disks wrote meanwhile, whoever made them.
+    pub disk_written_bytes: u64,
     /// How the wait for rest ended.
     pub rest: Rest,
     /// Engine backlog before and after, over all nodes.
@@ -101,18 +101,18 @@ async fn one_run(
     rest_time_max: Duration,
 ) -> Result<Run> {
     let before = nodes.look().await?;
-    let own_before = usage::own()?;
+    let disk_before = usage::disk_written_bytes();
+    let own_before = usage::own_cpu()?;
     let end = closed_loop::run(workload, clock, phase).await?;
-    let own_after = usage::own()?;
+    let own_after = usage::own_cpu()?;
     let rest = nodes.wait_for_rest(Some(&before), rest_time_max).await?;
     let after = nodes.look().await?;
-    let used = after.usage.since(before.usage);
     Ok(Run {
         recorder: end.recorder,
         elapsed: end.elapsed,
-        nodes_cpu: used.cpu,
-        client_cpu: own_after.since(own_before).cpu,
-        written_bytes: used.written_bytes,
+        nodes_cpu: after.cpu.saturating_sub(before.cpu),
+        client_cpu: own_after.saturating_sub(own_before),
+        disk_written_bytes: usage::disk_written_bytes().saturating_sub(disk_before),
         rest,
         engine_backlog: (before.engine_backlog(), after.engine_backlog()),
         table_records: (before.table_records(), after.table_records()),

@@ -122,8 +122,8 @@ impl Run {
         self.nodes_cpu.as_secs_f64() * 1e6 / self.operations()
     }
 
-    fn bytes_written(&self) -> f64 {
-        float(self.written_bytes) / self.operations()
+    fn disk_bytes(&self) -> f64 {
+        float(self.disk_written_bytes) / self.operations()
     }
 
     /// At least 1, so that a run in which everything failed has figures.
@@ -141,7 +141,7 @@ const FIGURES: [(&str, OfRun); 5] = [
     ("cpu_us_per_operation", Run::cpu_us),
     ("cpu_us_per_operation_nodes", Run::cpu_us_of_nodes),
     ("cpu_us_per_operation_client", Run::cpu_us_of_client),
-    ("written_bytes_per_operation", Run::bytes_written),
+    ("machine_disk_bytes_per_operation", Run::disk_bytes),
 ];
 
 /// The latencies, in the order of the report.
@@ -249,14 +249,14 @@ fn write_case(text: &mut String, case: &Case, runs: &[Run]) -> std::fmt::Result 
     )?;
     for (name, figure) in FIGURES {
         if let Some(Figure { median, min, max }) = Figure::of(runs.iter().map(figure)) {
-            writeln!(text, "  {name:<30} {median:>10.1}  ({min:.1} .. {max:.1})")?;
+            writeln!(text, "  {name:<33} {median:>10.1}  ({min:.1} .. {max:.1})")?;
         }
     }
     for kind in [Kind::Read, Kind::Write] {
         for (name, latency) in LATENCIES {
             if let Some(Figure { median, min, max }) = latency_figure(runs, kind, latency) {
                 let name = format!("{} {name}", kind.name());
-                writeln!(text, "  {name:<30} {median:>10.0}  ({min:.0} .. {max:.0})")?;
+                writeln!(text, "  {name:<33} {median:>10.0}  ({min:.0} .. {max:.0})")?;
             }
         }
     }
@@ -391,7 +391,7 @@ mod tests {
             elapsed: Duration::from_secs(2),
             nodes_cpu: Duration::from_millis(30),
             client_cpu: Duration::from_millis(10),
-            written_bytes: 1_000_000,
+            disk_written_bytes: 1_000_000,
             rest: Rest {
                 waited: Duration::from_secs(1),
                 is_reached: true,

@@ -1,67 +1,48 @@
-//! What processes have used: CPU time of all their threads, and bytes they handed to files.
+//! What a run has used: CPU time of processes with all their threads, and bytes that the machine's
+//! disks wrote. Read from `/proc`, so the tool must run on the machine of the nodes.
 //!
-//! The system's own count of bytes written to disks is no use here: it counts whole large pages of a
-//! file for every small write into them.
-//! Read from `/proc`, so the tool must run on the machine of the nodes.
-//!
-//! A tick of the kernel's accounting is 10 ms: meaningful from some seconds of work on.
+//! A tick of the kernel's accounting is 10 ms: meaningful from some seconds of work on. The bytes
+//! are those of the whole machine: what `/proc/PID/io` says of one process counts a whole folio of
+//! the page cache, up to 1 MiB, for each small write into a log that was filled before.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-/// Use of one process since its start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Usage {
-    /// User and system time of all its threads, ended ones included.
-    pub cpu: Duration,
-    /// Bytes that it wrote to files (log, digests, engine); 0 if the system does not tell.
-    pub written_bytes: u64,
-}
+/// Bytes of a sector in `/proc/diskstats`, whatever the disk's own are.
+const SECTOR_BYTES: u64 = 512;
 
-impl Usage {
-    /// What was used since `earlier`.
-    #[must_use]
-    pub fn since(self, earlier: Self) -> Self {
-        Self {
-            cpu: self.cpu.saturating_sub(earlier.cpu),
-            written_bytes: self.written_bytes.saturating_sub(earlier.written_bytes),
-        }
-    }
-
-    /// Both together.
-    #[must_use]
-    pub fn plus(self, other: Self) -> Self {
-        Self {
-            cpu: self.cpu + other.cpu,
-            written_bytes: self.written_bytes + other.written_bytes,
-        }
-    }
-}
-
-/// Use of process `pid`.
+/// User and system time of process `pid` since its start, ended threads included.
 ///
 /// # Errors
 /// If there is no such process on this machine.
-pub fn of_process(pid: u32) -> Result<Usage> {
+pub fn cpu_of(pid: u32) -> Result<Duration> {
     let path = format!("/proc/{pid}/stat");
     let stat = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read {path}; does the node run on this machine?"))?;
     let ticks = ticks_of_stat(&stat).with_context(|| format!("{path} is not understood"))?;
-    let io = std::fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
     let hertz = rustix::param::clock_ticks_per_second().max(1);
-    Ok(Usage {
-        cpu: Duration::from_micros(ticks.saturating_mul(1_000_000) / hertz),
-        written_bytes: written_of_io(&io),
-    })
+    Ok(Duration::from_micros(
+        ticks.saturating_mul(1_000_000) / hertz,
+    ))
 }
 
-/// Use of this process.
+/// User and system time of this process.
 ///
 /// # Errors
 /// If `/proc` cannot be read.
-pub fn own() -> Result<Usage> {
-    of_process(std::process::id())
+pub fn own_cpu() -> Result<Duration> {
+    cpu_of(std::process::id())
+}
+
+/// Bytes that all disks of the machine have written since its start; 0 if it does not tell.
+#[must_use]
+pub fn disk_written_bytes() -> u64 {
+    let stats = std::fs::read_to_string("/proc/diskstats").unwrap_or_default();
+    // A partition's bytes are its disk's too, and a mapped device's are those below it.
+    let is_disk = |name: &str| Path::new("/sys/block").join(name).join("device").exists();
+    sectors_written(&stats, is_disk) * SECTOR_BYTES
 }
 
 /// User and system ticks: fields 14 and 15. The name in field 2 may hold blanks and brackets.
@@ -73,12 +54,15 @@ fn ticks_of_stat(stat: &str) -> Option<u64> {
     Some(user + system)
 }
 
-fn written_of_io(io: &str) -> u64 {
-    let lines = io.lines().filter_map(|line| line.strip_prefix("wchar: "));
-    lines
-        .filter_map(|bytes| bytes.parse().ok())
-        .next()
-        .unwrap_or(0)
+/// Field 10 of each disk's line; field 3 is its name.
+fn sectors_written(stats: &str, is_disk: impl Fn(&str) -> bool) -> u64 {
+    let written = |line: &str| {
+        let mut fields = line.split_ascii_whitespace().skip(2);
+        let name = fields.next()?;
+        let sectors: u64 = fields.nth(6)?.parse().ok()?;
+        is_disk(name).then_some(sectors)
+    };
+    stats.lines().filter_map(written).sum()
 }
 
 #[cfg(test)]
@@ -93,16 +77,14 @@ mod tests {
     }
 
     #[test]
-    fn written_bytes_are_those_handed_to_files() {
-        assert_eq!(
-            written_of_io("wchar: 4096\nwrite_bytes: 9\ncancelled_write_bytes: 1\n"),
-            4096
-        );
-        assert_eq!(written_of_io(""), 0);
+    fn written_sectors_are_those_of_disks() {
+        let stats = " 254 0 vda 1 2 3 4 5 6 700 8 0 9 10\n 254 1 vda1 1 2 3 4 5 6 600 8 0 9 10\n";
+        assert_eq!(sectors_written(stats, |name| name == "vda"), 700);
+        assert_eq!(sectors_written("", |_| true), 0);
     }
 
     #[test]
     fn this_process_can_be_asked() {
-        assert!(own().is_ok());
+        assert!(own_cpu().is_ok());
     }
 }

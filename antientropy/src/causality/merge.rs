@@ -208,7 +208,7 @@ impl Record {
     }
 
     /// Drops siblings of operations that are listed or in `lost`.
-    fn absorb(&mut self, lost: &[OpId]) {
+    pub(super) fn absorb(&mut self, lost: &[OpId]) {
         let doomed = |sibling: &Sibling| {
             lost.binary_search(&sibling.op_id).is_ok() || self.lists(sibling.op_id)
         };

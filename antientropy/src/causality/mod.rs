@@ -18,7 +18,7 @@ pub use dot::{COUNTER_MAX, Dot};
 pub use format::{DecodeError, Field};
 pub use merge::MergeResult;
 pub use op_id::OpId;
-pub use op_list::{FLAGGED_MAX, OpList, SUPERSEDED_MAX, SupersededOp};
+pub use op_list::{FLAGGED_MAX, OpList, SUPERSEDED_MAX, SeenOp, SeenOps, SupersededOp};
 pub use put::{
     CONTEXT_BYTES_MAX, Minting, Put, PutApplied, PutRefusal, RECORD_BYTES_MAX, SIBLINGS_MAX,
 };

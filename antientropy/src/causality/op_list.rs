@@ -7,6 +7,8 @@
 //! A record has two, of all superseded operations and of the flagged ones, and neither cut looks
 //! at the other list (`counterexamples.md` V7): a flagged id is normally in both.
 
+use smallvec::SmallVec;
+
 use super::op_id::OpId;
 
 /// Superseded operations that a record remembers.
@@ -23,6 +25,20 @@ pub struct SupersededOp {
     /// Greatest hybrid timestamp that a retired dot of it had, in microseconds.
     pub timestamp: u64,
 }
+
+/// An operation whose value a client has seen. Its token carries it beside the context, because a
+/// context names dots only: a coordinator that never held the value could not list the operation,
+/// and a twin of it, minted by a retry elsewhere, would stand beside the write that superseded it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SeenOp {
+    /// The operation, with the newest timestamp that was seen.
+    pub op: SupersededOp,
+    /// Whether later attempts of it were known.
+    pub flagged: bool,
+}
+
+/// The operations of one token.
+pub type SeenOps = SmallVec<[SeenOp; 1]>;
 
 impl SupersededOp {
     const fn age_key(&self) -> (u64, OpId) {

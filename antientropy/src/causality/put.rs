@@ -19,6 +19,7 @@ use super::attempt::{Attempt, OpStatus};
 use super::context::Context;
 use super::dot::Dot;
 use super::op_id::OpId;
+use super::op_list::{SeenOp, SeenOps};
 use super::record::{Mint, Record, Sibling};
 
 /// Siblings that a put may leave.
@@ -53,6 +54,8 @@ pub struct Put {
     pub value: Option<Bytes>,
     /// What the client has seen; `None` is a blind write.
     pub context: Option<Context>,
+    /// Operations of the values that the client has seen, as its token tells.
+    pub seen: SeenOps,
     /// The new dot: above all that its actor has minted.
     pub dot: Dot,
     /// As what the dot is minted.
@@ -125,6 +128,7 @@ impl Record {
             attempt,
             value,
             context,
+            seen,
             dot,
             minting,
             timestamp,
@@ -148,7 +152,7 @@ impl Record {
             Attempt::First => false,
             Attempt::Later => true,
         };
-        let mut record = self.without_superseded(now_wall, &client);
+        let mut record = self.without_superseded(now_wall, &client, &seen);
         let mint = Mint {
             dot,
             timestamp,
@@ -206,7 +210,7 @@ impl Record {
     }
 
     /// This record after the client's context and the clock have had their effect.
-    fn without_superseded(&self, now_wall: Option<u64>, client: &Context) -> Self {
+    fn without_superseded(&self, now_wall: Option<u64>, client: &Context, seen: &[SeenOp]) -> Self {
         let gone = |sibling: &Sibling| {
             sibling.is_covered_by(client) || now_wall.is_some_and(|now| sibling.is_expired(now))
         };
@@ -227,6 +231,14 @@ impl Record {
                 record.retire(sibling.op_id, mint);
             }
         }
+        for SeenOp { op, flagged } in seen {
+            record.superseded.insert(*op);
+            if *flagged {
+                record.flagged.insert(*op);
+            }
+        }
+        // A twin of what was seen, that the client's context does not name, is superseded with it.
+        record.absorb(&[]);
         record
     }
 

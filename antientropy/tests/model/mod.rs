@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_antientropy::{
-    Attempt, AttemptVerdict, Context, Dot, Minting, OpId, Put, PutApplied, Record,
+    Attempt, AttemptVerdict, Context, Dot, Minting, OpId, Put, PutApplied, Record, SeenOps,
 };
 use quorate_ring::{Actor, Incarnation, NodeId};
 
@@ -53,6 +53,7 @@ pub fn put(op: OpIndex, dot: Dot) -> Put {
         minting: Minting::Primary,
         timestamp: 1_000 + op as u64,
         expiry: None,
+        seen: SeenOps::new(),
         now_wall: Some(0),
     }
 }

@@ -1,15 +1,21 @@
 //! The client's causal context as a sealed token: opaque, bound to keyspace and key, authenticated.
 //!
-//! Token = version byte, 16 bytes of keyed BLAKE3 over (keyspace, key, context), context. A checksum
+//! Token = version byte, 16 bytes of keyed BLAKE3 over (keyspace, key, rest), length of the context,
+//! context, operations seen. A checksum
 //! would not do: one forged vector would make every later write of an actor look old and kill it.
 
-use bytes::{BufMut, Bytes, BytesMut};
-use quorate_antientropy::Context;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use quorate_antientropy::{Context, OpId, SIBLINGS_MAX, SeenOp, SeenOps, SupersededOp};
 use quorate_ring::KeyspaceId;
 
 const VERSION: u8 = 1;
 const MAC_BYTES: usize = 16;
 const HEAD_BYTES: usize = 1 + MAC_BYTES;
+const LENGTH_BYTES: usize = 4;
+/// One operation seen: its id, its timestamp, its flag.
+const SEEN_BYTES: usize = 16 + 8 + 1;
+/// Operations of one token: two full coordinators' siblings merged, and room.
+const SEEN_MAX: usize = 16 * SIBLINGS_MAX;
 
 /// Longest context that is sealed or opened, in bytes. Puts keep a context under 64 KiB; merges of
 /// what was written apart may pass that, and a get must still work.
@@ -25,6 +31,15 @@ impl std::fmt::Debug for SealKey {
     }
 }
 
+/// What a client has seen of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Token {
+    /// The writes it has seen, as dots.
+    pub context: Context,
+    /// The operations whose values it has seen.
+    pub seen: SeenOps,
+}
+
 /// A token that was not sealed by this cluster for this key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the context is altered, too long, or of another key")]
@@ -37,16 +52,25 @@ impl SealKey {
         Self(secret)
     }
 
-    /// Seals a context for `key`; `None` if it is over [`SEALED_BYTES_MAX`].
+    /// Seals what a client has seen of `key`; `None` if the context is over [`SEALED_BYTES_MAX`].
     #[must_use]
-    pub fn seal(&self, keyspace: KeyspaceId, key: &[u8], context: &Context) -> Option<Bytes> {
-        let mut body = Vec::with_capacity(HEAD_BYTES + context.encoded_len());
-        body.put_bytes(0, HEAD_BYTES);
-        context.encode(&mut body);
-        let (head, sealed) = body.split_at_mut(HEAD_BYTES);
-        if sealed.len() > SEALED_BYTES_MAX {
+    pub fn seal(&self, keyspace: KeyspaceId, key: &[u8], token: &Token) -> Option<Bytes> {
+        let Token { context, seen } = token;
+        let context_bytes = context.encoded_len();
+        if context_bytes > SEALED_BYTES_MAX {
             return None;
         }
+        let length = HEAD_BYTES + LENGTH_BYTES + context_bytes + seen.len() * SEEN_BYTES;
+        let mut body = Vec::with_capacity(length);
+        body.put_bytes(0, HEAD_BYTES);
+        body.put_u32_le(u32::try_from(context_bytes).expect("it is under the bound"));
+        context.encode(&mut body);
+        for SeenOp { op, flagged } in seen {
+            body.put_slice(&op.op_id.0);
+            body.put_u64_le(op.timestamp);
+            body.put_u8(u8::from(*flagged));
+        }
+        let (head, sealed) = body.split_at_mut(HEAD_BYTES);
         head[0] = VERSION;
         head[1..].copy_from_slice(&self.mac(keyspace, key, sealed));
         Some(Bytes::from(body))
@@ -61,18 +85,18 @@ impl SealKey {
         keyspace: KeyspaceId,
         key: &[u8],
         token: &Bytes,
-    ) -> Result<Context, SealBroken> {
-        if token.len() < HEAD_BYTES || token.len() > HEAD_BYTES + SEALED_BYTES_MAX {
+    ) -> Result<Token, SealBroken> {
+        let (head, sealed) = token.split_at_checked(HEAD_BYTES).ok_or(SealBroken)?;
+        if sealed.len() > LENGTH_BYTES + SEALED_BYTES_MAX + SEEN_MAX * SEEN_BYTES {
             return Err(SealBroken);
         }
-        let (head, sealed) = token.split_at(HEAD_BYTES);
         let (version, mac) = head.split_at(1);
         // The comparison of two BLAKE3 hashes takes the same time wherever they differ.
         let expected = blake3::Hash::from(widen(&self.mac(keyspace, key, sealed)));
         if version != [VERSION] || expected != blake3::Hash::from(widen(mac)) {
             return Err(SealBroken);
         }
-        Context::decode(sealed).map_err(|_| SealBroken)
+        decode(sealed).ok_or(SealBroken)
     }
 
     fn mac(&self, keyspace: KeyspaceId, key: &[u8], sealed: &[u8]) -> [u8; MAC_BYTES] {
@@ -88,6 +112,26 @@ impl SealKey {
             .expect("a hash has 32 bytes");
         *mac
     }
+}
+
+/// What was sealed; `None` only if another release sealed it in another form.
+fn decode(mut sealed: &[u8]) -> Option<Token> {
+    let context_bytes = usize::try_from(sealed.try_get_u32_le().ok()?).ok()?;
+    let (context, mut rest) = sealed.split_at_checked(context_bytes)?;
+    let context = Context::decode(context).ok()?;
+    let mut seen = SeenOps::new();
+    while !rest.is_empty() {
+        let (op_id, tail) = rest.split_first_chunk()?;
+        rest = tail;
+        let timestamp = rest.try_get_u64_le().ok()?;
+        let flagged = rest.try_get_u8().ok()? != 0;
+        let op = SupersededOp {
+            op_id: OpId(*op_id),
+            timestamp,
+        };
+        seen.push(SeenOp { op, flagged });
+    }
+    Some(Token { context, seen })
 }
 
 fn widen(mac: &[u8]) -> [u8; 32] {

@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use clap::Parser;
+use quorate_tests::check::Twins;
 use quorate_tests::sim::{Report, RunOptions, Totals, run_seed};
 
 #[derive(Debug, Parser)]
@@ -39,6 +40,9 @@ struct Arguments {
     /// Least operations.
     #[arg(long, default_value_t = 500)]
     operations: usize,
+    /// Lets a write of several attempts show up beside its superseder while faults go on.
+    #[arg(long)]
+    allow_twins: bool,
     /// Prints every event of a seed.
     #[arg(short, long)]
     verbose: bool,
@@ -198,6 +202,11 @@ fn run_guarded(arguments: &Arguments, seed: u64) -> Report {
         verbose: arguments.verbose,
         faults_s: arguments.faults_s,
         operations_min: arguments.operations,
+        twins: if arguments.allow_twins {
+            Twins::Allowed
+        } else {
+            Twins::Refused
+        },
     };
     let run = || {
         let mut first = run_seed(seed, options);

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::{Context, DigestSecret, Record, Sibling};
+use quorate_antientropy::{DigestSecret, Record, Sibling};
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{
     Copies, FixedMap, KeyspaceId, Location, Lsn, MonoTime, NodeId, Topology, VnodeId,
@@ -39,7 +39,7 @@ use super::message::{
     WriteRequest,
 };
 use super::put::PutMachine;
-use super::seal::SealKey;
+use super::seal::{SealKey, Token};
 use super::table::{Table, TableLimits};
 
 /// Longest key, in bytes.
@@ -128,7 +128,7 @@ struct PutOp {
     machine: PutMachine,
     origin: Origin,
     place: Place,
-    reply_context: Option<Context>,
+    reply_token: Option<Token>,
     bytes: usize,
     armed: u64,
 }

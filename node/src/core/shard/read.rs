@@ -13,6 +13,7 @@ use super::super::message::{
     Held, OpNumber, Payload, PeerMessage, PurgeNumber, ReadRecord, ReadRecordReply, Refusal,
     Replicate, Reply,
 };
+use super::super::seal::Token;
 use super::super::table::Lookup;
 use super::{Ack, GetOp, Op, Origin, Parked, Place, Shard, UNARMED};
 
@@ -250,9 +251,11 @@ impl Shard {
             effects.push(Effect::Count(Event::SiblingsRead));
         }
         let user_key = get.place.key.user_key();
-        let sealed = self
-            .seal
-            .seal(get.place.keyspace, &user_key, record.context());
+        let token = Token {
+            context: record.context().clone(),
+            seen: record.seen_ops(),
+        };
+        let sealed = self.seal.seal(get.place.keyspace, &user_key, &token);
         // A context over the limit cannot travel; the values can. An empty token says so.
         let context = sealed.unwrap_or_default();
         let reply = Reply::Read {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_antientropy::{
-    Attempt, AttemptVerdict, CONTEXT_BYTES_MAX, Context, Dot, Minting, Put, PutRefusal, Record,
-    SIBLINGS_MAX,
+    Attempt, AttemptVerdict, CONTEXT_BYTES_MAX, Context, Dot, Minting, OpId, Put, PutRefusal,
+    Record, SIBLINGS_MAX, Sibling,
 };
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{Actor, MonoTime, NodeId};
@@ -17,8 +17,10 @@ use super::super::continuity::Liveness;
 use super::super::effect::{Effect, Effects, Event, StopReason};
 use super::super::failure::{Cause, Effectiveness, Failure, ReplicaPart};
 use super::super::input::Now;
+use super::super::key::RecordKey;
 use super::super::message::{PeerMessage, PurgeNumber, ReplicateReply, Reply, WriteRequest};
 use super::super::put::{PutMachine, PutPlan, Verdict};
+use super::super::seal::Token;
 use super::super::table::Lookup;
 use super::{
     Ack, Op, Parked, Place, PutOp, RETRY_AFTER_SHED_MS, Shard, UNARMED, VALUE_BYTES_MAX, Writing,
@@ -32,7 +34,7 @@ const RECORD_BYTES_MAX: usize = 4 << 20;
 /// What a write leaves to be replicated.
 struct Made {
     record: Bytes,
-    reply_context: Option<Context>,
+    reply_token: Option<Token>,
     /// An earlier attempt of the operation is in the record already.
     duplicate: bool,
 }
@@ -87,8 +89,7 @@ impl Shard {
             }
         };
         if made.duplicate && planted(Bug::DuplicateAppliedAtOnce) {
-            let context = None;
-            let acks = required;
+            let (context, acks) = (None, required);
             return self.reply(origin, Reply::Applied { context, acks }, effects);
         }
         let primaries = self.owners(&place);
@@ -113,12 +114,12 @@ impl Shard {
                 });
             }
         }
-        let reply_context = made.reply_context;
+        let reply_token = made.reply_token;
         let put = PutOp {
             machine,
             origin,
             place,
-            reply_context,
+            reply_token,
             bytes,
             armed: UNARMED,
         };
@@ -143,7 +144,7 @@ impl Shard {
             request,
             ..
         } = writing;
-        let client = self.client_context(place, request);
+        let client = self.client_token(place, request);
         let attempt = if request.flagged {
             Attempt::Later
         } else {
@@ -159,28 +160,29 @@ impl Shard {
             }
             AttemptVerdict::Duplicate => {
                 effects.push(Effect::Count(Event::DuplicateAttempt));
-                let reply_context =
-                    record.duplicate_reply_context(request.op_id, client.unwrap_or_default());
+                let context = client.unwrap_or_default().map(|token| token.context);
+                let reply_context = record.duplicate_reply_context(request.op_id, context);
+                let reply_token = reply_token(record, request.op_id, reply_context);
                 let record = match record.note_duplicate(request.op_id, attempt) {
                     Some(noted) => self.commit(place, newest.as_ref(), noted.to_bytes(), effects),
                     None => newest.unwrap_or_default(),
                 };
                 return Ok(Made {
                     record,
-                    reply_context,
+                    reply_token,
                     duplicate: true,
                 });
             }
             AttemptVerdict::Fresh => {}
         }
-        let context = client?;
+        let token = client?;
+        let seen = token
+            .as_ref()
+            .map(|token| token.seen.clone())
+            .unwrap_or_default();
         self.check_before_mint(now, *deadline, place, request)?;
-        let base = match self.table.durable(&place.key) {
-            Lookup::Known(Some(durable)) if planted(Bug::DotFromDurableView) => {
-                Record::decode(&durable).unwrap_or_default()
-            }
-            Lookup::Known(_) | Lookup::MustLoad => record.clone(),
-        };
+        let planted_base = self.durable_if_planted(&place.key);
+        let base = planted_base.as_ref().unwrap_or(record);
         let actor = Actor {
             node: self.me,
             incarnation: self.continuity.incarnation(),
@@ -190,7 +192,8 @@ impl Shard {
                 op_id: request.op_id,
                 attempt,
                 value: request.value.clone(),
-                context,
+                context: token.map(|token| token.context),
+                seen,
                 dot: Dot {
                     actor,
                     counter: self.counter + 1,
@@ -202,20 +205,32 @@ impl Shard {
             })
             .map_err(|refused| refusal(refused, effects))?;
         self.counter += 1;
+        let reply_token = reply_token(&applied.record, request.op_id, applied.reply_context);
         let record = self.commit(place, newest.as_ref(), applied.record.to_bytes(), effects);
         Ok(Made {
             record,
-            reply_context: applied.reply_context,
+            reply_token,
             duplicate: false,
         })
     }
 
+    /// The base of a put that is planted with a bug; `None` in every build without planted bugs.
+    fn durable_if_planted(&self, key: &RecordKey) -> Option<Record> {
+        if !planted(Bug::DotFromDurableView) {
+            return None;
+        }
+        match self.table.durable(key) {
+            Lookup::Known(Some(durable)) => Record::decode(&durable).ok(),
+            Lookup::Known(None) | Lookup::MustLoad => None,
+        }
+    }
+
     /// Opens the client's token; the error is for a fresh attempt only.
-    fn client_context(
+    fn client_token(
         &self,
         place: &Place,
         request: &WriteRequest,
-    ) -> Result<Option<Context>, Failure> {
+    ) -> Result<Option<Token>, Failure> {
         let Some(token) = &request.context else {
             return Ok(None);
         };
@@ -394,12 +409,12 @@ impl Shard {
         let ended = put.machine.is_done() || now.mono >= put.machine.deadline();
         let (origin, bytes) = (put.origin, put.bytes);
         if let Some(verdict) = verdict {
-            let context = put.reply_context.take();
+            let token = put.reply_token.take();
             let reply = match verdict {
                 Verdict::Applied { acks } => {
                     let user_key = put.place.key.user_key();
                     let keyspace = put.place.keyspace;
-                    let context = context.and_then(|c| self.seal.seal(keyspace, &user_key, &c));
+                    let context = token.and_then(|t| self.seal.seal(keyspace, &user_key, &t));
                     Reply::Applied { context, acks }
                 }
                 Verdict::Unknown(failure) => Reply::Failed(failure),
@@ -413,6 +428,16 @@ impl Shard {
             }
         }
     }
+}
+
+/// What a write's client has seen afterwards: its own operation beside the context. What its own
+/// token told before is listed in the record by now.
+fn reply_token(record: &Record, op_id: OpId, context: Option<Context>) -> Option<Token> {
+    let own = record.sibling(op_id).and_then(Sibling::seen_op);
+    context.map(|context| Token {
+        context,
+        seen: own.into_iter().collect(),
+    })
 }
 
 /// Why a put minted nothing, in the core's words.
