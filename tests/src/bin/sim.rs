@@ -40,9 +40,9 @@ struct Arguments {
     /// Least operations.
     #[arg(long, default_value_t = 500)]
     operations: usize,
-    /// Lets a write of several attempts show up beside its superseder while faults go on.
+    /// Lets no write of several attempts show up beside its superseder, not even during faults.
     #[arg(long)]
-    allow_twins: bool,
+    strict_twins: bool,
     /// Prints every event of a seed.
     #[arg(short, long)]
     verbose: bool,
@@ -202,10 +202,10 @@ fn run_guarded(arguments: &Arguments, seed: u64) -> Report {
         verbose: arguments.verbose,
         faults_s: arguments.faults_s,
         operations_min: arguments.operations,
-        twins: if arguments.allow_twins {
-            Twins::Allowed
-        } else {
+        twins: if arguments.strict_twins {
             Twins::Refused
+        } else {
+            Twins::Allowed
         },
     };
     let run = || {

@@ -114,6 +114,9 @@ pub fn check_dots(dumps: &[ReplicaDump]) -> Vec<Violation> {
 
 #[cfg(test)]
 mod tests {
+    use quorate_antientropy::{Attempt, Dot, Minting, OpId, Put};
+    use quorate_ring::{Actor, Incarnation, NodeId};
+
     use super::*;
 
     fn dump(node: u32, records: &[(&str, &[u8])]) -> ReplicaDump {
@@ -147,5 +150,40 @@ mod tests {
             check_dots(&differ)[..],
             [Violation::DotTwice { .. }]
         ));
+    }
+
+    #[test]
+    fn a_replica_holds_no_less_than_it_held_before() {
+        let dot = |counter| Dot {
+            actor: Actor {
+                node: NodeId(1),
+                incarnation: Incarnation(1),
+            },
+            counter,
+        };
+        let after = |record: &Record, counter: u8, context| {
+            let put = Put {
+                op_id: OpId([counter; 16]),
+                attempt: Attempt::First,
+                value: Some(Bytes::from_static(b"v")),
+                context,
+                seen: record.seen_ops(),
+                dot: dot(counter.into()),
+                minting: Minting::Primary,
+                timestamp: u64::from(counter),
+                expiry: None,
+                now_wall: None,
+            };
+            record.put(put).expect("a put")
+        };
+        let first = after(&Record::default(), 1, None);
+        let second = after(&first.record, 2, first.reply_context.clone());
+        let held = |record: &Record| dump(1, &[("k", &record.to_bytes())]);
+        let (old, new) = (held(&first.record), held(&second.record));
+        assert_eq!(check_growth(&old, &new), []);
+        let back = check_growth(&new, &old);
+        assert!(matches!(back[..], [Violation::Shrank { node: 1, .. }]));
+        let gone = check_growth(&new, &dump(1, &[]));
+        assert!(matches!(gone[..], [Violation::Shrank { .. }]));
     }
 }

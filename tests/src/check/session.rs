@@ -7,7 +7,8 @@
 //!
 //! A write that was tried more than once may have two dots. Who superseded the one that it saw on a
 //! single replica cannot name the other, and until those replicas have met, a read may show the
-//! write once more, as a sibling. That is allowed here; the final state is judged without mercy.
+//! write once more, as a sibling: a token names the values that were seen, and not those that they
+//! had superseded. [`Twins`] says whether that is allowed; the final state is judged without mercy.
 
 use super::causal::{KeyPasts, WriteSet};
 use super::history::{History, OpIndex, Operation, Outcome, Returned};

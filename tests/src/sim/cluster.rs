@@ -641,6 +641,7 @@ impl Cluster {
         let mut faults = slot.usual.clone();
         faults.latency_max = Duration::from_micros(latency_us);
         faults.drop_all_unsynced = false;
+        faults.tear_blocks = true;
         slot.disk.set_faults(faults);
     }
 

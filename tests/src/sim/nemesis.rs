@@ -244,11 +244,11 @@ impl Nemesis {
         self.pace.set_hurry(true);
         for life in 0..self.rand_again.between(2, 4) {
             if life == 0 {
-                let latency = self.rand_again.between(20_000, 80_000);
+                let latency = self.rand_again.between(100_000, 400_000);
                 for node in &nodes {
                     self.cluster.burden_disk(*node, latency);
                 }
-                self.time.sleep_ms(self.rand_again.between(100, 400)).await;
+                self.time.sleep_ms(self.rand_again.between(400, 900)).await;
             } else {
                 self.until_running(&nodes).await;
                 self.look_at(&nodes).await;

@@ -236,18 +236,19 @@ impl Plan {
     /// the log, so that frames of two lives meet at the same places under the same LSNs. Its random
     /// stream is its own, so that the other seeds stay what they were.
     fn draw_power_again(&mut self) {
-        let mut rand = SimRand::derive(self.seed, 0, "power loss again");
+        let mut rand = SimRand::derive(self.seed, 0, "power lost again");
         if !rand.chance(0.1) {
             return;
         }
         self.faults.insert(Fault::PowerAgain);
-        self.filler = (2200, 3400);
+        // With the 64 operations that a record remembers: one record fills a block, none two.
+        self.filler = (600, 1700);
         self.own_chains = true;
         self.workloads = vec![Workload::Chained];
         if rand.chance(0.3) {
             self.workloads.push(Workload::UniqueKeys);
         }
-        self.hot_keys = 1 + rand.index(2);
+        self.hot_keys = 1;
     }
 
     /// One line that says what the seed is.

@@ -44,7 +44,7 @@ impl Default for RunOptions {
             verbose: false,
             faults_s: 60,
             operations_min: 500,
-            twins: Twins::Refused,
+            twins: Twins::Allowed,
         }
     }
 }

@@ -377,6 +377,9 @@ impl SimClient {
             0..=2 => {
                 self.get(&target).await;
             }
+            3..=4 if self.plan.own_chains => {
+                self.get(&target).await;
+            }
             3..=4 => {
                 self.put(&target, None, BTreeSet::new()).await;
             }
