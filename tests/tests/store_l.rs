@@ -430,6 +430,33 @@ async fn l8_a_log_full_of_user_frames_still_starts_and_is_cured_by_a_checkpoint(
         .expect("there is room again");
 }
 
+/// Found by seed 232: the digest file of a checkpoint met a full disk, and the node stopped.
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_on_a_full_disk_waits_for_space() {
+    let mut lab = Lab::new(10);
+    let mut store = open(&mut lab).await;
+    store
+        .put(key(1), large("value"), &NONE)
+        .await
+        .expect("durable");
+    lab.disk.set_faults(DiskFaults {
+        capacity: Some(lab.disk.used()),
+        ..DiskFaults::default()
+    });
+    store.freeze();
+    let wait = tokio::time::timeout(Duration::from_secs(5), store.next_event());
+    let event = wait.await;
+    assert!(
+        event.is_err(),
+        "nothing is fed and nothing fails: {event:?}"
+    );
+    assert!(lab.disk.took_effect().contains_key("disk_full"));
+    lab.disk.set_faults(DiskFaults::default());
+    while !lab.engine.rows().contains_key(&key(1)) {
+        store.next_event().await.expect("the feed goes on");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_full_disk_is_waited_out() {
     let mut lab = Lab::new(10);

@@ -1,8 +1,11 @@
 //! Compares what the replicas hold once everything has healed, byte for byte.
 //!
-//! Invariants I5 (a dot names one value), I10 (owners agree) and I12 (only owners hold).
+//! Invariants I4 (what a replica holds only grows), I5 (a dot names one value), I10 (owners agree) and I12 (only owners hold).
 
 use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use quorate_antientropy::Record;
 
 use super::violation::Violation;
 
@@ -61,6 +64,34 @@ pub fn check_replicas(dumps: &[ReplicaDump], owners: impl Fn(&str) -> Vec<u32>) 
     violations
 }
 
+/// Checks that a replica's causal history of each key only grew between two dumps of one node.
+#[must_use]
+pub fn check_growth(before: &ReplicaDump, after: &ReplicaDump) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (key, old) in &before.records {
+        let new = after.records.get(key);
+        if new.is_some_and(|new| new.bytes == old.bytes || grew(&old.bytes, &new.bytes)) {
+            continue;
+        }
+        let dots = |record: &OwnedRecord| record.dots.iter().map(|(dot, _)| dot.clone()).collect();
+        violations.push(Violation::Shrank {
+            node: before.node,
+            key: key.clone(),
+            before: dots(old),
+            after: new.map(dots).unwrap_or_default(),
+        });
+    }
+    violations
+}
+
+fn grew(old: &[u8], new: &[u8]) -> bool {
+    let decode = |bytes: &[u8]| Record::decode(&Bytes::copy_from_slice(bytes)).ok();
+    match (decode(old), decode(new)) {
+        (Some(old), Some(new)) => new.holds_all_of(&old),
+        (Some(_) | None, _) => false,
+    }
+}
+
 /// Checks that no dot names two values, over all dumps.
 #[must_use]
 pub fn check_dots(dumps: &[ReplicaDump]) -> Vec<Violation> {
@@ -83,6 +114,9 @@ pub fn check_dots(dumps: &[ReplicaDump]) -> Vec<Violation> {
 
 #[cfg(test)]
 mod tests {
+    use quorate_antientropy::{Attempt, Dot, Minting, OpId, Put};
+    use quorate_ring::{Actor, Incarnation, NodeId};
+
     use super::*;
 
     fn dump(node: u32, records: &[(&str, &[u8])]) -> ReplicaDump {
@@ -116,5 +150,40 @@ mod tests {
             check_dots(&differ)[..],
             [Violation::DotTwice { .. }]
         ));
+    }
+
+    #[test]
+    fn a_replica_holds_no_less_than_it_held_before() {
+        let dot = |counter| Dot {
+            actor: Actor {
+                node: NodeId(1),
+                incarnation: Incarnation(1),
+            },
+            counter,
+        };
+        let after = |record: &Record, counter: u8, context| {
+            let put = Put {
+                op_id: OpId([counter; 16]),
+                attempt: Attempt::First,
+                value: Some(Bytes::from_static(b"v")),
+                context,
+                seen: record.seen_ops(),
+                dot: dot(counter.into()),
+                minting: Minting::Primary,
+                timestamp: u64::from(counter),
+                expiry: None,
+                now_wall: None,
+            };
+            record.put(put).expect("a put")
+        };
+        let first = after(&Record::default(), 1, None);
+        let second = after(&first.record, 2, first.reply_context.clone());
+        let held = |record: &Record| dump(1, &[("k", &record.to_bytes())]);
+        let (old, new) = (held(&first.record), held(&second.record));
+        assert_eq!(check_growth(&old, &new), []);
+        let back = check_growth(&new, &old);
+        assert!(matches!(back[..], [Violation::Shrank { node: 1, .. }]));
+        let gone = check_growth(&new, &dump(1, &[]));
+        assert!(matches!(gone[..], [Violation::Shrank { .. }]));
     }
 }

@@ -7,15 +7,30 @@
 //!
 //! A write that was tried more than once may have two dots. Who superseded the one that it saw on a
 //! single replica cannot name the other, and until those replicas have met, a read may show the
-//! write once more, as a sibling. That is allowed here; the final state is judged without mercy.
+//! write once more, as a sibling: a token names the values that were seen, and not those that they
+//! had superseded. [`Twins`] says whether that is allowed; the final state is judged without mercy.
 
 use super::causal::{KeyPasts, WriteSet};
 use super::history::{History, OpIndex, Operation, Outcome, Returned};
 use super::violation::Violation;
 
+/// Whether a write that was tried more than once may show up again beside or after its superseder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Twins {
+    /// It may, until the replicas that hold its dots have met.
+    Allowed,
+    /// Never.
+    Refused,
+}
+
 /// Judges all successful reads of one key; `operations` are all operations of that key.
 #[must_use]
-pub fn check_reads(history: &History, key: &str, operations: &[OpIndex]) -> Vec<Violation> {
+pub fn check_reads(
+    history: &History,
+    key: &str,
+    operations: &[OpIndex],
+    twins: Twins,
+) -> Vec<Violation> {
     let reads = operations
         .iter()
         .filter_map(|index| Read::of(history, *index));
@@ -26,6 +41,7 @@ pub fn check_reads(history: &History, key: &str, operations: &[OpIndex]) -> Vec<
     let judge = Judge {
         history,
         key,
+        twins,
         pasts: KeyPasts::follow(history, operations),
     };
     let mut violations = Vec::new();
@@ -60,6 +76,7 @@ impl<'a> Read<'a> {
 struct Judge<'a> {
     history: &'a History,
     key: &'a str,
+    twins: Twins,
     pasts: KeyPasts,
 }
 
@@ -112,10 +129,16 @@ impl Judge<'_> {
         None
     }
 
+    /// Whether `write` may show up beside or after its superseder.
     fn has_twins(&self, write: OpIndex) -> bool {
-        self.history
+        let tried_twice = self
+            .history
             .operation(write)
-            .is_some_and(Operation::may_have_twins)
+            .is_some_and(Operation::may_have_twins);
+        match self.twins {
+            Twins::Allowed => tried_twice,
+            Twins::Refused => false,
+        }
     }
 
     fn shows_past_of(&self, write: usize, read: &Read<'_>) -> bool {
@@ -161,7 +184,7 @@ mod tests {
 
     fn check(run: &Planted) -> Vec<Violation> {
         let ops: Vec<OpIndex> = run.history.operations().map(|(i, _)| i).collect();
-        check_reads(&run.history, "k", &ops)
+        check_reads(&run.history, "k", &ops, Twins::Allowed)
     }
 
     #[test]

@@ -105,6 +105,18 @@ pub enum Violation {
         /// Who holds what.
         detail: String,
     },
+    /// A replica holds less of a key's history than it held before.
+    #[error("SHRANK: {key}: node {node} held durably {before:?} and later {after:?} (I4)")]
+    Shrank {
+        /// The node.
+        node: u32,
+        /// The key.
+        key: String,
+        /// Dots of the values then.
+        before: Vec<String>,
+        /// Dots of the values later.
+        after: Vec<String>,
+    },
     /// A node holds a record of a key that it does not own.
     #[error("NOT OWNED: node {node} holds {key}, which it does not own (I12)")]
     NotOwned {

@@ -17,7 +17,7 @@ use quorate_node::core::{Input, RecordKey};
 use quorate_node::shell::drive::Ending;
 use quorate_node::shell::inbox::Inbox;
 use quorate_node::shell::metrics::Metrics;
-use quorate_node::shell::node::{self, NodeHandle, NodeParts, OpenNode};
+use quorate_node::shell::node::{self, NodeHandle, NodeParts, OpenNode, QuestionError};
 use quorate_node::shell::seam::Disk;
 use quorate_node::shell::store::{FIRST_START, OpenOptions, Owner, StoreConfig, StoreId};
 use quorate_ring::{Incarnation, NodeId};
@@ -35,12 +35,14 @@ use super::plan::{Fault, MachinePlan, Plan};
 use super::rand::SimRand;
 use super::sched::Scheduler;
 use super::trace::Trace;
-use crate::check::{OwnedRecord, ReplicaDump};
+use crate::check::{OwnedRecord, ReplicaDump, check_growth};
 
 /// Identity of every simulated cluster.
 const CLUSTER_ID: [u8; 16] = [7; 16];
 /// Rows that a page of a dump has.
 const DUMP_PAGE: usize = 200;
+/// Longest look at what a node holds.
+const LOOK_MAX: Duration = Duration::from_secs(2);
 /// Longest clean stop.
 const STOP_MAX: Duration = Duration::from_secs(30);
 
@@ -58,6 +60,8 @@ struct Shared {
     client_net: ClientNet,
     slots: BTreeMap<NodeId, Mutex<Slot>>,
     problems: Mutex<Vec<String>>,
+    /// What each replica was last seen to hold durably.
+    held: Mutex<BTreeMap<NodeId, ReplicaDump>>,
 }
 
 /// A machine and the process on it.
@@ -189,6 +193,7 @@ impl Cluster {
                 client_net,
                 slots,
                 problems: Mutex::new(Vec::new()),
+                held: Mutex::new(BTreeMap::new()),
             }),
         }
     }
@@ -630,6 +635,16 @@ impl Cluster {
         });
     }
 
+    /// Slows a disk down until the next crash, which then tears what is not synced.
+    pub fn burden_disk(&self, node: NodeId, latency_us: u64) {
+        let slot = self.slot(node);
+        let mut faults = slot.usual.clone();
+        faults.latency_max = Duration::from_micros(latency_us);
+        faults.drop_all_unsynced = false;
+        faults.tear_blocks = true;
+        slot.disk.set_faults(faults);
+    }
+
     /// Lets a disk stand still now and then.
     pub fn stall_disk(&self, node: NodeId, stall_us: u64) {
         self.count_later(node, Fault::DiskStall, "disk_stall", stall_us);
@@ -725,22 +740,62 @@ impl Cluster {
     pub async fn dump(&self) -> Vec<ReplicaDump> {
         let mut dumps = Vec::new();
         for node in self.nodes() {
-            let handle = self
-                .slot(node)
-                .process
-                .as_ref()
-                .and_then(|p| p.handle.clone());
-            let Some(handle) = handle else { continue };
-            dumps.push(self.dump_of(node, &handle).await);
+            let Some(handle) = self.handle(node) else {
+                continue;
+            };
+            match self.dump_of(node, &handle).await {
+                Ok(dump) => {
+                    self.compare_with_earlier(node, &dump);
+                    dumps.push(dump);
+                }
+                Err(error) => self.problem(format!("node {node} cannot be dumped: {error}")),
+            }
         }
         dumps
     }
 
-    async fn dump_of(&self, node: NodeId, handle: &NodeHandle) -> ReplicaDump {
+    /// Compares what a node holds durably with what it held when it was looked at last: a
+    /// replica's causal history of a key only grows (I4). Nothing if it does not answer.
+    pub async fn look_at(&self, node: NodeId) {
+        let Some(handle) = self.handle(node) else {
+            return;
+        };
+        let looked = tokio::time::timeout(LOOK_MAX, self.dump_of(node, &handle)).await;
+        if let Ok(Ok(dump)) = looked {
+            self.shared
+                .trace
+                .count("state.replica compared with its past");
+            self.compare_with_earlier(node, &dump);
+        }
+    }
+
+    fn compare_with_earlier(&self, node: NodeId, dump: &ReplicaDump) {
+        let before = {
+            let held = &self.shared.held;
+            let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+            held.insert(node, dump.clone())
+        };
+        let shrunk = before.map(|before| check_growth(&before, dump));
+        for violation in shrunk.into_iter().flatten() {
+            self.problem(violation.to_string());
+        }
+    }
+
+    fn handle(&self, node: NodeId) -> Option<NodeHandle> {
+        let slot = self.slot(node);
+        slot.process.as_ref().and_then(|p| p.handle.clone())
+    }
+
+    async fn dump_of(
+        &self,
+        node: NodeId,
+        handle: &NodeHandle,
+    ) -> Result<ReplicaDump, QuestionError> {
         let mut dump = ReplicaDump {
             node: node.0,
             records: BTreeMap::new(),
         };
+<<<<<<< HEAD
         let topology = &self.shared.plan.topology;
         let vnodes = topology.vnode_count();
         let ranges = topology.keyspaces().iter().flat_map(|keyspace| {
@@ -757,6 +812,12 @@ impl Cluster {
                     return dump;
                 }
             };
+=======
+        let mut after = None;
+        loop {
+            let page = handle.dump_local(after.take(), DUMP_PAGE).await?;
+            after = page.last().map(|(key, _)| key.clone());
+>>>>>>> sim
             let full = page.len() == DUMP_PAGE;
             if let Some((last, _)) = page.last().filter(|_| full) {
                 ranges.push_front(last.clone());
@@ -781,6 +842,12 @@ impl Cluster {
                     },
                 );
             }
+<<<<<<< HEAD
+=======
+            if !full {
+                return Ok(dump);
+            }
+>>>>>>> sim
         }
         dump
     }

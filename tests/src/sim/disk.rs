@@ -52,6 +52,8 @@ pub struct DiskFaults {
     pub capacity: Option<u64>,
     /// A power loss keeps nothing that was not synced, instead of a random part.
     pub drop_all_unsynced: bool,
+    /// A power loss keeps each unsynced block of 4 KiB or drops it, by the toss of a coin.
+    pub tear_blocks: bool,
 }
 
 /// A disk that outlives its node. Cheap to clone.
@@ -321,7 +323,7 @@ impl State {
         let mut torn = 0;
         for file in self.files.values_mut() {
             let dirty: Vec<usize> = std::mem::take(&mut file.dirty).into_iter().collect();
-            let keep = choose(&mut self.random, &dirty, self.faults.drop_all_unsynced);
+            let keep = choose(&mut self.random, &dirty, &self.faults);
             torn += u64::from(keep.len() < dirty.len());
             keep.into_iter().for_each(|sector| file.keep(sector));
             file.cache.clone_from(&file.platter);
@@ -375,16 +377,18 @@ impl State {
 }
 
 /// Which unsynced sectors of a file survive a power loss.
-fn choose(random: &mut Seeded, dirty: &[usize], drop_all: bool) -> Vec<usize> {
-    if drop_all {
+fn choose(random: &mut Seeded, dirty: &[usize], faults: &DiskFaults) -> Vec<usize> {
+    if faults.drop_all_unsynced {
         return Vec::new();
     }
-    let grain = if random.below(2) == 0 {
+    let blocks = faults.tear_blocks;
+    let grain = if !blocks && random.below(2) == 0 {
         1
     } else {
         4096 / SECTOR
     };
-    match random.below(4) {
+    let way = if blocks { 3 } else { random.below(4) };
+    match way {
         0 => Vec::new(),
         1 => dirty.to_vec(),
         2 => {
@@ -545,7 +549,7 @@ impl Disk for Mount {
             self.with(|state| {
                 if state.random.happens(state.faults.sync_error_ppm) {
                     let dirty: Vec<usize> = state.file(name)?.dirty.iter().copied().collect();
-                    let kept = choose(&mut state.random, &dirty, false);
+                    let kept = choose(&mut state.random, &dirty, &DiskFaults::default());
                     let file = state.file(name)?;
                     kept.into_iter().for_each(|sector| file.keep(sector));
                     file.dirty.clear();

@@ -14,6 +14,7 @@ use super::plan::{Fault, Plan};
 use super::rand::SimRand;
 use super::sched::Scheduler;
 use super::trace::Trace;
+use super::workload::Pace;
 
 const SECOND: u64 = 1_000_000;
 
@@ -24,20 +25,32 @@ pub struct Nemesis {
     cluster: Cluster,
     time: Scheduler,
     trace: Trace,
+    pace: Pace,
     rand: SimRand,
+    /// Of the kind that came later, so that the others stay what they were.
+    rand_again: SimRand,
 }
 
 impl Nemesis {
     /// The nemesis of a run.
     #[must_use]
-    pub fn new(plan: Arc<Plan>, cluster: Cluster, time: Scheduler, trace: Trace) -> Self {
+    pub fn new(
+        plan: Arc<Plan>,
+        cluster: Cluster,
+        time: Scheduler,
+        trace: Trace,
+        pace: Pace,
+    ) -> Self {
         let rand = SimRand::derive(plan.seed, 0, "nemesis");
+        let rand_again = SimRand::derive(plan.seed, 0, "nemesis again");
         Self {
             plan,
             cluster,
             time,
             trace,
+            pace,
             rand,
+            rand_again,
         }
     }
 
@@ -88,6 +101,7 @@ impl Nemesis {
             }
             Fault::KillThenPower => self.twice(kind, false).await,
             Fault::StopThenPower => self.twice(kind, true).await,
+            Fault::PowerAgain => self.power_again(kind).await,
             Fault::Stop => self.stop(kind).await,
             Fault::Pause => self.pause(kind),
             Fault::Cut | Fault::Isolate | Fault::Bridge | Fault::Ring | Fault::OneWay => {
@@ -216,6 +230,60 @@ impl Nemesis {
         if hit {
             self.trace.count(kind.counter());
             self.note(kind, format!("{nodes:?} after {} ms", lives / 1000));
+        }
+    }
+
+    /// Takes the power away under a busy, slow disk, and again soon after each restart: what one
+    /// life left unsynced lies behind what the next one wrote (L2). Compares what the nodes hold
+    /// before and after (I4).
+    async fn power_again(&mut self, kind: Fault) {
+        let all = self.rand_again.chance(0.3);
+        let mut nodes = self.cluster.running();
+        self.rand_again.shuffle(&mut nodes);
+        nodes.truncate(if all { usize::MAX } else { 1 });
+        self.pace.set_hurry(true);
+        for life in 0..self.rand_again.between(2, 4) {
+            if life == 0 {
+                let latency = self.rand_again.between(100_000, 400_000);
+                for node in &nodes {
+                    self.cluster.burden_disk(*node, latency);
+                }
+                self.time.sleep_ms(self.rand_again.between(400, 900)).await;
+            } else {
+                self.until_running(&nodes).await;
+                self.look_at(&nodes).await;
+                let lives = self.rand_again.exponential(80_000).max(5_000);
+                let until = self.time.now_us() + lives;
+                self.time.sleep_until(until).await;
+            }
+            self.look_at(&nodes).await;
+            for node in &nodes {
+                if life > 0 && self.cluster.is_running(*node) {
+                    self.trace.count(kind.counter());
+                }
+                self.cluster.crash(*node, Crash::Power);
+                let delay = self.rand_again.between(1_000, 50_000);
+                self.cluster.start_after(*node, delay);
+            }
+            self.note(kind, format!("{nodes:?}, life {life}"));
+        }
+        self.pace.set_hurry(false);
+        self.until_running(&nodes).await;
+        self.look_at(&nodes).await;
+    }
+
+    async fn until_running(&self, nodes: &[NodeId]) {
+        for _ in 0..3000 {
+            if nodes.iter().all(|node| self.cluster.is_running(*node)) {
+                return;
+            }
+            self.time.sleep_ms(1).await;
+        }
+    }
+
+    async fn look_at(&self, nodes: &[NodeId]) {
+        for node in nodes {
+            self.cluster.look_at(*node).await;
         }
     }
 

@@ -15,6 +15,9 @@ use super::client_net::ClientTemper;
 use super::net::NetTemper;
 use super::rand::SimRand;
 
+/// Seeds under this one stay what they were when a kind of fault is added: tests name them.
+const NAMED_SEEDS: u64 = 10;
+
 macro_rules! faults {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
         /// A kind of fault.
@@ -45,6 +48,8 @@ faults! {
     PowerMany = "power-loss-many";
     /// kill -9, a restart that serves from the page cache, then power loss.
     KillThenPower = "kill-then-power";
+    /// Power loss with several batches unsynced, a short life, and power loss again, a few times.
+    PowerAgain = "power-loss-again";
     /// A clean stop, a start, then power loss at once.
     StopThenPower = "stop-then-power";
     /// A clean stop and a start.
@@ -161,8 +166,10 @@ pub struct Plan {
     pub workloads: Vec<Workload>,
     /// Hot keys per workload and keyspace.
     pub hot_keys: usize,
-    /// Bytes that are added to every value.
-    pub filler_max: u64,
+    /// Bytes that are added to every value: at least, at most.
+    pub filler: (u64, u64),
+    /// Each client chains on keys of its own, so that a record stays one value.
+    pub own_chains: bool,
     /// Faults that are on.
     pub faults: BTreeSet<Fault>,
     /// Mean time between two faults.
@@ -209,7 +216,7 @@ impl Plan {
             reply_lost: p(&mut rand, Fault::ReplyLost, 0.15),
             reset: p(&mut rand, Fault::ClientReset, 0.1),
         };
-        Self {
+        let mut plan = Self {
             seed,
             topology,
             machines,
@@ -217,12 +224,34 @@ impl Plan {
             think_us: rand.between(20_000, 300_000),
             workloads,
             hot_keys: 1 + rand.index(8),
-            filler_max: if rand.chance(0.3) { 4000 } else { 200 },
+            filler: (0, if rand.chance(0.3) { 4000 } else { 200 }),
+            own_chains: false,
             fault_gap_us: rand.between(800_000, 5_000_000),
             net,
             client_net,
             faults,
+        };
+        plan.draw_power_again();
+        plan
+    }
+
+    /// Turns a part of the seeds into runs for [`Fault::PowerAgain`]: values fill most of a block of
+    /// the log, so that frames of two lives meet at the same places under the same LSNs. Its random
+    /// stream is its own, so that the other seeds stay what they were.
+    fn draw_power_again(&mut self) {
+        let mut rand = SimRand::derive(self.seed, 0, "power lost again");
+        if !rand.chance(0.1) || self.seed < NAMED_SEEDS {
+            return;
         }
+        self.faults.insert(Fault::PowerAgain);
+        // With the 64 operations that a record remembers: one record fills a block, none two.
+        self.filler = (600, 1700);
+        self.own_chains = true;
+        self.workloads = vec![Workload::Chained];
+        if rand.chance(0.3) {
+            self.workloads.push(Workload::UniqueKeys);
+        }
+        self.hot_keys = 1;
     }
 
     /// One line that says what the seed is.
@@ -256,7 +285,8 @@ impl Plan {
 }
 
 fn draw_faults(rand: &mut SimRand) -> BTreeSet<Fault> {
-    let mut all = Fault::ALL.to_vec();
+    let drawn_here = |fault: &Fault| *fault != Fault::PowerAgain;
+    let mut all: Vec<Fault> = Fault::ALL.iter().copied().filter(drawn_here).collect();
     rand.shuffle(&mut all);
     // A few seeds without any fault find what is wrong in fair weather.
     let count = if rand.chance(0.03) {

@@ -112,6 +112,13 @@ impl Totals {
             self.outcomes[1],
             self.outcomes[2],
         );
+        let minutes = wall.as_secs_f64() / 60.0;
+        writeln!(
+            text,
+            "{:.0} seeds per wall minute",
+            to_float(self.seeds) / minutes.max(1e-9)
+        )
+        .unwrap_or_default();
         let counter = |name: &str| self.counters.get(name).copied().unwrap_or((0, 0));
         text.push_str("faults that took effect (times, seeds):\n");
         for fault in Fault::ALL {
@@ -131,4 +138,9 @@ impl Totals {
         }
         text
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are far under 2^53")]
+fn to_float(count: u64) -> f64 {
+    count as f64
 }

@@ -20,8 +20,8 @@ use super::rand::SimRand;
 use super::report::Report;
 use super::sched::Scheduler;
 use super::trace::Trace;
-use super::workload::{Recorder, SimClient};
-use crate::check::{self, KeyIndex, OpIndex, Outcome, ReplicaDump};
+use super::workload::{Pace, Recorder, SimClient};
+use crate::check::{self, KeyIndex, OpIndex, Outcome, ReplicaDump, Twins};
 
 const SECOND: u64 = 1_000_000;
 
@@ -34,6 +34,8 @@ pub struct RunOptions {
     pub faults_s: u64,
     /// Least number of operations before everything is healed.
     pub operations_min: usize,
+    /// How reads are judged.
+    pub twins: Twins,
 }
 
 impl Default for RunOptions {
@@ -42,6 +44,7 @@ impl Default for RunOptions {
             verbose: false,
             faults_s: 60,
             operations_min: 500,
+            twins: Twins::Allowed,
         }
     }
 }
@@ -67,6 +70,7 @@ struct Run {
     trace: Trace,
     cluster: Cluster,
     recorder: Recorder,
+    pace: Pace,
     background: JoinSet<()>,
     problems: Vec<String>,
 }
@@ -94,7 +98,7 @@ impl Run {
             stream("client net"),
         );
         let cluster = Cluster::new(plan.clone(), time.clone(), trace.clone(), net, client_net);
-        let recorder = Recorder::new(time.clone(), trace.clone(), plan.filler_max);
+        let recorder = Recorder::new(time.clone(), trace.clone(), plan.filler);
         let mut background = JoinSet::new();
         background.spawn(time.clone().run());
         if plan.faults.contains(&Fault::ClockRate) {
@@ -107,6 +111,7 @@ impl Run {
             trace,
             cluster,
             recorder,
+            pace: Pace::default(),
             background,
             problems: Vec::new(),
         }
@@ -124,6 +129,7 @@ impl Run {
             self.cluster.clone(),
             self.time.clone(),
             self.trace.clone(),
+            self.pace.clone(),
         );
         nemesis
             .run(self.time.now_us() + self.options.faults_s * SECOND)
@@ -153,7 +159,8 @@ impl Run {
         match connected {
             Ok(client) => {
                 let (plan, recorder) = (self.plan.clone(), self.recorder.clone());
-                Some(SimClient::new(number, plan, client, recorder))
+                let pace = self.pace.clone();
+                Some(SimClient::new(number, plan, client, recorder, pace))
             }
             Err(error) => {
                 self.problems
@@ -288,7 +295,12 @@ impl Run {
             let by_key = history.by_key();
             for (key, operations) in by_key.iter().enumerate() {
                 let name = history.key_name(KeyIndex(key));
-                violations.extend(check::check_reads(history, name, operations));
+                violations.extend(check::check_reads(
+                    history,
+                    name,
+                    operations,
+                    self.options.twins,
+                ));
             }
             for (key, values) in found {
                 let name = history.key_name(*key);

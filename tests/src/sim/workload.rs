@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,13 +21,16 @@ use super::sched::Scheduler;
 use super::trace::Trace;
 use crate::check::{Action, Ending, History, KeyIndex, OpIndex, Operation, Outcome, Returned};
 
+/// Median pause of a client in a hurry.
+const HURRIED_THINK_US: u64 = 2_000;
+
 /// What all clients of a run share: the history and the names of its keys.
 #[derive(Debug)]
 pub struct Ledger {
     history: History,
     keys: BTreeMap<(usize, String), KeyIndex>,
     targets: Vec<Target>,
-    filler_max: u64,
+    filler: (u64, u64),
 }
 
 /// A key that was used.
@@ -43,12 +47,12 @@ pub struct Target {
 impl Ledger {
     /// An empty ledger.
     #[must_use]
-    pub fn new(filler_max: u64) -> Self {
+    pub fn new(filler: (u64, u64)) -> Self {
         Self {
             history: History::default(),
             keys: BTreeMap::new(),
             targets: Vec::new(),
-            filler_max,
+            filler,
         }
     }
 
@@ -79,7 +83,7 @@ impl Ledger {
 
     fn value(&self, write: OpIndex) -> Option<Vec<u8>> {
         match &self.history.operation(write)?.action {
-            Action::Put { elements } => Some(value_of(write, elements, self.filler_max)),
+            Action::Put { elements } => Some(value_of(write, elements, self.filler)),
             Action::Delete | Action::Get => None,
         }
     }
@@ -101,14 +105,14 @@ impl Ledger {
     }
 }
 
-fn value_of(write: OpIndex, elements: &BTreeSet<OpIndex>, filler_max: u64) -> Vec<u8> {
+fn value_of(write: OpIndex, elements: &BTreeSet<OpIndex>, filler: (u64, u64)) -> Vec<u8> {
     let mut text = format!("{}|", write.0);
     for element in elements {
         // Writing to a string cannot fail.
         write!(text, "{},", element.0).unwrap_or_default();
     }
     text.push('|');
-    let filler = SimRand::derive(write.0 as u64, 0, "filler").below(filler_max + 1);
+    let filler = SimRand::derive(write.0 as u64, 0, "filler").between(filler.0, filler.1);
     let filler = usize::try_from(filler).unwrap_or(0);
     text.push_str(&"x".repeat(filler));
     text.into_bytes()
@@ -125,9 +129,9 @@ pub struct Recorder {
 impl Recorder {
     /// Records into a new ledger.
     #[must_use]
-    pub fn new(time: Scheduler, trace: Trace, filler_max: u64) -> Self {
+    pub fn new(time: Scheduler, trace: Trace, filler: (u64, u64)) -> Self {
         Self {
-            ledger: Arc::new(Mutex::new(Ledger::new(filler_max))),
+            ledger: Arc::new(Mutex::new(Ledger::new(filler))),
             time,
             trace,
         }
@@ -212,6 +216,26 @@ struct Call {
     deadline: Duration,
 }
 
+/// How much clients think between two operations: as the plan says, or hardly at all while a fault
+/// needs many writes under way.
+#[derive(Debug, Clone, Default)]
+pub struct Pace(Arc<AtomicBool>);
+
+impl Pace {
+    /// Clients hurry, or do not.
+    pub fn set_hurry(&self, hurry: bool) {
+        self.0.store(hurry, Ordering::Relaxed);
+    }
+
+    fn think_us(&self, usual: u64) -> u64 {
+        if self.0.load(Ordering::Relaxed) {
+            HURRIED_THINK_US.min(usual)
+        } else {
+            usual
+        }
+    }
+}
+
 /// One client.
 #[derive(Debug)]
 pub struct SimClient {
@@ -219,6 +243,7 @@ pub struct SimClient {
     plan: Arc<Plan>,
     client: Client,
     recorder: Recorder,
+    pace: Pace,
     rand: SimRand,
     /// What the client last saw of a key.
     contexts: BTreeMap<(usize, String), (OpIndex, Context)>,
@@ -228,13 +253,20 @@ pub struct SimClient {
 impl SimClient {
     /// Client `number` of a run.
     #[must_use]
-    pub fn new(number: usize, plan: Arc<Plan>, client: Client, recorder: Recorder) -> Self {
+    pub fn new(
+        number: usize,
+        plan: Arc<Plan>,
+        client: Client,
+        recorder: Recorder,
+        pace: Pace,
+    ) -> Self {
         let rand = SimRand::derive(plan.seed, number as u64, "client");
         Self {
             number,
             plan,
             client,
             recorder,
+            pace,
             rand,
             contexts: BTreeMap::new(),
             unique: 0,
@@ -253,7 +285,8 @@ impl SimClient {
             Workload::Deletes => self.deletes().await,
         }
         if think {
-            let pause = self.rand.exponential(self.plan.think_us);
+            let think_us = self.pace.think_us(self.plan.think_us);
+            let pause = self.rand.exponential(think_us);
             tokio::time::sleep(Duration::from_micros(pause)).await;
         }
     }
@@ -332,13 +365,19 @@ impl SimClient {
     }
 
     async fn chained(&mut self) {
-        let target = self.hot(Workload::Chained, "chain");
+        let mut target = self.hot(Workload::Chained, "chain");
+        if self.plan.own_chains {
+            target.key = format!("{}-of-{}", target.key, self.number);
+        }
         let last = self
             .contexts
             .get(&(target.keyspace, target.key.clone()))
             .cloned();
         match self.rand.below(20) {
             0..=2 => {
+                self.get(&target).await;
+            }
+            3..=4 if self.plan.own_chains => {
                 self.get(&target).await;
             }
             3..=4 => {

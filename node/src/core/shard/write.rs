@@ -37,6 +37,8 @@ const RECORD_BYTES_MAX: usize = 4 << 20;
 struct Made {
     record: Bytes,
     reply_token: Option<Token>,
+    /// An earlier attempt of the operation is in the record already.
+    duplicate: bool,
 }
 
 impl Shard {
@@ -88,6 +90,10 @@ impl Shard {
                 return self.reply(origin, Reply::Failed(failure), effects);
             }
         };
+        if made.duplicate && planted(Bug::DuplicateAppliedAtOnce) {
+            let (context, acks) = (None, required);
+            return self.reply(origin, Reply::Applied { context, acks }, effects);
+        }
         let primaries = self.owners(&place);
         let bytes = request.bytes();
         let number = self.next_number();
@@ -173,6 +179,7 @@ impl Shard {
                 return Ok(Made {
                     record,
                     reply_token,
+                    duplicate: true,
                 });
             }
             AttemptVerdict::Fresh => {}
@@ -221,6 +228,7 @@ impl Shard {
         Ok(Made {
             record,
             reply_token,
+            duplicate: false,
         })
     }
 

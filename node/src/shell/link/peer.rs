@@ -157,7 +157,7 @@ impl PeerLinks {
         }
     }
 
-    /// Keeps a connection to every peer with a higher number. Ends only when dropped.
+    /// Keeps a connection to every peer with a higher number. Ends only when dropped, or by a bug.
     ///
     /// # Cancel safety
     /// Dropping the future closes the connections that it made.
@@ -172,7 +172,12 @@ impl PeerLinks {
             let (links, peer) = (Arc::clone(&self), peer.clone());
             tasks.spawn(async move { links.keep(peer).await });
         }
-        while tasks.join_next().await.is_some() {}
+        match tasks.join_next().await {
+            // Keeping a connection ends only by a panic: the node must not go on without the peer.
+            Some(ended) => tracing::error!(?ended, "keeping a link has ended"),
+            // Every peer dials this node.
+            None => std::future::pending().await,
+        }
     }
 
     async fn keep(&self, peer: Peer) {
