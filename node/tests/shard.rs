@@ -576,7 +576,6 @@ fn a_twin_of_what_was_seen_does_not_stand_beside_its_superseder() {
     );
 }
 
-<<<<<<< HEAD
 /// L9 of the counterexamples: the key is in every batch, so there is always a state in flight.
 #[test]
 fn the_durable_view_of_a_hot_key_moves_batch_by_batch() {
@@ -603,7 +602,8 @@ fn the_durable_view_of_a_hot_key_moves_batch_by_batch() {
             ),
         );
     }
-=======
+}
+
 /// Found by seed 4: the table was frozen only after a commit, and without room no commit came.
 #[test]
 fn a_node_that_starts_with_a_long_log_feeds_the_engine_and_takes_writes() {
@@ -619,5 +619,4 @@ fn a_node_that_starts_with_a_long_log_feeds_the_engine_and_takes_writes() {
     let id = lab.ask(A, put("v1", 1, None));
     lab.run();
     assert!(is_applied(lab.reply(id)), "{:?}", lab.reply(id));
->>>>>>> sim
 }

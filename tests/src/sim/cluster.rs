@@ -795,7 +795,6 @@ impl Cluster {
             node: node.0,
             records: BTreeMap::new(),
         };
-<<<<<<< HEAD
         let topology = &self.shared.plan.topology;
         let vnodes = topology.vnode_count();
         let ranges = topology.keyspaces().iter().flat_map(|keyspace| {
@@ -805,19 +804,7 @@ impl Cluster {
         });
         let mut ranges: VecDeque<RecordKey> = ranges.collect();
         while let Some(after) = ranges.pop_front() {
-            let page = match handle.dump_local(after, DUMP_PAGE).await {
-                Ok(page) => page,
-                Err(error) => {
-                    self.problem(format!("node {node} cannot be dumped: {error}"));
-                    return dump;
-                }
-            };
-=======
-        let mut after = None;
-        loop {
-            let page = handle.dump_local(after.take(), DUMP_PAGE).await?;
-            after = page.last().map(|(key, _)| key.clone());
->>>>>>> sim
+            let page = handle.dump_local(after, DUMP_PAGE).await?;
             let full = page.len() == DUMP_PAGE;
             if let Some((last, _)) = page.last().filter(|_| full) {
                 ranges.push_front(last.clone());
@@ -842,14 +829,8 @@ impl Cluster {
                     },
                 );
             }
-<<<<<<< HEAD
-=======
-            if !full {
-                return Ok(dump);
-            }
->>>>>>> sim
         }
-        dump
+        Ok(dump)
     }
 }
 
