@@ -77,6 +77,8 @@ pub(super) struct Progress {
     tally: OutcomeTally,
     pub(super) tried: Vec<NodeId>,
     pub(super) rounds: u32,
+    /// Nodes that answered that too few replicas are up, without advice to wait.
+    unavailable: Vec<NodeId>,
     trail: Vec<Attempt>,
     /// The attempt that decides what the caller is told.
     telling: Option<(Outcome, Ended)>,
@@ -93,12 +95,20 @@ impl Progress {
             tally: OutcomeTally::default(),
             tried: Vec::new(),
             rounds: 0,
+            unavailable: Vec::new(),
             trail: Vec::new(),
             telling: None,
         }
     }
 
-    pub(super) fn note(&mut self, node: String, ended: Ended, is_write: bool) {
+    pub(super) fn note(&mut self, topology: &Topology, node: NodeId, ended: Ended, is_write: bool) {
+        if let Ended::Refused(told) = &ended
+            && told.code == Code::Unavailable
+            && told.retry_after_ms == 0
+            && !self.unavailable.contains(&node)
+        {
+            self.unavailable.push(node);
+        }
         let outcome = ended.outcome(is_write);
         self.tally.add(outcome);
         let end = match &ended {
@@ -111,6 +121,7 @@ impl Progress {
         if self.trail.len() >= TRAIL_MAX {
             self.trail.remove(0);
         }
+        let node = topology.node_label(node);
         self.trail.push(Attempt { node, end });
         // The newest attempt tells, but none that was not applied takes the word from one that may
         // have been, and one without an answer takes it from no answer.
@@ -137,6 +148,7 @@ impl Progress {
             attempts: self.write.count(),
             untried: topology.nodes().len().saturating_sub(self.tried.len()),
             rounds: self.rounds,
+            unavailable: self.unavailable.len(),
             age: now.since(self.first_sent.unwrap_or(self.started)),
             remaining: self.until.since(now),
             random: lock(&client.shared.rand).bits(),
@@ -175,8 +187,10 @@ impl Progress {
                     Code::ConnectionLost
                 };
             }
-            Some((_, Ended::NoAnswer(CallError::NotSent(_)))) => {}
-            None => failure.code = Code::DeadlineExceeded,
+            Some((_, Ended::NoAnswer(CallError::NotSent(_)))) if gave_up != GiveUp::Deadline => {}
+            Some((_, Ended::NoAnswer(CallError::NotSent(_)))) | None => {
+                failure.code = Code::DeadlineExceeded
+            }
         }
         failure
     }
