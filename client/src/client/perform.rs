@@ -81,7 +81,10 @@ impl Client {
             endpoint.is_some_and(|endpoint| transport.is_connected(endpoint))
         };
         let mut routes = lock(&self.shared.routes);
-        let chosen = routes.pick(now, primaries, nodes, &progress.tried, is_connected);
+        let passed_over = [progress.tried.as_slice(), progress.down.as_slice()].concat();
+        let chosen = routes
+            .pick(now, primaries, nodes, &passed_over, is_connected)
+            .or_else(|| routes.pick(now, primaries, nodes, &progress.tried, is_connected));
         let chosen = chosen.or_else(|| {
             progress.tried.clear();
             progress.rounds += 1;

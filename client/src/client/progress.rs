@@ -77,6 +77,8 @@ pub(super) struct Progress {
     tally: OutcomeTally,
     pub(super) tried: Vec<NodeId>,
     pub(super) rounds: u32,
+    /// Nodes that others said are down: they are asked after those that are not.
+    pub(super) down: Vec<NodeId>,
     /// Nodes that answered that too few replicas are up, without advice to wait.
     unavailable: Vec<NodeId>,
     trail: Vec<Attempt>,
@@ -95,6 +97,7 @@ impl Progress {
             tally: OutcomeTally::default(),
             tried: Vec::new(),
             rounds: 0,
+            down: Vec::new(),
             unavailable: Vec::new(),
             trail: Vec::new(),
             telling: None,
@@ -108,6 +111,11 @@ impl Progress {
             && !self.unavailable.contains(&node)
         {
             self.unavailable.push(node);
+        }
+        if let Ended::Refused(told) = &ended {
+            let down = told.replicas.iter();
+            let down = down.filter(|report| report.state == wire::ReplicaState::Down);
+            self.down = down.map(|report| NodeId(report.node)).collect();
         }
         let outcome = ended.outcome(is_write);
         self.tally.add(outcome);

@@ -508,6 +508,20 @@ async fn unavailable_is_believed_of_one_node_if_no_other_is_reached() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_is_said_to_be_down_is_asked_last() {
+    for down in 1..=3 {
+        let mut told = failure(Code::Unavailable, Outcome::NotApplied);
+        let state = ReplicaState::Down;
+        told.replicas = vec![ReplicaReport { node: down, state }];
+        let steps = std::iter::repeat_n(answer(Response::Failure(told)), 3);
+        let (script, client) = Script::new(steps);
+        let put = client.keyspace("default").put_blind("k", "v").await;
+        assert_eq!(put.expect_err("no node can").code(), Code::Unavailable);
+        assert_ne!(script.nodes()[1], down.to_string());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dump_merges_the_pages_of_all_vnodes_in_key_order() {
     let record = |key: &'static str| LocalRecord {
         keyspace: 1,
