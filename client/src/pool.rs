@@ -18,7 +18,9 @@ use tokio::time::timeout;
 
 use crate::clock::Clock;
 use crate::error::ConnectError;
-use crate::link::{self, Connection, Credentials, Endpoint, Target, TransportOptions};
+use crate::link::{
+    self, CloseCode, Connection, Credentials, Endpoint, LostReason, Target, TransportOptions,
+};
 use crate::transport::{BoxFuture, CallCause, CallError, NodeEndpoint, Transport};
 use crate::wire::{Request, Response};
 
@@ -84,6 +86,12 @@ impl Transport for Pool {
             grow_older(&mut request, self.clock.now().since(again));
             self.call_over(&connection, &request, until).await
         })
+    }
+
+    fn is_connected(&self, node: &NodeEndpoint) -> bool {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = node.name.as_ref().and_then(|name| slots.get(name));
+        slot.is_some_and(|slot| slot.address == node.address && slot.is_usable())
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
@@ -180,6 +188,11 @@ impl Pool {
 }
 
 impl Slot {
+    fn is_usable(&self) -> bool {
+        let kept = self.usable.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.as_ref().is_some_and(|kept| kept.lost().is_none())
+    }
+
     fn usable(&self) -> Option<Connection> {
         let kept = self.usable.lock().unwrap_or_else(PoisonError::into_inner);
         kept.as_ref()
@@ -251,24 +264,34 @@ fn connect_cause(error: &link::ConnectError) -> CallCause {
         link::ConnectError::NodeUntrusted { .. }
         | link::ConnectError::CertificateRefused { .. }
         | link::ConnectError::NoCommonProtocol => CallCause::Handshake { detail },
+        link::ConnectError::Refused(CloseCode::Identity) => CallCause::Refused { detail },
         link::ConnectError::TimedOut
         | link::ConnectError::Refused(_)
         | link::ConnectError::Failed { .. } => CallCause::Unreachable { detail },
     }
 }
 
+fn lost_cause(reason: &LostReason) -> CallCause {
+    let detail = reason.to_string();
+    match reason {
+        LostReason::ClosedByNode(CloseCode::Identity) => CallCause::Refused { detail },
+        LostReason::ClosedHere
+        | LostReason::ClosedByNode(_)
+        | LostReason::Silent
+        | LostReason::Reset
+        | LostReason::Protocol(_)
+        | LostReason::Failed { .. } => CallCause::Closed { detail },
+    }
+}
+
 fn call_error(error: link::CallError) -> CallError {
     match error {
         link::CallError::NotSent(reason) => CallError::NotSent(match reason {
-            link::NotSent::Gone(reason) => CallCause::Closed {
-                detail: reason.to_string(),
-            },
+            link::NotSent::Gone(reason) => lost_cause(&reason),
             link::NotSent::TooManyInFlight { .. } | link::NotSent::QueueFull => CallCause::Full,
             link::NotSent::Frame(_) => CallCause::TooLong,
         }),
-        link::CallError::Lost(reason) => CallError::Lost(CallCause::Closed {
-            detail: reason.to_string(),
-        }),
+        link::CallError::Lost(reason) => CallError::Lost(lost_cause(&reason)),
         link::CallError::TimedOut => CallError::Lost(CallCause::TimedOut),
         link::CallError::UnknownAnswer { .. } => CallError::Lost(CallCause::Malformed),
     }

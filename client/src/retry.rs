@@ -6,7 +6,8 @@
 //!
 //! - What no node would ever answer otherwise is not tried again.
 //! - What is the matter of one node goes to the next at once, and waits when all were tried.
-//! - What only another view of the cluster could change is tried once per node.
+//! - What only another view of the cluster could change is tried once per node; that too few
+//!   replicas are up is believed once two nodes have said it.
 //! - What time may change waits first.
 //!
 //! Not here: which node is next (`route`), what the outcome is (`outcome`).
@@ -27,9 +28,12 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// Shortest time that is given to an attempt while other nodes are left to try.
 const ATTEMPT_MIN: Duration = Duration::from_millis(50);
-/// Longest time for an attempt: with a long deadline too, a stuck node is left while the retries
-/// of a write are still looked at.
-const ATTEMPT_MAX: Duration = Duration::from_secs(10);
+/// Longest time for an attempt while other nodes are left to try: what a dead node costs.
+const ATTEMPT_MAX: Duration = Duration::from_secs(1);
+/// Longest time for the last attempt of a round.
+const ATTEMPT_LAST_MAX: Duration = Duration::from_secs(2);
+/// Nodes whose word is enough that too few replicas are up: one may see the others wrongly.
+const UNAVAILABLE_NODES: usize = 2;
 /// Into how many parts the time that is left is cut at least.
 const ATTEMPT_PARTS_MIN: u32 = 2;
 /// And at most.
@@ -57,6 +61,8 @@ pub struct RetrySituation {
     pub untried: usize,
     /// Rounds over all nodes that are complete.
     pub rounds: u32,
+    /// Different nodes that answered [`Code::Unavailable`] without advice to wait.
+    pub unavailable: usize,
     /// Since the first attempt was sent.
     pub age: Duration,
     /// Until the deadline.
@@ -149,6 +155,9 @@ pub fn decide(failure: AttemptFailure, situation: &RetrySituation) -> RetryDecis
         AttemptFailure::Answered(code, advice) => (class(code), advice, true),
     };
     let untried = situation.untried > 0;
+    if is_unavailable(failure, situation) {
+        return RetryDecision::GiveUp(GiveUp::Final);
+    }
     let after = match class {
         Class::Final => return RetryDecision::GiveUp(GiveUp::Final),
         Class::OncePerNode if !untried && advice.is_zero() => {
@@ -174,6 +183,18 @@ pub fn decide(failure: AttemptFailure, situation: &RetrySituation) -> RetryDecis
     RetryDecision::Retry { after, costs }
 }
 
+/// Whether the level certainly cannot be met now: two nodes said so, or one of those that were
+/// reached did and all were tried.
+fn is_unavailable(failure: AttemptFailure, situation: &RetrySituation) -> bool {
+    match failure {
+        AttemptFailure::Answered(Code::Unavailable, advice) => {
+            advice.is_zero() && situation.unavailable >= UNAVAILABLE_NODES
+        }
+        AttemptFailure::NotSent => situation.unavailable > 0 && situation.untried == 0,
+        AttemptFailure::Lost | AttemptFailure::Answered(..) => false,
+    }
+}
+
 /// Between half of the round's wait and all of it ("equal jitter").
 fn backoff(rounds: u32, random: u64) -> Duration {
     let full = (BACKOFF_FIRST * (1 << rounds.min(8))).min(BACKOFF_MAX);
@@ -182,7 +203,8 @@ fn backoff(rounds: u32, random: u64) -> Duration {
 }
 
 /// How long an attempt may take, so that one stuck node does not eat the whole deadline: an equal
-/// part for each of the `untried` nodes, at least two and at most three parts, none under 50 ms or over 10 s.
+/// part for each of the `untried` nodes, at least two and at most three parts, none under 50 ms or over 1 s, the last
+/// node's not over 2 s.
 /// The last node of a round does not get all that is left either: it is often last because it
 /// rests. With one node in the cluster there is nobody to save time for.
 #[must_use]
@@ -192,7 +214,12 @@ pub fn attempt_timeout(remaining: Duration, untried: usize, nodes: usize) -> Dur
     }
     let parts = u32::try_from(untried).unwrap_or(u32::MAX);
     let part = remaining / parts.clamp(ATTEMPT_PARTS_MIN, ATTEMPT_PARTS_MAX);
-    part.clamp(ATTEMPT_MIN, ATTEMPT_MAX).min(remaining)
+    let most = if untried > 1 {
+        ATTEMPT_MAX
+    } else {
+        ATTEMPT_LAST_MAX
+    };
+    part.clamp(ATTEMPT_MIN, most).min(remaining)
 }
 
 /// Token bucket over all operations of a client: each retry takes a token, each success returns
@@ -247,6 +274,7 @@ mod tests {
             attempts: 1,
             untried: 2,
             rounds: 0,
+            unavailable: 0,
             age: Duration::from_millis(100),
             remaining: Duration::from_secs(1),
             random: 0,
@@ -312,6 +340,23 @@ mod tests {
         };
         let got = decide(answered(Code::Unavailable), &all_tried);
         assert_eq!(got, RetryDecision::GiveUp(GiveUp::Final));
+    }
+
+    #[test]
+    fn two_nodes_that_say_unavailable_are_believed_unless_they_advise_to_wait() {
+        let said = |unavailable, untried| RetrySituation {
+            unavailable,
+            untried,
+            ..situation()
+        };
+        let last = RetryDecision::GiveUp(GiveUp::Final);
+        let unavailable = answered(Code::Unavailable);
+        assert_eq!(decide(unavailable, &said(1, 1)), at_once(true));
+        assert_eq!(decide(unavailable, &said(2, 1)), last);
+        let advised = AttemptFailure::Answered(Code::Unavailable, Duration::from_millis(50));
+        assert_ne!(decide(advised, &said(2, 0)), last);
+        assert_eq!(decide(AttemptFailure::NotSent, &said(1, 0)), last);
+        assert_ne!(decide(AttemptFailure::NotSent, &said(0, 0)), last);
     }
 
     #[test]
@@ -392,7 +437,10 @@ mod tests {
             (ms(1000), 1, 3, ms(500)),
             (ms(1000), 0, 3, ms(500)),
             (ms(1000), 1, 1, ms(1000)),
-            (ms(600_000), 3, 3, ms(10_000)),
+            (ms(600_000), 3, 3, ms(1000)),
+            (ms(600_000), 2, 3, ms(1000)),
+            (ms(600_000), 1, 3, ms(2000)),
+            (ms(600_000), 1, 1, ms(600_000)),
             (ms(90), 3, 3, ms(50)),
             (ms(40), 3, 3, ms(40)),
         ];

@@ -2,7 +2,10 @@
 //!
 //! A replica of the key needs no hop to another node, so primaries come first, the one with the
 //! fewest requests of this client in flight before the others, in rotation when they are equal.
-//! Then any other node, which forwards. A node that failed rests for a while that doubles with
+//! Then any other node, which forwards. A node without a connection counts as if one more request
+//! were in flight there, and the first few requests of a client go to a connected node whether or
+//! not it is a primary: a command that asks once must not pay for a handshake, least of all with a
+//! node that is dead. A node that failed rests for a while that doubles with
 //! each failure; resting nodes come last, the one that rests shortest first, because a request
 //! to a node that is probably down is still better than none. After its rest one request probes a
 //! node, and the others wait for what becomes of it.
@@ -19,6 +22,9 @@ const REST_FIRST: Duration = Duration::from_millis(100);
 
 /// Longest rest: how late a node that came back may be noticed.
 const REST_MAX: Duration = Duration::from_secs(1);
+
+/// The first requests of a client, which go where a connection is up already.
+const FIRST_PICKS: usize = 4;
 
 /// What a request told about the node that was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +44,7 @@ pub enum NodeVerdict {
 pub struct RouteTable {
     nodes: BTreeMap<NodeId, NodeState>,
     rotation: usize,
+    picks: usize,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -53,13 +60,26 @@ struct NodeState {
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     rests_until: Option<MonoTime>,
+    is_first_and_cold: bool,
     is_other: bool,
-    in_flight: u32,
+    load: u32,
     turn: usize,
 }
 
 impl RouteTable {
-    /// Chooses the node to ask next among `nodes` (all of the cluster) without those in `tried`.
+    /// A table whose rotation begins where `random` says, so that clients that ask once do not all
+    /// ask the same node.
+    #[must_use]
+    pub fn with_rotation(random: u64) -> Self {
+        Self {
+            // Far from the end of the range, and the same on every platform.
+            rotation: usize::try_from(random >> 40).unwrap_or_default(),
+            ..Self::default()
+        }
+    }
+
+    /// Chooses the node to ask next among `nodes` (all of the cluster) without those in `tried`;
+    /// `is_connected` says whether a connection to a node is up.
     ///
     /// `None` if all were tried. Looks at each node once.
     pub fn pick(
@@ -68,17 +88,22 @@ impl RouteTable {
         primaries: &[NodeId],
         nodes: &[NodeId],
         tried: &[NodeId],
+        is_connected: impl Fn(NodeId) -> bool,
     ) -> Option<NodeId> {
         self.rotation = self.rotation.wrapping_add(1);
+        let is_first = self.picks < FIRST_PICKS;
+        self.picks = self.picks.saturating_add(1);
         let count = nodes.len().max(1);
         let untried = nodes.iter().enumerate();
         let untried = untried.filter(|(_, node)| !tried.contains(node));
         let best = untried.min_by_key(|(index, node)| {
             let state = self.nodes.get(node).copied().unwrap_or_default();
+            let is_cold = !is_connected(**node);
             Rank {
+                is_first_and_cold: is_first && is_cold,
                 rests_until: state.rests_until.filter(|until| now < *until),
                 is_other: !primaries.contains(node),
-                in_flight: state.in_flight,
+                load: state.in_flight.saturating_add(u32::from(is_cold)),
                 turn: (index + self.rotation) % count,
             }
         });
@@ -143,10 +168,15 @@ mod tests {
         MonoTime::from_micros(ms * 1000)
     }
 
+    /// Every node has a connection.
+    fn up(_: NodeId) -> bool {
+        true
+    }
+
     /// The whole order in which an operation would try the nodes.
     fn order(table: &mut RouteTable, now: MonoTime) -> Vec<NodeId> {
         let mut tried = vec![];
-        while let Some(node) = table.pick(now, &PRIMARIES, &NODES, &tried) {
+        while let Some(node) = table.pick(now, &PRIMARIES, &NODES, &tried, up) {
             tried.push(node);
         }
         tried
@@ -169,7 +199,9 @@ mod tests {
         let mut table = RouteTable::default();
         let mut counts = BTreeMap::new();
         for _ in 0..400 {
-            let node = table.pick(at(0), &PRIMARIES, &NODES, &[]).expect("a node");
+            let node = table
+                .pick(at(0), &PRIMARIES, &NODES, &[], up)
+                .expect("a node");
             *counts.entry(node).or_insert(0) += 1;
         }
         assert_eq!(counts.len(), 3);
@@ -182,7 +214,7 @@ mod tests {
         table.started(at(0), B);
         table.started(at(0), D);
         for _ in 0..8 {
-            assert_eq!(table.pick(at(0), &PRIMARIES, &NODES, &[]), Some(C));
+            assert_eq!(table.pick(at(0), &PRIMARIES, &NODES, &[], up), Some(C));
         }
     }
 
@@ -232,5 +264,46 @@ mod tests {
             fail(&mut table, at(ms), node);
         }
         assert_eq!(order(&mut table, at(10)), [C, A, B, D]);
+    }
+
+    #[test]
+    fn clients_that_ask_once_do_not_all_ask_the_same_node() {
+        let first = |random: u64| {
+            let mut table = RouteTable::with_rotation(random << 40);
+            table.pick(at(0), &PRIMARIES, &NODES, &[], up)
+        };
+        for node in PRIMARIES {
+            assert!((0..8).any(|random| first(random) == Some(node)), "{node:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_requests_go_where_a_connection_is_up() {
+        for random in 0..8 {
+            let mut table = RouteTable::with_rotation(random << 40);
+            for _ in 0..FIRST_PICKS {
+                let pick = table.pick(at(0), &PRIMARIES, &NODES, &[], |node| node == A);
+                assert_eq!(pick, Some(A));
+            }
+            let pick = table.pick(at(0), &PRIMARIES, &NODES, &[], |node| node == A);
+            assert_ne!(
+                pick,
+                Some(A),
+                "a primary is worth a handshake to those who stay"
+            );
+        }
+    }
+
+    #[test]
+    fn a_connected_primary_is_preferred_until_it_has_requests_in_flight() {
+        let mut table = RouteTable::default();
+        let mut asked = vec![];
+        for _ in 0..8 {
+            asked.extend(table.pick(at(0), &PRIMARIES, &NODES, &[], |node| node == C));
+        }
+        assert_eq!(asked, [C; 8]);
+        (0..2).for_each(|_| table.started(at(0), C));
+        let pick = table.pick(at(0), &PRIMARIES, &NODES, &[], |node| node == C);
+        assert!(pick == Some(B) || pick == Some(D), "{pick:?}");
     }
 }

@@ -80,6 +80,12 @@ pub enum CallCause {
         /// What was said.
         detail: String,
     },
+    /// The node was there and does not take this certificate for this kind of connection.
+    #[error("the node refused the connection: {detail}")]
+    Refused {
+        /// What was said.
+        detail: String,
+    },
     /// An attempt to connect failed a moment ago and the next one is not due.
     #[error("the last connection attempt failed ({detail}) and the next one is not due yet")]
     Resting {
@@ -120,6 +126,12 @@ pub trait Transport: Debug + Send + Sync {
         request: wire::Request,
         deadline: Duration,
     ) -> BoxFuture<'a, Result<wire::Response, CallError>>;
+
+    /// Whether a request to `node` would go out without a handshake first. A transport without
+    /// connections says yes.
+    fn is_connected(&self, _node: &NodeEndpoint) -> bool {
+        true
+    }
 
     /// Ends all connections and waits until the nodes were told, where there is somebody to tell.
     fn close(&self) -> BoxFuture<'_, ()> {

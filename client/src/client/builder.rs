@@ -1,11 +1,13 @@
 //! How a client is described and connected.
 //!
-//! The seeds are asked for the topology one after the other, from a random one on, within one time
-//! limit of which each gets an equal part; the first usable answer wins.
+//! The seeds are asked for the topology from a random one on. The next one is asked when one fails,
+//! or has not answered for a moment; all share one time limit, and the first usable answer wins.
 //!
 //! Not here: the connection itself (`pool`).
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -18,11 +20,14 @@ use crate::link::{ClusterId, Credentials};
 use crate::pool;
 use crate::rand::Rand;
 use crate::topology::Topology;
-use crate::transport::{CallCause, CallError, Transport};
+use crate::transport::{BoxFuture, CallCause, CallError, Transport};
 use crate::wire::{Request, Response};
 
 /// Time to connect unless another is given.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a seed may be silent before the next one is asked too.
+const NEXT_SEED_AFTER: Duration = Duration::from_millis(100);
 
 /// A node to ask for the topology.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -213,20 +218,40 @@ impl ClientBuilder {
         let until = clock.now() + self.connect_timeout;
         let count = self.seeds.len();
         let first = usize::try_from(random % count as u64).unwrap_or_default();
-        let in_turn = self.seeds.iter().cycle().skip(first).take(count);
+        let mut in_turn = self
+            .seeds
+            .iter()
+            .cycle()
+            .skip(first)
+            .take(count)
+            .enumerate();
+        let mut asking: Vec<Asking<'_>> = Vec::new();
         let mut failures = Vec::new();
-        for (asked, seed) in in_turn.enumerate() {
-            let left = u32::try_from(count - asked).unwrap_or(u32::MAX);
-            let limit = until.since(clock.now()) / left;
-            match self.ask(transport, seed, limit).await {
-                Ok(topology) => return Ok(topology),
-                Err(reason) => failures.push(SeedFailure {
-                    name: seed.name.clone(),
-                    address: seed.address.clone(),
-                    reason,
-                }),
+        loop {
+            let next = in_turn.next();
+            let is_last = next.is_none();
+            if let Some((turn, seed)) = next {
+                let limit = until.since(clock.now());
+                let answer = Box::pin(self.ask(transport, seed, limit));
+                asking.push(Asking { turn, seed, answer });
+            } else if asking.is_empty() {
+                break;
+            }
+            let ended = if is_last {
+                Some(first_ended(&mut asking).await)
+            } else {
+                timeout(NEXT_SEED_AFTER, first_ended(&mut asking))
+                    .await
+                    .ok()
+            };
+            match ended {
+                Some((_, _, Ok(topology))) => return Ok(topology),
+                Some((turn, seed, Err(reason))) => failures.push((turn, failed(seed, reason))),
+                None => {}
             }
         }
+        failures.sort_by_key(|(turn, _)| *turn);
+        let failures = failures.into_iter().map(|(_, failure)| failure).collect();
         Err(ConnectError::Seeds { seeds: failures })
     }
 
@@ -263,5 +288,40 @@ impl ClientBuilder {
             });
         }
         Topology::from_wire(info).map_err(SeedReason::Topology)
+    }
+}
+
+/// A seed that was asked and has not answered yet.
+struct Asking<'a> {
+    turn: usize,
+    seed: &'a Seed,
+    answer: BoxFuture<'a, Result<Topology, SeedReason>>,
+}
+
+/// Takes out the first that ends, in the order in which they were asked. Loses none when dropped;
+/// pends for ever if there is none.
+async fn first_ended<'a>(
+    asking: &mut Vec<Asking<'a>>,
+) -> (usize, &'a Seed, Result<Topology, SeedReason>) {
+    poll_fn(|context| {
+        for index in 0..asking.len() {
+            let Some(one) = asking.get_mut(index) else {
+                continue;
+            };
+            if let Poll::Ready(answer) = one.answer.as_mut().poll(context) {
+                let ended = asking.remove(index);
+                return Poll::Ready((ended.turn, ended.seed, answer));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+fn failed(seed: &Seed, reason: SeedReason) -> SeedFailure {
+    SeedFailure {
+        name: seed.name.clone(),
+        address: seed.address.clone(),
+        reason,
     }
 }

@@ -103,12 +103,13 @@ impl Client {
         Ok(Self::assemble(transport, topology, Rand::from_seed(seed)))
     }
 
-    fn assemble(transport: Arc<dyn Transport>, topology: Topology, rand: Rand) -> Self {
+    fn assemble(transport: Arc<dyn Transport>, topology: Topology, mut rand: Rand) -> Self {
+        let rotation = rand.bits();
         let shared = Shared {
             transport,
             clock: Clock::start(),
             topology: Mutex::new(Arc::new(topology)),
-            routes: Mutex::default(),
+            routes: Mutex::new(RouteTable::with_rotation(rotation)),
             budget: Mutex::new(RetryBudget::full()),
             rand: Mutex::new(rand),
         };

@@ -47,7 +47,7 @@ impl Client {
                 Err(ended) => ended,
             };
             let failure = ended.for_retry();
-            progress.note(topology.node_label(node), ended, operation.is_write());
+            progress.note(&topology, node, ended, operation.is_write());
             let situation = progress.situation(self, &topology, &operation);
             let decision = decide(failure, &situation);
             if let Some(gave_up) = self.follow(decision, node, &progress).await {
@@ -75,12 +75,20 @@ impl Client {
         let now = self.now();
         let primaries = topology.primaries(&operation.keyspace, &operation.key);
         let nodes = topology.nodes();
+        let transport = &self.shared.transport;
+        let is_connected = |node| {
+            let endpoint = topology.endpoint(node);
+            endpoint.is_some_and(|endpoint| transport.is_connected(endpoint))
+        };
         let mut routes = lock(&self.shared.routes);
-        let chosen = routes.pick(now, primaries, nodes, &progress.tried);
+        let passed_over = [progress.tried.as_slice(), progress.down.as_slice()].concat();
+        let chosen = routes
+            .pick(now, primaries, nodes, &passed_over, is_connected)
+            .or_else(|| routes.pick(now, primaries, nodes, &progress.tried, is_connected));
         let chosen = chosen.or_else(|| {
             progress.tried.clear();
             progress.rounds += 1;
-            routes.pick(now, primaries, nodes, &[])
+            routes.pick(now, primaries, nodes, &[], is_connected)
         });
         progress.tried.extend(chosen);
         chosen

@@ -77,6 +77,10 @@ pub(super) struct Progress {
     tally: OutcomeTally,
     pub(super) tried: Vec<NodeId>,
     pub(super) rounds: u32,
+    /// Nodes that others said are down: they are asked after those that are not.
+    pub(super) down: Vec<NodeId>,
+    /// Nodes that answered that too few replicas are up, without advice to wait.
+    unavailable: Vec<NodeId>,
     trail: Vec<Attempt>,
     /// The attempt that decides what the caller is told.
     telling: Option<(Outcome, Ended)>,
@@ -93,12 +97,26 @@ impl Progress {
             tally: OutcomeTally::default(),
             tried: Vec::new(),
             rounds: 0,
+            down: Vec::new(),
+            unavailable: Vec::new(),
             trail: Vec::new(),
             telling: None,
         }
     }
 
-    pub(super) fn note(&mut self, node: String, ended: Ended, is_write: bool) {
+    pub(super) fn note(&mut self, topology: &Topology, node: NodeId, ended: Ended, is_write: bool) {
+        if let Ended::Refused(told) = &ended
+            && told.code == Code::Unavailable
+            && told.retry_after_ms == 0
+            && !self.unavailable.contains(&node)
+        {
+            self.unavailable.push(node);
+        }
+        if let Ended::Refused(told) = &ended {
+            let down = told.replicas.iter();
+            let down = down.filter(|report| report.state == wire::ReplicaState::Down);
+            self.down = down.map(|report| NodeId(report.node)).collect();
+        }
         let outcome = ended.outcome(is_write);
         self.tally.add(outcome);
         let end = match &ended {
@@ -111,6 +129,7 @@ impl Progress {
         if self.trail.len() >= TRAIL_MAX {
             self.trail.remove(0);
         }
+        let node = topology.node_label(node);
         self.trail.push(Attempt { node, end });
         // The newest attempt tells, but none that was not applied takes the word from one that may
         // have been, and one without an answer takes it from no answer.
@@ -137,6 +156,7 @@ impl Progress {
             attempts: self.write.count(),
             untried: topology.nodes().len().saturating_sub(self.tried.len()),
             rounds: self.rounds,
+            unavailable: self.unavailable.len(),
             age: now.since(self.first_sent.unwrap_or(self.started)),
             remaining: self.until.since(now),
             random: lock(&client.shared.rand).bits(),
@@ -175,8 +195,10 @@ impl Progress {
                     Code::ConnectionLost
                 };
             }
-            Some((_, Ended::NoAnswer(CallError::NotSent(_)))) => {}
-            None => failure.code = Code::DeadlineExceeded,
+            Some((_, Ended::NoAnswer(CallError::NotSent(_)))) if gave_up != GiveUp::Deadline => {}
+            Some((_, Ended::NoAnswer(CallError::NotSent(_)))) | None => {
+                failure.code = Code::DeadlineExceeded
+            }
         }
         failure
     }

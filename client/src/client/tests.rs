@@ -267,15 +267,15 @@ async fn the_servers_advice_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn unavailable_is_asked_of_every_node_once() {
+async fn unavailable_is_believed_when_two_nodes_said_it() {
     let steps = std::iter::repeat_with(|| refused(Code::Unavailable)).take(9);
     let (script, client) = Script::new(steps);
     let put = client.keyspace("default").put_blind("k", "v").await;
     let error = put.expect_err("no node can");
     assert_eq!(error.outcome(), Outcome::NotApplied);
     let nodes = script.nodes();
-    assert_eq!(nodes.len(), 3);
-    assert_eq!(BTreeSet::from_iter(nodes).len(), 3);
+    assert_eq!(nodes.len(), 2);
+    assert_eq!(BTreeSet::from_iter(nodes).len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -475,6 +475,50 @@ async fn one_seed_that_answers_is_enough() {
     assert_eq!(client.topology().info().nodes.len(), 3);
     let nobody = Client::builder().connect().await;
     assert!(matches!(nobody, Err(ConnectError::NoSeeds)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seed_that_is_silent_is_not_waited_for() {
+    let (script, _) = Script::new([Step::Broken, answer(Response::Topology(topology(3)))]);
+    let clock = Clock::start();
+    let start = clock.now();
+    let builder = Client::builder().seeds(["a:1", "b:2"]).random_seed(1);
+    let client = builder.transport(script).connect().await;
+    client.expect("the second seed answered");
+    let took = clock.now().since(start);
+    assert!(took <= MS * 110, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_sent_when_the_deadline_passed_says_so() {
+    let (_, client) = Script::new([not_sent()]);
+    let put = client.keyspace("default").put_blind("k", "v");
+    let error = put.deadline(MS).await.expect_err("no time");
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+    assert_eq!(error.outcome(), Outcome::NotApplied);
+}
+
+#[tokio::test(start_paused = true)]
+async fn unavailable_is_believed_of_one_node_if_no_other_is_reached() {
+    let steps = [not_sent(), refused(Code::Unavailable), not_sent()];
+    let (script, client) = Script::new(steps);
+    let put = client.keyspace("default").put_blind("k", "v").await;
+    assert_eq!(put.expect_err("no node can").code(), Code::Unavailable);
+    assert_eq!(script.nodes().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_said_to_be_down_is_asked_last() {
+    for down in 1..=3 {
+        let mut told = failure(Code::Unavailable, Outcome::NotApplied);
+        let state = ReplicaState::Down;
+        told.replicas = vec![ReplicaReport { node: down, state }];
+        let steps = std::iter::repeat_n(answer(Response::Failure(told)), 3);
+        let (script, client) = Script::new(steps);
+        let put = client.keyspace("default").put_blind("k", "v").await;
+        assert_eq!(put.expect_err("no node can").code(), Code::Unavailable);
+        assert_ne!(script.nodes()[1], down.to_string());
+    }
 }
 
 #[tokio::test(start_paused = true)]

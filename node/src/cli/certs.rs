@@ -79,6 +79,9 @@ fn show(args: CertsShowArgs, global: &Global) -> Result<Exit, Problem> {
     };
     let mut shown = Vec::new();
     for file in files {
+        if file.is_dir() {
+            return Err(folder(&file));
+        }
         let info = CertificateInfo::from_pem(read(&file)?.as_bytes()).map_err(|e| {
             Problem::new(
                 Exit::Usage,
@@ -134,6 +137,29 @@ fn text(file: &Path, info: &CertificateInfo) -> String {
         info.not_before_text,
         info.not_after_text,
     )
+}
+
+/// What to do about a folder where a certificate was expected.
+fn folder(path: &Path) -> Problem {
+    let what = format!("{} is a folder, not a certificate", path.display());
+    let problem = Problem::new(Exit::Usage, "FILE_UNREADABLE", what);
+    let client = path.join("client.toml");
+    if client.exists() {
+        return problem.then(format!("quorate --client {} certs show", client.display()));
+    }
+    let mut files: Vec<String> = std::fs::read_dir(path)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|file| file.extension().is_some_and(|end| end == "crt"))
+        .map(|file| file.display().to_string())
+        .collect();
+    files.sort();
+    match files.first() {
+        Some(file) => problem.then(format!("quorate certs show {file}")),
+        None => problem.then("name certificate files; this folder has none"),
+    }
 }
 
 fn read(path: &Path) -> Result<String, Problem> {

@@ -10,19 +10,20 @@ use super::exit::{Exit, Problem};
 use super::is_json;
 use super::output::{print_json, with_key};
 use super::put::{stopped_before, stopped_during};
-use super::session::{connect, unwritten};
+use super::session::{connect_within, unwritten};
 use super::signals::{StopSignals, unless_stopped};
 
 /// Deletes the key.
 ///
 /// # Errors
 /// A [`Problem`] that says what became of the delete.
-pub(super) async fn run(args: DeleteArgs, global: Global) -> Result<Exit, Problem> {
+pub(super) async fn run(mut args: DeleteArgs, global: Global) -> Result<Exit, Problem> {
     let level = write_level(&args.data)?;
     let mut signals = StopSignals::listen()?;
     let key = bytes_of(args.key);
     let seen = async {
-        let client = connect(&global).await?;
+        let (client, left) = connect_within(&global, args.data.deadline).await?;
+        args.data.deadline = left;
         let seen = see(&client, &key, &args.data, &args.seen).await?;
         Ok::<_, Problem>((client, seen))
     };

@@ -9,7 +9,7 @@ use super::data::{bytes_of, read_level};
 use super::exit::{Exit, Problem};
 use super::is_json;
 use super::output::{note, print, print_json, stdout_is_terminal, texts, with_key};
-use super::session::{connect, unread};
+use super::session::{connect_within, unread};
 use super::signals::{StopSignals, unless_stopped};
 
 /// Reads the key.
@@ -21,12 +21,10 @@ pub(super) async fn run(args: GetArgs, global: Global) -> Result<Exit, Problem> 
     let mut signals = StopSignals::listen()?;
     let key = bytes_of(args.key);
     let read = async {
-        let client = connect(&global).await?;
+        let (client, left) = connect_within(&global, args.data.deadline).await?;
         let keyspace = client.keyspace(&args.data.keyspace);
         let get = keyspace.get(key.clone()).level(level);
-        get.deadline(args.data.deadline)
-            .await
-            .map_err(|e| unread(&e))
+        get.deadline(left).await.map_err(|e| unread(&e))
     };
     let read = unless_stopped(&mut signals, read).await;
     let interrupted = || Problem::new(Exit::Failed, "INTERRUPTED", "interrupted");

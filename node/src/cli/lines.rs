@@ -12,6 +12,9 @@ use tokio::sync::mpsc;
 /// Longest line: a record of 4 MiB in base64, or in text with escapes, with room for its names.
 pub(super) const LINE_BYTES_MAX: usize = 12 * 1024 * 1024;
 
+/// How a file of UTF-8 may begin.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Lines that are read ahead: enough that no operation waits for the next line.
 const QUEUE_LINES: usize = 64;
 
@@ -99,6 +102,10 @@ fn next(input: &mut impl BufRead, at: &mut Start) -> std::io::Result<Option<Line
     if bytes == 0 {
         return Ok(None);
     }
+    // Some editors begin a file with a mark of its encoding; it is no part of the first line.
+    if at.offset == 0 && text.starts_with(BYTE_ORDER_MARK) {
+        text.drain(..BYTE_ORDER_MARK.len());
+    }
     at.offset += bytes;
     at.lines += 1;
     if text.last() == Some(&b'\n') {
@@ -131,6 +138,13 @@ mod tests {
             all(b"abcdef\n\nx"),
             [line(1, 7, "abcdef"), line(2, 8, ""), line(3, 9, "x")]
         );
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_line() {
+        let lines = all(b"\xef\xbb\xbfa\n\xef\xbb\xbfb");
+        assert_eq!(lines[0], (1, 5, Some(b"a".to_vec())));
+        assert_eq!(lines[1].2.as_deref(), Some(&b"\xef\xbb\xbfb"[..]));
     }
 
     #[test]

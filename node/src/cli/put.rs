@@ -3,14 +3,14 @@
 use super::args::{Global, PutArgs};
 use super::data::{Seen, bytes_of, see, tell_written, value_of, write_level};
 use super::exit::{Exit, Problem};
-use super::session::{connect, unwritten};
+use super::session::{connect_within, unwritten};
 use super::signals::{StopSignals, unless_stopped};
 
 /// Writes the value.
 ///
 /// # Errors
 /// A [`Problem`] that says what became of the write.
-pub(super) async fn run(args: PutArgs, global: Global) -> Result<Exit, Problem> {
+pub(super) async fn run(mut args: PutArgs, global: Global) -> Result<Exit, Problem> {
     if args.ttl.is_some() {
         return Err(Problem::usage("--ttl comes with later work").then("leave it out"));
     }
@@ -19,7 +19,8 @@ pub(super) async fn run(args: PutArgs, global: Global) -> Result<Exit, Problem> 
     let value = value_of(args.value)?;
     let key = bytes_of(args.key);
     let seen = async {
-        let client = connect(&global).await?;
+        let (client, left) = connect_within(&global, args.data.deadline).await?;
+        args.data.deadline = left;
         let seen = see(&client, &key, &args.data, &args.seen).await?;
         Ok::<_, Problem>((client, seen))
     };

@@ -170,6 +170,15 @@ async fn topology(source: &RingSource, global: &Global) -> Result<Topology, Prob
     Topology::new(topology.epoch(), topology.vnode_count(), nodes, keyspaces?).map_err(unusable)
 }
 
+/// A weight as people read it, also if it is very large or small.
+fn weight_text(weight: f64) -> String {
+    if (1e-3..=1e6).contains(&weight) {
+        weight.to_string()
+    } else {
+        format!("{weight:e}")
+    }
+}
+
 fn paper_node(id: NodeId, (name, weight, zone): &(quorate_ring::NodeName, Weight, Zone)) -> Node {
     Node {
         id,
@@ -286,7 +295,7 @@ fn report_text(report: &Distribution) -> String {
             } else {
                 row.zone.0.clone()
             },
-            row.weight.value().to_string(),
+            weight_text(row.weight.value()),
             row.vnodes.to_string(),
             row.first_places.to_string(),
             row.keys.to_string(),

@@ -1,14 +1,23 @@
 //! A command's way to the cluster: which client file, how failures are told.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use quorate_client::config::ClientConfig;
 use quorate_client::{
-    CallCause, Client, Code, ConnectError, Failure, GetError, NodeError, Outcome, ReplicaState,
-    SeedFailure, SeedReason, WriteError,
+    CallCause, CallError, Client, Code, ConnectError, Failure, GetError, NodeError, Outcome,
+    ReplicaState, SeedFailure, SeedReason, WriteError,
 };
 
 use super::args::Global;
 use super::exit::{Exit, Problem};
+use super::system::stopwatch;
+
+/// Longest time for connecting, however long the deadline of the operation is.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// Nodes that did not answer for this long are not there; in less they may just have been slow.
+const TOLD_AFTER: Duration = Duration::from_secs(1);
 
 /// Where a client file is looked for if none is named.
 const CLIENT_FILES: [&str; 2] = ["./client.toml", "./quorate-data/client.toml"];
@@ -50,6 +59,55 @@ pub(super) async fn connect(global: &Global) -> Result<Client, Problem> {
         .map_err(|e| unconnected(&path, &e))
 }
 
+/// Connects within the deadline of an operation, and says what is left of it.
+///
+/// # Errors
+/// A [`Problem`] that names each seed and why it could not be used.
+pub(super) async fn connect_within(
+    global: &Global,
+    deadline: Duration,
+) -> Result<(Client, Duration), Problem> {
+    let path = client_file(global)?;
+    let started = stopwatch();
+    let connecting = async {
+        let config = ClientConfig::read(&path)?;
+        let builder = Client::builder().config(&config)?;
+        builder
+            .connect_timeout(deadline.min(CONNECT_MAX))
+            .connect()
+            .await
+    };
+    let connected: Result<Client, ConnectError> = connecting.await;
+    match connected {
+        Ok(client) => Ok((client, deadline.saturating_sub(started.elapsed()))),
+        Err(error) if deadline < TOLD_AFTER && error.seeds().iter().any(is_late) => {
+            let mut problem = unconnected(&path, &error);
+            if problem.exit != Exit::Refused {
+                problem.exit = Exit::TimedOut;
+                problem.code = Code::DeadlineExceeded.name();
+                problem.what = format!(
+                    "the deadline of {deadline:?} passed while connecting; nothing was sent"
+                );
+                problem.next = Some("try again with a longer --deadline".to_owned());
+            }
+            Err(problem)
+        }
+        Err(error) => Err(unconnected(&path, &error)),
+    }
+}
+
+/// Whether a seed had too little time.
+fn is_late(seed: &SeedFailure) -> bool {
+    match &seed.reason {
+        SeedReason::NotAsked => true,
+        SeedReason::Call(CallError::NotSent(cause) | CallError::Lost(cause)) => matches!(
+            cause,
+            CallCause::TimedOut | CallCause::Unreachable { .. } | CallCause::Closed { .. }
+        ),
+        _ => false,
+    }
+}
+
 fn unconnected(path: &Path, error: &ConnectError) -> Problem {
     let code = error.code().name();
     match error {
@@ -76,7 +134,10 @@ fn unconnected(path: &Path, error: &ConnectError) -> Problem {
 fn is_refusal(seed: &SeedFailure) -> bool {
     match &seed.reason {
         SeedReason::Refused(code) => *code == Code::RoleRefused,
-        SeedReason::Call(error) => matches!(error.cause(), CallCause::Handshake { .. }),
+        SeedReason::Call(error) => matches!(
+            error.cause(),
+            CallCause::Handshake { .. } | CallCause::Refused { .. }
+        ),
         SeedReason::OtherCluster { .. } => true,
         _ => false,
     }
@@ -99,6 +160,7 @@ pub(super) fn unwritten(error: &WriteError) -> Problem {
     let exit = match (error.outcome(), failure.code) {
         (Outcome::Unknown | Outcome::Applied, _) => Exit::Unknown,
         (Outcome::NotApplied, Code::RoleRefused) => Exit::Refused,
+        (Outcome::NotApplied, Code::DeadlineExceeded) => Exit::TimedOut,
         (Outcome::NotApplied, _) => Exit::Failed,
     };
     told(exit, failure)

@@ -182,11 +182,17 @@ fn text(topology: &Topology, answers: &[Answer], healthy: bool) -> String {
         }
         table.row(row);
     }
+    let keyspaces = topology.info().keyspaces.iter().map(|keyspace| {
+        let (name, mode) = (&keyspace.name, &keyspace.mode);
+        format!("{name} ({mode}, n={})", keyspace.copies)
+    });
+    let keyspaces: Vec<String> = keyspaces.collect();
     let mut text = format!(
-        "cluster {}  epoch {}  {} vnodes\n\n{}",
+        "cluster {}  epoch {}  {} vnodes\nkeyspaces {}\n\n{}",
         topology.cluster_id(),
         topology.ring().epoch(),
         topology.info().vnodes,
+        keyspaces.join(", "),
         table.text()
     );
     if healthy {

@@ -1,8 +1,8 @@
 //! `quorate whereis`: the nodes that keep a key, and what each of them durably holds of it.
 
 use bytes::Bytes;
-use quorate_client::wire::LocalRecord;
-use quorate_client::{Client, NodeError, Owners};
+use quorate_client::wire::{KEY_BYTES_MAX, LocalRecord};
+use quorate_client::{Client, Code, NodeError, Owners};
 use serde_json::{Map, Value, json};
 
 use super::args::{Global, WhereisArgs};
@@ -24,12 +24,20 @@ type Copies = Vec<(String, Result<Option<LocalRecord>, NodeError>)>;
 pub(super) async fn run(args: WhereisArgs, global: Global) -> Result<Exit, Problem> {
     let mut signals = StopSignals::listen()?;
     let key = bytes_of(args.key);
+    if key.is_empty() || key.len() > KEY_BYTES_MAX {
+        let what = format!(
+            "the key has {} bytes, a key has 1 to {KEY_BYTES_MAX}",
+            key.len()
+        );
+        let problem = Problem::new(Exit::Failed, Code::KeyInvalid.name(), what);
+        return Err(problem.then("use another key"));
+    }
     let asked = async {
         let client = connect(&global).await?;
         let owners = client.local_owners(&args.keyspace, &key).ok_or_else(|| {
             let what = format!("there is no keyspace `{}`", args.keyspace);
             Problem::new(Exit::Failed, "KEYSPACE_UNKNOWN", what)
-                .then("`quorate status -o json` lists the keyspaces")
+                .then("`quorate status` lists the keyspaces")
         })?;
         let copies = ask_all(&client, &owners, &args.keyspace, &key).await;
         Ok::<_, Problem>((owners, copies))
@@ -126,16 +134,32 @@ fn text(key: &Bytes, owners: &Owners, rows: &[Map<String, Value>]) -> String {
             field(row, "digest"),
         ]);
     }
-    let digests = rows.iter().map(|row| (row.get("state"), row.get("digest")));
+    let is_unreached = |row: &&Map<String, Value>| field(row, "state") == "unreached";
+    let unreached = rows.iter().filter(is_unreached);
+    let unreached: Vec<String> = unreached.map(|row| field(row, "node")).collect();
+    let reached = rows.iter().filter(|row| !is_unreached(row));
+    let digests = reached.map(|row| (row.get("state"), row.get("digest")));
     let agree = digests
         .collect::<Vec<_>>()
         .windows(2)
         .all(|two| two.first() == two.last());
-    let verdict = if agree {
-        "all owners hold the same"
+    let whom = if unreached.is_empty() {
+        "all owners"
     } else {
-        "owners differ; the next read at quorum repairs what it sees"
+        "the others"
     };
+    let mut verdict = match unreached.as_slice() {
+        [] => String::new(),
+        [one] => format!("node {one} was not reached; "),
+        several => format!("nodes {} were not reached; ", several.join(", ")),
+    };
+    if unreached.len() == rows.len() {
+        verdict.push_str("nothing is known of what they hold");
+    } else if agree {
+        verdict.push_str(&format!("{whom} hold the same"));
+    } else {
+        verdict.push_str("owners differ; the next read at quorum repairs what it sees");
+    }
     let fallbacks = if owners.fallbacks.is_empty() {
         "none".to_owned()
     } else {

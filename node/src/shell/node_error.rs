@@ -1,5 +1,6 @@
 //! Why a node does not start or does not go on, and whether that is a refusal of a safety check.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -11,12 +12,12 @@ use crate::core::effect::StopReason;
 #[non_exhaustive]
 pub enum NodeError {
     /// The QUIC port cannot be bound.
-    #[error("cannot listen for QUIC on {address}: {reason}")]
+    #[error("cannot listen for QUIC on {address}: {source}")]
     Listen {
         /// Where.
         address: SocketAddr,
         /// What the system said.
-        reason: String,
+        source: io::Error,
     },
     /// The HTTP port cannot be bound, or failed.
     #[error(transparent)]
@@ -102,9 +103,15 @@ impl NodeError {
 
     /// Stable code.
     #[must_use]
-    pub const fn code(&self) -> &'static str {
+    pub fn code(&self) -> &'static str {
         match self {
-            Self::Listen { .. } | Self::Http(HttpError::Bind { .. }) => "PORT_TAKEN",
+            Self::Listen { source, .. } | Self::Http(HttpError::Bind { source, .. }) => {
+                if source.kind() == io::ErrorKind::AddrNotAvailable {
+                    "ADDRESS_NOT_LOCAL"
+                } else {
+                    "PORT_TAKEN"
+                }
+            }
             Self::Http(HttpError::Serve(_)) => "HTTP_FAILED",
             Self::Certificate { .. } => "CERTIFICATE_REFUSED",
             Self::DirectoryLocked { .. } => "DIRECTORY_LOCKED",
@@ -123,10 +130,14 @@ impl NodeError {
 
     /// What to do next.
     #[must_use]
-    pub const fn advice(&self) -> Option<&'static str> {
+    pub fn advice(&self) -> Option<&'static str> {
         match self {
-            Self::Listen { .. } | Self::Http(HttpError::Bind { .. }) => {
-                Some("stop what listens there, or configure another address")
+            Self::Listen { source, .. } | Self::Http(HttpError::Bind { source, .. }) => {
+                Some(if source.kind() == io::ErrorKind::AddrNotAvailable {
+                    "listen on an address of this machine, or on 0.0.0.0; `advertise` may differ"
+                } else {
+                    "stop what listens there, or configure another address"
+                })
             }
             Self::Certificate { .. } => {
                 Some("use the certificates that `quorate cluster create` made for this node")

@@ -108,7 +108,7 @@ impl Assembly {
             NodeEndpoint::bind(config.listen, tls.clone(), transport, Arc::clone(&counters));
         let endpoint = endpoint.map_err(|e| NodeError::Listen {
             address: config.listen,
-            reason: e.to_string(),
+            source: e,
         })?;
         let metrics = Arc::new(Metrics::new(config.name.as_str()));
         Ok(Self {
@@ -476,9 +476,9 @@ fn refused(config: &NodeConfig, error: OpenError) -> NodeError {
             supported: 1,
         },
         OpenError::DiskLost { .. } => NodeError::DiskLost { path },
-        error if error.is_refusal() => NodeError::Stopped(StopReason::Damaged {
-            reason: error.to_string(),
-        }),
+        // The refusal of a damaged store says so itself.
+        OpenError::Damaged { what } => damaged(what),
+        error if error.is_refusal() => damaged(error.to_string()),
         error => NodeError::System {
             doing: "opening the store",
             reason: error.to_string(),

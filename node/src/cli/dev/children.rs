@@ -132,6 +132,7 @@ fn last_line(node: &DevNode) -> Option<String> {
     let text = String::from_utf8_lossy(&end);
     text.lines()
         .rev()
-        .find(|line| !line.trim().is_empty())
+        // A report's first line says what happened; those that explain it are indented.
+        .find(|line| !line.trim().is_empty() && !line.starts_with(' '))
         .map(str::to_owned)
 }

@@ -61,17 +61,23 @@ async fn watch(
     loop {
         for ended in children.ended() {
             let node = &ended.node;
+            let why = match ended.last_line.as_deref().filter(|_| !is_ready) {
+                Some(line) => format!("\n  why: {line}"),
+                None => String::new(),
+            };
+            let wait = if is_ready {
+                ""
+            } else {
+                "\n  the cluster is not ready without it"
+            };
             note(&format!(
-                "node {} ended ({}); it stays down. Its log: {}\n  start it again: quorate serve \
+                "node {} does not serve: it ended ({}) and stays down{why}{wait}\n  its log: {}\n  start it again: quorate serve \
                  --config {}",
                 node.name,
                 ended.how,
                 node.log().display(),
                 node.config().display(),
             ));
-            if !is_ready && let Some(line) = ended.last_line {
-                note(&format!("  its last words: {line}"));
-            }
         }
         if !is_ready && probe::all_count(&layout.nodes).await {
             is_ready = true;

@@ -5,7 +5,7 @@
 mod perform;
 mod request;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
 use super::args::{DriverArgs, Global};
@@ -87,8 +87,30 @@ fn read(line: &Line, defaults: &Defaults) -> Result<Option<Request>, Value> {
     if text.trim_ascii().is_empty() {
         return Ok(None);
     }
-    let raw = serde_json::from_slice(text).map_err(|e| unreadable(e.to_string()))?;
+    let fields: Map<String, Value> =
+        serde_json::from_slice(text).map_err(|e| unreadable(e.to_string()))?;
+    let id = fields.get("id").cloned().unwrap_or_default();
+    if !is_exact(&id) {
+        return Err(unreadable(
+            "`id` cannot be given back exactly: use a string or an integer of 64 bits".to_owned(),
+        ));
+    }
+    // What comes later may have fields of other types, so its function is looked at first.
+    request::refuse_later(&fields, &id)?;
+    let raw = serde_json::from_slice(text).map_err(|e| {
+        json!({ "id": id, "t": "fail", "err": "LINE_INVALID", "line": line.number, "why": e.to_string() })
+    })?;
     Request::check(raw, defaults).map(Some)
+}
+
+/// Whether the value is printed as it was read; a number that is no integer may not be.
+fn is_exact(id: &Value) -> bool {
+    match id {
+        Value::Number(number) => !number.is_f64(),
+        Value::Array(all) => all.iter().all(is_exact),
+        Value::Object(all) => all.values().all(is_exact),
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
+    }
 }
 
 #[cfg(test)]
@@ -117,8 +139,9 @@ mod tests {
             "{\"id\":7,",
             "[]",
             "7",
-            "{\"id\":7}",
-            "{\"id\":7,\"f\":\"get\",\"k\":5}",
+            r#"{"id":12345678901234567890123,"f":"get","k":"a"}"#,
+            r#"{"id":[1.10],"f":"get","k":"a"}"#,
+            r#"{"id":1e400,"f":"get","k":"a"}"#,
         ] {
             let reply = read_text(text).expect_err(text);
             assert_eq!(
@@ -134,6 +157,17 @@ mod tests {
     fn a_request_that_cannot_be_is_answered_under_its_id() {
         let cases = [
             (r#"{"id":7,"f":"cas","k":"a"}"#, "NOT_YET"),
+            (r#"{"id":7,"f":"add","v":1}"#, "NOT_YET"),
+            (
+                r#"{"id":7,"f":"put","k":"a","v":"b","ttl":"5s"}"#,
+                "NOT_YET",
+            ),
+            (
+                r#"{"id":7,"f":"put","k":"a","v":"b","cxt":"x"}"#,
+                "LINE_INVALID",
+            ),
+            (r#"{"id":7}"#, "LINE_INVALID"),
+            (r#"{"id":7,"f":"get","k":5}"#, "LINE_INVALID"),
             (r#"{"id":7,"f":"dance","k":"a"}"#, "REQUEST_INVALID"),
             (r#"{"id":7,"f":"put","k":"a"}"#, "REQUEST_INVALID"),
             (

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_client::{Context, Level};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::super::level::LevelChoice;
 use super::super::output::decode;
@@ -18,8 +18,9 @@ pub(super) struct Defaults {
     pub(super) deadline: Duration,
 }
 
-/// A line as it is written. Further fields are let be: functions of later work have them.
+/// A line as it is written.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Raw {
     #[serde(default)]
     id: Value,
@@ -30,6 +31,8 @@ pub(super) struct Raw {
     ctx: Option<String>,
     lvl: Option<String>,
     ms: Option<u64>,
+    /// Comes with later work.
+    ttl: Option<Value>,
     #[serde(default)]
     b64: bool,
     #[serde(default)]
@@ -66,6 +69,21 @@ const LATER: [&str; 8] = [
     "cas", "add", "cget", "lock", "renew", "unlock", "batch", "scan",
 ];
 
+/// Refuses a function of later work.
+///
+/// # Errors
+/// The reply, under the id of the request.
+pub(super) fn refuse_later(fields: &Map<String, Value>, id: &Value) -> Result<(), Value> {
+    let function = fields.get("f").and_then(Value::as_str);
+    match function.filter(|function| LATER.contains(function)) {
+        Some(function) => {
+            let why = format!("`{function}` comes with later work");
+            Err(json!({ "id": id, "t": "fail", "err": "NOT_YET", "why": why }))
+        }
+        None => Ok(()),
+    }
+}
+
 impl Request {
     /// Checks a line.
     ///
@@ -76,11 +94,8 @@ impl Request {
         let fail =
             |code: &str, why: String| json!({ "id": id, "t": "fail", "err": code, "why": why });
         let invalid = |why: String| fail("REQUEST_INVALID", why);
-        if LATER.contains(&raw.f.as_str()) {
-            return Err(fail(
-                "NOT_YET",
-                format!("`{}` comes with later work", raw.f),
-            ));
+        if raw.ttl.is_some() {
+            return Err(fail("NOT_YET", "`ttl` comes with later work".to_owned()));
         }
         let level = match &raw.lvl {
             Some(word) => word.parse().map_err(|e| invalid(format!("{e}")))?,

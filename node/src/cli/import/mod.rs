@@ -13,7 +13,7 @@ mod tally;
 use std::path::Path;
 use std::time::Duration;
 
-use quorate_client::Client;
+use quorate_client::{Client, Code};
 use tokio::task::JoinSet;
 
 use super::args::{Global, ImportArgs};
@@ -50,10 +50,16 @@ pub(super) async fn run(args: ImportArgs, global: Global) -> Result<Exit, Proble
     if is_stdin && args.resume {
         return Err(Problem::usage("--resume needs a file, not standard input"));
     }
+    if !is_stdin && args.file.is_dir() {
+        let what = format!("{} is a directory", args.file.display());
+        let problem = Problem::new(Exit::Usage, "FILE_UNREADABLE", what);
+        return Err(problem.then("name a file of JSON lines, or - for standard input"));
+    }
     let mut signals = StopSignals::listen()?;
     let client = unless_stopped(&mut signals, connect(&global)).await;
     let interrupted = || Problem::new(Exit::Failed, "INTERRUPTED", "interrupted");
     let client = client.ok_or_else(interrupted)??;
+    refuse_impossible(&client, &how)?;
     let unreadable = |e: std::io::Error| {
         let what = format!("cannot read {}: {e}", args.file.display());
         Problem::new(Exit::Usage, "FILE_UNREADABLE", what)
@@ -90,6 +96,29 @@ pub(super) async fn run(args: ImportArgs, global: Global) -> Result<Exit, Proble
         progress_file,
     };
     import.run(&args.file).await
+}
+
+/// Fails once at the start where every record would fail the same way.
+fn refuse_impossible(client: &Client, how: &How) -> Result<(), Problem> {
+    let topology = client.topology();
+    let Some(keyspace) = topology.ring().keyspace_named(&how.keyspace) else {
+        let what = format!("there is no keyspace `{}`", how.keyspace);
+        let problem = Problem::new(Exit::Failed, Code::KeyspaceUnknown.name(), what);
+        return Err(problem.then("`quorate status` lists the keyspaces; nothing was written"));
+    };
+    let copies = keyspace.copies;
+    let fits =
+        how.read.replicas_for_read(copies).is_ok() && how.write.replicas_for_write(copies).is_ok();
+    if fits {
+        return Ok(());
+    }
+    let what = format!(
+        "the level needs more than the {} replicas of keyspace `{}`",
+        copies.get(),
+        how.keyspace
+    );
+    let problem = Problem::new(Exit::Failed, Code::LevelImpossible.name(), what);
+    Err(problem.then("choose a level that the keyspace can meet; nothing was written"))
 }
 
 struct Import {
