@@ -48,7 +48,7 @@ const WATCH_EVERY: Duration = Duration::from_millis(100);
 /// Answers that were just made reach their clients within this.
 const FLUSH: Duration = Duration::from_millis(50);
 /// Log bytes since the last freeze, for one byte of table, at which a generation is frozen.
-const LOG_BYTES_PER_TABLE_BYTE: u64 = 3;
+const LOG_BYTES_PER_TABLE_BYTE: u64 = 2;
 
 /// Runs the node until `stop` completes.
 ///
@@ -357,10 +357,11 @@ fn shard_config(config: &NodeConfig, topology: &Arc<quorate_ring::Topology>) -> 
         u64::from_le_bytes(bytes.unwrap_or_default())
     };
     let limits = &config.limits;
-    // One generation fills while the one before it is fed to the engine.
-    let generation_bytes = limits.table_bytes / 2;
+    // One generation fills while the one before it is fed to the engine. Small ones cost compaction:
+    // each is a run over all keys.
+    let generation_bytes = limits.table_bytes;
     let generation_log_bytes =
-        (generation_bytes * LOG_BYTES_PER_TABLE_BYTE).min(limits.log_bytes_max / 4);
+        (generation_bytes * LOG_BYTES_PER_TABLE_BYTE).min(limits.log_bytes_max / 5);
     ShardConfig {
         me: config.id,
         cluster_id: config.cluster.cluster_id.0,
