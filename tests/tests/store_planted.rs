@@ -2,6 +2,7 @@
 //!
 //! One test in a process of its own: a planted bug is planted for the whole process.
 #![cfg(feature = "planted-bugs")]
+#![expect(clippy::panic, reason = "a test that went another way ends")]
 
 use bytes::Bytes;
 use quorate_node::shell::store::OpenError;
