@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use quorate_node::core::generation::GenerationRows;
 use quorate_node::core::key::RecordKey;
 use quorate_node::shell::seam::{Checkpoint, Disk, DiskError, Engine};
 use quorate_node::shell::store::disk::RealDisk;
@@ -76,6 +77,10 @@ fn checkpoint(applied: u64) -> Checkpoint {
     }
 }
 
+fn generation(rows: &[(RecordKey, Bytes)]) -> Arc<GenerationRows> {
+    Arc::new(rows.iter().cloned().collect())
+}
+
 async fn engine_conforms(engine: &dyn Engine) {
     assert_eq!(engine.checkpoint().await, Ok(None));
     assert_eq!(engine.scan(None, 10).await, Ok(Vec::new()));
@@ -91,7 +96,7 @@ async fn engine_conforms(engine: &dyn Engine) {
     }
     rows.sort();
     engine
-        .ingest(rows.clone(), checkpoint(5))
+        .ingest(generation(&rows), checkpoint(5))
         .await
         .expect("ingested");
     assert_eq!(engine.checkpoint().await, Ok(Some(checkpoint(5))));
@@ -125,11 +130,11 @@ async fn engine_conforms(engine: &dyn Engine) {
 
     let newer = (rows[3].0.clone(), Bytes::from_static(b"newer"));
     engine
-        .ingest(vec![newer.clone()], checkpoint(9))
+        .ingest(generation(&[newer.clone()]), checkpoint(9))
         .await
         .expect("ingested");
     engine
-        .ingest(Vec::new(), checkpoint(12))
+        .ingest(generation(&[]), checkpoint(12))
         .await
         .expect("a checkpoint alone");
     assert_eq!(engine.checkpoint().await, Ok(Some(checkpoint(12))));
@@ -289,7 +294,7 @@ async fn a_flipped_byte_of_the_real_engine_hides_no_row() {
             .collect()
     };
     engine
-        .ingest(rows.clone(), checkpoint(60))
+        .ingest(generation(&rows), checkpoint(60))
         .await
         .expect("ingested");
     drop(engine);

@@ -1,11 +1,10 @@
 //! Everything that a shard can cause, in the order in which it must happen.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
-use quorate_antientropy::{BucketDigests, DigestChange};
-use quorate_ring::{BucketId, FixedMap, Lsn, MonoTime, NodeId};
+use quorate_antientropy::DigestChange;
+use quorate_ring::{BucketId, Lsn, MonoTime, NodeId};
 
+use super::generation::Generation;
 use super::input::RequestId;
 use super::key::RecordKey;
 use super::message::{PeerMessage, Reply};
@@ -98,17 +97,6 @@ pub enum Entry {
         /// Canonical bytes.
         record: Bytes,
     },
-}
-
-/// Newest durable records of the table, frozen at one LSN.
-#[derive(Debug, Clone)]
-pub struct Generation {
-    /// Everything up to here is in this generation or in the engine.
-    pub applied: Lsn,
-    /// The records, in no order.
-    pub records: Arc<FixedMap<RecordKey, Bytes>>,
-    /// Bucket digests at `applied`.
-    pub digests: BucketDigests,
 }
 
 /// What is counted; names and units are in `shell::metrics`.

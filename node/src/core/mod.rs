@@ -5,11 +5,13 @@
 pub mod continuity;
 pub mod effect;
 pub mod failure;
+pub mod generation;
 pub mod get;
 pub mod input;
 pub mod key;
 pub mod message;
 pub mod node_set;
+pub mod packed;
 pub mod put;
 pub mod seal;
 pub mod shard;

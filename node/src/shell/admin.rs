@@ -214,7 +214,7 @@ async fn page(
             bytes += key.as_bytes().len() + record.len();
             records.push(LocalRecord {
                 keyspace,
-                key: key.user_key(),
+                key: bytes::Bytes::copy_from_slice(key.user_key()),
                 record,
             });
             after = key;

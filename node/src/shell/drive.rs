@@ -123,10 +123,7 @@ impl Drive {
     /// What is remembered of others goes into the log before a clean stop.
     fn hand_over_memories(&mut self) {
         let memories = std::mem::take(&mut self.memories).into_iter().collect();
-        let submission = Submission {
-            memories,
-            ..Submission::default()
-        };
+        let submission = Submission::of_memories(memories);
         // A queue that is closed or full loses what peers pass on again at the next start.
         drop(self.store.commits.push(submission));
     }
@@ -191,10 +188,10 @@ impl Drive {
             mut tally,
             stop: _,
         } = out;
-        if !submission.entries.is_empty() {
+        if !submission.is_empty() {
             submission.memories = std::mem::take(&mut self.memories).into_iter().collect();
         }
-        if !submission.entries.is_empty() && self.store.commits.push(submission).is_err() {
+        if !submission.is_empty() && self.store.commits.push(submission).is_err() {
             return Some(self.store_failed("the log's queue"));
         }
         let header = self.shard.header();
@@ -221,7 +218,7 @@ impl Drive {
                 out.replies.push((to, reply));
             }
             Effect::Send { to, message } => out.sends.entry(to).or_default().push(message),
-            Effect::Append { lsn, entry } => out.submission.entries.push((lsn, entry)),
+            Effect::Append { lsn, entry } => out.submission.push(lsn, &entry),
             Effect::Remember { node, memory } => {
                 self.memories.insert(node, memory);
             }

@@ -8,10 +8,12 @@
 use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_ring::{Lsn, MonoTime, NodeId};
 
+use crate::core::generation::GenerationRows;
 pub use crate::core::input::Loaded;
 use crate::core::input::RequestId;
 use crate::core::key::RecordKey;
@@ -162,10 +164,10 @@ pub type EnginePage = Vec<(RecordKey, Bytes)>;
 pub trait Engine: Debug + Send + Sync {
     /// The newest checkpoint; `None` if nothing was ever ingested.
     fn checkpoint(&self) -> BoxFuture<'_, Result<Option<Checkpoint>, EngineError>>;
-    /// Takes rows sorted by key, each key once, together with the checkpoint they lead to.
+    /// Takes the rows of a generation together with the checkpoint they lead to.
     fn ingest(
         &self,
-        rows: Vec<(RecordKey, Bytes)>,
+        rows: Arc<GenerationRows>,
         checkpoint: Checkpoint,
     ) -> BoxFuture<'_, Result<(), EngineError>>;
     /// Looks keys up, in the order given. An unreadable one is damaged, never absent.

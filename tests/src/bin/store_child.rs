@@ -11,7 +11,8 @@ use std::sync::Arc;
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use quorate_antientropy::DigestChange;
-use quorate_node::core::effect::{Entry, Generation};
+use quorate_node::core::effect::Entry;
+use quorate_node::core::generation::Generation;
 use quorate_node::core::input::StoreEvent;
 use quorate_node::core::key::RecordKey;
 use quorate_node::shell::seam::{Disk, Engine};
@@ -138,7 +139,7 @@ struct Writer {
 impl Writer {
     /// Writes `size` records and waits until they are durable.
     async fn group(&mut self, first_id: u64, size: u64) -> anyhow::Result<String> {
-        let mut entries = Vec::new();
+        let mut submission = Submission::default();
         let mut line = "ack".to_owned();
         for id in first_id..first_id + size {
             let key = key(id.wrapping_mul(0x9e37_79b9_7f4a_7c15) % KEYS);
@@ -155,20 +156,14 @@ impl Writer {
             self.table.insert(key.clone(), (self.last, record.clone()));
             line.push_str(&format!(" {} {id}", key.user_key().escape_ascii()));
             let bucket = BucketId(0);
-            entries.push((
-                self.last,
-                Entry::Record {
-                    key,
-                    bucket,
-                    change,
-                    record,
-                },
-            ));
+            let entry = Entry::Record {
+                key,
+                bucket,
+                change,
+                record,
+            };
+            submission.push(self.last, &entry);
         }
-        let submission = Submission {
-            entries,
-            memories: Vec::new(),
-        };
         if let Err((_, refused)) = self.handle.commits.push(submission) {
             bail!("the committer refused: {refused}");
         }
@@ -193,7 +188,7 @@ impl Writer {
             .map(|(key, (_, record))| (key.clone(), record.clone()));
         let generation = Generation {
             applied: self.durable,
-            records: Arc::new(records.collect()),
+            rows: Arc::new(records.collect()),
             digests: self.digests.clone(),
         };
         self.ingesting = true;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_node::core::generation::GenerationRows;
 use quorate_node::core::input::Damaged;
 use quorate_node::core::key::RecordKey;
 use quorate_node::shell::seam::{BoxFuture, Checkpoint, Engine, EngineError, EnginePage, Loaded};
@@ -186,10 +187,11 @@ impl Engine for EngineMount {
 
     fn ingest(
         &self,
-        rows: Vec<(RecordKey, Bytes)>,
+        rows: Arc<GenerationRows>,
         checkpoint: Checkpoint,
     ) -> BoxFuture<'_, Result<(), EngineError>> {
         Box::pin(async move {
+            let rows = rows.in_order();
             assert!(
                 rows.is_sorted_by(|a, b| a.0 < b.0),
                 "rows come sorted, each key once"
@@ -203,7 +205,7 @@ impl Engine for EngineMount {
                     reason: "injected".to_owned(),
                 });
             }
-            state.rows.extend(rows);
+            state.rows.extend(rows.into_iter().cloned());
             state.checkpoint = Some(checkpoint);
             Ok(())
         })

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use quorate_node::core::generation::GenerationRows;
 use quorate_node::core::key::RecordKey;
 use quorate_node::shell::seam::{
     BoxFuture, Checkpoint, Disk, DiskError, Engine, EngineError, EnginePage, Loaded,
@@ -97,7 +98,7 @@ impl Engine for GatedEngine {
 
     fn ingest(
         &self,
-        rows: Vec<(RecordKey, Bytes)>,
+        rows: Arc<GenerationRows>,
         checkpoint: Checkpoint,
     ) -> BoxFuture<'_, Result<(), EngineError>> {
         gated!(self, self.engine.ingest(rows, checkpoint))

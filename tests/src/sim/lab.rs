@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_antientropy::{BucketDigests, DigestChange};
-use quorate_node::core::effect::{Entry, Generation};
+use quorate_node::core::effect::Entry;
+use quorate_node::core::generation::Generation;
 use quorate_node::core::input::{Recovered, StoreEvent};
 use quorate_node::core::key::RecordKey;
 use quorate_node::core::timeline::Memory;
@@ -273,7 +274,7 @@ impl Running {
 
     /// Submits records in one go and does not wait. `old` tells the record that a key has now.
     pub fn submit(&mut self, records: &[(RecordKey, Bytes)], old: &Model) -> Lsn {
-        let mut entries = Vec::new();
+        let mut submission = Submission::default();
         for (key, record) in records {
             let before = self.model.get(key).or_else(|| old.get(key));
             let before = before.map_or(0, |record| digest(key, record));
@@ -289,12 +290,8 @@ impl Running {
                 change,
                 record: record.clone(),
             };
-            entries.push((self.last, entry));
+            submission.push(self.last, &entry);
         }
-        let submission = Submission {
-            entries,
-            memories: Vec::new(),
-        };
         assert!(
             self.handle.commits.push(submission).is_ok(),
             "the queue has room"
@@ -304,10 +301,7 @@ impl Running {
 
     /// Submits what is remembered of a node.
     pub fn remember(&self, node: NodeId, memory: Memory) {
-        let submission = Submission {
-            entries: Vec::new(),
-            memories: vec![(node, memory)],
-        };
+        let submission = Submission::of_memories(vec![(node, memory)]);
         assert!(
             self.handle.commits.push(submission).is_ok(),
             "the queue has room"
@@ -362,10 +356,9 @@ impl Running {
     /// Feeds everything to the engine, which must be durable, and does not wait.
     pub fn freeze(&mut self) {
         assert_eq!(self.durable, self.last, "only durable states are frozen");
-        let records: FixedMap<_, _> = self.model.clone().into_iter().collect();
         let generation = Generation {
             applied: self.durable,
-            records: Arc::new(records),
+            rows: Arc::new(self.model.clone().into_iter().collect()),
             digests: self.digests.clone(),
         };
         assert!(

@@ -276,6 +276,8 @@ pub struct Shard {
     draining: bool,
     stopped: bool,
     hints_wanted: u64,
+    /// Where records are encoded; used again each time.
+    scratch: Vec<u8>,
 }
 
 impl Shard {
@@ -339,6 +341,7 @@ impl Shard {
             draining: false,
             stopped: false,
             hints_wanted: 0,
+            scratch: Vec::new(),
         }
     }
 
@@ -378,7 +381,7 @@ impl Shard {
             }
             Input::Store(event) => {
                 self.store_event(now, event, effects);
-                self.table.drain();
+                self.table.trim();
             }
             Input::DiskSpace {
                 free_bytes,
@@ -617,7 +620,7 @@ impl Shard {
         if now.mono >= self.next_sweep {
             self.sweep(now, effects);
         }
-        self.table.drain();
+        self.table.trim();
         // Not only after a commit: a node may start with more log than lets it take a write.
         self.freeze_if_due(effects);
     }

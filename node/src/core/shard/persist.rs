@@ -1,7 +1,7 @@
 //! The shard and its store: appending, waiting for durability, loading, feeding the engine.
 
 use bytes::Bytes;
-use quorate_antientropy::{Digest, DigestChange};
+use quorate_antientropy::{Digest, DigestChange, Record};
 use quorate_ring::Lsn;
 
 use super::super::effect::{Effect, Effects, Entry, Event, StopReason};
@@ -9,10 +9,18 @@ use super::super::failure::{Cause, Failure};
 use super::super::input::{Damaged, Now, StoreEvent};
 use super::super::key::RecordKey;
 use super::super::message::{PeerMessage, ReplicateReply, Reply, Stored};
+use super::super::packed::packed;
 use super::super::table::Lookup;
 use super::{Ack, Op, Parked, Place, RETRY_AFTER_SHED_MS, Shard, Writing};
 
 impl Shard {
+    /// The canonical bytes of a record that is to be kept.
+    pub(super) fn encoded(&mut self, record: &Record) -> Bytes {
+        self.scratch.clear();
+        record.encode(&mut self.scratch);
+        packed(&self.scratch)
+    }
+
     /// Makes `record` the newest state of a key: the digest's change, the table, the log. Gives the
     /// record back, to be sent.
     pub(super) fn commit(
@@ -28,7 +36,7 @@ impl Shard {
         let lsn = self.table.appended().next();
         let bucket = place.location.bucket;
         self.table
-            .append(lsn, place.key.clone(), bucket, change, record.clone());
+            .append(lsn, &place.key, bucket, change, record.clone());
         let entry = Entry::Record {
             key: place.key.clone(),
             bucket,
@@ -158,18 +166,17 @@ impl Shard {
             self.parked.insert(key, (self.ingests, waiting));
             return;
         }
-        self.table.pin(key.clone(), record);
+        self.table.hold(key.clone(), record);
         while let Some(input) = waiting.pop_front() {
             self.unpark(now, &key, input, effects);
         }
-        self.table.unpin();
     }
 
     fn unpark(&mut self, now: Now, key: &RecordKey, input: Parked, effects: &mut Effects) {
         let (Lookup::Known(newest), Lookup::Known(durable)) =
             (self.table.newest(key), self.table.durable(key))
         else {
-            // The key is pinned, so both views know it.
+            // The key was just loaded, so both views know it.
             return self.shed(input, effects);
         };
         match input {

@@ -52,7 +52,7 @@ impl Shard {
         } else {
             0
         };
-        let user_key = place.key.user_key();
+        let user_key = Bytes::copy_from_slice(place.key.user_key());
         let bytes = user_key.len();
         let machine = GetMachine::new(
             now.mono,
@@ -255,7 +255,7 @@ impl Shard {
             context: record.context().clone(),
             seen: record.seen_ops(),
         };
-        let sealed = self.seal.seal(get.place.keyspace, &user_key, &token);
+        let sealed = self.seal.seal(get.place.keyspace, user_key, &token);
         // A context over the limit cannot travel; the values can. An empty token says so.
         let context = sealed.unwrap_or_default();
         let reply = Reply::Read {

@@ -8,6 +8,7 @@ use quorate_ring::{Actor, Epoch, KeyspaceId, NodeId};
 use super::super::effect::{Effect, Effects, Event, StopReason};
 use super::super::failure::Cause;
 use super::super::input::Now;
+use super::super::packed::packed;
 use super::super::message::{
     OpNumber, Payload, PeerMessage, PurgeNumber, Refusal, Replicate, ReplicateReply,
 };
@@ -145,10 +146,11 @@ impl Shard {
             MergeResult::Unchanged => {}
             MergeResult::TookOther => {
                 // Copied out: a slice would keep the whole network buffer alive.
-                self.commit(place, newest, Bytes::copy_from_slice(incoming), effects);
+                self.commit(place, newest, packed(incoming), effects);
             }
             MergeResult::Merged(merged) => {
-                self.commit(place, newest, merged.to_bytes(), effects);
+                let merged = self.encoded(&merged);
+                self.commit(place, newest, merged, effects);
             }
         }
         Ok(())

@@ -173,7 +173,10 @@ impl Shard {
                     return Err(failure);
                 }
                 let record = match noted {
-                    Some(noted) => self.commit(place, newest.as_ref(), noted.to_bytes(), effects),
+                    Some(noted) => {
+                        let noted = self.encoded(&noted);
+                        self.commit(place, newest.as_ref(), noted, effects)
+                    }
                     None => newest.unwrap_or_default(),
                 };
                 return Ok(Made {
@@ -224,7 +227,8 @@ impl Shard {
             .map_err(|refused| refusal(refused, effects))?;
         self.counter += 1;
         let reply_token = reply_token(&applied.record, request.op_id, applied.reply_context);
-        let record = self.commit(place, newest.as_ref(), applied.record.to_bytes(), effects);
+        let record = self.encoded(&applied.record);
+        let record = self.commit(place, newest.as_ref(), record, effects);
         Ok(Made {
             record,
             reply_token,
@@ -446,7 +450,7 @@ impl Shard {
                 Verdict::Applied { acks } => {
                     let user_key = put.place.key.user_key();
                     let keyspace = put.place.keyspace;
-                    let context = token.and_then(|t| self.seal.seal(keyspace, &user_key, &t));
+                    let context = token.and_then(|t| self.seal.seal(keyspace, user_key, &t));
                     Reply::Applied { context, acks }
                 }
                 Verdict::Unknown(failure) => Reply::Failed(failure),

@@ -27,26 +27,55 @@ use crate::shell::seam::{Disk, DiskError};
 /// Hears what the store has done. Called on the store's threads; must not block.
 pub type Events = Arc<dyn Fn(StoreEvent) + Send + Sync>;
 
-/// Bytes that an entry is counted for beyond its key and record.
+/// Bytes that an entry, and a submission, is counted for beyond its content.
 const ENTRY_OVERHEAD_BYTES: usize = 64;
 
 /// What the shard's loop hands over after one round of steps.
+///
+/// Frames are encoded when they are pushed: there the record is at hand, and no reference to it has
+/// to be given back by another thread.
 #[derive(Debug, Default)]
 pub struct Submission {
-    /// Frames, in the order of their LSNs, which follow on those of the submission before.
-    pub entries: Vec<(Lsn, Entry)>,
     /// What is newly remembered of other nodes; put into the next batch, causes no sync.
     pub memories: Vec<(NodeId, Memory)>,
+    /// Contents of frames, one behind the other.
+    content: Vec<u8>,
+    /// Numbers of the frames, and where each ends.
+    ends: Vec<(Lsn, usize)>,
 }
 
 impl Submission {
+    /// One without frames.
+    #[must_use]
+    pub fn of_memories(memories: Vec<(NodeId, Memory)>) -> Self {
+        Self {
+            memories,
+            ..Self::default()
+        }
+    }
+
+    /// Adds a frame; its LSN follows on the one before, of this submission or the last.
+    pub fn push(&mut self, lsn: Lsn, entry: &Entry) {
+        encode_record(&mut self.content, entry);
+        self.ends.push((lsn, self.content.len()));
+    }
+
+    /// Whether it has no frame.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
     fn bytes(&self) -> usize {
-        let entry = |(_, entry): &(Lsn, Entry)| match entry {
-            Entry::Record { key, record, .. } => {
-                key.as_bytes().len() + record.len() + ENTRY_OVERHEAD_BYTES
-            }
+        ENTRY_OVERHEAD_BYTES * (1 + self.ends.len()) + self.content.len()
+    }
+
+    fn frames(&self) -> impl Iterator<Item = (Lsn, &[u8])> {
+        let begins = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
+        let content = |(begin, (lsn, end)): (usize, &(Lsn, usize))| {
+            (*lsn, self.content.get(begin..*end).unwrap_or_default())
         };
-        ENTRY_OVERHEAD_BYTES + self.entries.iter().map(entry).sum::<usize>()
+        begins.zip(&self.ends).map(content)
     }
 }
 
@@ -103,7 +132,6 @@ pub(super) struct Committer {
     /// Nodes whose memory the log does not hold yet.
     pub(super) changed: BTreeSet<NodeId>,
     pub(super) group: Group,
-    pub(super) scratch: Vec<u8>,
 }
 
 /// Who writes a frame: users leave the reserve alone.
@@ -140,23 +168,14 @@ impl Committer {
             self.memories.insert(node, memory);
             self.changed.insert(node);
         }
-        for (lsn, entry) in submissions.into_iter().flat_map(|s| s.entries) {
+        for (lsn, record) in submissions.iter().flat_map(Submission::frames) {
             assert!(lsn == self.complete.next(), "LSNs come without holes");
-            self.append(lsn, &entry).await?;
+            for frame in frames_of(record, self.config.batch_bytes) {
+                self.push(&frame, lsn, Writer::User).await?;
+            }
             self.complete = lsn;
         }
         self.flush().await
-    }
-
-    async fn append(&mut self, lsn: Lsn, entry: &Entry) -> Result<(), DiskError> {
-        let mut record = std::mem::take(&mut self.scratch);
-        record.clear();
-        encode_record(&mut record, entry);
-        for frame in frames_of(&record, self.config.batch_bytes) {
-            self.push(&frame, lsn, Writer::User).await?;
-        }
-        self.scratch = record;
-        Ok(())
     }
 
     async fn push(&mut self, frame: &Frame<'_>, lsn: Lsn, by: Writer) -> Result<(), DiskError> {

@@ -17,7 +17,9 @@ use quorate_ring::Lsn;
 
 use super::bytes::{Fields, SEAL_BYTES, seal, unseal};
 use crate::core::input::Damaged;
+use crate::core::generation::GenerationRows;
 use crate::core::key::RecordKey;
+use crate::core::packed::packed;
 use crate::shell::seam::{BoxFuture, Checkpoint, Engine, EngineError, EnginePage, Loaded};
 
 const KEYSPACE: &str = "records";
@@ -108,14 +110,14 @@ impl FjallEngine {
 
     fn ingest_rows(
         &self,
-        rows: Vec<(RecordKey, Bytes)>,
+        rows: &GenerationRows,
         checkpoint: &Checkpoint,
     ) -> Result<(), EngineError> {
         let mut ingestion = self.rows.start_ingestion().map_err(failed)?;
         let row = encode_checkpoint(checkpoint);
         ingestion.write(CHECKPOINT_KEY, row).map_err(failed)?;
-        for (key, record) in rows {
-            let (key, record) = (Slice::from(key.as_bytes().clone()), Slice::from(record));
+        for (key, record) in rows.in_order() {
+            let (key, record) = (Slice::from(key.as_bytes()), Slice::from(record.clone()));
             ingestion.write(key, record).map_err(failed)?;
         }
         ingestion.finish().map_err(failed)
@@ -123,7 +125,8 @@ impl FjallEngine {
 
     fn load_one(&self, key: &RecordKey) -> Result<Option<Bytes>, Damaged> {
         match self.rows.get(key.as_bytes()) {
-            Ok(row) => Ok(row.map(Bytes::from)),
+            // A row is a slice of its block: copied out, it does not keep the block alive.
+            Ok(row) => Ok(row.map(|row| packed(&row))),
             Err(error) => Err(Damaged {
                 reason: error.to_string(),
             }),
@@ -136,7 +139,7 @@ impl FjallEngine {
         let rows = self.rows.range::<&[u8], _>(range).take(limit);
         let page = rows.map(|guard| {
             let (key, record) = guard.into_inner().map_err(failed)?;
-            let key = RecordKey::from_bytes(Bytes::from(key)).ok_or_else(|| EngineError {
+            let key = RecordKey::from_bytes(&key).ok_or_else(|| EngineError {
                 reason: "a row has a key that is too short".to_owned(),
             })?;
             Ok((key, Bytes::from(record)))
@@ -188,10 +191,10 @@ impl Engine for FjallEngine {
 
     fn ingest(
         &self,
-        rows: Vec<(RecordKey, Bytes)>,
+        rows: Arc<GenerationRows>,
         checkpoint: Checkpoint,
     ) -> BoxFuture<'_, Result<(), EngineError>> {
-        Box::pin(std::future::ready(self.ingest_rows(rows, &checkpoint)))
+        Box::pin(std::future::ready(self.ingest_rows(&rows, &checkpoint)))
     }
 
     fn load(&self, keys: Vec<RecordKey>) -> BoxFuture<'_, Loaded> {

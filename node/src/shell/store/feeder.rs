@@ -11,7 +11,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use quorate_ring::Lsn;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -19,9 +18,8 @@ use super::committer::Events;
 use super::config::StoreConfig;
 use super::queue::{Queue, QueueRefused};
 use super::segments::Segments;
-use crate::core::effect::Generation;
+use crate::core::generation::Generation;
 use crate::core::input::{StoreEvent, StoreFailure};
-use crate::core::key::RecordKey;
 use crate::shell::seam::{Checkpoint, Clock, Disk, DiskError, Engine};
 
 /// Longest wait for the engine to catch up before a generation: an engine that does not compact
@@ -104,7 +102,7 @@ impl Feeder {
     async fn feed(&mut self, generation: Generation) -> Result<Fed, String> {
         let Generation {
             applied,
-            records,
+            rows,
             digests,
         } = generation;
         if applied > self.applied {
@@ -113,17 +111,10 @@ impl Feeder {
             let Some(checkpoint) = self.write_digests(applied, &digests).await? else {
                 return Ok(Fed::Stopped);
             };
-            let mut rows: Vec<(RecordKey, Bytes)> = records
-                .iter()
-                .map(|(key, record)| (key.clone(), record.clone()))
-                .collect();
-            rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
             let ingested = self.engine.ingest(rows, checkpoint).await;
             ingested.map_err(|error| error.to_string())?;
             self.applied = applied;
         }
-        // The shard takes the records over: a second owner would make it copy them all.
-        drop(records);
         (self.events)(StoreEvent::Ingested {
             applied: self.applied,
         });

@@ -4,13 +4,13 @@
 //! incarnation), length of the frame `u32`, kind `u8`, three zero bytes, LSN `u64`, payload.
 //! A record that outgrows a batch goes in parts under one LSN; it counts when its last part does.
 
-use bytes::Bytes;
 use quorate_antientropy::DigestChange;
 use quorate_ring::{BucketId, Incarnation, Lsn};
 
 use super::bytes::{Fields, SEAL_BYTES, seal, unseal};
 use crate::core::effect::Entry;
 use crate::core::key::RecordKey;
+use crate::core::packed::packed;
 
 /// Bytes of a frame before its payload.
 pub(super) const FRAME_HEADER_BYTES: usize = SEAL_BYTES + 4 + 4 + 8;
@@ -191,17 +191,18 @@ pub(super) fn decode_record(bytes: &[u8]) -> Option<Entry> {
     let bucket = BucketId(fields.u16()?);
     let key_bytes = usize::from(fields.u16()?);
     let change = DigestChange(fields.u128()?);
-    let key = RecordKey::from_bytes(Bytes::copy_from_slice(fields.take(key_bytes)?))?;
+    let key = RecordKey::from_bytes(fields.take(key_bytes)?)?;
     Some(Entry::Record {
         key,
         bucket,
         change,
-        record: Bytes::copy_from_slice(fields.0),
+        record: packed(fields.0),
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use quorate_ring::{KeyspaceId, VnodeId};
 
     use super::*;

@@ -208,7 +208,6 @@ impl Assembly {
             complete: durable,
             changed: BTreeSet::new(),
             group: Group::default(),
-            scratch: Vec::new(),
         };
         let applied = self.applied;
         let loops = self.loops(committer, segments, &handle);

@@ -1,0 +1,129 @@
+//! A generation: the newest durable records of a shard on their way into the engine.
+//!
+//! Rows are kept by (keyspace, vnode) in the order in which their keys were first written, so that
+//! adding one is a push, a scan of one vnode looks at that vnode's rows alone, and the engine's feed
+//! sorts many short lists instead of a long one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_antientropy::BucketDigests;
+use quorate_ring::Lsn;
+
+use super::key::{PREFIX_BYTES, RecordKey};
+
+/// A key and its canonical record.
+pub type Row = (RecordKey, Bytes);
+
+/// Newest durable records of the table, frozen at one LSN.
+#[derive(Debug, Clone)]
+pub struct Generation {
+    /// Everything up to here is in this generation or in the engine.
+    pub applied: Lsn,
+    /// The records.
+    pub rows: Arc<GenerationRows>,
+    /// Bucket digests at `applied`.
+    pub digests: BucketDigests,
+}
+
+/// Rows of a generation; each key once.
+#[derive(Debug, Clone, Default)]
+pub struct GenerationRows {
+    ranges: BTreeMap<[u8; PREFIX_BYTES], Vec<Row>>,
+    count: usize,
+}
+
+impl GenerationRows {
+    /// Adds a key that is not there yet; gives its place for [`GenerationRows::replace`].
+    ///
+    /// # Panics
+    /// If a vnode has 2^32 rows.
+    pub fn push(&mut self, key: RecordKey, record: Bytes) -> u32 {
+        let rows = self.ranges.entry(key.range()).or_default();
+        let place = u32::try_from(rows.len()).expect("memory is bounded far below 2^32 rows");
+        rows.push((key, record));
+        self.count += 1;
+        place
+    }
+
+    /// Puts a newer record of `key` at the place that [`GenerationRows::push`] gave.
+    ///
+    /// # Panics
+    /// If `key` is not there: the table has lost track of a record.
+    pub fn replace(&mut self, key: &RecordKey, place: u32, record: Bytes) {
+        let rows = self.ranges.get_mut(&key.range());
+        let row = rows.and_then(|rows| rows.get_mut(place as usize));
+        let (held, old) = row.expect("a replaced row is in its generation");
+        assert!(held == key, "a row's place is that of its key");
+        *old = record;
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Rows of the (keyspace, vnode) of `key`, in no order.
+    #[must_use]
+    pub fn of_range(&self, key: &RecordKey) -> &[Row] {
+        self.ranges.get(&key.range()).map_or(&[], Vec::as_slice)
+    }
+
+    /// All rows in the engine's order. O(n log n).
+    #[must_use]
+    pub fn in_order(&self) -> Vec<&Row> {
+        let mut all = Vec::with_capacity(self.count);
+        for rows in self.ranges.values() {
+            let begin = all.len();
+            all.extend(rows);
+            if let Some(range) = all.get_mut(begin..) {
+                range.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+            }
+        }
+        all
+    }
+}
+
+impl FromIterator<Row> for GenerationRows {
+    fn from_iter<I: IntoIterator<Item = Row>>(rows: I) -> Self {
+        let mut all = Self::default();
+        for (key, record) in rows {
+            all.push(key, record);
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_ring::{KeyspaceId, VnodeId};
+
+    use super::*;
+
+    #[test]
+    fn rows_come_in_the_order_of_the_engine_with_their_newest_record() {
+        let key = |vnode, name: &str| RecordKey::new(KeyspaceId(1), VnodeId(vnode), name.as_bytes());
+        let record = Bytes::from_static;
+        let mut rows = GenerationRows::default();
+        rows.push(key(2, "a"), record(b"1"));
+        let place = rows.push(key(1, "b"), record(b"2"));
+        rows.push(key(1, "a"), record(b"3"));
+        rows.replace(&key(1, "b"), place, record(b"4"));
+        let all: Vec<Row> = rows.in_order().into_iter().cloned().collect();
+        let want = [
+            (key(1, "a"), record(b"3")),
+            (key(1, "b"), record(b"4")),
+            (key(2, "a"), record(b"1")),
+        ];
+        assert_eq!((all.as_slice(), rows.len()), (want.as_slice(), 3));
+        assert_eq!(rows.of_range(&key(1, "z")).len(), 2);
+    }
+}

@@ -1,0 +1,436 @@
+//! The newest records of a shard, in two views: what is durable, and what is newest.
+//!
+//! A key has one entry, with its durable state and, while any is in flight (appended, not yet
+//! durable), its newest one. A durable state is *dirty* until the generation that it belongs to is
+//! in the engine; clean ones are the record cache, also of known absence. Of a key without an entry
+//! only the engine knows. Writes merge with the newest state; client reads and replies to peers'
+//! reads show the durable one and never wait for a sync (DESIGN 5, two views).
+//!
+//! Invariants:
+//! - a generation is frozen at the durable LSN and holds durable states only: fed ahead of the log,
+//!   the engine would keep what a power cut took out of the log (L5);
+//! - the digests are those of the durable states, so that frozen ones fit their generation;
+//! - an entry leaves only while it is clean and nothing of it is in flight, and only in
+//!   [`Table::trim`]: within a step, what was looked up stays.
+//!
+//! Not here: merging (`replica`, `put`), when to freeze (`shard`), the engine (`shell::store`).
+
+mod slots;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_antientropy::{BucketDigests, DigestChange};
+use quorate_ring::planted::{Bug, planted};
+use quorate_ring::{BucketId, Lsn};
+
+use self::slots::{Entry, Slot, Slots};
+use super::generation::{Generation, GenerationRows, Row};
+use super::key::RecordKey;
+
+/// Bytes that a record costs beside its canonical form: its entry, its place in the index, its count
+/// of references and the rest of its size class.
+const ENTRY_OVERHEAD_BYTES: u64 = 192;
+/// What a batch of the log costs beside its frames at most: its header, and the rest of its last
+/// block of 4 KiB. A lone writer fills the log with these.
+const LOG_BATCH_BYTES: u64 = 8 * 1024;
+/// What a frame of the log costs beside the record at most: header, bucket, digest change.
+const LOG_FRAME_BYTES: u64 = 64;
+/// Entries that one call of [`Table::trim`] looks at.
+const TRIM_STEPS: usize = 2_048;
+
+/// How much memory the table may use, and when a generation is frozen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableLimits {
+    /// Bytes of the active generation at which it is frozen.
+    pub generation_bytes: u64,
+    /// Log bytes since the last freeze at which it is frozen, so that rewrites of few keys do not
+    /// let the log grow for ever.
+    pub generation_log_bytes: u64,
+    /// Bytes of clean records.
+    pub cache_bytes: u64,
+}
+
+/// What a lookup found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// The state; `None` if the key is certainly absent.
+    Known(Option<Bytes>),
+    /// Only the engine knows.
+    MustLoad,
+}
+
+/// A state that was appended and is not durable yet, in the order of the LSNs. All of a key's are kept: one per batch in
+/// flight, else the durable view would stand still under a key that is in every batch (L9).
+#[derive(Debug)]
+struct Unsettled {
+    lsn: Lsn,
+    slot: Slot,
+    bucket: BucketId,
+    change: DigestChange,
+    record: Bytes,
+}
+
+/// Bytes by what is to become of them.
+#[derive(Debug, Default)]
+struct Sizes {
+    in_flight: u64,
+    active: u64,
+    /// Of the frozen generation, as it was frozen.
+    frozen: u64,
+    /// Of the frozen generation, what is still a key's durable state.
+    frozen_newest: u64,
+    clean: u64,
+}
+
+/// The newest records of one shard.
+pub struct Table {
+    limits: TableLimits,
+    slots: Slots,
+    unsettled: VecDeque<Unsettled>,
+    active: GenerationRows,
+    frozen: Option<Arc<GenerationRows>>,
+    /// Number of the active generation, from 1.
+    generation: u32,
+    /// The newest generation that the engine holds.
+    ingested: u32,
+    sizes: Sizes,
+    log_bytes_since_freeze: u64,
+    digests: BucketDigests,
+    durable: Lsn,
+    appended: Lsn,
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Table")
+            .field("active_records", &self.active.len())
+            .field("durable", &self.durable)
+            .field("appended", &self.appended)
+            .finish_non_exhaustive()
+    }
+}
+
+fn entry_bytes(key: &RecordKey, record: Option<&Bytes>) -> u64 {
+    let bytes = key.heap_bytes() + record.map_or(0, Bytes::len);
+    bytes as u64 + ENTRY_OVERHEAD_BYTES
+}
+
+impl Table {
+    /// A table that holds what the log held beyond the engine, all of it durable at `durable`.
+    #[must_use]
+    pub fn new(
+        limits: TableLimits,
+        durable: Lsn,
+        records: Vec<Row>,
+        digests: BucketDigests,
+        log_bytes: u64,
+    ) -> Self {
+        let mut table = Self {
+            limits,
+            slots: Slots::default(),
+            unsettled: VecDeque::new(),
+            active: GenerationRows::default(),
+            frozen: None,
+            generation: 1,
+            ingested: 0,
+            sizes: Sizes::default(),
+            log_bytes_since_freeze: log_bytes,
+            digests,
+            durable,
+            appended: durable,
+        };
+        for (key, record) in records {
+            table.hold(key.clone(), None);
+            let slot = table.slots.find(&key).expect("it was just put there");
+            table.activate(slot, record);
+        }
+        table
+    }
+
+    /// Notes what the engine said about `key`, unless something newer is known.
+    pub fn hold(&mut self, key: RecordKey, record: Option<Bytes>) {
+        if self.slots.find(&key).is_none() {
+            self.sizes.clean += entry_bytes(&key, record.as_ref());
+            self.slots.insert(Entry::new(key, record));
+        }
+    }
+
+    /// Notes that `key` is now in state `record`, to be appended under `lsn`.
+    ///
+    /// # Panics
+    /// If LSNs do not rise by one: the log would have a hole. If the key's state is not known: it
+    /// could not have been merged with.
+    pub fn append(
+        &mut self,
+        lsn: Lsn,
+        key: &RecordKey,
+        bucket: BucketId,
+        change: DigestChange,
+        record: Bytes,
+    ) {
+        assert_eq!(
+            lsn,
+            self.appended.next(),
+            "log frames are numbered without holes"
+        );
+        self.appended = lsn;
+        self.sizes.in_flight += entry_bytes(key, Some(&record));
+        let slot = self.slots.find(key).expect("a key is known before it is written");
+        self.slots.held(slot).newest = lsn;
+        self.unsettled.push_back(Unsettled {
+            lsn,
+            slot,
+            bucket,
+            change,
+            record,
+        });
+    }
+
+    /// Everything up to `lsn` is durable: moves the durable view.
+    pub fn settle(&mut self, lsn: Lsn) {
+        if self.durable < lsn {
+            self.log_bytes_since_freeze += LOG_BATCH_BYTES;
+        }
+        self.durable = self.durable.max(lsn);
+        let settled = |first: &mut Unsettled| first.lsn <= lsn;
+        while let Some(Unsettled {
+            lsn: _,
+            slot,
+            bucket,
+            change,
+            record,
+        }) = self.unsettled.pop_front_if(settled)
+        {
+            let entry = self.slots.held(slot);
+            let key = &entry.key;
+            self.digests.add(key.keyspace(), key.vnode(), bucket, change);
+            self.sizes.in_flight -= entry_bytes(key, Some(&record));
+            let frame = (key.as_bytes().len() + record.len()) as u64 + LOG_FRAME_BYTES;
+            // Large records go in parts, each with a batch of its own.
+            self.log_bytes_since_freeze += frame + frame / 32;
+            self.activate(slot, record);
+        }
+    }
+
+    /// Makes `record` the durable state of an entry, in the active generation.
+    fn activate(&mut self, slot: Slot, record: Bytes) {
+        let entry = self.slots.held(slot);
+        let old = entry_bytes(&entry.key, entry.durable.as_ref());
+        let place = if entry.generation == self.generation {
+            self.sizes.active -= old;
+            self.active.replace(&entry.key, entry.row, record.clone());
+            entry.row
+        } else {
+            if entry.generation > self.ingested {
+                self.sizes.frozen_newest -= old;
+            } else {
+                self.sizes.clean -= old;
+            }
+            self.active.push(entry.key.clone(), record.clone())
+        };
+        self.sizes.active += entry_bytes(&entry.key, Some(&record));
+        entry.generation = self.generation;
+        entry.row = place;
+        entry.durable = Some(record);
+    }
+
+    /// The newest state, in flight or durable.
+    #[must_use]
+    pub fn newest(&self, key: &RecordKey) -> Lookup {
+        self.slots.get(key).map_or(Lookup::MustLoad, |entry| {
+            let newest = self.in_flight(entry.newest).or(entry.durable.as_ref());
+            Lookup::Known(newest.cloned())
+        })
+    }
+
+    /// The state that was appended under `lsn`, if it is not durable yet.
+    fn in_flight(&self, lsn: Lsn) -> Option<&Bytes> {
+        let first = self.unsettled.front()?.lsn;
+        let place = usize::try_from(lsn.0.checked_sub(first.0)?).ok()?;
+        self.unsettled.get(place).map(|unsettled| &unsettled.record)
+    }
+
+    /// The state at the durable LSN.
+    #[must_use]
+    pub fn durable(&self, key: &RecordKey) -> Lookup {
+        self.slots
+            .get(key)
+            .map_or(Lookup::MustLoad, |entry| Lookup::Known(entry.durable.clone()))
+    }
+
+    /// Freezes the active generation if it is due and the last one has been ingested.
+    pub fn freeze_if_due(&mut self) -> Option<Generation> {
+        let due = self.sizes.active >= self.limits.generation_bytes
+            || self.log_bytes_since_freeze >= self.limits.generation_log_bytes;
+        (due && self.frozen.is_none() && !self.active.is_empty()).then(|| self.freeze())
+    }
+
+    fn freeze(&mut self) -> Generation {
+        let mut applied = self.durable;
+        if planted(Bug::EngineFedAhead) {
+            applied = self.appended;
+            let states = self.unsettled.iter().map(|u| (u.slot, u.record.clone()));
+            for (slot, record) in states.collect::<Vec<_>>() {
+                self.activate(slot, record);
+            }
+        }
+        let rows = Arc::new(std::mem::take(&mut self.active));
+        self.generation += 1;
+        self.sizes.frozen = std::mem::take(&mut self.sizes.active);
+        self.sizes.frozen_newest = self.sizes.frozen;
+        self.log_bytes_since_freeze = 0;
+        self.frozen = Some(Arc::clone(&rows));
+        Generation {
+            applied,
+            rows,
+            digests: self.digests.clone(),
+        }
+    }
+
+    /// The frozen generation is visible in the engine: its records are clean from now on.
+    pub fn ingested(&mut self) {
+        if self.frozen.take().is_some() {
+            self.ingested = self.generation - 1;
+            self.sizes.clean += std::mem::take(&mut self.sizes.frozen_newest);
+            self.sizes.frozen = 0;
+        }
+    }
+
+    /// Lets clean records go that are over the cache's bound, some at each call.
+    pub fn trim(&mut self) {
+        let mut steps = TRIM_STEPS;
+        while self.sizes.clean > self.limits.cache_bytes && steps > 0 {
+            let (ingested, durable) = (self.ingested, self.durable);
+            let leaves = |entry: &Entry| entry.generation <= ingested && entry.newest <= durable;
+            let (gone, left) = self.slots.evict(steps, leaves);
+            steps = left;
+            if let Some(entry) = gone {
+                self.sizes.clean -= entry_bytes(&entry.key, entry.durable.as_ref());
+            }
+        }
+    }
+
+    /// Whether writes have room in table and log: otherwise they are refused before they are minted.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let behind = self.sizes.active + self.sizes.in_flight < 2 * self.limits.generation_bytes;
+        let log_bytes = self.log_bytes_since_freeze + self.sizes.in_flight;
+        let log = log_bytes < 2 * self.limits.generation_log_bytes;
+        behind && log
+    }
+
+    /// LSN of the newest appended state.
+    #[must_use]
+    pub fn appended(&self) -> Lsn {
+        self.appended
+    }
+
+    /// Everything up to here is durable.
+    #[must_use]
+    pub fn durable_lsn(&self) -> Lsn {
+        self.durable
+    }
+
+    /// Records that are not in the engine.
+    #[must_use]
+    pub fn records(&self) -> usize {
+        self.active.len() + self.frozen.as_ref().map_or(0, |frozen| frozen.len())
+    }
+
+    /// Bytes of these records and of what is in flight.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.sizes.active + self.sizes.frozen + self.sizes.in_flight
+    }
+
+    /// Bytes of clean records.
+    #[must_use]
+    pub fn cache_bytes(&self) -> u64 {
+        self.sizes.clean
+    }
+
+    /// Durable records of the vnode of `after` that the engine does not have yet, with keys after
+    /// `after`, in key order: what a scan must lay over the engine's page. At most `limit`.
+    /// O(records of that vnode that the engine does not have).
+    #[must_use]
+    pub fn durable_after(&self, after: &RecordKey, limit: usize) -> Vec<Row> {
+        let frozen = self.frozen.iter().flat_map(|frozen| frozen.of_range(after));
+        // Active records are listed last, so that they replace frozen ones of the same key.
+        let found: std::collections::BTreeMap<&RecordKey, &Bytes> = frozen
+            .chain(self.active.of_range(after))
+            .filter(|(key, _)| key > after)
+            .map(|(key, record)| (key, record))
+            .collect();
+        found
+            .into_iter()
+            .take(limit)
+            .map(|(k, r)| (k.clone(), r.clone()))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_ring::{KeyspaceId, VnodeId};
+
+    use super::*;
+
+    const LIMITS: TableLimits = TableLimits {
+        generation_bytes: 32 << 20,
+        generation_log_bytes: 96 << 20,
+        cache_bytes: 1 << 20,
+    };
+
+    fn key(name: &str) -> RecordKey {
+        RecordKey::new(KeyspaceId(1), VnodeId(0), name.as_bytes())
+    }
+
+    fn append(table: &mut Table, name: &str, record: &'static [u8]) -> Lsn {
+        let lsn = table.appended().next();
+        table.hold(key(name), None);
+        let (change, record) = (DigestChange::default(), Bytes::from_static(record));
+        table.append(lsn, &key(name), BucketId(0), change, record);
+        lsn
+    }
+
+    /// Each write of a lone writer is a batch of its own and takes a block of the log.
+    #[test]
+    fn a_lone_writer_of_one_small_key_fills_the_log_and_is_frozen_in_time() {
+        let mut table = Table::new(LIMITS, Lsn(1), vec![], BucketDigests::default(), 0);
+        let mut writes = 0u64;
+        while table.freeze_if_due().is_none() {
+            let lsn = append(&mut table, "k", b"v");
+            table.settle(lsn);
+            writes += 1;
+            assert!(
+                writes * 4096 <= 2 * LIMITS.generation_log_bytes,
+                "the log would be full"
+            );
+        }
+    }
+
+    #[test]
+    fn an_ingested_generation_does_not_overwrite_what_is_newer() {
+        let limits = TableLimits {
+            generation_bytes: 1,
+            ..LIMITS
+        };
+        let mut table = Table::new(limits, Lsn(1), vec![], BucketDigests::default(), 0);
+        let lsn = append(&mut table, "k", b"old");
+        table.settle(lsn);
+        drop(table.freeze_if_due().expect("it is due"));
+        let lsn = append(&mut table, "k", b"new");
+        table.settle(lsn);
+        table.ingested();
+        table.trim();
+        drop(table.freeze_if_due().expect("it is due"));
+        table.ingested();
+        table.trim();
+        assert_eq!(
+            table.durable(&key("k")),
+            Lookup::Known(Some(Bytes::from_static(b"new")))
+        );
+    }
+}
