@@ -30,10 +30,14 @@ const CHECKPOINT_SEED: u64 = u64::from_le_bytes(*b"QRTCHKPT");
 /// Bits per key of the bloom filters: about 1 % of look-ups of absent keys read a block.
 const BLOOM_BITS: f32 = 10.0;
 
-/// Runs of level 0 that fjall leaves alone; more than its default of 4. With keys spread evenly every
+/// Tables of level 0 that fjall leaves alone; more than its default of 4. With keys spread evenly every
 /// merge of level 0 rewrites the whole level below, so that half as many merges cost half as much;
 /// a look-up then asks up to eight filters instead of four.
 const LEVEL0_TARGET: u8 = 8;
+
+/// Bytes of a table at most; more than fjall's default of 64 MiB, so that an ingestion is one table:
+/// fjall counts those of level 0, not its runs.
+const TABLE_BYTES: u64 = 256 << 20;
 
 /// fjall's smallest bound for its journals; ours stay empty.
 const JOURNAL_BYTES_MAX: u64 = 64 << 20;
@@ -82,12 +86,20 @@ impl FjallEngine {
             .map_err(failed)?;
         let options = || {
             let bloom = BloomConstructionPolicy::BitsPerKey(BLOOM_BITS);
+            // The upper levels are written and read most and hold least.
+            let compression = CompressionPolicy::new([
+                CompressionType::None,
+                CompressionType::None,
+                CompressionType::Lz4,
+            ]);
             KeyspaceCreateOptions::default()
                 .manual_journal_persist(true)
                 .compaction_strategy(Arc::new(
-                    fjall::compaction::Leveled::default().with_l0_threshold(LEVEL0_TARGET),
+                    fjall::compaction::Leveled::default()
+                        .with_l0_threshold(LEVEL0_TARGET)
+                        .with_table_target_size(TABLE_BYTES),
                 ))
-                .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
+                .data_block_compression_policy(compression)
                 .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(bloom)))
         };
         let rows = database.keyspace(KEYSPACE, options).map_err(failed)?;
