@@ -17,6 +17,13 @@ use crate::wire::FrameError;
 use crate::wire::chunk::{CHUNK_BYTES_MAX, chunk_header};
 use crate::wire::frame::{LENGTH_BYTES, SMALL_FRAME_BYTES_MAX};
 
+/// Bytes of a buffer of small frames when it is new.
+const BUFFER_BYTES: usize = 4 * 1024;
+
+/// Buffers that are kept to be used again once the transport has let go of them: as many as are
+/// under way on a busy link. Each stays as large as its largest batch made it.
+const BUFFERS_LENT_MAX: usize = 16;
+
 /// Which stream a frame takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
@@ -52,10 +59,26 @@ pub struct Outbox {
 struct State {
     closed: bool,
     small: BytesMut,
+    /// Buffers of batches that the transport may still hold, the oldest first.
+    lent: VecDeque<BytesMut>,
     bulk: VecDeque<Bytes>,
     bulk_sent: u64,
     /// Bytes that were queued and not yet taken by the transport.
     queued_bytes: usize,
+}
+
+impl State {
+    /// A buffer for the next batch: the oldest lent one if the transport has let go of it.
+    fn next_buffer(&mut self) -> BytesMut {
+        let oldest = self.lent.front_mut();
+        if oldest.is_some_and(|buffer| buffer.try_reclaim(BUFFER_BYTES)) {
+            return self.lent.pop_front().unwrap_or_default();
+        }
+        if self.lent.len() >= BUFFERS_LENT_MAX {
+            self.lent.pop_front();
+        }
+        BytesMut::with_capacity(BUFFER_BYTES)
+    }
 }
 
 impl Outbox {
@@ -173,7 +196,14 @@ impl Outbox {
     fn take_small(&self) -> Option<Bytes> {
         let mut state = self.state();
         let over = state.closed && state.small.is_empty();
-        (!over).then(|| state.small.split().freeze())
+        if over || state.small.is_empty() {
+            return (!over).then(Bytes::new);
+        }
+        let batch = state.small.split().freeze();
+        let next = state.next_buffer();
+        let lent = std::mem::replace(&mut state.small, next);
+        state.lent.push_back(lent);
+        Some(batch)
     }
 
     /// The next message and its number; empty if there is none, `None` if none will come.

@@ -48,7 +48,7 @@ keys! {
     TABLE_BYTES = "table_bytes", "SIZE", Some("128MiB"),
         "Newest records that the engine does not have yet. More means fewer rewrites of hot keys \
          in the engine, longer replay at start, and as much log";
-    CACHE_BYTES = "cache_bytes", "SIZE", Some("512MiB"),
+    CACHE_BYTES = "cache_bytes", "SIZE", Some("640MiB"),
         "Hot records: a miss costs some ten times a hit. Raising it costs memory only";
     SEGMENT_BYTES = "segment_bytes", "SIZE", Some("32MiB"),
         "A segment of the log, allocated at once; two of them must fit log_bytes_max";

@@ -32,15 +32,29 @@ pub struct Generation {
 pub struct GenerationRows {
     ranges: BTreeMap<[u8; PREFIX_BYTES], Vec<Row>>,
     count: usize,
+    /// Rows for which a vnode's list has room when it is made.
+    range_capacity: usize,
 }
 
 impl GenerationRows {
+    /// No rows yet, but room for about as many as `last` had, spread over as many vnodes.
+    #[must_use]
+    pub fn like(last: &Self) -> Self {
+        let mean = last.count / last.ranges.len().max(1);
+        Self {
+            range_capacity: mean + mean / 8,
+            ..Self::default()
+        }
+    }
+
     /// Adds a key that is not there yet; gives its place for [`GenerationRows::replace`].
     ///
     /// # Panics
     /// If a vnode has 2^32 rows.
     pub fn push(&mut self, key: RecordKey, record: Bytes) -> u32 {
-        let rows = self.ranges.entry(key.range()).or_default();
+        let capacity = self.range_capacity;
+        let rows = self.ranges.entry(key.range());
+        let rows = rows.or_insert_with(|| Vec::with_capacity(capacity));
         let place = u32::try_from(rows.len()).expect("memory is bounded far below 2^32 rows");
         rows.push((key, record));
         self.count += 1;

@@ -72,7 +72,7 @@ pub struct Drive {
     pub memories: BTreeMap<NodeId, Memory>,
 }
 
-/// Effects of one round, sorted by where they go.
+/// Effects of one round, sorted by where they go. Used again from round to round.
 #[derive(Debug, Default)]
 struct Outgoing {
     submission: Submission,
@@ -90,6 +90,7 @@ impl Drive {
     pub async fn run(mut self) -> Ending {
         let mut batch = Vec::new();
         let mut effects = Effects::new();
+        let mut out = Outgoing::default();
         let mut draining = false;
         loop {
             self.wait().await;
@@ -105,7 +106,7 @@ impl Drive {
             if now.mono >= self.shard.next_deadline() {
                 self.shard.step(now, Input::Tick, &mut effects);
             }
-            if let Some(reason) = self.perform(now, &mut effects) {
+            if let Some(reason) = self.perform(now, &mut effects, &mut out) {
                 return Ending::Stopped(reason);
             }
             while let Ok(question) = self.questions.try_recv() {
@@ -172,39 +173,40 @@ impl Drive {
     }
 
     /// Carries the effects out; gives the reason if the node must stop.
-    fn perform(&mut self, now: Now, effects: &mut Effects) -> Option<StopReason> {
-        let mut out = Outgoing::default();
+    fn perform(
+        &mut self,
+        now: Now,
+        effects: &mut Effects,
+        out: &mut Outgoing,
+    ) -> Option<StopReason> {
         for effect in effects.drain(..) {
-            self.sort(now, effect, &mut out);
+            self.sort(now, effect, out);
         }
         if out.stop.is_some() {
             // What follows from an unsound state must not leave the node.
-            return out.stop;
+            return out.stop.take();
         }
-        let Outgoing {
-            mut submission,
-            sends,
-            replies,
-            mut tally,
-            stop: _,
-        } = out;
-        if !submission.is_empty() {
+        if !out.submission.is_empty() {
+            let mut submission = out.submission.take();
             submission.memories = std::mem::take(&mut self.memories).into_iter().collect();
-        }
-        if !submission.is_empty() && self.store.commits.push(submission).is_err() {
-            return Some(self.store_failed("the log's queue"));
-        }
-        let header = self.shard.header();
-        for (peer, messages) in sends {
-            // Without a connection they are lost; the link's return sends again what still matters.
-            if self.links.send(peer, header, messages).is_err() {
-                tally.event(Event::SendRefused);
+            if self.store.commits.push(submission).is_err() {
+                return Some(self.store_failed("the log's queue"));
             }
         }
-        if !replies.is_empty() {
-            self.clients.reply(replies);
+        let header = self.shard.header();
+        for (peer, messages) in &mut out.sends {
+            if messages.is_empty() {
+                continue;
+            }
+            // Without a connection they are lost; the link's return sends again what still matters.
+            if self.links.send(*peer, header, take(messages)).is_err() {
+                out.tally.event(Event::SendRefused);
+            }
         }
-        self.metrics.add(&mut tally);
+        if !out.replies.is_empty() {
+            self.clients.reply(take(&mut out.replies));
+        }
+        self.metrics.add(&mut out.tally);
         None
     }
 
@@ -252,6 +254,12 @@ impl Drive {
             Question::Durable(key, to) => drop(to.send(self.shard.table().durable(&key))),
         }
     }
+}
+
+/// Takes what there is and leaves room for as much: rounds under load are alike.
+fn take<T>(items: &mut Vec<T>) -> Vec<T> {
+    let next = Vec::with_capacity(items.len());
+    std::mem::replace(items, next)
 }
 
 const fn operation(kind: RequestKind) -> Operation {

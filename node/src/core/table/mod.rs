@@ -276,7 +276,8 @@ impl Table {
                 self.activate(slot, record);
             }
         }
-        let rows = Arc::new(std::mem::take(&mut self.active));
+        let next = GenerationRows::like(&self.active);
+        let rows = Arc::new(std::mem::replace(&mut self.active, next));
         self.generation += 1;
         self.sizes.frozen = std::mem::take(&mut self.sizes.active);
         self.sizes.frozen_newest = self.sizes.frozen;

@@ -371,7 +371,7 @@ impl Intake {
     fn take(&self, frames: &mut Vec<RawFrame>) -> Result<(), FrameError> {
         let now = self.clock.now();
         let mut room = REQUESTS_WAITING_MAX.saturating_sub(self.inbox.requests_waiting());
-        let mut inputs = Vec::new();
+        let mut inputs = Vec::with_capacity(frames.len());
         let mut taken = Ok(());
         for frame in frames.drain(..) {
             let admitted = match decode_request(&frame) {
