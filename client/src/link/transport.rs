@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+use quinn::{
+    AckFrequencyConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt,
+};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Largest UDP payload looked for where nothing is known of the path: Ethernet without surprises.
@@ -13,6 +15,12 @@ const MTU_MAX_DEFAULT: u16 = 1452;
 
 /// Largest UDP payload on loopback: ten segments of one send stay below 64 KiB.
 const MTU_MAX_LOOPBACK: u16 = 6500;
+
+/// Packets that are acknowledged together: every answer of ours carries acknowledgements anyway.
+const ACK_PACKETS: u32 = 24;
+
+/// Longest time that an acknowledgement waits for more packets.
+const ACK_DELAY_MAX: Duration = Duration::from_millis(5);
 
 /// Largest UDP payload that is accepted.
 const UDP_PAYLOAD_BYTES_MAX: u16 = 6550;
@@ -75,6 +83,9 @@ pub fn transport_config(options: TransportOptions, remote: IpAddr) -> Arc<Transp
         .clamp(1200, MTU_MAX_LOOPBACK);
     let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(mtu_max);
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(ACK_PACKETS))
+        .max_ack_delay(Some(ACK_DELAY_MAX));
     let idle_ms = u32::try_from(options.idle_timeout.as_millis()).unwrap_or(u32::MAX);
     let mut config = TransportConfig::default();
     config
@@ -91,6 +102,7 @@ pub fn transport_config(options: TransportOptions, remote: IpAddr) -> Arc<Transp
         .initial_mtu(1200)
         .min_mtu(1200)
         .mtu_discovery_config(Some(discovery))
+        .ack_frequency_config(Some(acks))
         .allow_spin(false)
         // Small frames must not wait behind bulk; the two streams have priorities of their own.
         .send_fairness(true)

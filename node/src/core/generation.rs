@@ -124,7 +124,8 @@ mod tests {
 
     #[test]
     fn rows_come_in_the_order_of_the_engine_with_their_newest_record() {
-        let key = |vnode, name: &str| RecordKey::new(KeyspaceId(1), VnodeId(vnode), name.as_bytes());
+        let key =
+            |vnode, name: &str| RecordKey::new(KeyspaceId(1), VnodeId(vnode), name.as_bytes());
         let record = Bytes::from_static;
         let mut rows = GenerationRows::default();
         rows.push(key(2, "a"), record(b"1"));

@@ -20,7 +20,7 @@ use quorate_node::shell::store::{
     Submission, open,
 };
 use quorate_ring::{
-    BucketId, FixedMap, Incarnation, KeyspaceId, Lsn, MonoTime, NodeId, NodeName, VnodeId,
+    BucketId, Incarnation, KeyspaceId, Lsn, MonoTime, NodeId, NodeName, VnodeId,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;

@@ -8,10 +8,10 @@ use quorate_ring::{Actor, Epoch, KeyspaceId, NodeId};
 use super::super::effect::{Effect, Effects, Event, StopReason};
 use super::super::failure::Cause;
 use super::super::input::Now;
-use super::super::packed::packed;
 use super::super::message::{
     OpNumber, Payload, PeerMessage, PurgeNumber, Refusal, Replicate, ReplicateReply,
 };
+use super::super::packed::packed;
 use super::super::table::Lookup;
 use super::{Ack, Parked, Place, Shard};
 

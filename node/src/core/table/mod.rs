@@ -177,7 +177,10 @@ impl Table {
         );
         self.appended = lsn;
         self.sizes.in_flight += entry_bytes(key, Some(&record));
-        let slot = self.slots.find(key).expect("a key is known before it is written");
+        let slot = self
+            .slots
+            .find(key)
+            .expect("a key is known before it is written");
         self.slots.held(slot).newest = lsn;
         self.unsettled.push_back(Unsettled {
             lsn,
@@ -205,7 +208,8 @@ impl Table {
         {
             let entry = self.slots.held(slot);
             let key = &entry.key;
-            self.digests.add(key.keyspace(), key.vnode(), bucket, change);
+            self.digests
+                .add(key.keyspace(), key.vnode(), bucket, change);
             self.sizes.in_flight -= entry_bytes(key, Some(&record));
             let frame = (key.as_bytes().len() + record.len()) as u64 + LOG_FRAME_BYTES;
             // Large records go in parts, each with a batch of its own.
@@ -255,9 +259,9 @@ impl Table {
     /// The state at the durable LSN.
     #[must_use]
     pub fn durable(&self, key: &RecordKey) -> Lookup {
-        self.slots
-            .get(key)
-            .map_or(Lookup::MustLoad, |entry| Lookup::Known(entry.durable.clone()))
+        self.slots.get(key).map_or(Lookup::MustLoad, |entry| {
+            Lookup::Known(entry.durable.clone())
+        })
     }
 
     /// Freezes the active generation if it is due and the last one has been ingested.

@@ -124,9 +124,14 @@ impl Slots {
             steps -= 1;
             let at = self.hand;
             self.hand = (at + 1) % all;
-            let place = self.chunks.get_mut(at / CHUNK).and_then(|c| c.get_mut(at % CHUNK));
+            let place = self
+                .chunks
+                .get_mut(at / CHUNK)
+                .and_then(|c| c.get_mut(at % CHUNK));
             let Some(place) = place else { continue };
-            let goes = place.as_ref().is_some_and(|e| leaves(e) && !e.used.replace(false));
+            let goes = place
+                .as_ref()
+                .is_some_and(|e| leaves(e) && !e.used.replace(false));
             if goes && let Some(entry) = place.take() {
                 let slot = Slot(u32::try_from(at).expect("slots are numbered in 32 bits"));
                 self.unindex(&entry.key, slot);
@@ -160,7 +165,8 @@ impl Slots {
     fn grow(&mut self) -> Slot {
         let begin = u32::try_from(self.chunks.len() * CHUNK)
             .expect("memory is bounded far below 2^32 records");
-        self.chunks.push(std::iter::repeat_with(|| None).take(CHUNK).collect());
+        self.chunks
+            .push(std::iter::repeat_with(|| None).take(CHUNK).collect());
         let end = begin + 1024;
         self.free.extend((begin + 1..end).rev().map(Slot));
         Slot(begin)
@@ -192,7 +198,11 @@ mod tests {
         while let (Some(entry), _) = slots.evict(4_096, leaves) {
             gone += 1;
             if gone <= 1_499 {
-                let odd = entry.key.user_key().last().is_some_and(|byte| byte % 2 == 1);
+                let odd = entry
+                    .key
+                    .user_key()
+                    .last()
+                    .is_some_and(|byte| byte % 2 == 1);
                 assert!(odd, "unused keys leave first");
             }
             assert!(slots.find(&entry.key).is_none());

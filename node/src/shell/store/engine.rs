@@ -16,8 +16,8 @@ use fjall::{AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOpt
 use quorate_ring::Lsn;
 
 use super::bytes::{Fields, SEAL_BYTES, seal, unseal};
-use crate::core::input::Damaged;
 use crate::core::generation::GenerationRows;
+use crate::core::input::Damaged;
 use crate::core::key::RecordKey;
 use crate::core::packed::packed;
 use crate::shell::seam::{BoxFuture, Checkpoint, Engine, EngineError, EnginePage, Loaded};

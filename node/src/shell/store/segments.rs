@@ -20,8 +20,9 @@ use super::identity::StoreId;
 use super::segment::{SEGMENT_HEADER_BYTES, encode_segment_header, free_name, segment_name};
 use crate::shell::seam::{Clock, Disk, DiskError};
 
-/// Free files kept for recycling; more are removed.
-const FREE_MAX: usize = 2;
+/// Of all segments, one in so many is kept free for recycling; more are removed. Every checkpoint
+/// frees the segments of a generation at once, and each that is made anew is filled with zeros first.
+const FREE_SHARE: usize = 3;
 
 /// The segments of one log, shared by the committer, the feed and the preparer.
 #[derive(Debug)]
@@ -193,7 +194,7 @@ impl Segments {
                 Some(&(number, last)) if last <= state.applied && number < state.anchor => {
                     Work::Retire(number)
                 }
-                _ if state.free.len() > FREE_MAX => {
+                _ if state.free.len() > self.config.segments_max / FREE_SHARE => {
                     state.free.pop().map_or(Work::Nothing, Work::Drop)
                 }
                 _ if state.next.is_none() && state.full.len() + 1 < self.config.segments_max => {
