@@ -130,7 +130,7 @@ async fn engine_conforms(engine: &dyn Engine) {
 
     let newer = (rows[3].0.clone(), Bytes::from_static(b"newer"));
     engine
-        .ingest(generation(&[newer.clone()]), checkpoint(9))
+        .ingest(generation(std::slice::from_ref(&newer)), checkpoint(9))
         .await
         .expect("ingested");
     engine
