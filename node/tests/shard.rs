@@ -576,6 +576,34 @@ fn a_twin_of_what_was_seen_does_not_stand_beside_its_superseder() {
     );
 }
 
+/// V6: the first attempt is at A and B, where it was superseded and the superseder read; a retry is at
+/// C alone. Only C knows that there were two attempts, and nothing that the reader saw was written by
+/// that operation.
+#[test]
+fn a_twin_of_what_was_superseded_before_the_read_does_not_stand_beside_the_next_put() {
+    let mut lab = Lab::ready();
+    lab.cut = vec![C];
+    let first = lab.ask(A, put("old", 1, None));
+    lab.run();
+    let seen = context(lab.reply(first));
+    lab.ask(A, put("new", 2, Some(seen)));
+    lab.run();
+    let read = lab.ask(A, get(ConsistencyLevel::Quorum));
+    lab.run();
+    lab.pass(100);
+    let seen = context(lab.reply(read));
+    lab.cut = vec![A, B];
+    lab.ask(C, retry(put("old", 1, None)));
+    lab.run();
+    let newest = lab.ask(C, put_at("newest", 3, Some(seen), ConsistencyLevel::One));
+    lab.run();
+    assert!(is_applied(lab.reply(newest)));
+    assert_eq!(
+        lab.values(C, ConsistencyLevel::One),
+        [Bytes::from_static(b"newest")]
+    );
+}
+
 /// L9 of the counterexamples: the key is in every batch, so there is always a state in flight.
 #[test]
 fn the_durable_view_of_a_hot_key_moves_batch_by_batch() {
