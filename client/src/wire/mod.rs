@@ -22,6 +22,7 @@ mod split;
 pub use code::{Code, Outcome};
 pub use frame::{
     FrameError, RawFrame, decode_request, decode_response, encode_request, encode_response,
+    set_held_ms,
 };
 pub use request::{
     ContextToken, Delete, DumpLocal, Get, Level, OpId, Put, ReadLocal, Request, RequestFrame,

@@ -152,7 +152,7 @@ impl Shard {
         } else {
             Attempt::First
         };
-        let age = request.age + now.mono.since(*arrived);
+        let age = request.age.saturating_add(now.mono.since(*arrived));
         let timestamp = self.next_timestamp(now, record);
         match record.attempt_verdict(timestamp, request.op_id, age) {
             AttemptVerdict::TooOld => {
