@@ -10,8 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::{actor, dot, live, op_id, ops, put};
 use quorate_antientropy::{
-    Attempt, AttemptVerdict, CONTEXT_BYTES_MAX, Context, Dot, Minting, OpStatus, Put, PutApplied,
-    PutRefusal, RECORD_BYTES_MAX, Record, SIBLINGS_MAX, SUPERSEDED_MAX,
+    Attempt, AttemptVerdict, CONTEXT_BYTES_MAX, Context, Dot, FLAGGED_MAX, Minting, OpStatus, Put,
+    PutApplied, PutRefusal, RECORD_BYTES_MAX, Record, SIBLINGS_MAX, SUPERSEDED_MAX, SeenOp,
+    SupersededOp,
 };
 
 const A: u32 = 0;
@@ -25,6 +26,13 @@ fn apply(record: &Record, put: Put) -> Record {
 
 fn first(put: Put) -> Record {
     apply(&Record::default(), put)
+}
+
+/// A context of one dot.
+fn of(dot: Dot) -> Context {
+    let mut context = Context::new();
+    context.add_dot_loose(dot);
+    context
 }
 
 fn over(record: &Record, put: Put) -> Put {
@@ -201,6 +209,129 @@ fn v6_operation_that_just_lost_a_dot_is_absorbed_although_its_id_is_evicted_at_o
     let newer = overwritten(seen, 10, SUPERSEDED_MAX + 2);
     assert_eq!(newer.op_status(op_id(1)), OpStatus::Unknown);
     assert_eq!(live(&twins.merged(&newer)), live(&newer));
+}
+
+/// `put` with the token of a reader of `record`.
+fn after_reading(record: &Record, put: Put) -> Put {
+    Put {
+        seen: record.seen_ops(),
+        ..over(record, put)
+    }
+}
+
+/// The twin is at A alone, where nobody has heard of what became of the other dot; a client that
+/// read the superseder writes there. It is in no list of A and its value was never in that read.
+#[test]
+fn v6_put_drops_the_twin_of_what_was_superseded_before_its_client_read() {
+    for (here, there) in [
+        // Whether it was tried twice is known only on one side, whichever that is.
+        (Attempt::Later, Attempt::First),
+        (Attempt::First, Attempt::Later),
+    ] {
+        let twin = first(Put {
+            attempt: here,
+            ..put(1, dot(A, 1))
+        });
+        let other = first(Put {
+            attempt: there,
+            ..put(1, dot(B, 1))
+        });
+        let y = apply(&other, after_reading(&other, put(2, dot(B, 2))));
+        let z = apply(&twin, after_reading(&y, put(3, dot(A, 2))));
+        assert_eq!(live(&z), ops(&[3]));
+        // A flag that was known there is known here.
+        let hot = overwritten(z, 10, 2 * SUPERSEDED_MAX);
+        assert_eq!(hot.op_status(op_id(1)), OpStatus::Flagged);
+    }
+}
+
+#[test]
+fn v6_chain_of_put_replies_drops_the_twin_of_its_first_put() {
+    // The record has another sibling, so that replies have what the client knows and no more.
+    let other = first(put(9, dot(B, 1)));
+    let x = apply(&other, put(1, dot(B, 2)));
+    let seen = x.seen_ops_after_write(op_id(1), &[]);
+    let y = apply(
+        &x,
+        Put {
+            context: Some(of(dot(B, 2))),
+            seen: seen.clone(),
+            ..put(2, dot(B, 3))
+        },
+    );
+    assert_eq!(live(&y), ops(&[2, 9]));
+    let seen = y.seen_ops_after_write(op_id(2), &seen);
+    let twin = first(put(1, dot(A, 1)));
+    let z = apply(
+        &twin,
+        Put {
+            context: Some(of(dot(B, 3))),
+            seen,
+            ..put(3, dot(A, 2))
+        },
+    );
+    assert_eq!(
+        live(&z),
+        ops(&[3]),
+        "its own first put is gone, 9 it never saw"
+    );
+}
+
+#[test]
+fn v9_put_reply_tells_no_operation_that_its_client_never_saw() {
+    // f over e is in A's memory only; blind g is told what it may claim; A crashes.
+    let e = first(put(1, dot(B, 1)));
+    let f = apply(&e, after_reading(&e, put(2, dot(A, 1))));
+    let g = apply(&f, put(3, dot(A, 2)));
+    let seen = g.seen_ops_after_write(op_id(3), &[]);
+    let next = apply(
+        &e,
+        Put {
+            context: Some(of(dot(A, 2))),
+            seen,
+            ..put(4, dot(B, 2))
+        },
+    );
+    assert_eq!(live(&next), ops(&[1, 4]), "e was acknowledged and stays");
+    // The only sibling has all that the record lists in its past.
+    let alone = apply(&f, after_reading(&f, put(5, dot(A, 2))));
+    assert_eq!(alone.seen_ops_after_write(op_id(5), &[]), alone.seen_ops());
+}
+
+#[test]
+fn duplicate_that_is_superseded_tells_its_own_operation() {
+    let x = first(put(1, dot(B, 1)));
+    let y = apply(&x, over(&x, put(2, dot(B, 2))));
+    let seen = y.seen_ops_after_write(op_id(1), &[]);
+    let twin = first(put(1, dot(A, 1)));
+    let next = apply(
+        &twin,
+        Put {
+            seen,
+            ..put(3, dot(A, 2))
+        },
+    );
+    assert_eq!(live(&next), ops(&[3]), "the client wrote it");
+}
+
+#[test]
+fn tokens_tell_as_many_operations_as_lists_keep() {
+    let many: Vec<SeenOp> = (100..600)
+        .map(|op| SeenOp {
+            op: SupersededOp {
+                op_id: op_id(op),
+                timestamp: op as u64,
+            },
+            flagged: op < 400,
+        })
+        .collect();
+    let two = apply(&first(put(1, dot(A, 1))), put(2, dot(A, 2)));
+    let told = two.seen_ops_after_write(op_id(2), &many);
+    let flagged = told.iter().filter(|seen| seen.flagged).count();
+    assert_eq!(
+        (flagged, told.len() - flagged),
+        (FLAGGED_MAX, SUPERSEDED_MAX)
+    );
 }
 
 #[test]

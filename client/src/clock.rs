@@ -11,6 +11,12 @@ pub(crate) struct Clock {
     start: Instant,
 }
 
+impl Default for Clock {
+    fn default() -> Self {
+        Self::start()
+    }
+}
+
 impl Clock {
     pub(crate) fn start() -> Self {
         Self { start: tokio_now() }

@@ -10,6 +10,7 @@ mod op_id;
 mod op_list;
 mod put;
 mod record;
+mod seen;
 
 pub use attempt::{Attempt, AttemptVerdict, OpStatus, RETRY_TIME_MAX};
 pub use context::Context;
@@ -18,8 +19,9 @@ pub use dot::{COUNTER_MAX, Dot};
 pub use format::{DecodeError, Field};
 pub use merge::MergeResult;
 pub use op_id::OpId;
-pub use op_list::{FLAGGED_MAX, OpList, SUPERSEDED_MAX, SeenOp, SeenOps, SupersededOp};
+pub use op_list::{FLAGGED_MAX, OpList, SUPERSEDED_MAX, SupersededOp};
 pub use put::{
     CONTEXT_BYTES_MAX, Minting, Put, PutApplied, PutRefusal, RECORD_BYTES_MAX, SIBLINGS_MAX,
 };
 pub use record::{Mint, Record, Sibling};
+pub use seen::{SeenOp, SeenOps};

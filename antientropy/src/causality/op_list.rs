@@ -7,8 +7,6 @@
 //! A record has two, of all superseded operations and of the flagged ones, and neither cut looks
 //! at the other list (`counterexamples.md` V7): a flagged id is normally in both.
 
-use smallvec::SmallVec;
-
 use super::op_id::OpId;
 
 /// Superseded operations that a record remembers.
@@ -25,20 +23,6 @@ pub struct SupersededOp {
     /// Greatest hybrid timestamp that a retired dot of it had, in microseconds.
     pub timestamp: u64,
 }
-
-/// An operation whose value a client has seen. Its token carries it beside the context, because a
-/// context names dots only: a coordinator that never held the value could not list the operation,
-/// and a twin of it, minted by a retry elsewhere, would stand beside the write that superseded it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SeenOp {
-    /// The operation, with the newest timestamp that was seen.
-    pub op: SupersededOp,
-    /// Whether later attempts of it were known.
-    pub flagged: bool,
-}
-
-/// The operations of one token.
-pub type SeenOps = SmallVec<[SeenOp; 1]>;
 
 impl SupersededOp {
     const fn age_key(&self) -> (u64, OpId) {
@@ -96,6 +80,29 @@ impl<const MAX: usize> OpList<MAX> {
                 self.cut();
             }
         }
+    }
+
+    /// Lists operations, or raises their timestamps; in any order.
+    pub(super) fn insert_all(&mut self, new: impl Iterator<Item = SupersededOp>) {
+        let mut fresh = Vec::new();
+        for op in new {
+            let place = self
+                .entries
+                .binary_search_by(|entry| entry.op_id.cmp(&op.op_id));
+            match place.ok().and_then(|at| self.entries.get_mut(at)) {
+                Some(entry) => entry.timestamp = entry.timestamp.max(op.timestamp),
+                None => fresh.push(op),
+            }
+        }
+        if fresh.is_empty() {
+            return;
+        }
+        // Twice the same id: the newest comes first and stays.
+        fresh.sort_unstable_by(|a, b| a.op_id.cmp(&b.op_id).then(b.timestamp.cmp(&a.timestamp)));
+        fresh.dedup_by_key(|op| op.op_id);
+        self.entries.append(&mut fresh);
+        self.entries.sort_unstable_by_key(|entry| entry.op_id);
+        self.cut();
     }
 
     /// The newest of both.

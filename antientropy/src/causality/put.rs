@@ -19,8 +19,8 @@ use super::attempt::{Attempt, OpStatus};
 use super::context::Context;
 use super::dot::Dot;
 use super::op_id::OpId;
-use super::op_list::{SeenOp, SeenOps};
 use super::record::{Mint, Record, Sibling};
+use super::seen::{SeenOp, SeenOps};
 
 /// Siblings that a put may leave.
 pub const SIBLINGS_MAX: usize = 100;
@@ -54,7 +54,7 @@ pub struct Put {
     pub value: Option<Bytes>,
     /// What the client has seen; `None` is a blind write.
     pub context: Option<Context>,
-    /// Operations of the values that the client has seen, as its token tells.
+    /// Operations that the client has seen, as its token tells.
     pub seen: SeenOps,
     /// The new dot: above all that its actor has minted.
     pub dot: Dot,
@@ -235,14 +235,18 @@ impl Record {
                 record.retire(sibling.op_id, mint);
             }
         }
-        for SeenOp { op, flagged } in seen {
-            record.superseded.insert(*op);
-            if *flagged {
-                record.flagged.insert(*op);
-            }
-        }
+        record
+            .superseded
+            .insert_all(seen.iter().map(|seen| seen.op));
+        let flagged = seen.iter().filter(|seen| seen.flagged);
+        record.flagged.insert_all(flagged.map(|seen| seen.op));
         // A twin of what was seen, that the client's context does not name, is superseded with it.
-        record.absorb(&[]);
+        let mut told: Vec<OpId> = Vec::new();
+        if !record.siblings.is_empty() {
+            told.extend(seen.iter().map(|seen| seen.op.op_id));
+            told.sort_unstable();
+        }
+        record.absorb(&told);
         record
     }
 

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use super::context::Context;
 use super::dot::Dot;
 use super::op_id::OpId;
-use super::op_list::{FLAGGED_MAX, OpList, SUPERSEDED_MAX, SeenOp, SeenOps, SupersededOp};
+use super::op_list::{FLAGGED_MAX, OpList, SUPERSEDED_MAX, SupersededOp};
 
 /// One minting of an operation: a dot, and what the coordinator added when it minted it.
 ///
@@ -106,20 +106,6 @@ impl Sibling {
             .all(|mint| mint.expiry.is_some_and(|expiry| expiry <= now_wall))
     }
 
-    /// What a client that has seen this value may later tell of its operation.
-    #[must_use]
-    pub fn seen_op(&self) -> Option<SeenOp> {
-        let newest = self.mints.iter().max_by_key(|mint| mint.timestamp)?;
-        let op = SupersededOp {
-            op_id: self.op_id,
-            timestamp: newest.timestamp,
-        };
-        Some(SeenOp {
-            op,
-            flagged: self.mints.iter().any(|mint| mint.flagged),
-        })
-    }
-
     /// Whether `context` covers one of its dots. That supersedes all of it.
     #[must_use]
     pub fn is_covered_by(&self, context: &Context) -> bool {
@@ -207,12 +193,6 @@ impl Record {
         if mint.flagged {
             self.flagged.insert(entry);
         }
-    }
-
-    /// The operations whose values a reader of this record sees, for its token.
-    #[must_use]
-    pub fn seen_ops(&self) -> SeenOps {
-        self.siblings.iter().filter_map(Sibling::seen_op).collect()
     }
 
     /// Whether the operation is known to be superseded.

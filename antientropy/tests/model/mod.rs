@@ -80,9 +80,16 @@ struct Node {
     unsynced: BTreeSet<AttemptIndex>,
 }
 
+/// What a client's token tells.
+#[derive(Debug, Clone)]
+struct Token {
+    context: Context,
+    ops: SeenOps,
+}
+
 #[derive(Debug, Clone)]
 struct Op {
-    context: Option<Context>,
+    token: Option<Token>,
     past: BTreeSet<OpIndex>,
     first_attempt: u64,
     dots: usize,
@@ -93,7 +100,7 @@ struct Op {
 struct Tried {
     op: OpIndex,
     acks: BTreeSet<usize>,
-    reply: Option<Context>,
+    reply: Option<Token>,
     /// Whether the reply covers the operation itself: not if it was superseded already, for then
     /// the coordinator no longer knows its dots.
     reply_covers_op: bool,
@@ -117,8 +124,8 @@ pub struct World {
     ops: Vec<Op>,
     attempts: Vec<Tried>,
     acked: BTreeSet<OpIndex>,
-    /// Contexts that clients hold, with what they have seen.
-    clients: Vec<(Context, BTreeSet<OpIndex>)>,
+    /// Tokens that clients hold, with what they have seen.
+    clients: Vec<(Token, BTreeSet<OpIndex>)>,
     time: u64,
     incarnations: u64,
     /// States that were reached, for the laws.
@@ -214,9 +221,9 @@ impl World {
             let back = usize::from(c) % self.clients.len().min(5);
             Some(self.clients[self.clients.len() - 1 - back].clone())
         };
-        let (context, past) = client.map_or((None, BTreeSet::new()), |(c, p)| (Some(c), p));
+        let (token, past) = client.map_or((None, BTreeSet::new()), |(t, p)| (Some(t), p));
         self.ops.push(Op {
-            context,
+            token,
             past,
             first_attempt: self.time,
             dots: 0,
@@ -237,13 +244,20 @@ impl World {
                 if let Some(noted) = held.note_duplicate(op_id(op), attempt) {
                     self.nodes[node].newest = noted;
                 }
-                let client = self.ops[op].context.clone();
+                let client = self.ops[op].token.clone().map(|token| token.context);
                 self.nodes[node]
                     .newest
                     .duplicate_reply_context(op_id(op), client)
             }
             AttemptVerdict::Fresh => self.mint(node, op, attempt),
         };
+        let client = self.ops[op].token.as_ref();
+        let told = client.map_or(SeenOps::new(), |token| token.ops.clone());
+        let newest = &self.nodes[node].newest;
+        let reply = reply.map(|context| Token {
+            context,
+            ops: newest.seen_ops_after_write(op_id(op), &told),
+        });
         let tried = self.attempts.len();
         let reply_covers_op = self.nodes[node].newest.sibling(op_id(op)).is_some();
         self.attempts.push(Tried {
@@ -274,9 +288,11 @@ impl World {
         } else {
             Minting::Primary
         };
+        let token = self.ops[op].token.clone();
         let put = Put {
             attempt,
-            context: self.ops[op].context.clone(),
+            context: token.as_ref().map(|token| token.context.clone()),
+            seen: token.map_or(SeenOps::new(), |token| token.ops),
             minting,
             timestamp: self.time,
             value: (op % 5 != 4).then(|| Bytes::from(format!("v{op}"))),
@@ -340,7 +356,11 @@ impl World {
                 seen.extend(&state.past);
             }
         }
-        self.clients.push((merged.context().clone(), seen));
+        let token = Token {
+            context: merged.context().clone(),
+            ops: merged.seen_ops(),
+        };
+        self.clients.push((token, seen));
         self.note("read");
     }
 

@@ -14,7 +14,7 @@ use super::call::Calls;
 use super::close::CloseCode;
 use super::endpoint::{Endpoint, Target};
 use super::error::{CallError, ConnectError, LostReason, NotSent};
-use super::outbox::{Outbox, OutboxError, Route};
+use super::outbox::{Outbox, OutboxError};
 use super::streams::{
     Half, ReadFailure, StreamError, Streams, open_streams, read_bulk, read_small,
 };
@@ -109,7 +109,7 @@ impl Connection {
         let deadline_ms = told_ms(deadline);
         shared
             .outbox
-            .push(Route::BySize, QUEUED_BYTES_MAX, FRAME_BYTES_MAX, |buffer| {
+            .push_request(QUEUED_BYTES_MAX, FRAME_BYTES_MAX, |buffer| {
                 encode_request(buffer, waiting.id, deadline_ms, request)
             })
             .map_err(|error| CallError::NotSent(shared.not_sent(error)))?;

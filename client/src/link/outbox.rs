@@ -4,6 +4,8 @@
 //! - whoever pushes encodes straight into the shared buffer, under a lock held for that long only;
 //! - what is queued counts until the transport has taken it, and is bounded by the pusher's limit,
 //!   so answers can be given more room than requests;
+//! - a request learns for how long it was queued when it is handed to the transport, and not before:
+//!   a node must never take it for younger than it is;
 //! - a frame over 64 KiB leaves the buffer again, for the queue of the bulk stream.
 
 use std::collections::VecDeque;
@@ -13,9 +15,12 @@ use bytes::{Bytes, BytesMut};
 use quinn::{SendStream, WriteError};
 use tokio::sync::Notify;
 
-use crate::wire::FrameError;
+use quorate_ring::MonoTime;
+
+use crate::clock::Clock;
 use crate::wire::chunk::{CHUNK_BYTES_MAX, chunk_header};
 use crate::wire::frame::{LENGTH_BYTES, SMALL_FRAME_BYTES_MAX};
+use crate::wire::{FrameError, set_held_ms};
 
 /// Bytes of a buffer of small frames when it is new.
 const BUFFER_BYTES: usize = 4 * 1024;
@@ -50,6 +55,7 @@ pub enum OutboxError {
 /// Queues of both streams of a link, towards the other side.
 #[derive(Debug, Default)]
 pub struct Outbox {
+    clock: Clock,
     state: Mutex<State>,
     small_ready: Notify,
     bulk_ready: Notify,
@@ -61,7 +67,9 @@ struct State {
     small: BytesMut,
     /// Buffers of batches that the transport may still hold, the oldest first.
     lent: VecDeque<BytesMut>,
-    bulk: VecDeque<Bytes>,
+    /// Where a request in `small` ends, and when it was queued.
+    requests: Vec<(usize, MonoTime)>,
+    bulk: VecDeque<Large>,
     bulk_sent: u64,
     /// Bytes that were queued and not yet taken by the transport.
     queued_bytes: usize,
@@ -81,6 +89,13 @@ impl State {
     }
 }
 
+/// A message for the bulk stream; requests say when they were queued.
+#[derive(Debug, Default)]
+struct Large {
+    message: BytesMut,
+    queued: Option<MonoTime>,
+}
+
 impl Outbox {
     /// Queues one frame, which `encode` appends to the buffer. Never waits.
     ///
@@ -93,6 +108,37 @@ impl Outbox {
         route: Route,
         queued_bytes_max: usize,
         frame_bytes_max: usize,
+        encode: impl FnOnce(&mut BytesMut) -> Result<usize, FrameError>,
+    ) -> Result<(), OutboxError> {
+        self.queue(route, queued_bytes_max, frame_bytes_max, None, encode)
+    }
+
+    /// The same for a request, as [`encode_request`](crate::wire::encode_request) makes it.
+    ///
+    /// # Errors
+    /// As of [`Outbox::push`].
+    pub fn push_request(
+        &self,
+        queued_bytes_max: usize,
+        frame_bytes_max: usize,
+        encode: impl FnOnce(&mut BytesMut) -> Result<usize, FrameError>,
+    ) -> Result<(), OutboxError> {
+        let now = Some(self.clock.now());
+        self.queue(
+            Route::BySize,
+            queued_bytes_max,
+            frame_bytes_max,
+            now,
+            encode,
+        )
+    }
+
+    fn queue(
+        &self,
+        route: Route,
+        queued_bytes_max: usize,
+        frame_bytes_max: usize,
+        queued: Option<MonoTime>,
         encode: impl FnOnce(&mut BytesMut) -> Result<usize, FrameError>,
     ) -> Result<(), OutboxError> {
         let mut state = self.state();
@@ -114,13 +160,19 @@ impl Outbox {
         }
         state.queued_bytes += bytes;
         if route == Route::BySize && bytes > SMALL_FRAME_BYTES_MAX {
-            let message = state.small.split_off(start).freeze();
-            state.bulk.push_back(message.slice(LENGTH_BYTES..));
             // The length field does not travel.
+            let message = state.small.split_off(start).split_off(LENGTH_BYTES);
+            state.bulk.push_back(Large { message, queued });
             state.queued_bytes -= LENGTH_BYTES;
             drop(state);
             self.bulk_ready.notify_one();
-        } else if start == 0 {
+            return Ok(());
+        }
+        if let Some(queued) = queued {
+            let end = state.small.len();
+            state.requests.push((end, queued));
+        }
+        if start == 0 {
             drop(state);
             self.small_ready.notify_one();
         }
@@ -199,27 +251,50 @@ impl Outbox {
         if over || state.small.is_empty() {
             return (!over).then(Bytes::new);
         }
-        let batch = state.small.split().freeze();
+        let mut batch = state.small.split();
+        if let Some(&(_, first)) = state.requests.first() {
+            let now = self.clock.now();
+            // Most batches leave at once: their requests say 0 already.
+            if held_ms(now, first) > 0 {
+                for &(end, queued) in &state.requests {
+                    let encoded = batch.get_mut(..end).unwrap_or_default();
+                    set_held_ms(encoded, held_ms(now, queued));
+                }
+            }
+            state.requests.clear();
+        }
         let next = state.next_buffer();
         let lent = std::mem::replace(&mut state.small, next);
         state.lent.push_back(lent);
-        Some(batch)
+        Some(batch.freeze())
     }
 
     /// The next message and its number; empty if there is none, `None` if none will come.
     fn take_bulk(&self) -> Option<(u64, Bytes)> {
         let mut state = self.state();
-        let message = state.bulk.pop_front();
-        if message.is_none() && state.closed {
+        let large = state.bulk.pop_front();
+        if large.is_none() && state.closed {
             return None;
         }
-        state.bulk_sent += u64::from(message.is_some());
-        Some((state.bulk_sent, message.unwrap_or_default()))
+        state.bulk_sent += u64::from(large.is_some());
+        let Large {
+            mut message,
+            queued,
+        } = large.unwrap_or_default();
+        if let Some(queued) = queued {
+            set_held_ms(&mut message, held_ms(self.clock.now(), queued));
+        }
+        Some((state.bulk_sent, message.freeze()))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whole milliseconds; the age that a request tells is rounded up already.
+fn held_ms(now: MonoTime, queued: MonoTime) -> u32 {
+    u32::try_from(now.since(queued).as_millis()).unwrap_or(u32::MAX)
 }
 
 /// Frames are bounded far below 4 GiB where they are queued.
@@ -229,9 +304,54 @@ fn as_u32(bytes: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bytes::BufMut;
 
     use super::*;
+    use crate::wire::{Get, Level, RawFrame, Request, decode_request, encode_request};
+
+    fn request(outbox: &Outbox, id: u64, key_bytes: usize) {
+        // A get carries no age of its own; the frame does, whatever it asks.
+        let request = Request::Get(Get {
+            keyspace: "default".to_owned(),
+            key: Bytes::from(vec![b'k'; key_bytes]),
+            level: Level::Quorum,
+        });
+        let queued = outbox.push_request(1_000_000, 200_000, |buffer| {
+            encode_request(buffer, id, 2000, &request)
+        });
+        assert_eq!(queued, Ok(()));
+    }
+
+    fn held(body: &[u8]) -> u32 {
+        let frame = RawFrame {
+            kind: body[0],
+            body: Bytes::copy_from_slice(&body[1..]),
+        };
+        decode_request(&frame).expect("a request").held_ms
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_tell_how_long_they_were_queued() {
+        let outbox = Outbox::default();
+        request(&outbox, 1, 10);
+        request(&outbox, 2, 100_000);
+        tokio::time::advance(Duration::from_millis(700)).await;
+        request(&outbox, 3, 10);
+        tokio::time::advance(Duration::from_millis(40)).await;
+        let batch = outbox.take_small().expect("two requests");
+        let (first, second) = batch.split_at(batch.len() / 2);
+        assert_eq!(
+            [held(&first[LENGTH_BYTES..]), held(&second[LENGTH_BYTES..])],
+            [740, 40]
+        );
+        let (_, large) = outbox.take_bulk().expect("a large request");
+        assert_eq!(held(&large), 740);
+        request(&outbox, 4, 10);
+        let batch = outbox.take_small().expect("a request");
+        assert_eq!(held(&batch[LENGTH_BYTES..]), 0);
+    }
 
     fn push(outbox: &Outbox, bytes: usize, queued_bytes_max: usize) -> Result<(), OutboxError> {
         outbox.push(Route::BySize, queued_bytes_max, 200_000, |buffer| {

@@ -22,7 +22,7 @@ pub const LENGTH_BYTES: usize = 4;
 /// Longest frame on the stream for requests; longer ones travel in chunks on the bulk stream.
 pub const SMALL_FRAME_BYTES_MAX: usize = 64 * 1024;
 
-/// Most MessagePack values in a request. The largest of this release has 14.
+/// Most MessagePack values in a request. The largest of this release has 15.
 pub const REQUEST_ITEMS_MAX: usize = 128;
 
 /// Most MessagePack values in a response: a page of records, or a large topology.
@@ -115,13 +115,19 @@ struct RequestOut<'a, T> {
     id: u64,
     deadline_ms: u32,
     fields: &'a T,
+    held_ms: u32,
 }
+
+/// The largest number takes the longest form, which has room for every other.
+const HELD_PLACEHOLDER: u32 = u32::MAX;
+const HELD_BYTES: usize = size_of::<u32>();
 
 #[derive(Deserialize)]
 struct RequestIn<T> {
     id: u64,
     deadline_ms: u32,
     fields: T,
+    held_ms: u32,
 }
 
 #[derive(Serialize)]
@@ -190,15 +196,18 @@ pub fn encode_request(
         deadline_ms: u32,
         fields: &T,
     ) -> Result<usize, FrameError> {
-        put_frame(
+        let bytes = put_frame(
             out,
             kind,
             &RequestOut {
                 id,
                 deadline_ms,
                 fields,
+                held_ms: HELD_PLACEHOLDER,
             },
-        )
+        )?;
+        set_held_ms(out, 0);
+        Ok(bytes)
     }
     match request {
         Request::Topology => put(out, kind::TOPOLOGY, id, deadline_ms, &NoFields {}),
@@ -208,6 +217,13 @@ pub fn encode_request(
         Request::Status => put(out, kind::STATUS, id, deadline_ms, &NoFields {}),
         Request::ReadLocal(fields) => put(out, kind::READ_LOCAL, id, deadline_ms, fields),
         Request::DumpLocal(fields) => put(out, kind::DUMP_LOCAL, id, deadline_ms, fields),
+    }
+}
+
+/// Tells the request whose frame ends `encoded` for how long it was queued.
+pub fn set_held_ms(encoded: &mut [u8], held_ms: u32) {
+    if let Some(field) = encoded.last_chunk_mut::<HELD_BYTES>() {
+        *field = held_ms.to_be_bytes();
     }
 }
 
@@ -252,10 +268,12 @@ pub fn decode_request(frame: &RawFrame) -> Result<RequestFrame, FrameError> {
             id,
             deadline_ms,
             fields,
+            held_ms,
         } = decode_body(frame, REQUEST_ITEMS_MAX)?;
         Ok(RequestFrame {
             id,
             deadline_ms,
+            held_ms,
             request: wrap(fields),
         })
     }
@@ -524,6 +542,7 @@ mod tests {
             let want = RequestFrame {
                 id: 77,
                 deadline_ms: 2000,
+                held_ms: 0,
                 request,
             };
             assert_eq!(
@@ -672,7 +691,7 @@ mod tests {
                 attempt: 1,
                 age_ms,
             };
-            let want = RequestFrame { id, deadline_ms: age_ms, request: Request::Put(put) };
+            let want = RequestFrame { id, deadline_ms: age_ms, held_ms: 0, request: Request::Put(put) };
             let bytes = encoded(|out| encode_request(out, id, age_ms, &want.request));
             let frames = cut(&bytes).expect("a frame");
             prop_assert_eq!(frames.iter().map(decode_request).collect::<Vec<_>>(), [Ok(want)]);

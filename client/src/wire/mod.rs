@@ -22,6 +22,7 @@ mod split;
 pub use code::{Code, Outcome};
 pub use frame::{
     FrameError, RawFrame, decode_request, decode_response, encode_request, encode_response,
+    set_held_ms,
 };
 pub use request::{
     ContextToken, Delete, DumpLocal, Get, Level, OpId, Put, ReadLocal, Request, RequestFrame,
@@ -45,8 +46,9 @@ pub const KEY_BYTES_MAX: usize = 1024;
 /// Longest value, in bytes.
 pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Longest context token, in bytes: the context's limit of 64 KiB plus its envelope.
-pub const TOKEN_BYTES_MAX: usize = 64 * 1024 + 128;
+/// Longest context token, in bytes: the context's limit of 64 KiB, and the operations that its
+/// reader has seen, 25 bytes each, with their envelope.
+pub const TOKEN_BYTES_MAX: usize = 80 * 1024;
 
 /// Longest request that a node accepts.
 pub const FRAME_BYTES_MAX: usize = 5 * 1024 * 1024;

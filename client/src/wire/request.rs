@@ -164,8 +164,11 @@ pub enum Request {
 pub struct RequestFrame {
     /// Chosen by the client, unique among its requests in flight on the connection.
     pub id: u64,
-    /// Milliseconds that are left for the answer.
+    /// Milliseconds that were left for the answer when the request was queued.
     pub deadline_ms: u32,
+    /// Milliseconds for which the request was queued before it was given to the transport. It
+    /// stands last in the frame, in a fixed form: it is known only when the frame leaves.
+    pub held_ms: u32,
     /// What is asked.
     pub request: Request,
 }

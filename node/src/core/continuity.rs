@@ -22,7 +22,7 @@ use std::time::Duration;
 use quorate_ring::{Copies, Incarnation, Lsn, MonoTime, NodeId, Topology, VnodeId};
 
 use super::effect::{Effect, Effects, Event, StopReason};
-use super::message::{Hello, PeerHeader, PeerMessage};
+use super::message::{Hello, KeepAlive, PeerHeader, PeerMessage};
 use super::timeline::{Memory, Timeline};
 
 /// How often a keep-alive goes out on every link.
@@ -52,6 +52,8 @@ struct Peer {
     /// Its memory of this node was compared with our timeline in this incarnation.
     confirmed_us: bool,
     last_heard: MonoTime,
+    /// Its clock as it last told it on this link, and when that was heard.
+    clock: Option<(MonoTime, MonoTime)>,
     /// Highest (incarnation, durable LSN) seen from it, or passed on for that incarnation.
     memory: Option<Memory>,
     /// Passed on by others, of an incarnation that its timeline as known here does not have.
@@ -94,6 +96,7 @@ impl Continuity {
             greeted: false,
             confirmed_us: false,
             last_heard: now,
+            clock: None,
             memory: memories.get(&id).copied(),
             hearsay: None,
         };
@@ -125,7 +128,7 @@ impl Continuity {
     }
 
     /// A connection came: greets.
-    pub fn link_up(&mut self, peer: NodeId, link: u64, effects: &mut Effects) {
+    pub fn link_up(&mut self, now: MonoTime, peer: NodeId, link: u64, effects: &mut Effects) {
         let memories = self.memories_for(peer);
         let Some(known) = self.peers.get_mut(&peer) else {
             effects.push(Effect::CloseLink { peer, link });
@@ -133,12 +136,14 @@ impl Continuity {
         };
         known.link = Some(link);
         known.greeted = false;
+        known.clock = None;
         let hello = Hello {
             cluster_id: self.cluster_id,
             from: self.me,
             to: peer,
             timeline: self.timeline.clone(),
             memories,
+            sent: now,
         };
         effects.push(Effect::Send {
             to: peer,
@@ -210,6 +215,7 @@ impl Continuity {
         peer.greeted = true;
         peer.confirmed_us = true;
         peer.last_heard = now;
+        peer.clock = Some((hello.sent, now));
         let memory = Memory {
             incarnation: header.incarnation,
             durable: header.durable,
@@ -262,11 +268,18 @@ impl Continuity {
     /// does not have it, the node forgot.
     pub fn keep_alive(
         &mut self,
+        now: MonoTime,
         from: NodeId,
-        memories: &[(NodeId, Memory)],
+        keep_alive: &KeepAlive,
         own_durable: Lsn,
         effects: &mut Effects,
     ) {
+        let KeepAlive { memories, sent } = keep_alive;
+        if let Some(peer) = self.peers.get_mut(&from)
+            && peer.clock.is_none_or(|(theirs, _)| theirs < *sent)
+        {
+            peer.clock = Some((*sent, now));
+        }
         let of_us = memories.iter().filter(|(node, _)| *node == self.me);
         for (_, memory) in of_us {
             if !self.timeline.confirms(*memory, own_durable) {
@@ -325,13 +338,24 @@ impl Continuity {
             self.next_keep_alive = now + KEEP_ALIVE;
             let greeted = self.peers.iter().filter(|(_, peer)| peer.greeted);
             for (id, _) in greeted {
-                let message = PeerMessage::KeepAlive(self.memories_for(*id));
+                let message = PeerMessage::KeepAlive(KeepAlive {
+                    memories: self.memories_for(*id),
+                    sent: now,
+                });
                 effects.push(Effect::Send { to: *id, message });
             }
         }
         if !self.counts_everywhere {
             self.judge_counting(now, topology);
         }
+    }
+
+    /// A moment of `peer`'s clock that is past by now: what it last told on this link, and the time
+    /// since that was heard. The true one is later by what the telling took on its way.
+    #[must_use]
+    pub fn past_moment_of(&self, now: MonoTime, peer: NodeId) -> Option<MonoTime> {
+        let (theirs, heard) = self.peers.get(&peer)?.clock?;
+        Some(theirs + now.since(heard))
     }
 
     /// When [`Continuity::tick`] has something to do again.

@@ -26,6 +26,8 @@ pub enum Input {
     Request {
         /// Where the answer goes.
         from: RequestId,
+        /// When it was read from the client's connection.
+        received: MonoTime,
         /// When the client stops waiting.
         deadline: MonoTime,
         /// What it asks.

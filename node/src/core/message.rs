@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_antientropy::{Delta, OpId};
 
-use quorate_ring::{ConsistencyLevel, Epoch, Incarnation, KeyspaceId, Lsn, NodeId};
+use quorate_ring::{ConsistencyLevel, Epoch, Incarnation, KeyspaceId, Lsn, MonoTime, NodeId};
 
 use super::effect::RequestKind;
 use super::failure::{Cause, Failure};
@@ -47,6 +47,17 @@ pub struct Hello {
     pub timeline: Timeline,
     /// What the sender remembers of every other node.
     pub memories: Vec<(NodeId, Memory)>,
+    /// The sender's clock; only the sender can read it, when it comes back in a [`Forward`].
+    pub sent: MonoTime,
+}
+
+/// Sent every 250 ms on every link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// What the sender remembers of others.
+    pub memories: Vec<(NodeId, Memory)>,
+    /// The sender's clock, as in [`Hello`].
+    pub sent: MonoTime,
 }
 
 /// A record's way to a replica: whole, or the newest step of it.
@@ -146,6 +157,10 @@ pub struct Forward {
     pub request: Request,
     /// Time that is left.
     pub budget: Duration,
+    /// A moment of the *receiver's* clock before which this was not sent: what it last told of its
+    /// clock and the time since that was heard. It bounds the time on the way, queues of both
+    /// sides included. `None` if it has told nothing on this link.
+    pub sent_after: Option<MonoTime>,
 }
 
 /// The coordinator's answer to [`Forward`].
@@ -163,7 +178,7 @@ pub enum PeerMessage {
     /// First on every connection.
     Hello(Hello),
     /// Sent every 250 ms; passes on what the sender remembers of others.
-    KeepAlive(Vec<(NodeId, Memory)>),
+    KeepAlive(KeepAlive),
     /// Merge and keep.
     Replicate(Replicate),
     /// Answer.
@@ -195,6 +210,14 @@ impl Request {
             Self::Write(write) if write.value.is_some() => RequestKind::Put,
             Self::Write(_) => RequestKind::Delete,
             Self::Read(_) => RequestKind::Get,
+        }
+    }
+
+    /// Adds the time that a hop held a write: it must never seem younger than it is.
+    pub fn grow_older(&mut self, held: Duration) {
+        match self {
+            Self::Write(write) => write.age = write.age.saturating_add(held),
+            Self::Read(_) => {}
         }
     }
 

@@ -1,11 +1,13 @@
 //! The client's causal context as a sealed token: opaque, bound to keyspace and key, authenticated.
 //!
 //! Token = version byte, 16 bytes of keyed BLAKE3 over (keyspace, key, rest), length of the context,
-//! context, operations seen. A checksum
-//! would not do: one forged vector would make every later write of an actor look old and kill it.
+//! context, operations seen. A checksum would not do: one forged vector would make every later write
+//! of an actor look old and kill it.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use quorate_antientropy::{Context, OpId, SIBLINGS_MAX, SeenOp, SeenOps, SupersededOp};
+use quorate_antientropy::{
+    Context, FLAGGED_MAX, OpId, SIBLINGS_MAX, SUPERSEDED_MAX, SeenOp, SeenOps, SupersededOp,
+};
 use quorate_ring::KeyspaceId;
 
 const VERSION: u8 = 1;
@@ -14,8 +16,8 @@ const HEAD_BYTES: usize = 1 + MAC_BYTES;
 const LENGTH_BYTES: usize = 4;
 /// One operation seen: its id, its timestamp, its flag.
 const SEEN_BYTES: usize = 16 + 8 + 1;
-/// Operations of one token: two full coordinators' siblings merged, and room.
-const SEEN_MAX: usize = 16 * SIBLINGS_MAX;
+/// Operations of one token: full coordinators' siblings merged, with room, and a record's lists.
+const SEEN_MAX: usize = 16 * SIBLINGS_MAX + SUPERSEDED_MAX + FLAGGED_MAX;
 
 /// Longest context that is sealed or opened, in bytes. Puts keep a context under 64 KiB; merges of
 /// what was written apart may pass that, and a get must still work.
@@ -36,7 +38,7 @@ impl std::fmt::Debug for SealKey {
 pub struct Token {
     /// The writes it has seen, as dots.
     pub context: Context,
-    /// The operations whose values it has seen.
+    /// The operations that it has seen, as values or as superseded by them.
     pub seen: SeenOps,
 }
 

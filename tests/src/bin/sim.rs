@@ -10,7 +10,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use clap::Parser;
-use quorate_tests::check::Twins;
 use quorate_tests::sim::{Report, RunOptions, Totals, run_seed};
 
 #[derive(Debug, Parser)]
@@ -40,9 +39,6 @@ struct Arguments {
     /// Least operations.
     #[arg(long, default_value_t = 500)]
     operations: usize,
-    /// Lets no write of several attempts show up beside its superseder, not even during faults.
-    #[arg(long)]
-    strict_twins: bool,
     /// Prints every event of a seed.
     #[arg(short, long)]
     verbose: bool,
@@ -202,11 +198,6 @@ fn run_guarded(arguments: &Arguments, seed: u64) -> Report {
         verbose: arguments.verbose,
         faults_s: arguments.faults_s,
         operations_min: arguments.operations,
-        twins: if arguments.strict_twins {
-            Twins::Refused
-        } else {
-            Twins::Allowed
-        },
     };
     let run = || {
         let mut first = run_seed(seed, options);

@@ -5,45 +5,30 @@
 //! concurrent. *Reflects* is: the value is there, or what is there superseded it, or a delete that
 //! may be applied did; and nothing that it superseded is there.
 //!
-//! A write that was tried more than once may have two dots. Who superseded the one that it saw on a
-//! single replica cannot name the other, and until those replicas have met, a read may show the
-//! write once more, as a sibling: a token names the values that were seen, and not those that they
-//! had superseded. [`Twins`] says whether that is allowed; the final state is judged without mercy.
+//! One exception, and no other: a write that was tried more than once may have two dots, and its
+//! twin may surface after its op id was evicted from the lists of superseded operations. It comes
+//! back as a sibling then, never as a loss. That takes as many other writes of the key as a list
+//! keeps, and they must be younger than it; a read may show such a write beside or after its
+//! superseder. The final state is judged without mercy.
+
+use quorate_antientropy::SUPERSEDED_MAX;
 
 use super::causal::{KeyPasts, WriteSet};
 use super::history::{History, OpIndex, Operation, Outcome, Returned};
 use super::violation::Violation;
 
-/// Whether a write that was tried more than once may show up again beside or after its superseder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Twins {
-    /// It may, until the replicas that hold its dots have met.
-    Allowed,
-    /// Never.
-    Refused,
-}
-
 /// Judges all successful reads of one key; `operations` are all operations of that key.
 #[must_use]
-pub fn check_reads(
-    history: &History,
-    key: &str,
-    operations: &[OpIndex],
-    twins: Twins,
-) -> Vec<Violation> {
-    let reads = operations
-        .iter()
-        .filter_map(|index| Read::of(history, *index));
-    let reads: Vec<Read<'_>> = reads.collect();
-    if reads.is_empty() {
-        return Vec::new();
-    }
+pub fn check_reads(history: &History, key: &str, operations: &[OpIndex]) -> Vec<Violation> {
     let judge = Judge {
         history,
         key,
-        twins,
         pasts: KeyPasts::follow(history, operations),
     };
+    let reads = operations
+        .iter()
+        .filter_map(|index| Read::of(&judge, *index));
+    let reads: Vec<Read<'_>> = reads.collect();
     let mut violations = Vec::new();
     for read in &reads {
         violations.extend(judge.concurrent(read));
@@ -58,17 +43,25 @@ struct Read<'a> {
     op: &'a Operation,
     ended: u64,
     returned: &'a Returned,
+    /// Values that may not stand beside or after their superseder: all but evicted twins.
+    judged: Vec<OpIndex>,
 }
 
 impl<'a> Read<'a> {
-    fn of(history: &'a History, index: OpIndex) -> Option<Self> {
-        let op = history.operation(index)?;
+    fn of(judge: &Judge<'a>, index: OpIndex) -> Option<Self> {
+        let op = judge.history.operation(index)?;
         let ending = op.ending.as_ref()?;
-        (!op.is_write() && ending.outcome == Outcome::Ok).then_some(Self {
+        if op.is_write() || ending.outcome != Outcome::Ok {
+            return None;
+        }
+        let values = ending.returned.values.iter().copied();
+        let judged = values.filter(|write| !judge.may_be_forgotten(*write, ending.event));
+        Some(Self {
             index,
             op,
             ended: ending.event,
             returned: &ending.returned,
+            judged: judged.collect(),
         })
     }
 }
@@ -76,7 +69,6 @@ impl<'a> Read<'a> {
 struct Judge<'a> {
     history: &'a History,
     key: &'a str,
-    twins: Twins,
     pasts: KeyPasts,
 }
 
@@ -90,8 +82,7 @@ impl Judge<'_> {
 
     fn concurrent(&self, read: &Read<'_>) -> Option<Violation> {
         let values = &read.returned.values;
-        let once = values.iter().filter(|write| !self.has_twins(**write));
-        once.into_iter().find_map(|write| {
+        read.judged.iter().find_map(|write| {
             let by = self.pasts.superseder(self.pasts.index(*write)?, values)?;
             Some(Violation::NotConcurrent {
                 key: self.key.to_owned(),
@@ -129,22 +120,28 @@ impl Judge<'_> {
         None
     }
 
-    /// Whether `write` may show up beside or after its superseder.
-    fn has_twins(&self, write: OpIndex) -> bool {
-        let tried_twice = self
-            .history
-            .operation(write)
-            .is_some_and(Operation::may_have_twins);
-        match self.twins {
-            Twins::Allowed => tried_twice,
-            Twins::Refused => false,
+    /// Whether a twin of `write` may have surfaced after its op id was evicted, by event `before`.
+    fn may_be_forgotten(&self, write: OpIndex, before: u64) -> bool {
+        let Some(operation) = self.history.operation(write) else {
+            return false;
+        };
+        let younger = |other: &&OpIndex| {
+            let other = self.history.operation(**other);
+            other.is_some_and(|other| {
+                let goes_on = other.ended_event();
+                other.invoked_event < before
+                    && goes_on.is_none_or(|ended| ended > operation.invoked_event)
+            })
+        };
+        operation.may_have_twins() && {
+            let others = self.pasts.writes().iter().filter(|other| **other != write);
+            others.filter(younger).count() >= SUPERSEDED_MAX
         }
     }
 
     fn shows_past_of(&self, write: usize, read: &Read<'_>) -> bool {
         let past = self.pasts.past(write);
-        let once = read.returned.values.iter().filter(|v| !self.has_twins(**v));
-        let mut values = once.filter_map(|v| self.pasts.index(*v));
+        let mut values = read.judged.iter().filter_map(|v| self.pasts.index(*v));
         past.is_some_and(|past| values.any(|value| past.contains(value)))
     }
 
@@ -184,7 +181,7 @@ mod tests {
 
     fn check(run: &Planted) -> Vec<Violation> {
         let ops: Vec<OpIndex> = run.history.operations().map(|(i, _)| i).collect();
-        check_reads(&run.history, "k", &ops, Twins::Allowed)
+        check_reads(&run.history, "k", &ops)
     }
 
     #[test]
@@ -238,16 +235,22 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_was_tried_twice_may_show_its_twin_beside_what_superseded_it() {
-        for (attempts, passes) in [(2, true), (1, false)] {
+    fn only_an_evicted_twin_may_stand_beside_what_superseded_it() {
+        let full = SUPERSEDED_MAX;
+        for (attempts, younger, passes) in [(2, full, true), (2, full - 1, false), (1, full, false)]
+        {
             let mut run = Planted::new();
             let elements = std::collections::BTreeSet::new();
+            run.put(None, Outcome::Ok);
             let a = run.begin(Action::Put { elements }, None, 2);
             let read = run.get_at(1, &[a]);
-            let b = run.put(Some(read), Outcome::Ok);
+            let b = run.put(Some(read), Outcome::Info);
+            (1..younger).for_each(|_| {
+                run.put(None, Outcome::Info);
+            });
             run.end_after(attempts, a, Outcome::Ok, Returned::default());
-            run.get(&[a, b]);
-            assert_eq!(check(&run).is_empty(), passes);
+            run.get_at(1, &[a, b]);
+            assert_eq!(check(&run).is_empty(), passes, "{attempts} {younger}");
         }
     }
 

@@ -281,6 +281,7 @@ impl ClientNet {
         port.gate.pass(move || {
             inlet(Input::Request {
                 from: id,
+                received: clock.now(),
                 deadline: clock.now() + budget,
                 request,
             });

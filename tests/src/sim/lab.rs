@@ -19,9 +19,7 @@ use quorate_node::shell::store::{
     FIRST_START, OpenError, OpenOptions, Opened, Owner, StoreConfig, StoreHandle, StoreId,
     Submission, open,
 };
-use quorate_ring::{
-    BucketId, Incarnation, KeyspaceId, Lsn, MonoTime, NodeId, NodeName, VnodeId,
-};
+use quorate_ring::{BucketId, Incarnation, KeyspaceId, Lsn, MonoTime, NodeId, NodeName, VnodeId};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use xxhash_rust::xxh3::xxh3_128;

@@ -21,7 +21,7 @@ use super::report::Report;
 use super::sched::Scheduler;
 use super::trace::Trace;
 use super::workload::{Pace, Recorder, SimClient};
-use crate::check::{self, KeyIndex, OpIndex, Outcome, ReplicaDump, Twins};
+use crate::check::{self, KeyIndex, OpIndex, Outcome, ReplicaDump};
 
 const SECOND: u64 = 1_000_000;
 
@@ -34,8 +34,6 @@ pub struct RunOptions {
     pub faults_s: u64,
     /// Least number of operations before everything is healed.
     pub operations_min: usize,
-    /// How reads are judged.
-    pub twins: Twins,
 }
 
 impl Default for RunOptions {
@@ -44,7 +42,6 @@ impl Default for RunOptions {
             verbose: false,
             faults_s: 60,
             operations_min: 500,
-            twins: Twins::Allowed,
         }
     }
 }
@@ -295,12 +292,7 @@ impl Run {
             let by_key = history.by_key();
             for (key, operations) in by_key.iter().enumerate() {
                 let name = history.key_name(KeyIndex(key));
-                violations.extend(check::check_reads(
-                    history,
-                    name,
-                    operations,
-                    self.options.twins,
-                ));
+                violations.extend(check::check_reads(history, name, operations));
             }
             for (key, values) in found {
                 let name = history.key_name(*key);

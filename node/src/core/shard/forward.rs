@@ -1,7 +1,9 @@
 //! Requests that reach a node which does not own the key: handed to an owner.
 //!
 //! A write that was handed over and lost is *unknown* and told so: the client retries under the
-//! same op id. A read, or a write that was never sent, goes to the next owner.
+//! same op id. Its age grows by all the time on the way, which the owner bounds by its own clock
+//! (`Forward::sent_after`): a write that a slow link or a stopped forwarder held must not be minted
+//! anew when its op id has been evicted meanwhile. A read, or a write that was never sent, goes to the next owner.
 
 use std::time::Duration;
 
@@ -65,6 +67,7 @@ impl Shard {
             op: number,
             request: forward.request.clone(),
             budget,
+            sent_after: self.continuity.past_moment_of(now.mono, forward.target),
         };
         effects.push(Effect::Send {
             to: forward.target,

@@ -50,6 +50,10 @@ pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
 const TIMER_SLOT_MICROS: u64 = 4_000;
 /// An operation without a timer.
 const UNARMED: u64 = u64::MAX;
+/// A shard is stepped every 50 ms at least; after a pause of this length it stood still.
+const STANDSTILL_MIN: Duration = Duration::from_millis(250);
+/// After a standstill, all that had waited in the system's buffers is read within this time.
+const STANDSTILL_READ: Duration = Duration::from_millis(100);
 /// Advice to a client whose request was shed.
 const RETRY_AFTER_SHED_MS: u32 = 50;
 
@@ -272,6 +276,9 @@ pub struct Shard {
     unacked: VecDeque<(Lsn, Ack)>,
     down: BTreeSet<NodeId>,
     next_sweep: MonoTime,
+    last_step: MonoTime,
+    /// For how long the process last stood still, and until when that is added to requests' ages.
+    standstill: (Duration, MonoTime),
     disk_full: bool,
     draining: bool,
     stopped: bool,
@@ -337,6 +344,8 @@ impl Shard {
             unacked: VecDeque::new(),
             down: BTreeSet::new(),
             next_sweep: now.mono,
+            last_step: now.mono,
+            standstill: (Duration::ZERO, now.mono),
             disk_full: false,
             draining: false,
             stopped: false,
@@ -350,13 +359,16 @@ impl Shard {
         if self.stopped {
             return;
         }
+        self.note_standstill(now);
         let before = effects.len();
         match input {
             Input::Request {
                 from,
+                received,
                 deadline,
-                request,
+                mut request,
             } => {
+                request.grow_older(now.mono.since(received) + self.stood_still(now));
                 let asked = Asked {
                     kind: request.kind(),
                     at: now.mono,
@@ -373,7 +385,7 @@ impl Shard {
                 self.peer(now, from, link, header, message, effects);
             }
             Input::Link(LinkEvent::Up { peer, link }) => {
-                self.continuity.link_up(peer, link, effects);
+                self.continuity.link_up(now.mono, peer, link, effects);
             }
             Input::Link(LinkEvent::Down { peer, link }) => {
                 self.continuity.link_down(peer, link);
@@ -399,6 +411,26 @@ impl Shard {
             .skip(before)
             .any(|effect| matches!(effect, Effect::Stop(_)));
         self.stopped |= stop;
+    }
+
+    /// The process was stopped, or did not come to run: requests may have waited in the system's
+    /// buffers meanwhile, where nobody counts their age.
+    fn note_standstill(&mut self, now: Now) {
+        let span = now.mono.since(self.last_step);
+        self.last_step = now.mono;
+        if span >= STANDSTILL_MIN {
+            self.standstill = (span, now.mono + STANDSTILL_READ);
+        }
+    }
+
+    /// How much older than they say requests of clients may be at this moment.
+    fn stood_still(&self, now: Now) -> Duration {
+        let (span, until) = self.standstill;
+        if now.mono < until {
+            span
+        } else {
+            Duration::ZERO
+        }
     }
 
     /// What every frame that leaves now carries.
@@ -575,10 +607,10 @@ impl Shard {
         }
         match message {
             PeerMessage::Hello(_) => {}
-            PeerMessage::KeepAlive(memories) => {
+            PeerMessage::KeepAlive(message) => {
                 let durable = self.table.durable_lsn();
                 self.continuity
-                    .keep_alive(from, &memories, durable, effects);
+                    .keep_alive(now.mono, from, &message, durable, effects);
             }
             PeerMessage::Replicate(message) => {
                 self.replicate(now, from, header.epoch, message, effects);
@@ -592,7 +624,11 @@ impl Shard {
                     op: message.op,
                 };
                 let deadline = now.mono + message.budget;
-                self.forwarded(now, origin, deadline, message.request, effects);
+                let mut request = message.request;
+                // Of an attempt whose way nobody can bound nothing is believed.
+                let on_the_way = message.sent_after.map(|sent| now.mono.since(sent));
+                request.grow_older(on_the_way.unwrap_or(Duration::MAX));
+                self.forwarded(now, origin, deadline, request, effects);
             }
             PeerMessage::ForwardReply(reply) => self.forward_reply(reply, effects),
         }

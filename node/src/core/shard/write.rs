@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_antientropy::{
     Attempt, AttemptVerdict, CONTEXT_BYTES_MAX, Context, Dot, Minting, OpId, Put, PutRefusal,
-    Record, SIBLINGS_MAX, Sibling,
+    Record, SIBLINGS_MAX, SeenOp,
 };
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{Actor, MonoTime, NodeId};
@@ -152,7 +152,7 @@ impl Shard {
         } else {
             Attempt::First
         };
-        let age = request.age + now.mono.since(*arrived);
+        let age = request.age.saturating_add(now.mono.since(*arrived));
         let timestamp = self.next_timestamp(now, record);
         match record.attempt_verdict(timestamp, request.op_id, age) {
             AttemptVerdict::TooOld => {
@@ -162,9 +162,9 @@ impl Shard {
             }
             AttemptVerdict::Duplicate => {
                 effects.push(Effect::Count(Event::DuplicateAttempt));
-                let context = client.unwrap_or_default().map(|token| token.context);
-                let reply_context = record.duplicate_reply_context(request.op_id, context);
-                let reply_token = reply_token(record, request.op_id, reply_context);
+                let Token { context, seen } = client.ok().flatten().unwrap_or_default();
+                let reply_context = record.duplicate_reply_context(request.op_id, Some(context));
+                let reply_token = reply_token(record, request.op_id, reply_context, &seen);
                 let noted = record.note_duplicate(request.op_id, attempt);
                 if noted.is_some() && (self.disk_full || !self.table.has_room()) {
                     let mut failure = Failure::refused(Cause::Overloaded);
@@ -214,7 +214,7 @@ impl Shard {
                 attempt,
                 value: request.value.clone(),
                 context: token.map(|token| token.context),
-                seen,
+                seen: seen.clone(),
                 dot: Dot {
                     actor,
                     counter: self.counter + 1,
@@ -226,7 +226,7 @@ impl Shard {
             })
             .map_err(|refused| refusal(refused, effects))?;
         self.counter += 1;
-        let reply_token = reply_token(&applied.record, request.op_id, applied.reply_context);
+        let reply_token = reply_token(&applied.record, request.op_id, applied.reply_context, &seen);
         let record = self.encoded(&applied.record);
         let record = self.commit(place, newest.as_ref(), record, effects);
         Ok(Made {
@@ -469,13 +469,16 @@ impl Shard {
     }
 }
 
-/// What a write's client has seen afterwards: its own operation beside the context. What its own
-/// token told before is listed in the record by now.
-fn reply_token(record: &Record, op_id: OpId, context: Option<Context>) -> Option<Token> {
-    let own = record.sibling(op_id).and_then(Sibling::seen_op);
+/// What a write's client has seen afterwards, given what its own token told.
+fn reply_token(
+    record: &Record,
+    op_id: OpId,
+    context: Option<Context>,
+    client: &[SeenOp],
+) -> Option<Token> {
     context.map(|context| Token {
         context,
-        seen: own.into_iter().collect(),
+        seen: record.seen_ops_after_write(op_id, client),
     })
 }
 

@@ -519,7 +519,7 @@ fn payload_bytes(message: &PeerMessage) -> usize {
     use crate::core::message::{Payload, Reply};
     64 + match message {
         PeerMessage::Hello(hello) => 20 * (hello.timeline.lives().len() + hello.memories.len()),
-        PeerMessage::KeepAlive(memories) => 20 * memories.len(),
+        PeerMessage::KeepAlive(message) => 20 + 20 * message.memories.len(),
         PeerMessage::Replicate(replicate) => {
             replicate.key.len()
                 + match &replicate.payload {

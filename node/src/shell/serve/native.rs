@@ -410,9 +410,11 @@ impl Intake {
         let RequestFrame {
             id,
             deadline_ms,
+            held_ms,
             request,
         } = frame;
-        let deadline = now + Duration::from_millis(deadline_ms.into()).min(DEADLINE_MAX);
+        let left_ms = deadline_ms.saturating_sub(held_ms);
+        let deadline = now + Duration::from_millis(left_ms.into()).min(DEADLINE_MAX);
         let mut in_flight = self.link.in_flight();
         if in_flight.contains(&id) {
             // Two answers under one id could not be told apart.
@@ -426,13 +428,15 @@ impl Intake {
         in_flight.insert(id);
         drop(in_flight);
         match request_of(request) {
-            Ok(request) => {
+            Ok(mut request) => {
+                request.grow_older(Duration::from_millis(held_ms.into()));
                 let from = RequestId {
                     connection: self.link.number,
                     id,
                 };
                 Ok(Some(Input::Request {
                     from,
+                    received: now,
                     deadline,
                     request,
                 }))

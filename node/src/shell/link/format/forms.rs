@@ -8,14 +8,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_antientropy::{Context, Delta, Dot, Mint, OpId, Sibling};
 use quorate_client::wire::Code;
-use quorate_ring::{Actor, ConsistencyLevel, Epoch, Incarnation, KeyspaceId, Lsn, NodeId};
+use quorate_ring::{
+    Actor, ConsistencyLevel, Epoch, Incarnation, KeyspaceId, Lsn, MonoTime, NodeId,
+};
 use serde::{Deserialize, Serialize};
 
 use super::super::codes::{cause_of, code_of};
 use crate::core::message::{
-    Forward, ForwardReply, Held, Hello, OpNumber, Payload, PeerHeader, PurgeNumber, ReadRecord,
-    ReadRecordReply, ReadRequest, Refusal, Replicate, ReplicateReply, Reply, Request, Stored,
-    WriteRequest,
+    Forward, ForwardReply, Held, Hello, KeepAlive, OpNumber, Payload, PeerHeader, PurgeNumber,
+    ReadRecord, ReadRecordReply, ReadRequest, Refusal, Replicate, ReplicateReply, Reply, Request,
+    Stored, WriteRequest,
 };
 use crate::core::timeline::{Life, Memory, Timeline};
 use crate::core::{Cause, Effectiveness, Failure, ReplicaPart};
@@ -114,6 +116,7 @@ pub(super) struct HelloForm {
     to: u32,
     lives: Vec<LifeForm>,
     memories: Vec<MemoryForm>,
+    sent_us: u64,
 }
 
 impl From<&Hello> for HelloForm {
@@ -124,6 +127,7 @@ impl From<&Hello> for HelloForm {
             to,
             timeline,
             memories,
+            sent,
         } = hello;
         let life = |life: &Life| LifeForm {
             incarnation: life.incarnation.0,
@@ -135,6 +139,7 @@ impl From<&Hello> for HelloForm {
             to: to.0,
             lives: timeline.lives().iter().map(life).collect(),
             memories: memories.iter().map(MemoryForm::from).collect(),
+            sent_us: sent.as_micros(),
         }
     }
 }
@@ -148,6 +153,7 @@ impl HelloForm {
             to,
             lives,
             memories,
+            sent_us,
         } = self;
         let life = |form: LifeForm| Life {
             incarnation: Incarnation(form.incarnation),
@@ -159,6 +165,7 @@ impl HelloForm {
             to: NodeId(to),
             timeline: Timeline::from_lives(lives.into_iter().map(life).collect())?,
             memories: memories.into_iter().map(Into::into).collect(),
+            sent: MonoTime::from_micros(sent_us),
         })
     }
 }
@@ -166,19 +173,24 @@ impl HelloForm {
 #[derive(Serialize, Deserialize)]
 pub(super) struct KeepAliveForm {
     memories: Vec<MemoryForm>,
+    sent_us: u64,
 }
 
-impl From<&Vec<(NodeId, Memory)>> for KeepAliveForm {
-    fn from(memories: &Vec<(NodeId, Memory)>) -> Self {
+impl From<&KeepAlive> for KeepAliveForm {
+    fn from(KeepAlive { memories, sent }: &KeepAlive) -> Self {
         Self {
             memories: memories.iter().map(MemoryForm::from).collect(),
+            sent_us: sent.as_micros(),
         }
     }
 }
 
-impl From<KeepAliveForm> for Vec<(NodeId, Memory)> {
-    fn from(form: KeepAliveForm) -> Self {
-        form.memories.into_iter().map(Into::into).collect()
+impl From<KeepAliveForm> for KeepAlive {
+    fn from(KeepAliveForm { memories, sent_us }: KeepAliveForm) -> Self {
+        Self {
+            memories: memories.into_iter().map(Into::into).collect(),
+            sent: MonoTime::from_micros(sent_us),
+        }
     }
 }
 
@@ -604,6 +616,7 @@ pub(super) struct ForwardForm {
     write: Option<ClientWriteForm>,
     read: Option<ClientReadForm>,
     budget_us: u64,
+    sent_after_us: Option<u64>,
 }
 
 impl From<&Forward> for ForwardForm {
@@ -612,6 +625,7 @@ impl From<&Forward> for ForwardForm {
             op,
             request,
             budget,
+            sent_after,
         }: &Forward,
     ) -> Self {
         let (write, read) = match request {
@@ -637,6 +651,7 @@ impl From<&Forward> for ForwardForm {
             write,
             read,
             budget_us: micros(*budget),
+            sent_after_us: sent_after.map(MonoTime::as_micros),
         }
     }
 }
@@ -673,6 +688,7 @@ impl ForwardForm {
             write,
             read,
             budget_us,
+            sent_after_us,
         } = self;
         let request = match one_of(write, read)? {
             Ok(write) => {
@@ -708,6 +724,7 @@ impl ForwardForm {
             op: OpNumber(op),
             request,
             budget: Duration::from_micros(budget_us),
+            sent_after: sent_after_us.map(MonoTime::from_micros),
         })
     }
 }

@@ -6,10 +6,12 @@ use super::*;
 use std::time::Duration;
 
 use quorate_antientropy::{Context, Delta, Dot, Mint, OpId, Sibling};
-use quorate_ring::{Actor, ConsistencyLevel, Epoch, Incarnation, KeyspaceId, Lsn, NodeId};
+use quorate_ring::{
+    Actor, ConsistencyLevel, Epoch, Incarnation, KeyspaceId, Lsn, MonoTime, NodeId,
+};
 
 use crate::core::message::{
-    Forward, ForwardReply, Held, Hello, OpNumber, Payload, PurgeNumber, ReadRecord,
+    Forward, ForwardReply, Held, Hello, KeepAlive, OpNumber, Payload, PurgeNumber, ReadRecord,
     ReadRecordReply, ReadRequest, Refusal, Replicate, ReplicateReply, Reply, Request, Stored,
     WriteRequest,
 };
@@ -49,6 +51,7 @@ fn messages() -> Vec<PeerMessage> {
         to: NodeId(2),
         timeline,
         memories: memories(),
+        sent: MonoTime::from_micros(70),
     };
     let dot = |counter| Dot {
         actor: Actor {
@@ -128,12 +131,16 @@ fn messages() -> Vec<PeerMessage> {
             op,
             request,
             budget,
+            sent_after: Some(MonoTime::from_micros(80)),
         })
     };
     let forward_reply = |reply| PeerMessage::ForwardReply(ForwardReply { op, reply });
     vec![
         PeerMessage::Hello(hello),
-        PeerMessage::KeepAlive(memories()),
+        PeerMessage::KeepAlive(KeepAlive {
+            memories: memories(),
+            sent: MonoTime::from_micros(90),
+        }),
         replicate(Payload::Whole(key())),
         replicate(Payload::Delta(Box::new(delta))),
         replicate_reply(Ok(stored)),
@@ -184,7 +191,11 @@ fn every_message_comes_back_as_it_was() {
 #[test]
 fn a_frame_without_its_header_first_is_refused() {
     let mut body = BytesMut::new();
-    put_message(&mut body, &PeerMessage::KeepAlive(Vec::new())).expect("encodes");
+    let keep_alive = KeepAlive {
+        memories: Vec::new(),
+        sent: MonoTime::ZERO,
+    };
+    put_message(&mut body, &PeerMessage::KeepAlive(keep_alive)).expect("encodes");
     let frame = RawFrame {
         kind: PEER_FRAME,
         body: body.freeze(),
