@@ -11,6 +11,7 @@ pub mod key;
 pub mod message;
 pub mod node_set;
 pub mod put;
+pub mod resolve;
 pub mod seal;
 pub mod shard;
 pub mod table;
