@@ -10,15 +10,25 @@
 //!   { name = "1", address = "127.0.0.1:7401" },
 //!   { name = "2", address = "127.0.0.1:7402" },
 //! ]
+//!
+//! [profiles.hasty]        # any number of them, every key optional
+//! read = "one"
+//! write = "quorum"
+//! deadline = "50ms"       # of a whole call
+//! attempt_deadline = "20ms"
+//! attempts_max = 2
 //! ```
 //!
 //! Paths are relative to the file. Unknown keys are errors.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::link::{ClusterId, Role};
+pub use crate::profile::ProfileConfig;
+use crate::profile::ProfileError;
 
 /// Content of a `client.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +48,9 @@ pub struct ClientConfig {
     pub role: Role,
     /// Nodes to ask for the topology; one that answers is enough.
     pub seeds: Vec<SeedConfig>,
+    /// Profiles by name; see [`ProfileConfig`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub profiles: BTreeMap<String, ProfileConfig>,
 }
 
 /// A node to ask for the topology.
@@ -70,6 +83,9 @@ pub enum ConfigError {
         /// Where and what.
         source: Box<toml::de::Error>,
     },
+    /// A profile cannot be used.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
 }
 
 impl ClientConfig {

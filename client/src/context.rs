@@ -72,6 +72,11 @@ impl Context {
         }
     }
 
+    /// Bytes of the token.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The token.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

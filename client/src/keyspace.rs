@@ -13,12 +13,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_ring::{ConsistencyLevel, KeyspaceName};
 
-use crate::client::{Client, Operation, Payload};
+use crate::client::{AttemptLimits, Client, Diagnose, Operation, Payload};
 use crate::context::{After, Context};
 use crate::error::{Failure, GetError, OperationKind, WriteError};
+use crate::profile::{Profile, ProfileError, ProfileSlot, present};
+use crate::resolve::ResolveWrite;
+use crate::session::{Session, SessionCall};
 use crate::transport::BoxFuture;
 use crate::versions::{Read, Written};
-use crate::wire::{Code, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::wire::{Code, KEY_BYTES_MAX, OpId, VALUE_BYTES_MAX};
 
 /// Deadline of an operation unless another is given.
 pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(2);
@@ -43,6 +46,8 @@ pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(2);
 pub struct Keyspace {
     client: Client,
     name: Arc<str>,
+    profile: Option<ProfileSlot>,
+    session: Option<Session>,
 }
 
 impl Keyspace {
@@ -50,6 +55,8 @@ impl Keyspace {
         Self {
             client,
             name: name.into(),
+            profile: None,
+            session: None,
         }
     }
 
@@ -57,6 +64,33 @@ impl Keyspace {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The same keyspace, whose calls are made as the profile of that name says.
+    ///
+    /// # Errors
+    /// [`ProfileError::Unknown`] if there is none of that name; it lists those that there are.
+    pub fn profile(&self, name: &str) -> Result<Self, ProfileError> {
+        let slot = self.client.find_profile(name)?;
+        Ok(Self {
+            profile: Some(slot),
+            ..self.clone()
+        })
+    }
+
+    /// The same keyspace, whose calls are part of `session`.
+    #[must_use]
+    pub fn in_session(&self, session: &Session) -> Self {
+        Self {
+            session: Some(session.clone()),
+            ..self.clone()
+        }
+    }
+
+    /// Asks what became of a write whose outcome was unknown: `op_id` is in its
+    /// [`Failure::op_id`](crate::Failure::op_id).
+    pub fn resolve(&self, key: impl Into<Bytes>, op_id: OpId) -> ResolveWrite {
+        ResolveWrite::new(self.call(key.into(), Payload::Resolve { op_id }))
     }
 
     /// Reads a key.
@@ -92,23 +126,38 @@ impl Keyspace {
     }
 
     fn call(&self, key: Bytes, payload: Payload) -> Call {
+        let profile = self.profile.as_ref().map_or_else(Profile::default, present);
+        let level = match &payload {
+            Payload::Get | Payload::SessionGet { .. } => profile.read_level,
+            Payload::Put { .. } | Payload::Delete { .. } | Payload::Resolve { .. } => {
+                profile.write_level
+            }
+        };
         Call {
             client: self.client.clone(),
+            session: self.session.clone(),
             operation: Operation {
                 keyspace: Arc::clone(&self.name),
                 key,
                 payload,
-                level: ConsistencyLevel::Quorum,
-                deadline: DEADLINE_DEFAULT,
+                level,
+                deadline: profile.deadline,
+                attempts: AttemptLimits {
+                    deadline: profile.attempt_deadline,
+                    count_max: profile.attempts_max,
+                    diagnose: Diagnose::No,
+                },
             },
         }
     }
 }
 
+/// An operation with all that it is made with.
 #[derive(Debug)]
-struct Call {
+pub(crate) struct Call {
     client: Client,
-    operation: Operation,
+    session: Option<Session>,
+    pub(crate) operation: Operation,
 }
 
 impl Call {
@@ -125,8 +174,50 @@ impl Call {
             Payload::Put { value, .. } if value.len() > VALUE_BYTES_MAX => {
                 Some(operation.refused(Code::ValueTooLarge, VALUE_BYTES_MAX))
             }
-            Payload::Get | Payload::Put { .. } | Payload::Delete { .. } => None,
+            Payload::Get
+            | Payload::SessionGet { .. }
+            | Payload::Resolve { .. }
+            | Payload::Put { .. }
+            | Payload::Delete { .. } => None,
         }
+    }
+
+    /// Takes part in the session, if there is one.
+    fn begin(&mut self) -> Result<Option<SessionCall>, Box<Failure>> {
+        let Some(session) = &self.session else {
+            return Ok(None);
+        };
+        let topology = self.client.topology();
+        SessionCall::begin(session, &mut self.operation, &topology).map(Some)
+    }
+
+    async fn read(mut self) -> Result<Read, Box<Failure>> {
+        if let Some(failure) = self.refusal() {
+            return Err(failure);
+        }
+        let in_session = self.begin()?;
+        let done = self.client.perform(self.operation).await?;
+        let read = done.into_read();
+        let read = read.expect("a get is only done when it was read");
+        if let Some(call) = in_session {
+            call.read(&read);
+        }
+        Ok(read)
+    }
+
+    /// Carries out a write, or finds out what became of one.
+    pub(crate) async fn write(mut self) -> Result<Written, Box<Failure>> {
+        if let Some(failure) = self.refusal() {
+            return Err(failure);
+        }
+        let in_session = self.begin()?;
+        let done = self.client.perform(self.operation).await?;
+        let written = done.into_written();
+        let written = written.expect("a write is only done when it was applied");
+        if let Some(call) = in_session {
+            call.written(&written);
+        }
+        Ok(written)
     }
 }
 
@@ -147,6 +238,24 @@ impl Get {
         self.0.operation.deadline = deadline;
         self
     }
+
+    /// Longest time for one attempt, so that another node is asked earlier.
+    pub fn attempt_deadline(mut self, deadline: Duration) -> Self {
+        self.0.operation.attempts.deadline = Some(deadline);
+        self
+    }
+
+    /// Most attempts; 1 turns retries off.
+    pub fn attempts_max(mut self, attempts: u16) -> Self {
+        self.0.operation.attempts.count_max = Some(attempts.max(1));
+        self
+    }
+
+    /// Lets the reply tell its attempts, nodes and phases. A failure always does.
+    pub fn with_diagnostics(mut self) -> Self {
+        self.0.operation.attempts.diagnose = Diagnose::Yes;
+        self
+    }
 }
 
 impl IntoFuture for Get {
@@ -156,17 +265,7 @@ impl IntoFuture for Get {
     /// Cancel safe: a read that is dropped has no effect.
     fn into_future(self) -> Self::IntoFuture {
         let call = self.0;
-        Box::pin(async move {
-            if let Some(failure) = call.refusal() {
-                return Err(GetError::from_failure(failure));
-            }
-            let done = call.client.perform(call.operation).await;
-            done.map(|done| {
-                done.into_read()
-                    .expect("a get is only done when it was read")
-            })
-            .map_err(GetError::from_failure)
-        })
+        Box::pin(async move { call.read().await.map_err(GetError::from_failure) })
     }
 }
 
@@ -214,7 +313,7 @@ impl Write {
     fn after(mut self, After(seen): After) -> Self {
         self.lacks_context = seen.is_none();
         let slot: Option<&mut Option<Context>> = match &mut self.call.operation.payload {
-            Payload::Get => None,
+            Payload::Get | Payload::SessionGet { .. } | Payload::Resolve { .. } => None,
             Payload::Put { context, .. } | Payload::Delete { context } => Some(context),
         };
         if let Some(slot) = slot {
@@ -236,6 +335,24 @@ impl Write {
         self
     }
 
+    /// Longest time for one attempt, so that another node is asked earlier.
+    pub fn attempt_deadline(mut self, deadline: Duration) -> Self {
+        self.call.operation.attempts.deadline = Some(deadline);
+        self
+    }
+
+    /// Most attempts; 1 turns retries off.
+    pub fn attempts_max(mut self, attempts: u16) -> Self {
+        self.call.operation.attempts.count_max = Some(attempts.max(1));
+        self
+    }
+
+    /// Lets the reply tell its attempts, nodes and phases. A failure always does.
+    pub fn with_diagnostics(mut self) -> Self {
+        self.call.operation.attempts.diagnose = Diagnose::Yes;
+        self
+    }
+
     /// What is written.
     #[must_use]
     pub const fn kind(&self) -> OperationKind {
@@ -254,17 +371,11 @@ impl IntoFuture for Write {
             lacks_context,
         } = self;
         Box::pin(async move {
-            let missing = || call.operation.refused(Code::ContextInvalid, 0);
-            let refusal = call.refusal().or_else(|| lacks_context.then(missing));
-            if let Some(failure) = refusal {
-                return Err(WriteError::from_failure(failure));
+            if lacks_context {
+                let missing = call.operation.refused(Code::ContextInvalid, 0);
+                return Err(WriteError::from_failure(missing));
             }
-            let done = call.client.perform(call.operation).await;
-            done.map(|done| {
-                done.into_written()
-                    .expect("a write is only done when it was applied")
-            })
-            .map_err(WriteError::from_failure)
+            call.write().await.map_err(WriteError::from_failure)
         })
     }
 }

@@ -27,15 +27,19 @@ mod client;
 mod clock;
 pub mod config;
 mod context;
+mod diagnostics;
 mod error;
 mod keyspace;
 pub mod link;
 mod op_id;
 pub mod outcome;
 mod pool;
+mod profile;
 mod rand;
+mod resolve;
 pub mod retry;
 pub mod route;
+mod session;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod topology;
@@ -50,12 +54,19 @@ struct Readme;
 
 pub use client::{Client, ClientBuilder, DumpPages, Seed};
 pub use context::{After, Context, ContextParseError};
+pub use diagnostics::Diagnostics;
 pub use error::{
-    Attempt, AttemptEnd, ConnectError, DeleteError, Failure, GetError, NodeError, OperationKind,
-    PutError, ReplicaPart, SeedFailure, SeedReason, WriteError,
+    Attempt, AttemptEnd, ConnectError, DeleteError, Failure, GetError, LinkPhase, NodeError,
+    OperationKind, PutError, ReplicaPart, SeedFailure, SeedReason, WriteError,
 };
 pub use keyspace::{DEADLINE_DEFAULT, Delete, Get, Keyspace, Put, Write};
+pub use profile::{DEADLINE_MAX, Profile, ProfileError};
 pub use quorate_ring::ConsistencyLevel as Level;
+pub use resolve::{Resolution, ResolveWrite};
+pub use session::{
+    SESSION_BYTES_MAX, SESSION_KEYS_MAX, SESSION_TOKEN_BYTES_MAX, SESSION_WRITES_MAX, Session,
+    SessionError, SessionToken,
+};
 pub use topology::{Owners, Topology, TopologyUnusable};
 pub use transport::{BoxFuture, CallCause, CallError, NodeEndpoint, Transport};
 pub use versions::{Read, Siblings, Versions, Written};

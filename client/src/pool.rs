@@ -234,7 +234,9 @@ fn grow_older(request: &mut Request, held: Duration) {
         | Request::Topology
         | Request::Status
         | Request::ReadLocal(_)
-        | Request::DumpLocal(_) => {}
+        | Request::DumpLocal(_)
+        | Request::Resolve(_)
+        | Request::SessionGet(_) => {}
     }
 }
 

@@ -126,17 +126,22 @@ fn class(code: Code) -> Class {
         | Code::AttemptTooOld
         | Code::RequestInvalid
         | Code::RoleRefused
+        | Code::SessionFull
         | Code::Other(_) => Class::Final,
         Code::Unavailable
         | Code::DiskFull
         | Code::Damaged
         | Code::Internal
         | Code::BelowFloor
-        | Code::PayloadUnsupported => Class::OncePerNode,
+        | Code::PayloadUnsupported
+        | Code::OperationNotSeen => Class::OncePerNode,
         Code::NotReady | Code::ShuttingDown | Code::ConnectionLost | Code::ConnectFailed => {
             Class::NextNode
         }
-        Code::QuorumNotReached | Code::DeadlineExceeded | Code::Overloaded => Class::Wait,
+        Code::QuorumNotReached
+        | Code::DeadlineExceeded
+        | Code::Overloaded
+        | Code::SessionBehind => Class::Wait,
         Code::EpochMismatch => Class::Refresh,
     }
 }

@@ -1,12 +1,36 @@
 //! A cluster in memory, for examples and for tests of programs that use the SDK.
 //!
-//! Three nodes, keyspaces `default` (N = 3), siblings and contexts as the real ones show them, op
-//! ids that make retries safe, and a few faults on request. It is one shared map: no replicas, no
-//! partial failures, nothing durable.
+//! Three nodes, the keyspace `default` and others on request (N = 3), siblings, contexts, limits and
+//! sessions as the real ones show them, op ids that make retries safe, and faults on request: so
+//! that a program's own tests can meet siblings, unknown outcomes, lost answers, stale nodes and
+//! overload. The client above it is the real one: retries, deadlines, profiles, sessions, `update`.
+//! It is one shared map: nothing is durable, and a level is met by whichever node answers.
+//!
+//! ```
+//! # quorate_client::testing::block_on(async {
+//! use quorate_client::testing::{FakeCluster, Fault};
+//! use quorate_client::{Code, Outcome};
+//!
+//! let cluster = FakeCluster::new();
+//! let users = cluster.client(1).keyspace("default");
+//! // Two writers that do not know of each other.
+//! users.put_blind("alice", "1").await?;
+//! users.put_blind("alice", "2").await?;
+//! assert_eq!(users.get("alice").await?.values().len(), 2);
+//! // A write whose outcome is unknown.
+//! cluster.break_all(Some(Fault::AppliedUnknown));
+//! let error = users.put_blind("bob", "1").attempts_max(1).await.expect_err("unknown");
+//! assert_eq!((error.outcome(), error.code()), (Outcome::Unknown, Code::QuorumNotReached));
+//! // A cluster that sheds load.
+//! cluster.break_all(Some(Fault::Refuse(Code::Overloaded)));
+//! let error = users.put_blind("bob", "1").attempts_max(1).await.expect_err("shed");
+//! assert_eq!(error.outcome(), Outcome::NotApplied);
+//! # Ok(()) });
+//! ```
 //!
 //! Only with the feature `testing`. Not here: the simulator of real nodes (`quorate-tests`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -75,6 +99,16 @@ pub enum Fault {
     AnswerLost,
     /// It is stuck: it does nothing, and no answer comes before the attempt's time is over.
     Stuck,
+    /// It does what it is asked, and says that too few replicas confirmed: *unknown*.
+    AppliedUnknown,
+    /// It does nothing, and says that too few replicas confirmed: *unknown* as well.
+    LostUnknown,
+    /// It does nothing and refuses with this code: *not applied*.
+    Refuse(Code),
+    /// It answers gets with what it held when it was broken, unless a session has seen more.
+    Stale,
+    /// It does what it is asked, this much later, or not at all if the attempt ends before.
+    Slow(Duration),
 }
 
 /// A cluster in memory.
@@ -85,12 +119,19 @@ pub struct FakeCluster {
 
 #[derive(Debug, Default)]
 struct State {
-    records: BTreeMap<Bytes, Record>,
+    keyspaces: Vec<String>,
+    records: Records,
     faults: BTreeMap<String, Fault>,
+    /// Faults that each meet one call.
+    next: BTreeMap<String, VecDeque<Fault>>,
+    /// What stale nodes hold.
+    stale: BTreeMap<String, Records>,
     calls: Vec<(String, Request)>,
 }
 
-#[derive(Debug, Default)]
+type Records = BTreeMap<(String, Bytes), Record>;
+
+#[derive(Debug, Clone, Default)]
 struct Record {
     last_dot: u64,
     siblings: BTreeMap<u64, Option<Bytes>>,
@@ -110,17 +151,48 @@ impl FakeCluster {
     /// Outside of a tokio runtime.
     #[must_use]
     pub fn client(self: &Arc<Self>, seed: u64) -> Client {
-        Client::with_transport(Arc::clone(self) as Arc<dyn Transport>, topology(3), seed)
+        let topology = self.state().topology();
+        Client::with_transport(Arc::clone(self) as Arc<dyn Transport>, topology, seed)
             .expect("the topology is a good one")
+    }
+
+    /// An empty cluster of three nodes with these keyspaces beside `default`.
+    #[must_use]
+    pub fn with_keyspaces<'a>(names: impl IntoIterator<Item = &'a str>) -> Arc<Self> {
+        let cluster = Self::default();
+        cluster.state().keyspaces = names.into_iter().map(str::to_owned).collect();
+        Arc::new(cluster)
     }
 
     /// Breaks the node of that name, or mends it.
     pub fn break_node(&self, node: &str, fault: Option<Fault>) {
         let mut state = self.state();
+        state.stale.remove(node);
+        if fault == Some(Fault::Stale) {
+            let held = state.records.clone();
+            state.stale.insert(node.to_owned(), held);
+        }
         match fault {
             Some(fault) => state.faults.insert(node.to_owned(), fault),
             None => state.faults.remove(node),
         };
+    }
+
+    /// Breaks or mends all nodes.
+    pub fn break_all(&self, fault: Option<Fault>) {
+        for node in ["1", "2", "3"] {
+            self.break_node(node, fault);
+        }
+    }
+
+    /// Lets the next call to the node of that name meet a fault, once; several wait in order.
+    pub fn fail_next(&self, node: &str, fault: Fault) {
+        let mut state = self.state();
+        state
+            .next
+            .entry(node.to_owned())
+            .or_default()
+            .push_back(fault);
     }
 
     /// Every request that was made so far, with the name of the node.
@@ -133,12 +205,30 @@ impl FakeCluster {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn answer(&self, node: &str, request: Request) -> Result<Response, CallError> {
+    /// The fault that a call to `node` meets.
+    fn meet(&self, node: &str, request: &Request) -> Option<Fault> {
         let mut state = self.state();
-        let fault = state.faults.get(node).copied();
         state.calls.push((node.to_owned(), request.clone()));
+        let once = state.next.get_mut(node).and_then(VecDeque::pop_front);
+        once.or_else(|| state.faults.get(node).copied())
+    }
+
+    fn answer(
+        &self,
+        node: &str,
+        fault: Option<Fault>,
+        request: Request,
+    ) -> Result<Response, CallError> {
+        let mut state = self.state();
         match fault {
-            None => Ok(state.carry_out(request)),
+            None | Some(Fault::Slow(_)) => Ok(state.carry_out(request)),
+            Some(Fault::Stale) => Ok(state.answer_stale(node, request)),
+            Some(Fault::Refuse(code)) => Ok(refusal(code)),
+            Some(Fault::LostUnknown) => Ok(unknown()),
+            Some(Fault::AppliedUnknown) => {
+                state.carry_out(request);
+                Ok(unknown())
+            }
             Some(Fault::Down) => Err(CallError::NotSent(CallCause::Unreachable {
                 detail: "connection refused".to_owned(),
             })),
@@ -161,41 +251,125 @@ impl Transport for FakeCluster {
         deadline: Duration,
     ) -> BoxFuture<'a, Result<Response, CallError>> {
         Box::pin(async move {
-            let answer = self.answer(node.label(), request);
-            if answer == Err(CallError::Lost(CallCause::TimedOut)) {
-                tokio::time::sleep(deadline).await;
+            let fault = self.meet(node.label(), &request);
+            let late = match fault {
+                Some(Fault::Stuck) => deadline,
+                Some(Fault::Slow(by)) => by.min(deadline),
+                _ => Duration::ZERO,
+            };
+            if !late.is_zero() {
+                tokio::time::sleep(late).await;
             }
-            answer
+            if matches!(fault, Some(Fault::Slow(by)) if by >= deadline) {
+                return Err(CallError::Lost(CallCause::TimedOut));
+            }
+            self.answer(node.label(), fault, request)
         })
     }
 }
 
 impl State {
+    fn topology(&self) -> TopologyInfo {
+        let mut topology = topology(3);
+        for name in &self.keyspaces {
+            let mut keyspace = topology.keyspaces[0].clone();
+            keyspace.id = u32::try_from(topology.keyspaces.len()).unwrap_or(u32::MAX) + 1;
+            keyspace.name.clone_from(name);
+            topology.keyspaces.push(keyspace);
+        }
+        topology
+    }
+
+    fn record(&mut self, keyspace: String, key: Bytes) -> Result<&mut Record, Response> {
+        if keyspace != "default" && !self.keyspaces.contains(&keyspace) {
+            return Err(refusal(Code::KeyspaceUnknown));
+        }
+        Ok(self.records.entry((keyspace, key)).or_default())
+    }
+
     fn carry_out(&mut self, request: Request) -> Response {
-        match request {
-            Request::Topology => Response::Topology(topology(3)),
-            Request::Get(get) if get.keyspace == "default" => {
-                self.records.entry(get.key).or_default().read()
+        self.try_carry_out(request)
+            .unwrap_or_else(|refusal| refusal)
+    }
+
+    fn try_carry_out(&mut self, request: Request) -> Result<Response, Response> {
+        Ok(match request {
+            Request::Topology => Response::Topology(self.topology()),
+            Request::Get(get) => self.record(get.keyspace, get.key)?.read(),
+            Request::SessionGet(get) => {
+                let record = self.record(get.keyspace, get.key)?;
+                if record.covers(&get.covers) {
+                    record.read()
+                } else {
+                    refusal(Code::ContextInvalid)
+                }
             }
-            Request::Put(put) if put.keyspace == "default" => {
-                let record = self.records.entry(put.key).or_default();
+            Request::Put(put) => {
+                let record = self.record(put.keyspace, put.key)?;
                 record.write(Some(put.value), put.context.as_ref(), put.op_id)
             }
-            Request::Delete(delete) if delete.keyspace == "default" => {
-                let record = self.records.entry(delete.key).or_default();
+            Request::Delete(delete) => {
+                let record = self.record(delete.keyspace, delete.key)?;
                 record.write(None, delete.context.as_ref(), delete.op_id)
             }
-            Request::Get(_) | Request::Put(_) | Request::Delete(_) => {
-                refusal(Code::KeyspaceUnknown)
+            Request::Resolve(resolve) => {
+                let record = self.record(resolve.keyspace, resolve.key)?;
+                record.resolve(resolve.op_id)
             }
             Request::Status | Request::ReadLocal(_) | Request::DumpLocal(_) => {
                 refusal(Code::RequestInvalid)
             }
+        })
+    }
+
+    /// Gets as of when the node was broken, unless a session has seen more; everything else as it
+    /// is.
+    fn answer_stale(&mut self, node: &str, request: Request) -> Response {
+        let held = self.stale.get(node).cloned().unwrap_or_default();
+        let old = |keyspace: &String, key: &Bytes| {
+            let name = (keyspace.clone(), key.clone());
+            held.get(&name).cloned().unwrap_or_default()
+        };
+        match &request {
+            Request::Get(get) => old(&get.keyspace, &get.key).read(),
+            Request::SessionGet(get) => {
+                let record = old(&get.keyspace, &get.key);
+                if record.covers(&get.covers) {
+                    record.read()
+                } else {
+                    refusal(Code::SessionBehind)
+                }
+            }
+            Request::Topology
+            | Request::Put(_)
+            | Request::Delete(_)
+            | Request::Resolve(_)
+            | Request::Status
+            | Request::ReadLocal(_)
+            | Request::DumpLocal(_) => self.carry_out(request),
         }
     }
 }
 
 impl Record {
+    fn covers(&self, tokens: &[ContextToken]) -> bool {
+        let known =
+            |token| dots(token).is_some_and(|dots| dots.iter().all(|d| *d <= self.last_dot));
+        tokens.iter().all(known)
+    }
+
+    fn resolve(&self, op: OpId) -> Response {
+        if self.ops.contains(&op) {
+            return Response::Applied(Applied {
+                context: None,
+                acks: 2,
+            });
+        }
+        let mut failure = failure(Code::OperationNotSeen);
+        failure.outcome = Outcome::Unknown;
+        Response::Failure(failure)
+    }
+
     fn read(&self) -> Response {
         let values = self.siblings.values().flatten().cloned();
         Response::Read(Read {
@@ -210,7 +384,13 @@ impl Record {
             return refusal(Code::ContextInvalid);
         };
         // A duplicate mints nothing.
-        if self.ops.insert(op) {
+        let is_new = !self.ops.contains(&op);
+        let left = self.siblings.keys().filter(|dot| !seen.contains(dot));
+        if is_new && left.count() >= SIBLINGS_MAX {
+            return refusal(Code::TooManySiblings);
+        }
+        if is_new {
+            self.ops.insert(op);
             self.last_dot += 1;
             self.siblings.retain(|dot, _| !seen.contains(dot));
             self.siblings.insert(self.last_dot, value);
@@ -222,6 +402,9 @@ impl Record {
         })
     }
 }
+
+/// Siblings of a record, as real nodes limit them.
+const SIBLINGS_MAX: usize = 100;
 
 fn token(dots: &BTreeSet<u64>) -> ContextToken {
     // Not empty even for an absent key.
@@ -238,7 +421,18 @@ fn dots(token: &ContextToken) -> Option<BTreeSet<u64>> {
 }
 
 fn refusal(code: Code) -> Response {
-    Response::Failure(Failure {
+    Response::Failure(failure(code))
+}
+
+fn unknown() -> Response {
+    let mut failure = failure(Code::QuorumNotReached);
+    failure.outcome = Outcome::Unknown;
+    failure.acks = 1;
+    Response::Failure(failure)
+}
+
+fn failure(code: Code) -> Failure {
+    Failure {
         code,
         outcome: Outcome::NotApplied,
         acks: 0,
@@ -246,5 +440,5 @@ fn refusal(code: Code) -> Response {
         replicas: Vec::new(),
         retry_after_ms: 0,
         limit: 0,
-    })
+    }
 }

@@ -142,6 +142,13 @@ impl Topology {
         self.endpoints.get(&node)
     }
 
+    /// N of a keyspace; all nodes if it is not known here.
+    pub(crate) fn copies(&self, keyspace: &str) -> u8 {
+        let known = self.ring.keyspace_named(keyspace);
+        let nodes = u8::try_from(self.nodes().len()).unwrap_or(u8::MAX);
+        known.map_or(nodes, |keyspace| keyspace.copies.get())
+    }
+
     /// Whether `level` can be met; a keyspace that is not known here is left to the nodes.
     pub(crate) fn level_fits(
         &self,

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 
 use crate::context::Context;
+use crate::diagnostics::Diagnostics;
 use crate::wire;
 
 /// What a get found.
@@ -34,6 +35,7 @@ pub struct Read {
     values: Vec<Bytes>,
     context: Context,
     replicas: u8,
+    diagnostics: Option<Box<Diagnostics>>,
 }
 
 /// The values of a record.
@@ -84,7 +86,20 @@ impl Read {
             values: values.into_iter().map(|wire::Value(value)| value).collect(),
             context: Context::from_wire(context),
             replicas,
+            diagnostics: None,
         }
+    }
+
+    pub(crate) fn with_diagnostics(mut self, diagnostics: Diagnostics) -> Self {
+        self.diagnostics = Some(Box::new(diagnostics));
+        self
+    }
+
+    /// How it came about, if the call asked for it with
+    /// [`with_diagnostics`](crate::Get::with_diagnostics).
+    #[must_use]
+    pub fn diagnostics(&self) -> Option<&Diagnostics> {
+        self.diagnostics.as_deref()
     }
 
     /// What there is, by kind.
@@ -139,6 +154,7 @@ pub struct Written {
     acks: u8,
     op_id: wire::OpId,
     attempts: u16,
+    diagnostics: Option<Box<Diagnostics>>,
 }
 
 impl Written {
@@ -149,7 +165,20 @@ impl Written {
             acks,
             op_id,
             attempts,
+            diagnostics: None,
         }
+    }
+
+    pub(crate) fn with_diagnostics(mut self, diagnostics: Diagnostics) -> Self {
+        self.diagnostics = Some(Box::new(diagnostics));
+        self
+    }
+
+    /// How it came about, if the call asked for it with
+    /// [`with_diagnostics`](crate::Write::with_diagnostics).
+    #[must_use]
+    pub fn diagnostics(&self) -> Option<&Diagnostics> {
+        self.diagnostics.as_deref()
     }
 
     /// What the writer has now seen: what it had seen before and its own write. Absent if the

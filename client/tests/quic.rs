@@ -162,11 +162,11 @@ fn answer(request: Request, address: SocketAddr) -> Response {
             topology.nodes[0].address = address.to_string();
             Response::Topology(topology)
         }
-        Request::Put(_) | Request::Delete(_) => Response::Applied(Applied {
+        Request::Put(_) | Request::Delete(_) | Request::Resolve(_) => Response::Applied(Applied {
             context: Some(context),
             acks: 1,
         }),
-        Request::Get(_) => Response::Read(Read {
+        Request::Get(_) | Request::SessionGet(_) => Response::Read(Read {
             values: Vec::new(),
             context,
             replicas: 1,

@@ -399,6 +399,7 @@ async fn answer(node: &TestNode) {
                         replicas: 2,
                     }
                 }
+                Request::Resolve(_) | Request::SessionRead(_) => return None,
             };
             Some((from, reply))
         });

@@ -18,7 +18,9 @@ use quorate_node::core::effect::StopReason;
 use quorate_node::core::failure::{Cause, Effectiveness};
 use quorate_node::core::input::{Input, LinkEvent, Now, Recovered, RequestId, StoreEvent};
 use quorate_node::core::key::RecordKey;
-use quorate_node::core::message::{PeerMessage, ReadRequest, Reply, Request, WriteRequest};
+use quorate_node::core::message::{
+    PeerMessage, ReadRequest, Reply, Request, ResolveRequest, SessionReadRequest, WriteRequest,
+};
 use quorate_node::core::seal::SealKey;
 use quorate_node::core::table::TableLimits;
 use quorate_node::core::timeline::{Life, Memory, Timeline};
@@ -306,6 +308,8 @@ fn single(mut request: Request) -> Request {
     match &mut request {
         Request::Write(write) => write.keyspace = "single".into(),
         Request::Read(read) => read.keyspace = "single".into(),
+        Request::Resolve(resolve) => resolve.keyspace = "single".into(),
+        Request::SessionRead(session) => session.read.keyspace = "single".into(),
     }
     request
 }
@@ -315,6 +319,26 @@ fn get(level: ConsistencyLevel) -> Request {
         keyspace: "default".into(),
         key: Bytes::from_static(b"k"),
         level,
+    })
+}
+
+fn get_covering(level: ConsistencyLevel, covers: Vec<Bytes>) -> Request {
+    Request::SessionRead(SessionReadRequest {
+        read: ReadRequest {
+            keyspace: "default".into(),
+            key: Bytes::from_static(b"k"),
+            level,
+        },
+        covers,
+    })
+}
+
+fn resolve(op: u8) -> Request {
+    Request::Resolve(ResolveRequest {
+        keyspace: "default".into(),
+        key: Bytes::from_static(b"k"),
+        level: ConsistencyLevel::Quorum,
+        op_id: OpId([op; 16]),
     })
 }
 
@@ -779,4 +803,120 @@ fn a_node_that_starts_with_a_long_log_feeds_the_engine_and_takes_writes() {
     let id = lab.ask(A, put("v1", 1, None));
     lab.run();
     assert!(is_applied(lab.reply(id)), "{:?}", lab.reply(id));
+}
+
+/// A write that its coordinator alone holds is *unknown*; resolving it at another node finds it,
+/// makes it durable on W and says *applied*.
+#[test]
+fn an_unknown_write_is_resolved_as_applied_once_w_hold_it() {
+    let mut lab = Lab::ready();
+    lab.cut = vec![B, C];
+    let write = lab.ask(A, put("v", 1, None));
+    lab.run();
+    lab.pass(2_000);
+    assert_eq!(failure(lab.reply(write)).1, Effectiveness::Unknown);
+    lab.cut.clear();
+    for node in [A, B, C] {
+        for peer in [A, B, C].into_iter().filter(|peer| *peer != node) {
+            lab.step(node, Input::Link(LinkEvent::Down { peer, link: 1 }));
+        }
+    }
+    lab.connect(&[A, B, C]);
+    lab.pass(1_500);
+    lab.sync_by_itself = vec![A];
+    let question = lab.ask(B, resolve(1));
+    lab.run();
+    assert_eq!(lab.reply(question), None, "A alone holds it durably");
+    lab.sync_by_itself = vec![A, B, C];
+    lab.run();
+    assert!(is_applied(lab.reply(question)));
+    lab.cut = vec![A];
+    assert_eq!(lab.values(B, ConsistencyLevel::Quorum).len(), 1);
+}
+
+#[test]
+fn a_write_that_nobody_knows_stays_unknown_and_is_never_not_applied() {
+    let mut lab = Lab::ready();
+    let other = lab.ask(A, put("v", 1, None));
+    lab.run();
+    assert!(is_applied(lab.reply(other)));
+    let question = lab.ask(C, resolve(9));
+    lab.run();
+    assert_eq!(
+        failure(lab.reply(question)),
+        (Cause::OperationNotSeen, Effectiveness::Unknown)
+    );
+}
+
+#[test]
+fn a_superseded_write_is_resolved_as_applied() {
+    let mut lab = Lab::ready();
+    let first = lab.ask(A, put("v1", 1, None));
+    lab.run();
+    let seen = context(lab.reply(first));
+    lab.ask(B, put("v2", 2, Some(seen)));
+    lab.run();
+    let question = lab.ask(C, resolve(1));
+    lab.run();
+    match lab.reply(question) {
+        Some(Reply::Applied { context, acks }) => {
+            assert_eq!(*context, None, "nothing to come after: read the key");
+            assert!(*acks >= 2);
+        }
+        other => panic!("the question got {other:?}"),
+    }
+}
+
+/// A put at `one` that only A holds: a session's read at `one` at another node finds it there, and
+/// fails rather than answer without it.
+#[test]
+fn a_read_of_a_session_covers_what_the_session_has_seen() {
+    let mut lab = Lab::ready();
+    lab.cut = vec![B, C];
+    let write = lab.ask(A, put_at("v", 1, None, ConsistencyLevel::One));
+    lab.run();
+    let seen = context(lab.reply(write));
+    lab.pass(1_100);
+    lab.cut.clear();
+    for node in [A, B, C] {
+        for peer in [A, B, C].into_iter().filter(|peer| *peer != node) {
+            lab.step(node, Input::Link(LinkEvent::Down { peer, link: 1 }));
+        }
+    }
+    lab.connect(&[B, C]);
+    let read = lab.ask(B, get_covering(ConsistencyLevel::One, vec![seen.clone()]));
+    lab.run();
+    lab.pass(1_500);
+    assert_eq!(lab.reply(read), None, "neither B nor C has seen it");
+    lab.pass(1_000);
+    assert_eq!(
+        failure(lab.reply(read)),
+        (Cause::SessionBehind, Effectiveness::NotApplied)
+    );
+    lab.connect(&[A, B, C]);
+    lab.pass(1_500);
+    let read = lab.ask(B, get_covering(ConsistencyLevel::One, vec![seen.clone()]));
+    lab.run();
+    assert!(
+        matches!(lab.reply(read), Some(Reply::Read { values, .. }) if values.len() == 1),
+        "B asks further until it is covered"
+    );
+}
+
+#[test]
+fn a_sessions_token_of_another_key_is_refused() {
+    let mut lab = Lab::ready();
+    let mut other = put("v", 1, None);
+    if let Request::Write(write) = &mut other {
+        write.key = Bytes::from_static(b"another");
+    }
+    let write = lab.ask(A, other);
+    lab.run();
+    let seen = context(lab.reply(write));
+    let read = lab.ask(A, get_covering(ConsistencyLevel::One, vec![seen]));
+    lab.run();
+    assert_eq!(
+        failure(lab.reply(read)),
+        (Cause::ContextInvalid, Effectiveness::NotApplied)
+    );
 }

@@ -31,6 +31,10 @@ pub enum Bug {
     RetryForgetsOpId,
     /// A coordinator takes the owners in an order of its own and so other primaries.
     PlacementOrder,
+    /// A resolve answers *applied* as soon as one replica knows the operation.
+    ResolveWithoutQuorum,
+    /// A session's read is answered though it does not cover what the session has seen.
+    SessionReadIgnoresRequirement,
 }
 
 impl Bug {
@@ -48,6 +52,8 @@ impl Bug {
         Self::DotFromDurableView,
         Self::RetryForgetsOpId,
         Self::PlacementOrder,
+        Self::ResolveWithoutQuorum,
+        Self::SessionReadIgnoresRequirement,
     ];
 
     /// The name by which it is chosen.
@@ -66,6 +72,8 @@ impl Bug {
             Self::DotFromDurableView => "dot-from-durable-view",
             Self::RetryForgetsOpId => "retry-forgets-op-id",
             Self::PlacementOrder => "placement-order",
+            Self::ResolveWithoutQuorum => "resolve-without-quorum",
+            Self::SessionReadIgnoresRequirement => "session-read-ignores-requirement",
         }
     }
 }

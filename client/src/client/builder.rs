@@ -18,6 +18,7 @@ use crate::config::{ClientConfig, ConfigError, read_text};
 use crate::error::{ConnectError, SeedFailure, SeedReason};
 use crate::link::{ClusterId, Credentials};
 use crate::pool;
+use crate::profile::Profile;
 use crate::rand::Rand;
 use crate::topology::Topology;
 use crate::transport::{BoxFuture, CallCause, CallError, Transport};
@@ -79,6 +80,7 @@ pub struct ClientBuilder {
     transport: Option<Arc<dyn Transport>>,
     random_seed: Option<u64>,
     connect_timeout: Duration,
+    profiles: Vec<(String, Profile)>,
 }
 
 #[derive(Clone)]
@@ -104,6 +106,7 @@ impl Default for ClientBuilder {
             transport: None,
             random_seed: None,
             connect_timeout: CONNECT_TIMEOUT,
+            profiles: Vec::new(),
         }
     }
 }
@@ -143,15 +146,26 @@ impl ClientBuilder {
     /// Takes everything that a `client.toml` says, and reads the files that it names.
     ///
     /// # Errors
-    /// [`ConfigError::Read`] if one of them cannot be read.
-    pub fn config(self, config: &ClientConfig) -> Result<Self, ConfigError> {
+    /// [`ConfigError::Read`] if one of them cannot be read, [`ConfigError::Profile`] if a profile
+    /// cannot be used.
+    pub fn config(mut self, config: &ClientConfig) -> Result<Self, ConfigError> {
         let seeds = config.seeds.iter().map(|seed| Seed {
             name: Some(seed.name.clone()),
             address: seed.address.clone(),
         });
+        for (name, profile) in &config.profiles {
+            self = self.profile(name.clone(), profile.to_profile(name)?);
+        }
         let (ca, cert) = (read_text(&config.ca)?, read_text(&config.cert)?);
         let made = self.seeds(seeds).cluster_id(config.cluster_id);
         Ok(made.ca(ca).identity(cert, read_text(&config.key)?))
+    }
+
+    /// A profile under a name; one that cannot be used is an error of [`ClientBuilder::connect`].
+    #[must_use]
+    pub fn profile(mut self, name: impl Into<String>, profile: Profile) -> Self {
+        self.profiles.push((name.into(), profile));
+        self
     }
 
     /// How long to look for a seed that answers, over all of them; 5 s unless set.
@@ -193,7 +207,12 @@ impl ClientBuilder {
         };
         let transport = self.usable_transport()?;
         let topology = self.first_topology(&*transport, rand.bits()).await?;
-        Ok(Client::assemble(transport, topology, rand))
+        let client = Client::assemble(transport, topology, rand);
+        for (name, profile) in &self.profiles {
+            let set = client.set_profile(name, *profile);
+            set.map_err(ConfigError::Profile)?;
+        }
+        Ok(client)
     }
 
     fn usable_transport(&self) -> Result<Arc<dyn Transport>, ConnectError> {

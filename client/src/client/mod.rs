@@ -22,16 +22,18 @@ use quorate_ring::{MonoTime, NodeId};
 
 pub use builder::{ClientBuilder, Seed};
 pub use dump::DumpPages;
-pub(crate) use operation::{Operation, Payload};
+pub(crate) use operation::{AttemptLimits, Diagnose, Operation, Payload};
 
 use crate::clock::Clock;
 use crate::config::ClientConfig;
 use crate::error::ConnectError;
 use crate::keyspace::Keyspace;
 use crate::op_id::Attempts;
+use crate::profile::{Profile, ProfileError, ProfileSlot, Profiles};
 use crate::rand::Rand;
 use crate::retry::RetryBudget;
 use crate::route::{NodeVerdict, RouteTable};
+use crate::session::{Session, SessionError, SessionToken};
 use crate::topology::{Owners, Topology, TopologyUnusable};
 use crate::transport::{NodeEndpoint, Transport};
 use crate::wire::{OpId, TopologyInfo};
@@ -62,6 +64,7 @@ struct Shared {
     routes: Mutex<RouteTable>,
     budget: Mutex<RetryBudget>,
     rand: Mutex<Rand>,
+    profiles: Profiles,
 }
 
 /// Locks what a panic in another thread cannot have left half changed.
@@ -112,6 +115,7 @@ impl Client {
             routes: Mutex::new(RouteTable::with_rotation(rotation)),
             budget: Mutex::new(RetryBudget::full()),
             rand: Mutex::new(rand),
+            profiles: Profiles::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -122,6 +126,32 @@ impl Client {
     #[must_use]
     pub fn keyspace(&self, name: impl Into<String>) -> Keyspace {
         Keyspace::new(self.clone(), name.into())
+    }
+
+    /// Begins a session: read your writes and monotonic reads at any level.
+    #[must_use]
+    pub fn session(&self) -> Session {
+        Session::new(self.topology().info().cluster_id)
+    }
+
+    /// Goes on with a session that [`Session::token`] carried here.
+    ///
+    /// # Errors
+    /// [`SessionError`] if the token is no session's, or of another cluster.
+    pub fn resume_session(&self, token: &SessionToken) -> Result<Session, SessionError> {
+        Session::resume(self.topology().info().cluster_id, token)
+    }
+
+    /// Sets a profile, or changes it for everything that uses it already.
+    ///
+    /// # Errors
+    /// [`ProfileError::Unusable`] if it contradicts itself.
+    pub fn set_profile(&self, name: &str, profile: Profile) -> Result<(), ProfileError> {
+        self.shared.profiles.set(name, profile)
+    }
+
+    pub(crate) fn find_profile(&self, name: &str) -> Result<ProfileSlot, ProfileError> {
+        self.shared.profiles.find(name)
     }
 
     /// The topology that this client knows.

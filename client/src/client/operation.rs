@@ -9,6 +9,7 @@ use bytes::Bytes;
 use quorate_ring::ConsistencyLevel;
 
 use crate::context::Context;
+use crate::diagnostics::Diagnostics;
 use crate::error::{Failure, OperationKind};
 use crate::op_id::AttemptMark;
 use crate::versions::{Read, Written};
@@ -22,6 +23,25 @@ pub(crate) struct Operation {
     pub(crate) payload: Payload,
     pub(crate) level: ConsistencyLevel,
     pub(crate) deadline: Duration,
+    pub(crate) attempts: AttemptLimits,
+}
+
+/// What holds for each attempt, and whether they are told of when all went well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct AttemptLimits {
+    /// Longest time for one; the SDK decides if unset.
+    pub(crate) deadline: Option<Duration>,
+    /// Most of them; the SDK decides if unset.
+    pub(crate) count_max: Option<u16>,
+    pub(crate) diagnose: Diagnose,
+}
+
+/// Whether a reply carries its diagnostics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Diagnose {
+    #[default]
+    No,
+    Yes,
 }
 
 /// What is to be done with the key.
@@ -35,12 +55,20 @@ pub(crate) enum Payload {
     Delete {
         context: Option<Context>,
     },
+    /// A get whose answer covers these.
+    SessionGet {
+        covers: Vec<Context>,
+    },
+    Resolve {
+        op_id: wire::OpId,
+    },
 }
 
 impl Operation {
     pub(crate) const fn kind(&self) -> OperationKind {
         match self.payload {
-            Payload::Get => OperationKind::Get,
+            Payload::Get | Payload::SessionGet { .. } => OperationKind::Get,
+            Payload::Resolve { .. } => OperationKind::Resolve,
             Payload::Put { .. } => OperationKind::Put,
             Payload::Delete { .. } => OperationKind::Delete,
         }
@@ -49,8 +77,35 @@ impl Operation {
     /// Whether it leaves something behind.
     pub(super) const fn is_write(&self) -> bool {
         match self.payload {
-            Payload::Get => false,
+            Payload::Get | Payload::SessionGet { .. } | Payload::Resolve { .. } => false,
             Payload::Put { .. } | Payload::Delete { .. } => true,
+        }
+    }
+
+    /// Whether its level counts replicas that hold, not replicas that answer.
+    pub(super) const fn has_write_level(&self) -> bool {
+        match self.payload {
+            Payload::Get | Payload::SessionGet { .. } => false,
+            Payload::Put { .. } | Payload::Delete { .. } | Payload::Resolve { .. } => true,
+        }
+    }
+
+    /// Whether an attempt of `outcome` leaves the outcome of a write open. A resolve that fails
+    /// says nothing about the write.
+    pub(super) const fn outcome_of(&self, attempt: wire::Outcome) -> wire::Outcome {
+        match self.payload {
+            Payload::Get | Payload::SessionGet { .. } => wire::Outcome::NotApplied,
+            Payload::Put { .. } | Payload::Delete { .. } => attempt,
+            Payload::Resolve { .. } => wire::Outcome::Unknown,
+        }
+    }
+
+    /// The write that it is about.
+    pub(super) fn op_id(&self, own: wire::OpId) -> Option<wire::OpId> {
+        match self.payload {
+            Payload::Get | Payload::SessionGet { .. } => None,
+            Payload::Put { .. } | Payload::Delete { .. } => Some(own),
+            Payload::Resolve { op_id } => Some(op_id),
         }
     }
 
@@ -58,6 +113,14 @@ impl Operation {
     pub(crate) fn refused(&self, code: Code, limit: usize) -> Box<Failure> {
         let mut failure =
             Failure::local(self.kind(), &self.keyspace, &self.key, code, self.deadline);
+        failure.outcome = self.outcome_of(wire::Outcome::NotApplied);
+        failure.op_id = match self.payload {
+            Payload::Resolve { op_id } => Some(op_id),
+            Payload::Get
+            | Payload::SessionGet { .. }
+            | Payload::Put { .. }
+            | Payload::Delete { .. } => None,
+        };
         failure.limit = u64::try_from(limit).unwrap_or(u64::MAX);
         Box::new(failure)
     }
@@ -75,6 +138,18 @@ impl Operation {
                 keyspace,
                 key,
                 level,
+            }),
+            Payload::SessionGet { covers } => Request::SessionGet(wire::SessionGet {
+                keyspace,
+                key,
+                level,
+                covers: covers.iter().map(Context::to_wire).collect(),
+            }),
+            Payload::Resolve { op_id } => Request::Resolve(wire::Resolve {
+                keyspace,
+                key,
+                level,
+                op_id: *op_id,
             }),
             Payload::Put { value, context } => Request::Put(wire::Put {
                 keyspace,
@@ -106,6 +181,14 @@ pub(crate) enum Done {
 }
 
 impl Done {
+    /// The same with the way that led to it.
+    pub(super) fn with_diagnostics(self, diagnostics: Diagnostics) -> Self {
+        match self {
+            Self::Read(read) => Self::Read(read.with_diagnostics(diagnostics)),
+            Self::Written(written) => Self::Written(written.with_diagnostics(diagnostics)),
+        }
+    }
+
     /// The answer to a get.
     pub(crate) fn into_read(self) -> Option<Read> {
         match self {

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use quorate_ring::NodeId;
 use tokio::time::{sleep, timeout};
+use tracing::Instrument;
 
-use super::operation::{Done, Operation, wire_level};
+use super::operation::{Diagnose, Done, Operation, wire_level};
 use super::progress::{Ended, Progress};
 use super::{Client, InFlight, lock};
-use crate::error::Failure;
+use crate::error::{Failure, LinkPhase};
 use crate::retry::{GiveUp, RetryDecision, attempt_timeout, decide};
 use crate::route::NodeVerdict;
 use crate::topology::Topology;
@@ -26,8 +27,27 @@ use crate::wire::{self, Code, Response};
 pub(super) const GRACE: Duration = Duration::from_millis(5);
 
 impl Client {
-    /// Carries out an operation within its deadline.
+    /// Carries out an operation within its deadline, in a span of its own.
     pub(crate) async fn perform(&self, operation: Operation) -> Result<Done, Box<Failure>> {
+        let span = tracing::debug_span!(
+            "quorate",
+            operation = %operation.kind(),
+            keyspace = &*operation.keyspace,
+            level = %operation.level,
+            outcome = tracing::field::Empty,
+            attempts = tracing::field::Empty,
+        );
+        let done = self.carry_out(operation).instrument(span.clone()).await;
+        match &done {
+            Ok(_) => span.record("outcome", "ok"),
+            Err(failure) => span
+                .record("outcome", tracing::field::debug(failure.outcome))
+                .record("attempts", failure.attempt_count),
+        };
+        done
+    }
+
+    async fn carry_out(&self, operation: Operation) -> Result<Done, Box<Failure>> {
         let level = self.checked_level(&operation)?;
         let mut progress = Progress::start(self, operation.deadline);
         let gave_up = loop {
@@ -42,24 +62,35 @@ impl Client {
             let ended = match attempt.await {
                 Ok(done) => {
                     lock(&self.shared.budget).succeeded();
-                    return Ok(done);
+                    return Ok(match operation.attempts.diagnose {
+                        Diagnose::No => done,
+                        Diagnose::Yes => {
+                            let node = topology.node_label(node);
+                            done.with_diagnostics(progress.diagnostics(self.now(), node))
+                        }
+                    });
                 }
                 Err(ended) => ended,
             };
             let failure = ended.for_retry();
-            progress.note(&topology, node, ended, operation.is_write());
+            progress.note(self.now(), &topology, node, ended, &operation);
+            let most = operation.attempts.count_max.unwrap_or(u16::MAX);
+            if progress.write.count() >= most {
+                break GiveUp::Attempts;
+            }
             let situation = progress.situation(self, &topology, &operation);
             let decision = decide(failure, &situation);
-            if let Some(gave_up) = self.follow(decision, node, &progress).await {
+            if let Some(gave_up) = self.follow(decision, node, &mut progress).await {
                 break gave_up;
             }
         };
-        Err(progress.failure(&self.topology(), &operation, gave_up))
+        Err(progress.failure(self.now(), &self.topology(), &operation, gave_up))
     }
 
     fn checked_level(&self, operation: &Operation) -> Result<wire::Level, Box<Failure>> {
         let topology = self.topology();
-        let fits = topology.level_fits(&operation.keyspace, operation.level, operation.is_write());
+        let holds = operation.has_write_level();
+        let fits = topology.level_fits(&operation.keyspace, operation.level, holds);
         wire_level(operation.level)
             .filter(|_| fits)
             .ok_or_else(|| operation.refused(Code::LevelImpossible, 0))
@@ -109,6 +140,13 @@ impl Client {
         let nodes = topology.nodes().len();
         let untried = (nodes + 1).saturating_sub(progress.tried.len());
         let limit = attempt_timeout(progress.until.since(now), untried, nodes);
+        let limit = limit.min(operation.attempts.deadline.unwrap_or(limit));
+        let link = if self.shared.transport.is_connected(endpoint) {
+            LinkPhase::Open
+        } else {
+            LinkPhase::Handshake
+        };
+        progress.sent = (now, link);
         let age = now.since(*progress.first_sent.get_or_insert(now));
         let mark = progress.write.next(age, || self.draw_op_id());
         let mut in_flight = InFlight::start(self, node);
@@ -117,16 +155,15 @@ impl Client {
         let late = |_| CallError::Lost(CallCause::TimedOut);
         let answer = timeout(limit + GRACE, call).await.map_err(late);
         let ended = match answer.and_then(|answer| answer) {
-            Ok(Response::Read(read)) if !operation.is_write() => {
+            Ok(Response::Read(read)) if !operation.has_write_level() => {
                 in_flight.verdict = NodeVerdict::Works;
                 return Ok(Done::Read(Read::from_wire(read)));
             }
-            Ok(Response::Applied(applied)) if operation.is_write() => {
+            Ok(Response::Applied(applied)) if operation.has_write_level() => {
                 in_flight.verdict = NodeVerdict::Works;
                 let count = progress.write.count();
-                return Ok(Done::Written(Written::from_wire(
-                    applied, mark.op_id, count,
-                )));
+                let op_id = operation.op_id(mark.op_id).unwrap_or(mark.op_id);
+                return Ok(Done::Written(Written::from_wire(applied, op_id, count)));
             }
             Ok(Response::Failure(failure)) => Ended::Refused(failure),
             Ok(
@@ -148,7 +185,7 @@ impl Client {
         &self,
         decision: RetryDecision,
         node: NodeId,
-        progress: &Progress,
+        progress: &mut Progress,
     ) -> Option<GiveUp> {
         let (after, costs) = match decision {
             RetryDecision::Retry { after, costs } => (after, costs),
@@ -158,6 +195,7 @@ impl Client {
         if costs && !lock(&self.shared.budget).take() {
             return Some(GiveUp::Budget);
         }
+        let from = self.now();
         if matches!(decision, RetryDecision::Refresh { .. }) {
             self.refresh_from(node, progress.until.since(self.now()))
                 .await;
@@ -165,6 +203,7 @@ impl Client {
         if !after.is_zero() {
             sleep(after).await;
         }
+        progress.waited += self.now().since(from);
         None
     }
 }

@@ -8,7 +8,8 @@ use quorate_ring::{MonoTime, NodeId};
 
 use super::operation::Operation;
 use super::{Client, lock};
-use crate::error::{Attempt, AttemptEnd, Failure, ReplicaPart};
+use crate::diagnostics::Diagnostics;
+use crate::error::{Attempt, AttemptEnd, Failure, LinkPhase, ReplicaPart};
 use crate::op_id::Attempts;
 use crate::outcome::OutcomeTally;
 use crate::retry::{AttemptFailure, GiveUp, RetrySituation};
@@ -28,9 +29,8 @@ pub(super) enum Ended {
 
 impl Ended {
     /// What became of this attempt alone.
-    pub(super) fn outcome(&self, is_write: bool) -> Outcome {
+    pub(super) fn outcome(&self) -> Outcome {
         match self {
-            _ if !is_write => Outcome::NotApplied,
             // A failure that calls itself applied contradicts itself: believe the least.
             Self::Refused(failure) if failure.outcome != Outcome::NotApplied => Outcome::Unknown,
             Self::Refused(_) | Self::NoAnswer(CallError::NotSent(_)) => Outcome::NotApplied,
@@ -82,6 +82,10 @@ pub(super) struct Progress {
     /// Nodes that answered that too few replicas are up, without advice to wait.
     unavailable: Vec<NodeId>,
     trail: Vec<Attempt>,
+    /// Spent between attempts.
+    pub(super) waited: Duration,
+    /// Where and when the present attempt was sent.
+    pub(super) sent: (MonoTime, LinkPhase),
     /// The attempt that decides what the caller is told.
     telling: Option<(Outcome, Ended)>,
 }
@@ -100,11 +104,20 @@ impl Progress {
             down: Vec::new(),
             unavailable: Vec::new(),
             trail: Vec::new(),
+            waited: Duration::ZERO,
+            sent: (started, LinkPhase::Open),
             telling: None,
         }
     }
 
-    pub(super) fn note(&mut self, topology: &Topology, node: NodeId, ended: Ended, is_write: bool) {
+    pub(super) fn note(
+        &mut self,
+        now: MonoTime,
+        topology: &Topology,
+        node: NodeId,
+        ended: Ended,
+        operation: &Operation,
+    ) {
         if let Ended::Refused(told) = &ended
             && told.code == Code::Unavailable
             && told.retry_after_ms == 0
@@ -117,7 +130,7 @@ impl Progress {
             let down = down.filter(|report| report.state == wire::ReplicaState::Down);
             self.down = down.map(|report| NodeId(report.node)).collect();
         }
-        let outcome = ended.outcome(is_write);
+        let outcome = operation.outcome_of(ended.outcome());
         self.tally.add(outcome);
         let end = match &ended {
             Ended::Refused(failure) => AttemptEnd::Refused {
@@ -126,11 +139,7 @@ impl Progress {
             },
             Ended::NoAnswer(error) => AttemptEnd::NoAnswer(error.clone()),
         };
-        if self.trail.len() >= TRAIL_MAX {
-            self.trail.remove(0);
-        }
-        let node = topology.node_label(node);
-        self.trail.push(Attempt { node, end });
+        self.add_to_trail(now, topology.node_label(node), end);
         // The newest attempt tells, but none that was not applied takes the word from one that may
         // have been, and one without an answer takes it from no answer.
         let tells = self.telling.as_ref().is_none_or(|(told, before)| {
@@ -141,6 +150,33 @@ impl Progress {
         });
         if tells {
             self.telling = Some((outcome, ended));
+        }
+    }
+
+    fn add_to_trail(&mut self, now: MonoTime, node: String, end: AttemptEnd) {
+        if self.trail.len() >= TRAIL_MAX {
+            self.trail.remove(0);
+        }
+        let (sent, link) = self.sent;
+        let (after, took) = (sent.since(self.started), now.since(sent));
+        tracing::debug!(node, ?after, ?took, ?end, "attempt ended");
+        self.trail.push(Attempt {
+            node,
+            end,
+            after,
+            took,
+            link,
+        });
+    }
+
+    /// The way of an operation that succeeded at `node`.
+    pub(super) fn diagnostics(mut self, now: MonoTime, node: String) -> Diagnostics {
+        self.add_to_trail(now, node, AttemptEnd::Succeeded);
+        Diagnostics {
+            attempt_count: self.write.count(),
+            attempts: self.trail,
+            took: now.since(self.started),
+            waited: self.waited,
         }
     }
 
@@ -165,16 +201,19 @@ impl Progress {
 
     pub(super) fn failure(
         self,
+        now: MonoTime,
         topology: &Topology,
         operation: &Operation,
         gave_up: GiveUp,
     ) -> Box<Failure> {
         let mut failure = operation.refused(Code::ConnectFailed, 0);
-        failure.outcome = self.tally.outcome();
+        failure.outcome = operation.outcome_of(self.tally.outcome());
         failure.gave_up = gave_up;
         failure.attempts = self.trail;
         failure.attempt_count = self.write.count();
-        failure.op_id = operation.is_write().then(|| self.write.op_id());
+        failure.op_id = operation.op_id(self.write.op_id());
+        failure.took = now.since(self.started);
+        failure.waited = self.waited;
         match self.telling {
             Some((_, Ended::Refused(told))) => {
                 failure.code = told.code;

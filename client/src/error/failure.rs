@@ -19,6 +19,8 @@ pub enum OperationKind {
     Put,
     /// A write of a tombstone.
     Delete,
+    /// A question what became of a write.
+    Resolve,
 }
 
 impl fmt::Display for OperationKind {
@@ -27,6 +29,7 @@ impl fmt::Display for OperationKind {
             Self::Get => "get",
             Self::Put => "put",
             Self::Delete => "delete",
+            Self::Resolve => "resolve",
         })
     }
 }
@@ -42,7 +45,10 @@ pub struct ReplicaPart {
 
 /// How one attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AttemptEnd {
+    /// The node answered what was asked: this attempt succeeded.
+    Succeeded,
     /// The node answered with a failure.
     Refused {
         /// Why.
@@ -61,6 +67,21 @@ pub struct Attempt {
     pub node: String,
     /// How it ended.
     pub end: AttemptEnd,
+    /// When it was sent, since the operation began.
+    pub after: Duration,
+    /// How long it took.
+    pub took: Duration,
+    /// Whether it had to wait for a connection first.
+    pub link: LinkPhase,
+}
+
+/// Whether an attempt found a connection to its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkPhase {
+    /// There was one.
+    Open,
+    /// One had to be made first: a handshake is part of the attempt's time.
+    Handshake,
 }
 
 /// All that is known about a failed operation. Its text is one sentence that says what happened,
@@ -94,6 +115,10 @@ pub struct Failure {
     pub attempt_count: u16,
     /// The newest attempts in order, at most 64.
     pub attempts: Vec<Attempt>,
+    /// Time from the call to this failure.
+    pub took: Duration,
+    /// Part of it that was spent waiting between attempts.
+    pub waited: Duration,
     /// Why it was not tried again.
     pub gave_up: GiveUp,
     /// The identity that a write kept over all its attempts.
@@ -123,6 +148,8 @@ impl Failure {
             deadline,
             attempt_count: 0,
             attempts: Vec::new(),
+            took: Duration::ZERO,
+            waited: Duration::ZERO,
             gave_up: GiveUp::Final,
             op_id: None,
         }

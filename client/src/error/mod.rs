@@ -9,7 +9,7 @@ mod sentence;
 
 pub use connect::{ConnectError, SeedFailure, SeedReason};
 pub use failure::{
-    Attempt, AttemptEnd, DeleteError, Failure, GetError, OperationKind, PutError, ReplicaPart,
-    WriteError,
+    Attempt, AttemptEnd, DeleteError, Failure, GetError, LinkPhase, OperationKind, PutError,
+    ReplicaPart, WriteError,
 };
 pub use node::NodeError;

@@ -22,6 +22,7 @@ impl fmt::Display for Sentence<'_> {
         };
         let became = match (failure.kind, failure.outcome) {
             (OperationKind::Get, _) => "failed",
+            (OperationKind::Resolve, _) => "did not find out what became of the write",
             (_, Outcome::NotApplied) => "was not applied",
             (_, Outcome::Unknown | Outcome::Applied) => "has an unknown outcome",
         };
@@ -79,6 +80,14 @@ fn cause(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
         Code::RequestInvalid => f.write_str("the node does not understand the request"),
         Code::RoleRefused => f.write_str("the client's certificate has not the role for it"),
         Code::Damaged => f.write_str("the range is damaged on the replica"),
+        Code::OperationNotSeen => f.write_str("no replica that could be asked knows the operation"),
+        Code::SessionBehind => {
+            f.write_str("the replicas that answered are behind what the session has seen")
+        }
+        Code::SessionFull => write!(
+            f,
+            "the session remembers as much as it may, the limit is {limit}"
+        ),
         Code::Internal => f.write_str("the node met a bug of its own"),
         Code::Other(number) => write!(f, "the node answered with the unknown code {number}"),
     }
@@ -108,6 +117,7 @@ fn trail(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
         count => write!(f, ", {count} attempts, the last at node {}", last.node)?,
     }
     match &last.end {
+        AttemptEnd::Succeeded => Ok(()),
         AttemptEnd::Refused { code, .. } if *code == failure.code => Ok(()),
         AttemptEnd::Refused { code, .. } => write!(f, ": {code}"),
         AttemptEnd::NoAnswer(error) => write!(f, ": {error}"),
@@ -115,6 +125,12 @@ fn trail(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
 }
 
 fn advice(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
+    if failure.kind == OperationKind::Resolve {
+        return f.write_str(
+            "the write may be on some replicas and may still become visible: resolve it again \
+             when all replicas are up, or read the key",
+        );
+    }
     let is_write = failure.kind != OperationKind::Get;
     if is_write && failure.outcome != Outcome::NotApplied {
         return f.write_str(
@@ -135,6 +151,14 @@ fn advice(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
         (Code::KeyspaceUnknown, _) => f.write_str("`quorate status` lists the keyspaces"),
         (Code::LevelImpossible, _) => f.write_str("choose a level that the keyspace can meet"),
         (Code::ContextInvalid, _) => f.write_str("read the key and write after that read"),
+        (Code::SessionFull, _) => f.write_str(
+            "read the key in the session, forget keys that the session needs no more, or begin \
+             another session",
+        ),
+        (Code::SessionBehind, _) => f.write_str(
+            "the replicas that hold what was seen are down or slow: try again, or read outside \
+             of the session",
+        ),
         (Code::RoleRefused, _) => f.write_str("use a client certificate with the role it needs"),
         (Code::RequestInvalid | Code::Other(_), _) => {
             f.write_str("use a client of the same release as the cluster")
@@ -153,7 +177,8 @@ fn advice(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
             | Code::ShuttingDown
             | Code::EpochMismatch
             | Code::ConnectionLost
-            | Code::AttemptTooOld,
+            | Code::AttemptTooOld
+            | Code::OperationNotSeen,
             _,
         ) => f.write_str("try again, with a longer deadline or a lower level if it persists"),
     }

@@ -127,6 +127,13 @@ codes! {
     BelowFloor = 42, "BELOW_FLOOR";
     /// The payload's form is not supported by the replica (between nodes).
     PayloadUnsupported = 43, "PAYLOAD_UNSUPPORTED";
+
+    /// No replica that could be asked knows the operation; what became of it stays unknown.
+    OperationNotSeen = 60, "OPERATION_NOT_SEEN";
+    /// The replicas that answered are behind what the session has seen.
+    SessionBehind = 61, "SESSION_BEHIND";
+    /// The session remembers as much as it may (in the SDK).
+    SessionFull = 62, "SESSION_FULL";
 }
 
 impl std::fmt::Display for Code {

@@ -100,6 +100,8 @@ mod kind {
     pub(super) const STATUS: u8 = 5;
     pub(super) const READ_LOCAL: u8 = 6;
     pub(super) const DUMP_LOCAL: u8 = 7;
+    pub(super) const RESOLVE: u8 = 20;
+    pub(super) const SESSION_GET: u8 = 21;
 
     pub(super) const TOPOLOGY_INFO: u8 = 65;
     pub(super) const APPLIED: u8 = 66;
@@ -217,6 +219,8 @@ pub fn encode_request(
         Request::Status => put(out, kind::STATUS, id, deadline_ms, &NoFields {}),
         Request::ReadLocal(fields) => put(out, kind::READ_LOCAL, id, deadline_ms, fields),
         Request::DumpLocal(fields) => put(out, kind::DUMP_LOCAL, id, deadline_ms, fields),
+        Request::Resolve(fields) => put(out, kind::RESOLVE, id, deadline_ms, fields),
+        Request::SessionGet(fields) => put(out, kind::SESSION_GET, id, deadline_ms, fields),
     }
 }
 
@@ -285,6 +289,8 @@ pub fn decode_request(frame: &RawFrame) -> Result<RequestFrame, FrameError> {
         kind::STATUS => body(frame, |NoFields {}| Request::Status),
         kind::READ_LOCAL => body(frame, Request::ReadLocal),
         kind::DUMP_LOCAL => body(frame, Request::DumpLocal),
+        kind::RESOLVE => body(frame, Request::Resolve),
+        kind::SESSION_GET => body(frame, Request::SessionGet),
         kind => {
             let read = decode_body::<RequestIn<IgnoredAny>>(frame, REQUEST_ITEMS_MAX)?;
             Err(FrameError::UnknownKind {
@@ -349,7 +355,7 @@ mod tests {
     use super::super::{
         Applied, Code, ContextToken, Delete, DumpLocal, DumpPage, Failure, FrameSplitter, Get,
         KeyspaceInfo, Level, NodeInfo, NodeStatus, OpId, Outcome, PeerStatus, Put, Read, ReadLocal,
-        ReplicaReport, ReplicaState, TopologyInfo, Value,
+        ReplicaReport, ReplicaState, Resolve, SessionGet, TopologyInfo, Value,
     };
     use super::*;
 
@@ -405,6 +411,24 @@ mod tests {
                 }),
             ),
             ("request_dump_local", Request::DumpLocal(dump)),
+            (
+                "request_resolve",
+                Request::Resolve(Resolve {
+                    keyspace: keyspace(),
+                    key: key(),
+                    level: Level::Quorum,
+                    op_id: OpId(*b"0123456789abcdef"),
+                }),
+            ),
+            (
+                "request_session_get",
+                Request::SessionGet(SessionGet {
+                    keyspace: keyspace(),
+                    key: key(),
+                    level: Level::One,
+                    covers: vec![token(), token()],
+                }),
+            ),
         ]
     }
 

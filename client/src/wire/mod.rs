@@ -26,6 +26,7 @@ pub use frame::{
 };
 pub use request::{
     ContextToken, Delete, DumpLocal, Get, Level, OpId, Put, ReadLocal, Request, RequestFrame,
+    Resolve, SessionGet,
 };
 pub use response::{
     Applied, DumpPage, Failure, KeyspaceInfo, LocalRecord, NodeInfo, NodeStatus, PeerStatus, Read,
@@ -49,6 +50,9 @@ pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
 /// Longest context token, in bytes: the context's limit of 64 KiB, and the operations that its
 /// reader has seen, 25 bytes each, with their envelope.
 pub const TOKEN_BYTES_MAX: usize = 80 * 1024;
+
+/// Most context tokens of one [`SessionGet`].
+pub const COVERS_MAX: usize = 32;
 
 /// Longest request that a node accepts.
 pub const FRAME_BYTES_MAX: usize = 5 * 1024 * 1024;

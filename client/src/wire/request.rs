@@ -140,6 +140,34 @@ pub struct DumpLocal {
     pub limit: u32,
 }
 
+/// Asks what became of a write whose outcome is unknown. Answered *applied* when the write is
+/// durable on as many replicas as the level says, else with a failure of unknown outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolve {
+    /// Name of the keyspace.
+    pub keyspace: String,
+    /// The key, 1 to 1,024 bytes.
+    pub key: Bytes,
+    /// Replicas that must hold it.
+    pub level: Level,
+    /// Identity of the write over all its attempts.
+    pub op_id: OpId,
+}
+
+/// Reads a record in a session. A kind of its own, so that a node that does not know sessions
+/// refuses it instead of reading less than was seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionGet {
+    /// Name of the keyspace.
+    pub keyspace: String,
+    /// The key, 1 to 1,024 bytes.
+    pub key: Bytes,
+    /// Replicas that must answer.
+    pub level: Level,
+    /// What the answer must cover, at most [`super::COVERS_MAX`] tokens of this key.
+    pub covers: Vec<ContextToken>,
+}
+
 /// One request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
@@ -157,6 +185,10 @@ pub enum Request {
     ReadLocal(ReadLocal),
     /// Pages through one node's records (admin).
     DumpLocal(DumpLocal),
+    /// What became of a write.
+    Resolve(Resolve),
+    /// Reads in a session.
+    SessionGet(SessionGet),
 }
 
 /// A request with what every request carries.

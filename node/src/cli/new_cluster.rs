@@ -335,6 +335,7 @@ pub(super) fn write_client(
         key: PathBuf::from("client.key"),
         role,
         seeds: cluster.topology.nodes().iter().map(seed).collect(),
+        profiles: std::collections::BTreeMap::new(),
     };
     let text = config.to_text().map_err(|e| {
         Problem::new(

@@ -81,6 +81,8 @@ pub enum RequestKind {
     Delete,
     /// Get.
     Get,
+    /// Resolve of an unknown outcome.
+    Resolve,
 }
 
 /// Content of a log frame.

@@ -56,6 +56,10 @@ pub enum Cause {
     PayloadUnsupported,
     /// The range is damaged here.
     Damaged,
+    /// No replica that could be asked knows the operation.
+    OperationNotSeen,
+    /// The replicas that answered are behind what the session has seen.
+    SessionBehind,
 }
 
 /// One replica's part in a failed request.

@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::{ReadRepair, Record, Reply as ReplicaReply};
+use quorate_antientropy::{Context, ReadRepair, Record, Reply as ReplicaReply};
+use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{KeyspaceId, MonoTime, NodeId};
 
 use super::failure::{Cause, Effectiveness, Failure, ReplicaPart};
@@ -97,6 +98,8 @@ pub struct GetMachine {
     widen_at: MonoTime,
     phase: Phase,
     merged: Option<Record>,
+    /// What the answer must cover at any level: a session's past.
+    requirement: Option<Context>,
 }
 
 impl GetMachine {
@@ -113,7 +116,14 @@ impl GetMachine {
             widen_at: now + WIDEN_AFTER,
             phase: Phase::Asking,
             merged: None,
+            requirement: None,
         }
+    }
+
+    /// Answers only with a record that covers `requirement`: until one does, more replicas are
+    /// asked, and those that fell short again.
+    pub fn require(&mut self, requirement: Context) {
+        self.requirement = Some(requirement);
     }
 
     /// Asks the first R.
@@ -220,6 +230,9 @@ impl GetMachine {
             current,
             stale,
         } = ReadRepair::of(&replies);
+        if self.falls_short(merged.as_ref()) {
+            return self.look_further(now, steps);
+        }
         let numbers = self
             .answers
             .values()
@@ -247,6 +260,34 @@ impl GetMachine {
                 stale: stale.into_iter().collect(),
             };
         }
+    }
+
+    fn falls_short(&self, merged: Option<&Record>) -> bool {
+        let Some(requirement) = &self.requirement else {
+            return false;
+        };
+        let covered = merged.map_or(requirement.is_empty(), |record| {
+            record.context().covers_context(requirement)
+        });
+        !covered && !planted(Bug::SessionReadIgnoresRequirement)
+    }
+
+    /// What was heard is behind the session: asks everybody else, and again those who answered.
+    fn look_further(&mut self, now: MonoTime, steps: &mut Vec<Step>) {
+        self.ask_more(self.plan.candidates.len(), steps);
+        for node in self.answers.keys() {
+            if !self.waiting.contains(*node) {
+                let again = self.uncounted.entry(*node);
+                again.or_insert(now + ASK_AGAIN_AFTER);
+            }
+        }
+    }
+
+    /// Whether enough replicas answered and only the session's requirement is not met.
+    fn is_behind(&self) -> bool {
+        self.requirement.is_some()
+            && self.phase == Phase::Asking
+            && self.answers.len() >= usize::from(self.plan.required)
     }
 
     fn replicas(&self) -> u8 {
@@ -308,6 +349,11 @@ impl GetMachine {
     }
 
     fn fail(&mut self, cause: Cause, down: &impl Fn(NodeId) -> bool, steps: &mut Vec<Step>) {
+        let cause = if self.is_behind() {
+            Cause::SessionBehind
+        } else {
+            cause
+        };
         self.phase = Phase::Done;
         let part = |node: NodeId| {
             if self.answers.contains_key(&node) {

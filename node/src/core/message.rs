@@ -200,6 +200,10 @@ pub enum Request {
     Write(WriteRequest),
     /// Get.
     Read(ReadRequest),
+    /// What became of a write.
+    Resolve(ResolveRequest),
+    /// Get that covers what a session has seen.
+    SessionRead(SessionReadRequest),
 }
 
 impl Request {
@@ -209,7 +213,8 @@ impl Request {
         match self {
             Self::Write(write) if write.value.is_some() => RequestKind::Put,
             Self::Write(_) => RequestKind::Delete,
-            Self::Read(_) => RequestKind::Get,
+            Self::Read(_) | Self::SessionRead(_) => RequestKind::Get,
+            Self::Resolve(_) => RequestKind::Resolve,
         }
     }
 
@@ -217,7 +222,7 @@ impl Request {
     pub fn grow_older(&mut self, held: Duration) {
         match self {
             Self::Write(write) => write.age = write.age.saturating_add(held),
-            Self::Read(_) => {}
+            Self::Read(_) | Self::Resolve(_) | Self::SessionRead(_) => {}
         }
     }
 
@@ -227,6 +232,21 @@ impl Request {
         match self {
             Self::Write(write) => write.bytes(),
             Self::Read(read) => read.key.len(),
+            Self::Resolve(resolve) => resolve.key.len(),
+            Self::SessionRead(SessionReadRequest { read, covers }) => {
+                read.key.len() + covers.iter().map(Bytes::len).sum::<usize>()
+            }
+        }
+    }
+
+    /// Name of the keyspace, and the key.
+    #[must_use]
+    pub fn target(&self) -> (&str, &Bytes) {
+        match self {
+            Self::Write(write) => (&write.keyspace, &write.key),
+            Self::Read(read) => (&read.keyspace, &read.key),
+            Self::Resolve(resolve) => (&resolve.keyspace, &resolve.key),
+            Self::SessionRead(session) => (&session.read.keyspace, &session.read.key),
         }
     }
 }
@@ -270,6 +290,28 @@ pub struct ReadRequest {
     pub key: Bytes,
     /// R.
     pub level: ConsistencyLevel,
+}
+
+/// Asks what became of a write whose outcome is unknown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolveRequest {
+    /// Name of the keyspace.
+    pub keyspace: String,
+    /// The user's key.
+    pub key: Bytes,
+    /// W.
+    pub level: ConsistencyLevel,
+    /// Identity of the write over all attempts.
+    pub op_id: OpId,
+}
+
+/// A get of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionReadRequest {
+    /// The get.
+    pub read: ReadRequest,
+    /// Sealed contexts; the answer covers all of them.
+    pub covers: Vec<Bytes>,
 }
 
 /// What a client is told.

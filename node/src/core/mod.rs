@@ -13,6 +13,7 @@ pub mod message;
 pub mod node_set;
 pub mod packed;
 pub mod put;
+pub mod resolve;
 pub mod seal;
 pub mod shard;
 pub mod table;

@@ -267,6 +267,7 @@ const fn operation(kind: RequestKind) -> Operation {
         RequestKind::Put => Operation::Put,
         RequestKind::Delete => Operation::Delete,
         RequestKind::Get => Operation::Get,
+        RequestKind::Resolve => Operation::Resolve,
     }
 }
 

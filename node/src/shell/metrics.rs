@@ -36,11 +36,13 @@ pub enum Operation {
     Delete,
     /// A get.
     Get,
+    /// A resolve of an unknown outcome.
+    Resolve,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 3] = [Self::Put, Self::Delete, Self::Get];
+    pub const ALL: [Self; 4] = [Self::Put, Self::Delete, Self::Get, Self::Resolve];
 
     /// Its label.
     #[must_use]
@@ -49,6 +51,7 @@ impl Operation {
             Self::Put => "put",
             Self::Delete => "delete",
             Self::Get => "get",
+            Self::Resolve => "resolve",
         }
     }
 }

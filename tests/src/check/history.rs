@@ -79,6 +79,8 @@ pub struct Operation {
     pub replicas: u8,
     /// N of the keyspace.
     pub copies: u8,
+    /// The session that it was part of.
+    pub session: Option<u64>,
     /// Microseconds that it had.
     pub deadline_us: u64,
     /// Number of the event.
@@ -246,11 +248,19 @@ pub(crate) mod planted {
                 context,
                 replicas,
                 copies: 3,
+                session: None,
                 deadline_us: 0,
                 invoked_event: 0,
                 invoked_us: 0,
                 ending: None,
             })
+        }
+
+        /// The newest operation is part of this session.
+        pub(crate) fn in_session(&mut self, session: u64) {
+            if let Some(newest) = self.history.operations.last_mut() {
+                newest.session = Some(session);
+            }
         }
 
         pub(crate) fn end(&mut self, op: OpIndex, outcome: Outcome, values: &[OpIndex]) {

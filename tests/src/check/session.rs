@@ -2,7 +2,8 @@
 //!
 //! A read of R replicas reflects every write that W replicas acknowledged before it began, where
 //! R + W > N. Reads of a majority never go back behind one another. What one read returns is
-//! concurrent. *Reflects* is: the value is there, or what is there superseded it, or a delete that
+//! concurrent. A read of a session reflects, at any level, what the session had acknowledged and read
+//! before it began. *Reflects* is: the value is there, or what is there superseded it, or a delete that
 //! may be applied did; and nothing that it superseded is there.
 //!
 //! One exception, and no other: a write that was tried more than once may have two dots, and its
@@ -34,6 +35,7 @@ pub fn check_reads(history: &History, key: &str, operations: &[OpIndex]) -> Vec<
         violations.extend(judge.concurrent(read));
         violations.extend(judge.current(read));
         violations.extend(judge.monotonic(read, &reads));
+        violations.extend(judge.in_session(read, operations));
     }
     violations
 }
@@ -145,6 +147,39 @@ impl Judge<'_> {
         past.is_some_and(|past| values.any(|value| past.contains(value)))
     }
 
+    /// Read your writes and monotonic reads of one session, whatever the levels.
+    fn in_session(&self, read: &Read<'_>, operations: &[OpIndex]) -> Option<Violation> {
+        let session = read.op.session?;
+        let explained = self.explained(read);
+        let before = operations.iter().filter_map(|index| {
+            let op = self.history.operation(*index)?;
+            let ended = op.ended_event()? < read.op.invoked_event;
+            let counts = ended && op.session == Some(session) && op.outcome() == Outcome::Ok;
+            counts.then_some((*index, op))
+        });
+        for (seen, op) in before {
+            let own = [seen];
+            let returned = op.ending.as_ref().map(|ending| &ending.returned.values);
+            let writes: &[OpIndex] = if op.is_write() { &own } else { returned? };
+            let went_back = writes.iter().find(|write| {
+                let index = self.pasts.index(**write);
+                index.is_some_and(|index| {
+                    let missing = !op.is_delete() && !explained.contains(index);
+                    missing || self.shows_past_of(index, read)
+                })
+            });
+            if let Some(write) = went_back {
+                return Some(Violation::Session {
+                    key: self.key.to_owned(),
+                    read: read.index,
+                    seen,
+                    write: *write,
+                });
+            }
+        }
+        None
+    }
+
     fn monotonic(&self, read: &Read<'_>, reads: &[Read<'_>]) -> Option<Violation> {
         if !read.op.is_majority() {
             return None;
@@ -232,6 +267,48 @@ mod tests {
         run.get(&[a]);
         run.get(&[]);
         assert!(matches!(check(&run)[..], [Violation::NotMonotonic { write, .. }] if write == a));
+    }
+
+    #[test]
+    fn a_session_reads_its_own_writes_and_never_goes_back_at_any_level() {
+        for session in [Some(1), Some(2), None] {
+            let mut run = Planted::new();
+            let a = run.put_at(1, None, Outcome::Ok);
+            run.in_session(1);
+            let read = run.get_at(1, &[]);
+            if let Some(session) = session {
+                run.in_session(session);
+            }
+            let own = session == Some(1);
+            assert_eq!(!check(&run).is_empty(), own, "{session:?}");
+            if own {
+                let violation = &check(&run)[0];
+                assert!(
+                    matches!(violation, Violation::Session { read: at, write, .. } if *at == read && *write == a)
+                );
+            }
+        }
+        let mut run = Planted::new();
+        let a = run.put_at(1, None, Outcome::Ok);
+        let first = run.get_at(1, &[a]);
+        run.in_session(1);
+        run.get_at(1, &[]);
+        run.in_session(1);
+        assert!(matches!(check(&run)[..], [Violation::Session { seen, .. }] if seen == first));
+    }
+
+    #[test]
+    fn a_session_sees_what_superseded_its_write_and_not_what_that_superseded() {
+        let mut run = Planted::new();
+        let a = run.put_at(1, None, Outcome::Ok);
+        let b = run.put_at(1, Some(a), Outcome::Ok);
+        run.in_session(1);
+        run.get_at(1, &[b]);
+        run.in_session(1);
+        assert_eq!(check(&run), []);
+        run.get_at(1, &[a]);
+        run.in_session(1);
+        assert!(matches!(check(&run)[..], [Violation::Session { write, .. }] if write == b));
     }
 
     #[test]

@@ -77,6 +77,18 @@ pub enum Violation {
         /// What went missing, or came back.
         write: OpIndex,
     },
+    /// A read of a session went back behind what the session had written or read.
+    #[error("SESSION: {key}: read {} misses write {}, which its session had seen in {}", read.0, write.0, seen.0)]
+    Session {
+        /// The key.
+        key: String,
+        /// The read.
+        read: OpIndex,
+        /// The operation of the session that saw the write.
+        seen: OpIndex,
+        /// The write that went missing, or whose past came back.
+        write: OpIndex,
+    },
     /// A read returned values of which one supersedes the other.
     #[error("NOT CONCURRENT: {key}: read {} returns {} beside {}, which superseded it (I8)", read.0, write.0, by.0)]
     NotConcurrent {

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_client::wire;
-use quorate_node::core::message::{ReadRequest, Reply, Request, WriteRequest};
+use quorate_node::core::message::{
+    ReadRequest, Reply, Request, ResolveRequest, SessionReadRequest, WriteRequest,
+};
 use quorate_node::core::{Cause, Effectiveness, Failure, ReplicaPart};
 use quorate_ring::{ConsistencyLevel, NodeId, Topology};
 
@@ -48,6 +50,22 @@ pub fn request(request: wire::Request) -> Incoming {
             key: get.key,
             level: read_level(get.level),
         })),
+        wire::Request::Resolve(resolve) => Incoming::Data(Request::Resolve(ResolveRequest {
+            keyspace: resolve.keyspace,
+            key: resolve.key,
+            level: write_level(resolve.level),
+            op_id: quorate_antientropy::OpId(resolve.op_id.0),
+        })),
+        wire::Request::SessionGet(get) => {
+            Incoming::Data(Request::SessionRead(SessionReadRequest {
+                read: ReadRequest {
+                    keyspace: get.keyspace,
+                    key: get.key,
+                    level: read_level(get.level),
+                },
+                covers: get.covers.into_iter().map(|token| token.0).collect(),
+            }))
+        }
         wire::Request::Topology => Incoming::Topology,
         wire::Request::Status | wire::Request::ReadLocal(_) | wire::Request::DumpLocal(_) => {
             Incoming::Other
@@ -144,6 +162,8 @@ fn code(cause: Cause) -> wire::Code {
         Cause::AttemptTooOld => wire::Code::AttemptTooOld,
         Cause::BelowFloor | Cause::PayloadUnsupported => wire::Code::Internal,
         Cause::Damaged => wire::Code::Damaged,
+        Cause::OperationNotSeen => wire::Code::OperationNotSeen,
+        Cause::SessionBehind => wire::Code::SessionBehind,
     }
 }
 

@@ -115,10 +115,12 @@ pub enum Workload {
     Chained,
     /// W3 with deletes and re-creation.
     Deletes,
+    /// W4: a register per key, read and written in sessions at levels that do not meet.
+    Sessions,
 }
 
 impl Workload {
-    /// Every workload.
+    /// Every workload that is drawn for any seed; the others are added to a part of them.
     pub const ALL: &'static [Self] = &[
         Self::UniqueKeys,
         Self::Sets,
@@ -133,7 +135,7 @@ impl Workload {
     pub fn only_adds(self) -> bool {
         match self {
             Self::UniqueKeys | Self::Sets => true,
-            Self::Blind | Self::Chained | Self::Deletes => false,
+            Self::Blind | Self::Chained | Self::Deletes | Self::Sessions => false,
         }
     }
 }
@@ -232,6 +234,7 @@ impl Plan {
             faults,
         };
         plan.draw_power_again();
+        plan.draw_sessions();
         plan
     }
 
@@ -252,6 +255,18 @@ impl Plan {
             self.workloads.push(Workload::UniqueKeys);
         }
         self.hot_keys = 1;
+    }
+
+    /// Adds sessions to a part of the seeds, from a random stream of its own, so that the other
+    /// seeds stay what they were.
+    fn draw_sessions(&mut self) {
+        let mut rand = SimRand::derive(self.seed, 0, "sessions");
+        let taken = self.faults.contains(&Fault::PowerAgain);
+        if !rand.chance(0.2) || self.seed < NAMED_SEEDS || taken {
+            return;
+        }
+        self.workloads.truncate(1);
+        self.workloads.push(Workload::Sessions);
     }
 
     /// One line that says what the seed is.
@@ -371,7 +386,7 @@ mod tests {
         for fault in Fault::ALL {
             assert!(plans.iter().any(|p| p.faults.contains(fault)), "{fault:?}");
         }
-        for workload in Workload::ALL {
+        for workload in Workload::ALL.iter().chain(&[Workload::Sessions]) {
             assert!(plans.iter().any(|p| p.workloads.contains(workload)));
         }
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_client::WriteError;
 use quorate_client::wire::Outcome as WireOutcome;
-use quorate_client::{Client, Context, Keyspace};
+use quorate_client::{Client, Context, Keyspace, Resolution, Session};
 use quorate_ring::ConsistencyLevel;
 
 use super::plan::{Plan, Workload};
@@ -159,6 +159,7 @@ impl Recorder {
             context,
             replicas: call.replicas,
             copies: call.copies,
+            session: call.session,
             deadline_us: u64::try_from(call.deadline.as_micros()).unwrap_or(u64::MAX),
             invoked_event: 0,
             invoked_us: self.time.now_us(),
@@ -214,6 +215,7 @@ struct Call {
     replicas: u8,
     copies: u8,
     deadline: Duration,
+    session: Option<u64>,
 }
 
 /// How much clients think between two operations: as the plan says, or hardly at all while a fault
@@ -248,6 +250,9 @@ pub struct SimClient {
     /// What the client last saw of a key.
     contexts: BTreeMap<(usize, String), (OpIndex, Context)>,
     unique: u64,
+    /// The session under way, and its number over all clients.
+    session: Option<(u64, Session)>,
+    sessions_begun: u64,
 }
 
 impl SimClient {
@@ -270,6 +275,8 @@ impl SimClient {
             rand,
             contexts: BTreeMap::new(),
             unique: 0,
+            session: None,
+            sessions_begun: 0,
         }
     }
 
@@ -283,6 +290,7 @@ impl SimClient {
             Workload::Blind => self.blind().await,
             Workload::Chained => self.chained().await,
             Workload::Deletes => self.deletes().await,
+            Workload::Sessions => self.sessions().await,
         }
         if think {
             let think_us = self.pace.think_us(self.plan.think_us);
@@ -408,6 +416,108 @@ impl SimClient {
         }
     }
 
+    /// One client writes a key, all read it, each in sessions that come and go and travel.
+    async fn sessions(&mut self) {
+        let target = self.hot(Workload::Sessions, "reg");
+        let key = target.key.bytes().map(usize::from).sum::<usize>() + target.keyspace;
+        let writes = key % self.plan.clients == self.number;
+        self.go_on_with_session();
+        let puts = writes && self.rand.chance(0.6);
+        let call = Call {
+            session: self.session.as_ref().map(|(number, _)| *number),
+            ..self.call(&target, puts)
+        };
+        if !puts {
+            self.get_with(&target, call).await;
+            return;
+        }
+        let name = (target.keyspace, target.key.clone());
+        let last = self.contexts.get(&name).cloned();
+        self.put_in_session(&target, last, call).await;
+    }
+
+    /// Begins a session, or carries the present one through its text.
+    fn go_on_with_session(&mut self) {
+        let ends = self.rand.chance(0.05);
+        let travels = self.rand.chance(0.2);
+        match self.session.take().filter(|_| !ends) {
+            Some((number, session)) if travels => {
+                let text = session.token().map(|token| token.to_string());
+                let token = text.and_then(|text| text.parse());
+                let resumed = token.and_then(|token| self.client.resume_session(&token));
+                self.session = resumed.ok().map(|session| (number, session));
+                self.recorder.trace.count("state.session travelled");
+            }
+            Some(session) => self.session = Some(session),
+            None => {}
+        }
+        if self.session.is_none() {
+            self.sessions_begun += 1;
+            let number = self.number as u64 * 1_000_000 + self.sessions_begun;
+            self.session = Some((number, self.client.session()));
+        }
+    }
+
+    /// A put whose unknown outcome is resolved: what is told *applied* then is held to it like what
+    /// was acknowledged at once.
+    async fn put_in_session(
+        &mut self,
+        target: &Target,
+        context: Option<(OpIndex, Context)>,
+        call: Call,
+    ) {
+        let elements = BTreeSet::new();
+        let seen = context.as_ref().map(|(op, _)| *op);
+        let recorded = Call {
+            deadline: call.deadline * 2,
+            ..call
+        };
+        let action = Action::Put { elements };
+        let (op, value) = self
+            .recorder
+            .invoke(self.number, target, action, seen, &recorded);
+        let keyspace = self.keyspace_of_call(target, &call);
+        let (key, value) = (target.key.clone(), value.unwrap_or_default());
+        let asked = match context {
+            Some((_, context)) => keyspace.put(key.clone(), value).after(context),
+            None => keyspace.put_blind(key.clone(), value),
+        };
+        let written = asked.level(call.level).deadline(call.deadline).await;
+        let open = written.as_ref().err().and_then(|error| match error {
+            WriteError::NotApplied(_) => None,
+            WriteError::Unknown(failure) => failure.op_id,
+        });
+        let Some(op_id) = open else {
+            return self.note_written(target, op, written);
+        };
+        let question = keyspace.resolve(key, op_id).level(call.level);
+        match question.deadline(call.deadline).await {
+            Resolution::Applied(resolved) => {
+                self.recorder.trace.count("state.unknown put resolved");
+                if let Some(context) = resolved.context() {
+                    let name = (target.keyspace, target.key.clone());
+                    self.contexts.insert(name, (op, context.clone()));
+                }
+                let attempts = written.map_or_else(
+                    |error| error.failure().attempts.len(),
+                    |written| usize::from(written.attempts()),
+                );
+                let returned = Returned::default();
+                self.recorder
+                    .end(op, Outcome::Ok, returned, String::new(), attempts);
+            }
+            Resolution::Unknown(_) => self.note_written(target, op, written),
+        }
+    }
+
+    fn keyspace_of_call(&self, target: &Target, call: &Call) -> Keyspace {
+        let keyspace = self.keyspace_of(target);
+        match (&self.session, call.session) {
+            (Some((_, session)), Some(_)) => keyspace.in_session(session),
+            (Some(_) | None, _) => keyspace,
+        }
+    }
+
     fn keyspace_of(&self, target: &Target) -> Keyspace {
         let keyspaces = self.plan.topology.keyspaces();
         let name = keyspaces.get(target.keyspace).map(|k| k.name.to_string());
@@ -436,6 +546,7 @@ impl SimClient {
             replicas: needed.unwrap_or(0),
             copies: copies.get(),
             deadline: Duration::from_millis(self.rand.between(300, 3000)),
+            session: None,
         }
     }
 
@@ -452,7 +563,7 @@ impl SimClient {
         let (op, _) = self
             .recorder
             .invoke(self.number, target, Action::Get, None, &call);
-        let keyspace = self.keyspace_of(target);
+        let keyspace = self.keyspace_of_call(target, &call);
         let asked = keyspace
             .get(target.key.clone())
             .level(call.level)
@@ -484,6 +595,7 @@ impl SimClient {
             replicas: copies,
             copies,
             deadline: Duration::from_secs(5),
+            session: None,
         };
         self.get_with(target, call).await.is_some()
     }

@@ -84,10 +84,7 @@ impl Shard {
         request: Request,
         effects: &mut Effects,
     ) {
-        let (keyspace, key) = match &request {
-            Request::Write(write) => (&write.keyspace, &write.key),
-            Request::Read(read) => (&read.keyspace, &read.key),
-        };
+        let (keyspace, key) = request.target();
         let owned = self.locate(keyspace, key).is_ok_and(|place| {
             self.topology
                 .is_owner(place.location.vnode, place.copies, self.me)
@@ -121,11 +118,13 @@ impl Shard {
                 continue;
             }
             match (&forward.request, forward.untried.pop()) {
-                (Request::Read(_), Some(next)) => {
+                (Request::Read(_) | Request::SessionRead(_) | Request::Resolve(_), Some(next)) => {
                     forward.target = next;
                     self.send_forward(now, number, effects);
                 }
-                (Request::Read(_), None) => self.end_forward(number, Cause::Unavailable, effects),
+                (Request::Read(_) | Request::SessionRead(_) | Request::Resolve(_), None) => {
+                    self.end_forward(number, Cause::Unavailable, effects);
+                }
                 (Request::Write(_), _) => {
                     self.end_forward(number, Cause::QuorumNotReached, effects);
                 }
@@ -136,7 +135,7 @@ impl Shard {
     pub(super) fn tick_forward(&mut self, now: Now, number: OpNumber, effects: &mut Effects) {
         let past = match self.ops.get(&number) {
             Some(Op::Forward(forward)) => now.mono >= forward.deadline,
-            Some(Op::Put(_) | Op::Get(_)) | None => false,
+            Some(Op::Put(_) | Op::Get(_) | Op::Resolve(_)) | None => false,
         };
         if past {
             self.end_forward(number, Cause::DeadlineExceeded, effects);
@@ -149,8 +148,8 @@ impl Shard {
         };
         let mut failure = Failure::refused(cause);
         failure.effect = match forward.request {
-            Request::Write(_) => Effectiveness::Unknown,
-            Request::Read(_) => Effectiveness::NotApplied,
+            Request::Write(_) | Request::Resolve(_) => Effectiveness::Unknown,
+            Request::Read(_) | Request::SessionRead(_) => Effectiveness::NotApplied,
         };
         self.answer(
             forward.origin,

@@ -9,12 +9,14 @@
 //! effect of the step that hears that its frame is durable.
 //!
 //! `write` coordinates puts and deletes, `read` gets, `replica` does a replica's part, `forward`
-//! hands requests to owners, `persist` talks to the table and the store.
+//! hands requests to owners, `resolve` finds out what became of a write, `session_read` a session's gets, `persist` talks to the table and the store.
 
 mod forward;
 mod persist;
 mod read;
 mod replica;
+mod resolve;
+mod session_read;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -39,6 +41,7 @@ use super::message::{
     WriteRequest,
 };
 use super::put::PutMachine;
+use super::resolve::{ResolveMachine, Step as ResolveStep};
 use super::seal::{SealKey, Token};
 use super::table::{Table, TableLimits};
 
@@ -128,6 +131,7 @@ enum Op {
     Put(Box<PutOp>),
     Get(Box<GetOp>),
     Forward(Box<ForwardOp>),
+    Resolve(Box<ResolveOp>),
 }
 
 #[derive(Debug)]
@@ -143,6 +147,15 @@ struct PutOp {
 #[derive(Debug)]
 struct GetOp {
     machine: GetMachine,
+    origin: Origin,
+    place: Place,
+    bytes: usize,
+    armed: u64,
+}
+
+#[derive(Debug)]
+struct ResolveOp {
+    machine: ResolveMachine,
     origin: Origin,
     place: Place,
     bytes: usize,
@@ -168,6 +181,7 @@ impl Op {
             Self::Put(put) => &mut put.armed,
             Self::Get(get) => &mut get.armed,
             Self::Forward(forward) => &mut forward.armed,
+            Self::Resolve(resolve) => &mut resolve.armed,
         }
     }
 }
@@ -195,6 +209,9 @@ enum Parked {
         op: OpNumber,
         place: Place,
         record: Bytes,
+    },
+    LocalResolve {
+        op: OpNumber,
     },
 }
 
@@ -504,10 +521,7 @@ impl Shard {
         request: Request,
         effects: &mut Effects,
     ) {
-        let (keyspace, key) = match &request {
-            Request::Write(write) => (&write.keyspace, &write.key),
-            Request::Read(read) => (&read.keyspace, &read.key),
-        };
+        let (keyspace, key) = request.target();
         let place = match self.locate(keyspace, key) {
             Ok(place) => place,
             Err(failure) => return self.reply(origin, Reply::Failed(failure), effects),
@@ -535,6 +549,12 @@ impl Shard {
                 self.write(now, writing, effects);
             }
             Request::Read(read) => self.read(now, origin, deadline, place, read.level, effects),
+            Request::Resolve(request) => {
+                self.resolve(now, origin, deadline, place, &request, effects);
+            }
+            Request::SessionRead(request) => {
+                self.session_read(now, origin, deadline, place, &request, effects);
+            }
         }
     }
 
@@ -693,6 +713,7 @@ impl Shard {
             Some(Op::Put(_)) => self.tick_put(now, number, effects),
             Some(Op::Get(_)) => self.tick_get(now, number, effects),
             Some(Op::Forward(_)) => self.tick_forward(now, number, effects),
+            Some(Op::Resolve(_)) => self.judge_resolve(now, number, effects),
         }
     }
 
@@ -725,6 +746,13 @@ impl Shard {
                         None => continue,
                     }
                 }
+                Some(Op::Resolve(resolve)) => match resolve.machine.wants(peer) {
+                    Some(ResolveStep::Ask(_)) => PeerMessage::Read(resolve.machine.read(now.mono)),
+                    Some(ResolveStep::Secure(_)) => {
+                        PeerMessage::Replicate(resolve.machine.secure(now.mono))
+                    }
+                    Some(ResolveStep::Answer { .. } | ResolveStep::Fail(_)) | None => continue,
+                },
                 Some(Op::Put(_) | Op::Get(_) | Op::Forward(_)) | None => continue,
             };
             effects.push(Effect::Send { to: peer, message });
@@ -747,6 +775,7 @@ impl Shard {
             Op::Put(put) => put.bytes,
             Op::Get(get) => get.bytes,
             Op::Forward(forward) => forward.bytes,
+            Op::Resolve(resolve) => resolve.bytes,
         };
         self.unanswered += 1;
         self.bytes_in_flight += bytes;

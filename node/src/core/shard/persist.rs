@@ -213,6 +213,7 @@ impl Shard {
                 self.held_here(now, op, durable, &mut steps, effects);
                 self.perform_get(now, op, steps, effects);
             }
+            Parked::LocalResolve { op } => self.resolve_loaded(now, op, newest.as_ref(), effects),
             Parked::LocalRepair { op, place, record } => {
                 self.repair_here(now, op, &place, newest.as_ref(), &record, effects);
             }
@@ -241,7 +242,9 @@ impl Shard {
                 Self::refuse_read(from, message.op, Cause::Overloaded, effects);
             }
             // The get's own clock widens or ends it.
-            Parked::LocalRead { op } | Parked::LocalRepair { op, .. } => {
+            Parked::LocalRead { op }
+            | Parked::LocalResolve { op }
+            | Parked::LocalRepair { op, .. } => {
                 debug_assert!(!matches!(self.ops.get(&op), Some(Op::Put(_))));
             }
         }

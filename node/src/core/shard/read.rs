@@ -1,7 +1,7 @@
 //! Coordinating a get, and a replica's part of one.
 
 use bytes::Bytes;
-use quorate_antientropy::Record;
+use quorate_antientropy::{Context, Record};
 use quorate_ring::{ConsistencyLevel, Epoch, MonoTime, NodeId, is_monotonic, majority};
 
 use super::super::continuity::Liveness;
@@ -26,6 +26,24 @@ impl Shard {
         deadline: MonoTime,
         place: Place,
         level: ConsistencyLevel,
+        effects: &mut Effects,
+    ) {
+        self.read_covering(now, origin, deadline, place, level, Context::new(), effects);
+    }
+
+    /// The same, and the answer covers `requirement`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of a get and what its answer must cover, all different types"
+    )]
+    pub(super) fn read_covering(
+        &mut self,
+        now: Now,
+        origin: Origin,
+        deadline: MonoTime,
+        place: Place,
+        level: ConsistencyLevel,
+        requirement: Context,
         effects: &mut Effects,
     ) {
         let Ok(required) = level.replicas_for_read(place.copies) else {
@@ -54,7 +72,7 @@ impl Shard {
         };
         let user_key = Bytes::copy_from_slice(place.key.user_key());
         let bytes = user_key.len();
-        let machine = GetMachine::new(
+        let mut machine = GetMachine::new(
             now.mono,
             GetPlan {
                 op: number,
@@ -68,6 +86,9 @@ impl Shard {
                 deadline,
             },
         );
+        if !requirement.is_empty() {
+            machine.require(requirement);
+        }
         let wake = machine.next_deadline();
         let get = GetOp {
             machine,
@@ -357,6 +378,9 @@ impl Shard {
         reply: ReadRecordReply,
         effects: &mut Effects,
     ) {
+        if let Some(Op::Resolve(_)) = self.ops.get(&reply.op) {
+            return self.resolve_read_reply(now, from, reply, effects);
+        }
         let ReadRecordReply { op, result } = reply;
         let mut steps = Vec::new();
         let Some(Op::Get(get)) = self.ops.get_mut(&op) else {

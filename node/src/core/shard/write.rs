@@ -18,7 +18,9 @@ use super::super::effect::{Effect, Effects, Event, StopReason};
 use super::super::failure::{Cause, Effectiveness, Failure, ReplicaPart};
 use super::super::input::Now;
 use super::super::key::RecordKey;
-use super::super::message::{PeerMessage, PurgeNumber, ReplicateReply, Reply, WriteRequest};
+use super::super::message::{
+    PeerMessage, PurgeNumber, ReplicateReply, Reply, Stored, WriteRequest,
+};
 use super::super::put::{PutMachine, PutPlan, Verdict};
 use super::super::seal::Token;
 use super::super::table::Lookup;
@@ -376,6 +378,7 @@ impl Shard {
                 self.perform_get(now, op, steps, effects);
                 self.rearm_get(now, op);
             }
+            Some(Op::Resolve(_)) => self.resolve_stored(now, op, from, result, effects),
             Some(Op::Forward(_)) | None => {}
         }
     }
@@ -400,6 +403,13 @@ impl Shard {
                 let mut steps = Vec::new();
                 get.machine.repaired(me, counts, &mut steps);
                 self.perform_get(now, op, steps, effects);
+            }
+            Some(Op::Resolve(resolve)) => {
+                let counts = self
+                    .continuity
+                    .counts(resolve.place.copies, resolve.place.location.vnode);
+                let lsn = self.table.durable_lsn();
+                self.resolve_stored(now, op, me, Ok(Stored { lsn, counts }), effects);
             }
             Some(Op::Forward(_)) | None => {}
         }

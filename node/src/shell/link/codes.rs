@@ -28,6 +28,8 @@ pub fn code_of(cause: Cause) -> Code {
         Cause::BelowFloor => Code::BelowFloor,
         Cause::PayloadUnsupported => Code::PayloadUnsupported,
         Cause::Damaged => Code::Damaged,
+        Cause::OperationNotSeen => Code::OperationNotSeen,
+        Cause::SessionBehind => Code::SessionBehind,
     }
 }
 
@@ -56,6 +58,8 @@ pub fn cause_of(code: Code) -> Option<Cause> {
         Code::BelowFloor => Cause::BelowFloor,
         Code::PayloadUnsupported => Cause::PayloadUnsupported,
         Code::Damaged => Cause::Damaged,
+        Code::OperationNotSeen => Cause::OperationNotSeen,
+        Code::SessionBehind => Cause::SessionBehind,
         // Codes without a cause, and, because the enum may grow, those that are not known here.
         _ => return None,
     })
@@ -78,6 +82,6 @@ mod tests {
         }
         causes.sort_unstable();
         causes.dedup();
-        assert_eq!(causes.len(), 20, "every cause has a code");
+        assert_eq!(causes.len(), 22, "every cause has a code");
     }
 }

@@ -8,7 +8,9 @@ use quorate_client::wire::{self, Code, ContextToken, Level, Outcome, ReplicaRepo
 use quorate_ring::ConsistencyLevel;
 
 use super::native::AdminRequest;
-use crate::core::message::{ReadRequest, Reply, Request, WriteRequest};
+use crate::core::message::{
+    ReadRequest, Reply, Request, ResolveRequest, SessionReadRequest, WriteRequest,
+};
 use crate::core::{Effectiveness, Failure, ReplicaPart};
 use crate::shell::link::code_of;
 
@@ -73,6 +75,33 @@ pub fn request_of(request: wire::Request) -> Result<Request, AdminRequest> {
                 level,
             }))
         }
+        wire::Request::Resolve(wire::Resolve {
+            keyspace,
+            key,
+            level,
+            op_id,
+        }) => Ok(Request::Resolve(ResolveRequest {
+            keyspace,
+            key,
+            level: level_of(level, ConsistencyLevel::Write),
+            op_id: OpId(op_id.0),
+        })),
+        wire::Request::SessionGet(wire::SessionGet {
+            keyspace,
+            key,
+            level,
+            covers,
+        }) => Ok(Request::SessionRead(SessionReadRequest {
+            read: ReadRequest {
+                keyspace,
+                key,
+                level: level_of(level, ConsistencyLevel::Read),
+            },
+            covers: covers
+                .into_iter()
+                .map(|ContextToken(bytes)| bytes)
+                .collect(),
+        })),
         wire::Request::Topology => Err(AdminRequest::Topology),
         wire::Request::Status => Err(AdminRequest::Status),
         wire::Request::ReadLocal(request) => Err(AdminRequest::ReadLocal(request)),

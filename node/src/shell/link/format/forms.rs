@@ -17,7 +17,7 @@ use super::super::codes::{cause_of, code_of};
 use crate::core::message::{
     Forward, ForwardReply, Held, Hello, KeepAlive, OpNumber, Payload, PeerHeader, PurgeNumber,
     ReadRecord, ReadRecordReply, ReadRequest, Refusal, Replicate, ReplicateReply, Reply, Request,
-    Stored, WriteRequest,
+    ResolveRequest, SessionReadRequest, Stored, WriteRequest,
 };
 use crate::core::timeline::{Life, Memory, Timeline};
 use crate::core::{Cause, Effectiveness, Failure, ReplicaPart};
@@ -617,6 +617,50 @@ pub(super) struct ForwardForm {
     read: Option<ClientReadForm>,
     budget_us: u64,
     sent_after_us: Option<u64>,
+    #[serde(default)]
+    resolve: Option<ClientResolveForm>,
+    #[serde(default)]
+    covers: Option<Vec<Bytes>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ClientResolveForm {
+    keyspace: String,
+    key: Bytes,
+    level: LevelForm,
+    #[serde(with = "serde_bytes")]
+    op_id: [u8; 16],
+}
+
+impl From<&ReadRequest> for ClientReadForm {
+    fn from(
+        ReadRequest {
+            keyspace,
+            key,
+            level,
+        }: &ReadRequest,
+    ) -> Self {
+        Self {
+            keyspace: keyspace.clone(),
+            key: key.clone(),
+            level: (*level).into(),
+        }
+    }
+}
+
+impl ClientReadForm {
+    fn into_domain(self) -> Option<ReadRequest> {
+        let Self {
+            keyspace,
+            key,
+            level,
+        } = self;
+        Some(ReadRequest {
+            keyspace,
+            key,
+            level: level.into_domain()?,
+        })
+    }
 }
 
 impl From<&Forward> for ForwardForm {
@@ -628,31 +672,37 @@ impl From<&Forward> for ForwardForm {
             sent_after,
         }: &Forward,
     ) -> Self {
-        let (write, read) = match request {
-            Request::Write(write) => (Some(ClientWriteForm::from(write)), None),
-            Request::Read(ReadRequest {
+        let mut form = Self {
+            op: op.0,
+            write: None,
+            read: None,
+            budget_us: micros(*budget),
+            sent_after_us: sent_after.map(MonoTime::as_micros),
+            resolve: None,
+            covers: None,
+        };
+        match request {
+            Request::Write(write) => form.write = Some(ClientWriteForm::from(write)),
+            Request::Read(read) => form.read = Some(ClientReadForm::from(read)),
+            Request::Resolve(ResolveRequest {
                 keyspace,
                 key,
                 level,
+                op_id,
             }) => {
-                let (keyspace, key) = (keyspace.clone(), key.clone());
-                (
-                    None,
-                    Some(ClientReadForm {
-                        keyspace,
-                        key,
-                        level: (*level).into(),
-                    }),
-                )
+                form.resolve = Some(ClientResolveForm {
+                    keyspace: keyspace.clone(),
+                    key: key.clone(),
+                    level: (*level).into(),
+                    op_id: op_id.0,
+                });
             }
-        };
-        Self {
-            op: op.0,
-            write,
-            read,
-            budget_us: micros(*budget),
-            sent_after_us: sent_after.map(MonoTime::as_micros),
+            Request::SessionRead(SessionReadRequest { read, covers }) => {
+                form.read = Some(ClientReadForm::from(read));
+                form.covers = Some(covers.clone());
+            }
         }
+        form
     }
 }
 
@@ -689,9 +739,11 @@ impl ForwardForm {
             read,
             budget_us,
             sent_after_us,
+            resolve,
+            covers,
         } = self;
-        let request = match one_of(write, read)? {
-            Ok(write) => {
+        let request = match (write, read, resolve, covers) {
+            (Some(write), None, None, None) => {
                 let ClientWriteForm {
                     keyspace,
                     key,
@@ -710,15 +762,18 @@ impl ForwardForm {
                     age: Duration::from_micros(write.age_us),
                 })
             }
-            Err(ClientReadForm {
-                keyspace,
-                key,
-                level,
-            }) => Request::Read(ReadRequest {
-                keyspace,
-                key,
-                level: level.into_domain()?,
+            (None, Some(read), None, None) => Request::Read(read.into_domain()?),
+            (None, Some(read), None, Some(covers)) => Request::SessionRead(SessionReadRequest {
+                read: read.into_domain()?,
+                covers,
             }),
+            (None, None, Some(resolve), None) => Request::Resolve(ResolveRequest {
+                keyspace: resolve.keyspace,
+                key: resolve.key,
+                level: resolve.level.into_domain()?,
+                op_id: OpId(resolve.op_id),
+            }),
+            (..) => return None,
         };
         Some(Forward {
             op: OpNumber(op),

@@ -12,8 +12,8 @@ use quorate_ring::{
 
 use crate::core::message::{
     Forward, ForwardReply, Held, Hello, KeepAlive, OpNumber, Payload, PurgeNumber, ReadRecord,
-    ReadRecordReply, ReadRequest, Refusal, Replicate, ReplicateReply, Reply, Request, Stored,
-    WriteRequest,
+    ReadRecordReply, ReadRequest, Refusal, Replicate, ReplicateReply, Reply, Request,
+    ResolveRequest, SessionReadRequest, Stored, WriteRequest,
 };
 use crate::core::timeline::{Life, Memory, Timeline};
 use crate::core::{Cause, Effectiveness, Failure, ReplicaPart};
@@ -154,7 +154,17 @@ fn messages() -> Vec<PeerMessage> {
         read_reply(Ok(held)),
         read_reply(Err(refusal)),
         forward(Request::Write(write)),
-        forward(Request::Read(read)),
+        forward(Request::Read(read.clone())),
+        forward(Request::Resolve(ResolveRequest {
+            keyspace: "default".into(),
+            key: key(),
+            level: ConsistencyLevel::Quorum,
+            op_id: OpId([2; 16]),
+        })),
+        forward(Request::SessionRead(SessionReadRequest {
+            read,
+            covers: vec![key(), key()],
+        })),
         forward_reply(Reply::Applied {
             context: None,
             acks: 3,
