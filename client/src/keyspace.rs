@@ -92,13 +92,18 @@ impl Keyspace {
     }
 
     fn call(&self, key: Bytes, payload: Payload) -> Call {
+        let options = self.client.topology().options(&self.name);
+        let level = match payload {
+            Payload::Get => options.read_level,
+            Payload::Put { .. } | Payload::Delete { .. } => options.write_level,
+        };
         Call {
             client: self.client.clone(),
             operation: Operation {
                 keyspace: Arc::clone(&self.name),
                 key,
                 payload,
-                level: ConsistencyLevel::Quorum,
+                level,
                 deadline: DEADLINE_DEFAULT,
             },
         }
@@ -112,6 +117,11 @@ struct Call {
 }
 
 impl Call {
+    /// `None` keeps what the keyspace has.
+    fn set_level(&mut self, level: Option<ConsistencyLevel>) {
+        self.operation.level = level.unwrap_or(self.operation.level);
+    }
+
     /// What is wrong with the operation, before anything is asked.
     fn refusal(&self) -> Option<Box<Failure>> {
         let operation = &self.operation;
@@ -136,9 +146,9 @@ impl Call {
 pub struct Get(Call);
 
 impl Get {
-    /// How many replicas must answer; `quorum` unless set.
-    pub fn level(mut self, level: ConsistencyLevel) -> Self {
-        self.0.operation.level = level;
+    /// How many replicas must answer; what the keyspace has, usually `quorum`, unless set.
+    pub fn level(mut self, level: impl Into<Option<ConsistencyLevel>>) -> Self {
+        self.0.set_level(level.into());
         self
     }
 
@@ -223,9 +233,9 @@ impl Write {
         self
     }
 
-    /// How many replicas must hold it; `quorum` unless set.
-    pub fn level(mut self, level: ConsistencyLevel) -> Self {
-        self.call.operation.level = level;
+    /// How many replicas must hold it; what the keyspace has, usually `quorum`, unless set.
+    pub fn level(mut self, level: impl Into<Option<ConsistencyLevel>>) -> Self {
+        self.call.set_level(level.into());
         self
     }
 

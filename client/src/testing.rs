@@ -61,6 +61,7 @@ pub fn topology(nodes: u8) -> TopologyInfo {
             name: "default".to_owned(),
             mode: "siblings".to_owned(),
             copies: nodes.min(3),
+            ..KeyspaceInfo::default()
         }],
         answered_by: 1,
     }

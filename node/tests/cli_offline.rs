@@ -114,7 +114,7 @@ fn what_cannot_be_understood_is_exit_code_2_and_says_why() {
                 "--node",
                 "a=h:1",
                 "--keyspace",
-                "k,mode=lww",
+                "k,mode=strong",
             ],
             "later work",
         ),

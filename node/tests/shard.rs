@@ -44,6 +44,7 @@ fn topology() -> Arc<Topology> {
         id: KeyspaceId(1),
         name: "default".parse().expect("a name"),
         mode: KeyspaceMode::Siblings,
+        options: quorate_ring::KeyspaceOptions::default(),
         copies: Copies::new(3).expect("three copies"),
     };
     let vnodes = VnodeCount::new(8).expect("a power of two");

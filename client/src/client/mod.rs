@@ -22,7 +22,7 @@ use quorate_ring::{MonoTime, NodeId};
 
 pub use builder::{ClientBuilder, Seed};
 pub use dump::DumpPages;
-pub(crate) use operation::{Operation, Payload};
+pub(crate) use operation::{Operation, Payload, wire_level};
 
 use crate::clock::Clock;
 use crate::config::ClientConfig;

@@ -124,7 +124,7 @@ impl Done {
 }
 
 /// The level as it travels; `None` for a count that does not fit.
-pub(super) const fn wire_level(level: ConsistencyLevel) -> Option<wire::Level> {
+pub(crate) const fn wire_level(level: ConsistencyLevel) -> Option<wire::Level> {
     Some(match level {
         ConsistencyLevel::One => wire::Level::One,
         ConsistencyLevel::Two => wire::Level::Two,

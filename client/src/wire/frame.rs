@@ -459,6 +459,10 @@ mod tests {
                 name: "default".into(),
                 mode: "siblings".into(),
                 copies: 3,
+                durability: "memory".into(),
+                read_level: Level::One,
+                write_level: Level::Exactly(3),
+                ttl_ms: 5_000,
             }],
             answered_by: 1,
         }

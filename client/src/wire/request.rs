@@ -26,7 +26,7 @@ impl fmt::Debug for OpId {
 pub struct ContextToken(pub Bytes);
 
 /// How many replicas must answer, per call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(into = "u8", from = "u8")]
 pub enum Level {
     /// One replica.
@@ -34,6 +34,7 @@ pub enum Level {
     /// Two replicas.
     Two,
     /// More than half of the N replicas.
+    #[default]
     Quorum,
     /// All N replicas.
     All,

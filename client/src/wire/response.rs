@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::code::{Code, Outcome};
-use super::request::ContextToken;
+use super::request::{ContextToken, Level};
 
 /// A write that was applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,16 +110,28 @@ pub struct NodeInfo {
 }
 
 /// A keyspace of the topology.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct KeyspaceInfo {
     /// Its number.
     pub id: u32,
     /// Its name.
     pub name: String,
-    /// `siblings`.
+    /// `siblings` or `lww`.
     pub mode: String,
     /// N.
     pub copies: u8,
+    /// `disk` or `memory`; empty from older nodes, which have disk only.
+    #[serde(default)]
+    pub durability: String,
+    /// R of reads that name no level.
+    #[serde(default)]
+    pub read_level: Level,
+    /// W of writes that name no level.
+    #[serde(default)]
+    pub write_level: Level,
+    /// Milliseconds after which puts that name no TTL expire; 0 = never.
+    #[serde(default)]
+    pub ttl_ms: u64,
 }
 
 /// The topology as the node knows it; owners follow from it by `ring`.

@@ -54,22 +54,22 @@ pub(super) fn value_of(argument: OsString) -> Result<Bytes, Problem> {
     Ok(value.into())
 }
 
-/// The level of reads.
+/// The level of reads; `None` is the keyspace's own.
 ///
 /// # Errors
 /// A usage [`Problem`] if the level is one of writes.
-pub(super) fn read_level(data: &DataOptions) -> Result<Level, Problem> {
+pub(super) fn read_level(data: &DataOptions) -> Result<Option<Level>, Problem> {
     data.consistency
         .unwrap_or_default()
         .for_read()
         .map_err(misfit)
 }
 
-/// The level of writes.
+/// The level of writes; `None` is the keyspace's own.
 ///
 /// # Errors
 /// A usage [`Problem`] if the level is one of reads.
-pub(super) fn write_level(data: &DataOptions) -> Result<Level, Problem> {
+pub(super) fn write_level(data: &DataOptions) -> Result<Option<Level>, Problem> {
     data.consistency
         .unwrap_or_default()
         .for_write()

@@ -157,15 +157,7 @@ pub fn topology(topology: &Topology, answered_by: NodeId) -> wire::TopologyInfo 
         weight: node.weight.value(),
         zone: node.zone.0.clone(),
     });
-    let keyspaces = topology
-        .keyspaces()
-        .iter()
-        .map(|keyspace| wire::KeyspaceInfo {
-            id: keyspace.id.0,
-            name: keyspace.name.to_string(),
-            mode: keyspace.mode.to_string(),
-            copies: keyspace.copies.get(),
-        });
+    let keyspaces = topology.keyspaces().iter().map(wire::KeyspaceInfo::from);
     wire::TopologyInfo {
         cluster_id: [7; 16],
         generation: topology.epoch().generation,

@@ -343,6 +343,7 @@ fn draw_topology(rand: &mut SimRand, nodes: u64) -> Arc<Topology> {
             id: KeyspaceId(u32::try_from(number).unwrap_or(1)),
             name: format!("k{number}").parse().expect("a plain name"),
             mode: KeyspaceMode::Siblings,
+            options: quorate_ring::KeyspaceOptions::default(),
             copies: Copies::new(u8::try_from(copies).unwrap_or(1)).expect("above 0"),
         }
     });

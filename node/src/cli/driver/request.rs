@@ -45,7 +45,8 @@ pub(super) struct Request {
     pub(super) id: Value,
     pub(super) keyspace: String,
     pub(super) key: Bytes,
-    pub(super) level: Level,
+    /// `None` is the keyspace's own.
+    pub(super) level: Option<Level>,
     pub(super) deadline: Duration,
     pub(super) b64: bool,
     pub(super) what: What,

@@ -25,8 +25,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone)]
 pub(super) struct How {
     pub(super) keyspace: String,
-    pub(super) read: Level,
-    pub(super) write: Level,
+    /// `None` is the keyspace's own; so below.
+    pub(super) read: Option<Level>,
+    pub(super) write: Option<Level>,
     pub(super) deadline: Duration,
     pub(super) patience: Duration,
 }
