@@ -5,17 +5,20 @@ mod context;
 mod delta;
 mod dot;
 mod format;
+mod lww;
 mod merge;
 mod op_id;
 mod op_list;
 mod put;
 mod record;
+mod state;
 
 pub use attempt::{Attempt, AttemptVerdict, OpStatus, RETRY_TIME_MAX};
 pub use context::Context;
 pub use delta::Delta;
 pub use dot::{COUNTER_MAX, Dot};
 pub use format::{DecodeError, Field};
+pub use lww::{LwwVersion, LwwWrite};
 pub use merge::MergeResult;
 pub use op_id::OpId;
 pub use op_list::{FLAGGED_MAX, OpList, SUPERSEDED_MAX, SeenOp, SeenOps, SupersededOp};
@@ -23,3 +26,4 @@ pub use put::{
     CONTEXT_BYTES_MAX, Minting, Put, PutApplied, PutRefusal, RECORD_BYTES_MAX, SIBLINGS_MAX,
 };
 pub use record::{Mint, Record, Sibling};
+pub use state::KeyState;
