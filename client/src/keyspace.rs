@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_ring::{ConsistencyLevel, KeyspaceName};
+use quorate_ring::{ConsistencyLevel, KeyspaceMode, KeyspaceName, Ttl};
 
-use crate::client::{Client, Operation, Payload};
+use crate::client::{Client, IfSuperseded, Operation, Payload};
 use crate::context::{After, Context};
 use crate::error::{Failure, GetError, OperationKind, WriteError};
 use crate::transport::BoxFuture;
@@ -71,7 +71,8 @@ impl Keyspace {
     }
 
     /// Writes a value without having seen anything: it supersedes nothing, and becomes a sibling
-    /// of what is there.
+    /// of what is there. In an lww keyspace, which knows no contexts, this is how to write: the value
+    /// takes the place of what is there.
     pub fn put_blind(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Write {
         let payload = Payload::Put {
             value: value.into(),
@@ -105,6 +106,8 @@ impl Keyspace {
                 payload,
                 level,
                 deadline: DEADLINE_DEFAULT,
+                ttl: None,
+                if_superseded: IfSuperseded::default(),
             },
         }
     }
@@ -130,6 +133,20 @@ impl Call {
         }
         if KeyspaceName::from_str(&operation.keyspace).is_err() {
             return Some(operation.refused(Code::KeyspaceUnknown, 0));
+        }
+        let has_context = match &operation.payload {
+            Payload::Get => false,
+            Payload::Put { context, .. } | Payload::Delete { context } => context.is_some(),
+        };
+        let mode = self.client.topology().mode(&operation.keyspace);
+        if has_context && mode == Some(KeyspaceMode::Lww) {
+            return Some(operation.refused(Code::WrongMode, 0));
+        }
+        if operation
+            .ttl
+            .is_some_and(|ttl| Ttl::from_duration(ttl).is_err())
+        {
+            return Some(operation.refused(Code::TtlInvalid, 0));
         }
         match &operation.payload {
             Payload::Put { value, .. } if value.len() > VALUE_BYTES_MAX => {
@@ -243,6 +260,19 @@ impl Write {
     /// retries.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.call.operation.deadline = deadline;
+        self
+    }
+
+    /// After this time the value is hidden, by the clocks of the nodes: a millisecond to ten years, in
+    /// whole milliseconds. What the keyspace has unless set. Means nothing for a delete.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.call.operation.ttl = Some(ttl);
+        self
+    }
+
+    /// What follows if a higher stamp is met in an lww keyspace; it is written again unless set.
+    pub fn if_superseded(mut self, follows: IfSuperseded) -> Self {
+        self.call.operation.if_superseded = follows;
         self
     }
 

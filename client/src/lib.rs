@@ -28,6 +28,7 @@ mod clock;
 pub mod config;
 mod context;
 mod error;
+mod hybrid;
 mod keyspace;
 pub mod link;
 mod op_id;
@@ -48,12 +49,13 @@ pub mod wire;
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
-pub use client::{Client, ClientBuilder, DumpPages, Seed};
+pub use client::{Client, ClientBuilder, DumpPages, IfSuperseded, Seed};
 pub use context::{After, Context, ContextParseError};
 pub use error::{
     Attempt, AttemptEnd, ConnectError, DeleteError, Failure, GetError, NodeError, OperationKind,
     PutError, ReplicaPart, SeedFailure, SeedReason, WriteError,
 };
+pub use hybrid::WallClock;
 pub use keyspace::{DEADLINE_DEFAULT, Delete, Get, Keyspace, Put, Write};
 pub use quorate_ring::ConsistencyLevel as Level;
 pub use topology::{Owners, Topology, TopologyUnusable};

@@ -126,7 +126,11 @@ fn class(code: Code) -> Class {
         | Code::AttemptTooOld
         | Code::RequestInvalid
         | Code::RoleRefused
+        | Code::WrongMode
+        | Code::TtlInvalid
         | Code::Other(_) => Class::Final,
+        // Another node's clock may be right.
+        Code::StampAhead | Code::ClockOff => Class::OncePerNode,
         Code::Unavailable
         | Code::DiskFull
         | Code::Damaged
@@ -325,6 +329,8 @@ mod tests {
             Code::AttemptTooOld,
             Code::RequestInvalid,
             Code::RoleRefused,
+            Code::WrongMode,
+            Code::TtlInvalid,
             Code::Other(999),
         ] {
             let got = decide(answered(code), &situation());

@@ -203,6 +203,7 @@ impl Record {
             values: values.map(Value).collect(),
             context: token(&self.siblings.keys().copied().collect()),
             replicas: 2,
+            stamp: None,
         })
     }
 
@@ -220,6 +221,7 @@ impl Record {
         Response::Applied(Applied {
             context: Some(token(&seen)),
             acks: 2,
+            superseded_by: None,
         })
     }
 }

@@ -87,6 +87,7 @@ fn recovered(lives: &[(u64, u64)], memories: &[(NodeId, Memory)]) -> Recovered {
         durable: present.first,
         applied: Lsn::ZERO,
         clean: false,
+        volatile: quorate_node::core::input::Volatile::Lost,
         memories: memories.iter().copied().collect(),
         records: Vec::new(),
         digests: BucketDigests::default(),
@@ -289,6 +290,8 @@ fn put_at(value: &'static str, op: u8, context: Option<Bytes>, level: Consistenc
         op_id: OpId([op; 16]),
         flagged: false,
         age: Duration::ZERO,
+        stamp: None,
+        ttl_ms: None,
     })
 }
 

@@ -31,6 +31,14 @@ pub enum Bug {
     RetryForgetsOpId,
     /// A coordinator takes the owners in an order of its own and so other primaries.
     PlacementOrder,
+    /// V11: each attempt of an operation is stamped anew.
+    RetryStampsAnew,
+    /// V12: expiry acts by a clock that is far off.
+    ExpiryByBadClock,
+    /// C7: a node that may have forgotten what memory keyspaces acknowledged counts for them.
+    ForgetfulMemoryCounts,
+    /// A write that met a higher stamp is not told so.
+    SupersededNotTold,
 }
 
 impl Bug {
@@ -48,6 +56,10 @@ impl Bug {
         Self::DotFromDurableView,
         Self::RetryForgetsOpId,
         Self::PlacementOrder,
+        Self::RetryStampsAnew,
+        Self::ExpiryByBadClock,
+        Self::ForgetfulMemoryCounts,
+        Self::SupersededNotTold,
     ];
 
     /// The name by which it is chosen.
@@ -66,6 +78,10 @@ impl Bug {
             Self::DotFromDurableView => "dot-from-durable-view",
             Self::RetryForgetsOpId => "retry-forgets-op-id",
             Self::PlacementOrder => "placement-order",
+            Self::RetryStampsAnew => "v11-retry-stamps-anew",
+            Self::ExpiryByBadClock => "v12-expiry-by-bad-clock",
+            Self::ForgetfulMemoryCounts => "c7-forgetful-memory-counts",
+            Self::SupersededNotTold => "superseded-not-told",
         }
     }
 }

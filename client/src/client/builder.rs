@@ -16,6 +16,7 @@ use super::{Client, seed_endpoint};
 use crate::clock::Clock;
 use crate::config::{ClientConfig, ConfigError, read_text};
 use crate::error::{ConnectError, SeedFailure, SeedReason};
+use crate::hybrid::{SystemWallClock, WallClock};
 use crate::link::{ClusterId, Credentials};
 use crate::pool;
 use crate::rand::Rand;
@@ -79,6 +80,7 @@ pub struct ClientBuilder {
     transport: Option<Arc<dyn Transport>>,
     random_seed: Option<u64>,
     connect_timeout: Duration,
+    wall_clock: Option<Arc<dyn WallClock>>,
 }
 
 #[derive(Clone)]
@@ -104,6 +106,7 @@ impl Default for ClientBuilder {
             transport: None,
             random_seed: None,
             connect_timeout: CONNECT_TIMEOUT,
+            wall_clock: None,
         }
     }
 }
@@ -130,6 +133,13 @@ impl ClientBuilder {
             cert: cert_pem.into(),
             key: key_pem.into(),
         });
+        self
+    }
+
+    /// The wall clock that stamps writes of lww keyspaces; the system's unless set.
+    #[must_use]
+    pub fn wall_clock(mut self, clock: Arc<dyn WallClock>) -> Self {
+        self.wall_clock = Some(clock);
         self
     }
 
@@ -193,7 +203,9 @@ impl ClientBuilder {
         };
         let transport = self.usable_transport()?;
         let topology = self.first_topology(&*transport, rand.bits()).await?;
-        Ok(Client::assemble(transport, topology, rand))
+        let wall_clock = self.wall_clock.clone();
+        let wall_clock = wall_clock.unwrap_or_else(|| Arc::new(SystemWallClock));
+        Ok(Client::assemble(transport, topology, rand, wall_clock))
     }
 
     fn usable_transport(&self) -> Result<Arc<dyn Transport>, ConnectError> {

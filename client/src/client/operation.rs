@@ -22,6 +22,21 @@ pub(crate) struct Operation {
     pub(crate) payload: Payload,
     pub(crate) level: ConsistencyLevel,
     pub(crate) deadline: Duration,
+    /// Hides the value of a put; `None` is the keyspace's.
+    pub(crate) ttl: Option<Duration>,
+    /// What follows if a write of an lww keyspace is told that it was superseded.
+    pub(crate) if_superseded: IfSuperseded,
+}
+
+/// What follows if a write of an lww keyspace is told that a higher stamp was met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IfSuperseded {
+    /// It is written again, as a new operation above that stamp, until the deadline: so an
+    /// acknowledged write is never older than one that was acknowledged before it began.
+    #[default]
+    WriteAgain,
+    /// The caller is told.
+    Tell,
 }
 
 /// What is to be done with the key.
@@ -63,7 +78,12 @@ impl Operation {
     }
 
     /// One attempt as it travels.
-    pub(super) fn request(&self, level: wire::Level, mark: AttemptMark) -> Request {
+    pub(super) fn request(
+        &self,
+        level: wire::Level,
+        mark: AttemptMark,
+        stamp: Option<u64>,
+    ) -> Request {
         let (keyspace, key) = (self.keyspace.to_string(), self.key.clone());
         let AttemptMark {
             op_id,
@@ -85,6 +105,8 @@ impl Operation {
                 op_id,
                 attempt,
                 age_ms,
+                stamp,
+                ttl_ms: self.ttl.map(whole_millis),
             }),
             Payload::Delete { context } => Request::Delete(wire::Delete {
                 keyspace,
@@ -94,9 +116,14 @@ impl Operation {
                 op_id,
                 attempt,
                 age_ms,
+                stamp,
             }),
         }
     }
+}
+
+fn whole_millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The answer to an operation that succeeded.

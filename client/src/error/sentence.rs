@@ -78,6 +78,17 @@ fn cause(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
         }
         Code::RequestInvalid => f.write_str("the node does not understand the request"),
         Code::RoleRefused => f.write_str("the client's certificate has not the role for it"),
+        Code::WrongMode => {
+            f.write_str("the keyspace has another mode: a context is for siblings, a stamp for lww")
+        }
+        Code::TtlInvalid => f.write_str("a TTL is a millisecond to ten years"),
+        Code::StampAhead => write!(
+            f,
+            "this client's clock is more than {limit} ms ahead of the nodes' clocks"
+        ),
+        Code::ClockOff => {
+            f.write_str("the node's clock is not known to be near those of its peers")
+        }
         Code::Damaged => f.write_str("the range is damaged on the replica"),
         Code::Internal => f.write_str("the node met a bug of its own"),
         Code::Other(number) => write!(f, "the node answered with the unknown code {number}"),
@@ -135,6 +146,11 @@ fn advice(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
         (Code::KeyspaceUnknown, _) => f.write_str("`quorate status` lists the keyspaces"),
         (Code::LevelImpossible, _) => f.write_str("choose a level that the keyspace can meet"),
         (Code::ContextInvalid, _) => f.write_str("read the key and write after that read"),
+        (Code::WrongMode, _) => f.write_str("in an lww keyspace write without a context"),
+        (Code::TtlInvalid, _) => f.write_str("use another TTL, or none"),
+        (Code::StampAhead | Code::ClockOff, _) => {
+            f.write_str("set the clocks right, then try again")
+        }
         (Code::RoleRefused, _) => f.write_str("use a client certificate with the role it needs"),
         (Code::RequestInvalid | Code::Other(_), _) => {
             f.write_str("use a client of the same release as the cluster")

@@ -127,6 +127,16 @@ codes! {
     BelowFloor = 42, "BELOW_FLOOR";
     /// The payload's form is not supported by the replica (between nodes).
     PayloadUnsupported = 43, "PAYLOAD_UNSUPPORTED";
+
+    /// The operation is one of another keyspace mode: a context in an lww keyspace, a stamp elsewhere.
+    WrongMode = 60, "WRONG_MODE";
+    /// The TTL is 0 or over ten years.
+    TtlInvalid = 61, "TTL_INVALID";
+    /// The write's stamp is more than 500 ms ahead of the node's clock.
+    StampAhead = 62, "STAMP_AHEAD";
+    /// The node's clock is more than 500 ms off its peers', or not compared with them yet: it takes
+    /// no write with a TTL.
+    ClockOff = 63, "CLOCK_OFF";
 }
 
 impl std::fmt::Display for Code {

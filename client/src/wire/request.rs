@@ -87,6 +87,12 @@ pub struct Put {
     pub attempt: u16,
     /// Milliseconds since the first attempt was sent.
     pub age_ms: u32,
+    /// The writer's stamp, in an lww keyspace only: microseconds since 1970, the same in all attempts.
+    #[serde(default)]
+    pub stamp: Option<u64>,
+    /// Milliseconds after which the value is hidden; absent: what the keyspace has.
+    #[serde(default)]
+    pub ttl_ms: Option<u64>,
 }
 
 /// Deletes: writes a tombstone.
@@ -106,6 +112,9 @@ pub struct Delete {
     pub attempt: u16,
     /// Milliseconds since the first attempt was sent.
     pub age_ms: u32,
+    /// The writer's stamp, in an lww keyspace only: microseconds since 1970, the same in all attempts.
+    #[serde(default)]
+    pub stamp: Option<u64>,
 }
 
 /// Reads a record.

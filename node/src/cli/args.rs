@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use quorate_ring::Ttl;
 
 use super::keyspace_arg::KeyspaceArg;
 use super::level::LevelChoice;
@@ -97,7 +98,8 @@ pub(super) struct DataOptions {
     /// Keyspace of the keys.
     #[arg(long, default_value = "default", value_name = "NAME")]
     pub(super) keyspace: String,
-    /// one, two, quorum, all, r=COUNT, w=COUNT or r=COUNT,w=COUNT [default: quorum].
+    /// one, two, quorum, all, r=COUNT, w=COUNT or r=COUNT,w=COUNT
+    /// [default: the keyspace's, usually quorum].
     #[arg(long, value_name = "LEVEL")]
     pub(super) consistency: Option<LevelChoice>,
     /// Time for each operation, as 500ms, 2s or 1m.
@@ -108,7 +110,8 @@ pub(super) struct DataOptions {
 /// Arguments of `put`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  quorate put greeting 'hello world'\n  \
-                        quorate put photo @cat.jpg\n  date | quorate put now -")]
+                        quorate put photo @cat.jpg\n  date | quorate put now -\n  \
+                        quorate put session 42 --ttl 30m")]
 pub(super) struct PutArgs {
     /// The key, 1 to 1,024 bytes.
     pub(super) key: OsString,
@@ -121,9 +124,14 @@ pub(super) struct PutArgs {
     /// What the write has seen.
     #[command(flatten)]
     pub(super) seen: SeenOptions,
-    /// Let the value expire (not yet).
-    #[arg(long, value_name = "TIME")]
-    pub(super) ttl: Option<String>,
+    /// Hide the value after this time, as 30s or 7d; 1 ms to ten years [default: the keyspace's].
+    #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
+    pub(super) ttl: Option<Ttl>,
+}
+
+fn parse_ttl(text: &str) -> Result<Ttl, String> {
+    let duration = parse_duration(text).map_err(|e| e.to_string())?;
+    Ttl::from_duration(duration).map_err(|e| e.to_string())
 }
 
 /// What a write has seen: by default what it reads first.

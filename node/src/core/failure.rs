@@ -56,6 +56,14 @@ pub enum Cause {
     PayloadUnsupported,
     /// The range is damaged here.
     Damaged,
+    /// The operation is one of another keyspace mode.
+    WrongMode,
+    /// The TTL is 0 or too long.
+    TtlInvalid,
+    /// The stamp is too far ahead of this node's clock.
+    StampAhead,
+    /// This node's clock is too far off its peers' for a TTL, or not known to be near them yet.
+    ClockOff,
 }
 
 /// One replica's part in a failed request.

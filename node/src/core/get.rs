@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::{ReadRepair, Record, Reply as ReplicaReply};
+use quorate_antientropy::{KeyState, ReadRepair, Reply as ReplicaReply};
 use quorate_ring::{KeyspaceId, MonoTime, NodeId};
 
 use super::failure::{Cause, Effectiveness, Failure, ReplicaPart};
@@ -48,7 +48,7 @@ pub struct GetPlan {
 
 #[derive(Debug, Clone)]
 struct Answer {
-    record: Option<Record>,
+    record: Option<KeyState>,
     number: PurgeNumber,
 }
 
@@ -96,7 +96,7 @@ pub struct GetMachine {
     refused: NodeSet,
     widen_at: MonoTime,
     phase: Phase,
-    merged: Option<Record>,
+    merged: Option<KeyState>,
 }
 
 impl GetMachine {
@@ -135,7 +135,7 @@ impl GetMachine {
         &mut self,
         now: MonoTime,
         from: NodeId,
-        record: Option<Record>,
+        record: Option<KeyState>,
         number: PurgeNumber,
         counts: bool,
         steps: &mut Vec<Step>,
@@ -360,7 +360,7 @@ impl GetMachine {
 
     /// The merged record, once there is one.
     #[must_use]
-    pub fn merged(&self) -> Option<&Record> {
+    pub fn merged(&self) -> Option<&KeyState> {
         self.merged.as_ref()
     }
 

@@ -151,6 +151,8 @@ impl Admin {
             requests_in_flight: count(shard.requests_in_flight),
             hints_wanted: shard.hints_wanted,
             peers: peers.collect(),
+            memory_lost: !shard.memory_whole,
+            clock_off: !shard.clock_good,
         }
     }
 

@@ -9,9 +9,9 @@ use quorate_antientropy::{Context, Delta, Dot, Mint, OpId, Sibling};
 use quorate_ring::{Actor, ConsistencyLevel, Epoch, Incarnation, KeyspaceId, Lsn, NodeId};
 
 use crate::core::message::{
-    Forward, ForwardReply, Held, Hello, OpNumber, Payload, PurgeNumber, ReadRecord,
-    ReadRecordReply, ReadRequest, Refusal, Replicate, ReplicateReply, Reply, Request, Stored,
-    WriteRequest,
+    ClockEcho, ClockProbe, Forward, ForwardReply, Held, Hello, OpNumber, Payload, PurgeNumber,
+    ReadRecord, ReadRecordReply, ReadRequest, Refusal, Replicate, ReplicateReply, Reply, Request,
+    StampTold, Stored, WriteRequest,
 };
 use crate::core::timeline::{Life, Memory, Timeline};
 use crate::core::{Cause, Effectiveness, Failure, ReplicaPart};
@@ -89,6 +89,7 @@ fn messages() -> Vec<PeerMessage> {
     let stored = Stored {
         lsn: Lsn(8),
         counts: true,
+        newer: Some(9),
     };
     let held = Held {
         record: Some(key()),
@@ -105,6 +106,8 @@ fn messages() -> Vec<PeerMessage> {
         op_id: OpId([1; 16]),
         flagged: true,
         age: Duration::from_millis(12),
+        stamp: Some(1_750_000_000_000_000),
+        ttl_ms: Some(13),
     };
     let level = ConsistencyLevel::All;
     let read = ReadRequest {
@@ -134,6 +137,15 @@ fn messages() -> Vec<PeerMessage> {
     vec![
         PeerMessage::Hello(hello),
         PeerMessage::KeepAlive(memories()),
+        PeerMessage::Clock(ClockProbe {
+            sent_us: 1,
+            wall_us: 1_750_000_000_000_000,
+            echo: Some(ClockEcho {
+                sent_us: 2,
+                held_us: 3,
+            }),
+            is_urgent: true,
+        }),
         replicate(Payload::Whole(key())),
         replicate(Payload::Delta(Box::new(delta))),
         replicate_reply(Ok(stored)),
@@ -151,11 +163,13 @@ fn messages() -> Vec<PeerMessage> {
         forward_reply(Reply::Applied {
             context: None,
             acks: 3,
+            superseded_by: Some(StampTold { stamp: 7, feed: 6 }),
         }),
         forward_reply(Reply::Read {
             values: vec![key(), key()],
             context: key(),
             replicas: 2,
+            stamp: None,
         }),
         forward_reply(Reply::Failed(failure)),
     ]
