@@ -26,7 +26,7 @@ pub const SKEW_MAX: Duration = Duration::from_millis(500);
 /// An echo that took longer says too little.
 const ROUND_TRIP_MAX: Duration = Duration::from_millis(400);
 /// What was heard longer ago does not confirm the clock: the peer's may have jumped since.
-const FRESH: Duration = Duration::from_secs(5);
+const FRESH: Duration = Duration::from_secs(2);
 
 /// What is known of the own wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,7 +214,7 @@ mod tests {
         }
         let nobody = ClockCheck::new([NodeId(2)].into_iter());
         assert_eq!(nobody.trust(at(1000, 0)), Unknown);
-        assert_eq!(node(&[0, 0]).trust(at(7000, 0)), Unknown, "too long ago");
+        assert_eq!(node(&[0, 0]).trust(at(4000, 0)), Unknown, "too long ago");
     }
 
     #[test]

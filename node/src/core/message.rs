@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_antientropy::{Delta, OpId};
 
-use quorate_ring::{ConsistencyLevel, Epoch, Incarnation, KeyspaceId, Lsn, NodeId};
+use quorate_ring::{ConsistencyLevel, Epoch, Incarnation, KeyspaceId, KeyspaceMode, Lsn, NodeId};
 
 use super::effect::RequestKind;
 use super::failure::{Cause, Failure};
@@ -231,6 +231,19 @@ impl Request {
             Self::Write(write) if write.value.is_some() => RequestKind::Put,
             Self::Write(_) => RequestKind::Delete,
             Self::Read(_) => RequestKind::Get,
+        }
+    }
+
+    /// Whether a keyspace of this mode takes it: writes of lww have a stamp and no context, others no
+    /// stamp.
+    #[must_use]
+    pub fn fits_mode(&self, mode: KeyspaceMode) -> bool {
+        match (self, mode) {
+            (Self::Read(_), _) => true,
+            (Self::Write(write), KeyspaceMode::Siblings) => write.stamp.is_none(),
+            (Self::Write(write), KeyspaceMode::Lww) => {
+                write.stamp.is_some() && write.context.is_none()
+            }
         }
     }
 

@@ -700,6 +700,9 @@ impl Cluster {
                 let mut slot = self.slot(node);
                 slot.sync_fails = false;
                 slot.disk.set_faults(slot.usual.clone());
+                if self.shared.plan.clocks_jump {
+                    slot.machine.set_right();
+                }
                 slot.process.as_ref().map(|p| p.gate.clone())
             };
             if let Some(gate) = gate.filter(Gate::is_closed) {

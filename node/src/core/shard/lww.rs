@@ -26,10 +26,9 @@ impl Shard {
         effects: &mut Effects,
     ) -> Result<Made, Failure> {
         let (place, request) = (&writing.place, &writing.request);
-        // Every attempt of such an operation is refused alike, so none was applied.
-        let (Some(stamp), None) = (request.stamp, &request.context) else {
-            return Err(Failure::refused(Cause::WrongMode));
-        };
+        let stamp = request
+            .stamp
+            .expect("a write that fits the mode has a stamp");
         let version = LwwVersion {
             stamp,
             op_id: request.op_id,

@@ -498,6 +498,11 @@ impl Shard {
             Ok(place) => place,
             Err(failure) => return self.reply(origin, Reply::Failed(failure), effects),
         };
+        // Before it is handed on: what certainly is not applied must not end as unknown on the way.
+        if !request.fits_mode(place.mode) {
+            let failure = Failure::refused(Cause::WrongMode);
+            return self.reply(origin, Reply::Failed(failure), effects);
+        }
         if let Err(failure) = self.admit(now, deadline, request.bytes()) {
             effects.push(Effect::Count(Event::Shed));
             return self.reply(origin, Reply::Failed(failure), effects);

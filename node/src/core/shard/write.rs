@@ -160,9 +160,6 @@ impl Shard {
             request,
             ..
         } = writing;
-        if request.stamp.is_some() {
-            return Err(Failure::refused(Cause::WrongMode));
-        }
         let client = self.client_token(place, request);
         let attempt = if request.flagged {
             Attempt::Later
