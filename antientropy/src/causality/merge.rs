@@ -23,10 +23,6 @@ use super::record::{Mint, Record, Sibling};
 /// What a merge made of the receiver's record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "made once per merge and taken apart at once; a box would cost an allocation"
-)]
 pub enum MergeResult<T = Record> {
     /// The own record holds all of the other one; keep its bytes.
     Unchanged,

@@ -199,7 +199,7 @@ mod tests {
         ) {
             let mut bytes = state.to_bytes().to_vec();
             let at = at % bytes.len();
-            bytes[at] = byte;
+            bytes.iter_mut().skip(at).take(1).for_each(|old| *old = byte);
             bytes.truncate(1 + cut % (2 * bytes.len()));
             let bytes = Bytes::from(bytes);
             if let Ok(read) = KeyState::decode(&bytes) {
