@@ -1,5 +1,7 @@
 //! Operations over a transport that answers by script.
 
+mod lww;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
