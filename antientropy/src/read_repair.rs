@@ -9,7 +9,7 @@
 
 use quorate_ring::NodeId;
 
-use crate::causality::{MergeResult, Record};
+use crate::causality::{KeyState, MergeResult};
 
 /// One replica's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,14 +17,14 @@ pub struct Reply<'a> {
     /// The replica.
     pub node: NodeId,
     /// Its durable record; `None` if it has none.
-    pub record: Option<&'a Record>,
+    pub record: Option<&'a KeyState>,
 }
 
 /// What the replies amount to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadRepair {
     /// All replies merged; `None` if no replica has a record.
-    pub merged: Option<Record>,
+    pub merged: Option<KeyState>,
     /// Replicas that hold exactly `merged`, in the order of the replies.
     pub current: Vec<NodeId>,
     /// Replicas that `merged` has to be sent to, in the order of the replies.
@@ -35,7 +35,7 @@ impl ReadRepair {
     /// Merges the replies. Each node replies once.
     #[must_use]
     pub fn of(replies: &[Reply<'_>]) -> Self {
-        let mut merged: Option<Record> = None;
+        let mut merged: Option<KeyState> = None;
         for record in replies.iter().filter_map(|reply| reply.record) {
             merged = Some(match merged {
                 None => record.clone(),
@@ -77,7 +77,7 @@ mod tests {
     use quorate_ring::{Actor, Incarnation};
 
     use super::*;
-    use crate::causality::{Attempt, Dot, Minting, OpId, Put};
+    use crate::causality::{Attempt, Dot, Minting, OpId, Put, Record};
 
     const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
 
@@ -104,13 +104,18 @@ mod tests {
     }
 
     fn check(records: [Option<&Record>; 3], merged: Option<&Record>, current: &[u32]) {
+        let state = |record: Option<&Record>| record.cloned().map(KeyState::Siblings);
+        let (records, merged) = (records.map(state), state(merged));
         let replies: Vec<Reply<'_>> = NODES
             .into_iter()
-            .zip(records)
-            .map(|(node, record)| Reply { node, record })
+            .zip(&records)
+            .map(|(node, record)| Reply {
+                node,
+                record: record.as_ref(),
+            })
             .collect();
         let repair = ReadRepair::of(&replies);
-        assert_eq!(repair.merged.as_ref(), merged);
+        assert_eq!(repair.merged, merged);
         assert_eq!(
             repair.current.iter().map(|node| node.0).collect::<Vec<_>>(),
             current

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_ring::{ConsistencyLevel, KeyspaceName};
+use quorate_ring::{ConsistencyLevel, KeyspaceMode, KeyspaceName, Ttl};
 
-use crate::client::{AttemptLimits, Client, Diagnose, Operation, Payload};
+use crate::client::{AttemptLimits, Client, Diagnose, IfSuperseded, Operation, Payload};
 use crate::context::{After, Context};
 use crate::error::{Failure, GetError, OperationKind, WriteError};
 use crate::profile::{Profile, ProfileError, ProfileSlot, present};
@@ -105,7 +105,8 @@ impl Keyspace {
     }
 
     /// Writes a value without having seen anything: it supersedes nothing, and becomes a sibling
-    /// of what is there.
+    /// of what is there. In an lww keyspace, which knows no contexts, this is how to write: the value
+    /// takes the place of what is there.
     pub fn put_blind(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Write {
         let payload = Payload::Put {
             value: value.into(),
@@ -126,7 +127,16 @@ impl Keyspace {
     }
 
     fn call(&self, key: Bytes, payload: Payload) -> Call {
-        let profile = self.profile.as_ref().map_or_else(Profile::default, present);
+        let options = self.client.topology().options(&self.name);
+        // Without a profile the keyspace says how far an operation must reach.
+        let profile = self.profile.as_ref().map_or_else(
+            || Profile {
+                read_level: options.read_level,
+                write_level: options.write_level,
+                ..Profile::default()
+            },
+            present,
+        );
         let level = match &payload {
             Payload::Get | Payload::SessionGet { .. } => profile.read_level,
             Payload::Put { .. } | Payload::Delete { .. } | Payload::Resolve { .. } => {
@@ -147,6 +157,8 @@ impl Keyspace {
                     count_max: profile.attempts_max,
                     diagnose: Diagnose::No,
                 },
+                ttl: None,
+                if_superseded: IfSuperseded::default(),
             },
         }
     }
@@ -161,6 +173,11 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// `None` keeps what the keyspace has.
+    fn set_level(&mut self, level: Option<ConsistencyLevel>) {
+        self.operation.level = level.unwrap_or(self.operation.level);
+    }
+
     /// What is wrong with the operation, before anything is asked.
     fn refusal(&self) -> Option<Box<Failure>> {
         let operation = &self.operation;
@@ -169,6 +186,24 @@ impl Call {
         }
         if KeyspaceName::from_str(&operation.keyspace).is_err() {
             return Some(operation.refused(Code::KeyspaceUnknown, 0));
+        }
+        let has_context = match &operation.payload {
+            // A session remembers contexts, which an lww keyspace has not.
+            Payload::Get | Payload::Resolve { .. } => self.session.is_some(),
+            Payload::SessionGet { .. } => true,
+            Payload::Put { context, .. } | Payload::Delete { context } => {
+                context.is_some() || self.session.is_some()
+            }
+        };
+        let mode = self.client.topology().mode(&operation.keyspace);
+        if has_context && mode == Some(KeyspaceMode::Lww) {
+            return Some(operation.refused(Code::WrongMode, 0));
+        }
+        if operation
+            .ttl
+            .is_some_and(|ttl| Ttl::from_duration(ttl).is_err())
+        {
+            return Some(operation.refused(Code::TtlInvalid, 0));
         }
         match &operation.payload {
             Payload::Put { value, .. } if value.len() > VALUE_BYTES_MAX => {
@@ -227,9 +262,9 @@ impl Call {
 pub struct Get(Call);
 
 impl Get {
-    /// How many replicas must answer; `quorum` unless set.
-    pub fn level(mut self, level: ConsistencyLevel) -> Self {
-        self.0.operation.level = level;
+    /// How many replicas must answer; what the keyspace has, usually `quorum`, unless set.
+    pub fn level(mut self, level: impl Into<Option<ConsistencyLevel>>) -> Self {
+        self.0.set_level(level.into());
         self
     }
 
@@ -322,9 +357,9 @@ impl Write {
         self
     }
 
-    /// How many replicas must hold it; `quorum` unless set.
-    pub fn level(mut self, level: ConsistencyLevel) -> Self {
-        self.call.operation.level = level;
+    /// How many replicas must hold it; what the keyspace has, usually `quorum`, unless set.
+    pub fn level(mut self, level: impl Into<Option<ConsistencyLevel>>) -> Self {
+        self.call.set_level(level.into());
         self
     }
 
@@ -350,6 +385,19 @@ impl Write {
     /// Lets the reply tell its attempts, nodes and phases. A failure always does.
     pub fn with_diagnostics(mut self) -> Self {
         self.call.operation.attempts.diagnose = Diagnose::Yes;
+        self
+    }
+
+    /// After this time the value is hidden, by the clocks of the nodes: a millisecond to ten years, in
+    /// whole milliseconds. What the keyspace has unless set. Means nothing for a delete.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.call.operation.ttl = Some(ttl);
+        self
+    }
+
+    /// What follows if a higher stamp is met in an lww keyspace; it is written again unless set.
+    pub fn if_superseded(mut self, follows: IfSuperseded) -> Self {
+        self.call.operation.if_superseded = follows;
         self
     }
 

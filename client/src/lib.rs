@@ -29,6 +29,7 @@ pub mod config;
 mod context;
 mod diagnostics;
 mod error;
+mod hybrid;
 mod keyspace;
 pub mod link;
 mod op_id;
@@ -52,13 +53,14 @@ pub mod wire;
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
-pub use client::{Client, ClientBuilder, DumpPages, Seed};
+pub use client::{Client, ClientBuilder, DumpPages, IfSuperseded, Seed};
 pub use context::{After, Context, ContextParseError};
 pub use diagnostics::Diagnostics;
 pub use error::{
     Attempt, AttemptEnd, ConnectError, DeleteError, Failure, GetError, LinkPhase, NodeError,
     OperationKind, PutError, ReplicaPart, SeedFailure, SeedReason, WriteError,
 };
+pub use hybrid::WallClock;
 pub use keyspace::{DEADLINE_DEFAULT, Delete, Get, Keyspace, Put, Write};
 pub use profile::{DEADLINE_MAX, Profile, ProfileError};
 pub use quorate_ring::ConsistencyLevel as Level;

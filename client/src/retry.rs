@@ -127,7 +127,11 @@ fn class(code: Code) -> Class {
         | Code::RequestInvalid
         | Code::RoleRefused
         | Code::SessionFull
+        | Code::WrongMode
+        | Code::TtlInvalid
         | Code::Other(_) => Class::Final,
+        // Another node's clock may be right.
+        Code::StampAhead | Code::ClockOff => Class::OncePerNode,
         Code::Unavailable
         | Code::DiskFull
         | Code::Damaged
@@ -330,6 +334,8 @@ mod tests {
             Code::AttemptTooOld,
             Code::RequestInvalid,
             Code::RoleRefused,
+            Code::WrongMode,
+            Code::TtlInvalid,
             Code::Other(999),
         ] {
             let got = decide(answered(code), &situation());

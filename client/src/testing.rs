@@ -85,6 +85,7 @@ pub fn topology(nodes: u8) -> TopologyInfo {
             name: "default".to_owned(),
             mode: "siblings".to_owned(),
             copies: nodes.min(3),
+            ..KeyspaceInfo::default()
         }],
         answered_by: 1,
     }
@@ -363,6 +364,7 @@ impl Record {
             return Response::Applied(Applied {
                 context: None,
                 acks: 2,
+                superseded_by: None,
             });
         }
         let mut failure = failure(Code::OperationNotSeen);
@@ -376,6 +378,7 @@ impl Record {
             values: values.map(Value).collect(),
             context: token(&self.siblings.keys().copied().collect()),
             replicas: 2,
+            stamp: None,
         })
     }
 
@@ -399,6 +402,7 @@ impl Record {
         Response::Applied(Applied {
             context: Some(token(&seen)),
             acks: 2,
+            superseded_by: None,
         })
     }
 }

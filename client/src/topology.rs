@@ -6,15 +6,16 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use quorate_ring::{
-    ConsistencyLevel, Copies, CopiesError, Epoch, FixedMap, Keyspace, KeyspaceId, KeyspaceMode,
-    KeyspaceModeError, KeyspaceName, KeyspaceNameError, Node, NodeId, NodeName, NodeNameError,
-    PreferenceList, Token, TopologyError, VnodeCount, VnodeCountError, VnodeId, Weight,
-    WeightError, Zone,
+    ConsistencyLevel, Copies, CopiesError, Durability, DurabilityError, Epoch, FixedMap, Keyspace,
+    KeyspaceId, KeyspaceMode, KeyspaceModeError, KeyspaceName, KeyspaceNameError, KeyspaceOptions,
+    Node, NodeId, NodeName, NodeNameError, PreferenceList, Token, TopologyError, Ttl, TtlError,
+    VnodeCount, VnodeCountError, VnodeId, Weight, WeightError, Zone,
 };
 
+use crate::client::wire_level;
 use crate::link::ClusterId;
 use crate::transport::NodeEndpoint;
-use crate::wire::{KeyspaceInfo, NodeInfo, TopologyInfo};
+use crate::wire::{KeyspaceInfo, Level, NodeInfo, TopologyInfo};
 
 /// Nodes, keyspaces and owners at one epoch.
 #[derive(Debug)]
@@ -47,6 +48,12 @@ pub enum TopologyUnusable {
     /// The copies of a keyspace.
     #[error(transparent)]
     Copies(#[from] CopiesError),
+    /// The durability of a keyspace.
+    #[error(transparent)]
+    Durability(#[from] DurabilityError),
+    /// The TTL of a keyspace.
+    #[error(transparent)]
+    Ttl(#[from] TtlError),
     /// The whole.
     #[error(transparent)]
     Whole(#[from] TopologyError),
@@ -125,6 +132,18 @@ impl Topology {
         })
     }
 
+    /// What a keyspace does with concurrent writes; `None` if it is not known.
+    #[must_use]
+    pub fn mode(&self, keyspace: &str) -> Option<KeyspaceMode> {
+        self.ring.keyspace_named(keyspace).map(|known| known.mode)
+    }
+
+    /// What operations on a keyspace have that say nothing; the usual where it is not known.
+    pub(crate) fn options(&self, keyspace: &str) -> KeyspaceOptions {
+        let known = self.ring.keyspace_named(keyspace);
+        known.map(|known| known.options).unwrap_or_default()
+    }
+
     pub(crate) fn nodes(&self) -> &[NodeId] {
         &self.nodes
     }
@@ -185,7 +204,53 @@ fn keyspace(info: &KeyspaceInfo) -> Result<Keyspace, TopologyUnusable> {
         name: KeyspaceName::from_str(&info.name)?,
         mode: KeyspaceMode::from_str(&info.mode)?,
         copies: Copies::new(info.copies)?,
+        options: KeyspaceOptions {
+            durability: match info.durability.as_str() {
+                "" => Durability::Disk,
+                word => word.parse()?,
+            },
+            read_level: ring_level(info.read_level, ConsistencyLevel::Read),
+            write_level: ring_level(info.write_level, ConsistencyLevel::Write),
+            ttl: match info.ttl_ms {
+                0 => None,
+                millis => Some(Ttl::from_millis(millis)?),
+            },
+        },
     })
+}
+
+fn ring_level(level: Level, exactly: fn(u8) -> ConsistencyLevel) -> ConsistencyLevel {
+    match level {
+        Level::One => ConsistencyLevel::One,
+        Level::Two => ConsistencyLevel::Two,
+        Level::Quorum => ConsistencyLevel::Quorum,
+        Level::All => ConsistencyLevel::All,
+        Level::Exactly(count) => exactly(count),
+    }
+}
+
+impl From<&Keyspace> for KeyspaceInfo {
+    fn from(keyspace: &Keyspace) -> Self {
+        let Keyspace {
+            id,
+            name,
+            mode,
+            copies,
+            options,
+        } = keyspace;
+        // A checked keyspace has no level that does not travel.
+        let level = |level| wire_level(level).unwrap_or_default();
+        Self {
+            id: id.0,
+            name: name.to_string(),
+            mode: mode.to_string(),
+            copies: copies.get(),
+            durability: options.durability.to_string(),
+            read_level: level(options.read_level),
+            write_level: level(options.write_level),
+            ttl_ms: options.ttl.map_or(0, Ttl::millis),
+        }
+    }
 }
 
 fn endpoint(node: &Node) -> Arc<NodeEndpoint> {

@@ -36,6 +36,7 @@ pub struct Read {
     context: Context,
     replicas: u8,
     diagnostics: Option<Box<Diagnostics>>,
+    stamp: Option<u64>,
 }
 
 /// The values of a record.
@@ -81,12 +82,14 @@ impl Read {
             values,
             context,
             replicas,
+            stamp,
         } = read;
         Self {
             values: values.into_iter().map(|wire::Value(value)| value).collect(),
             context: Context::from_wire(context),
             replicas,
             diagnostics: None,
+            stamp: stamp.map(|told| told.stamp),
         }
     }
 
@@ -134,7 +137,14 @@ impl Read {
         self.values
     }
 
-    /// Covers exactly what was read.
+    /// Stamp of what was read in an lww keyspace, in microseconds since 1970: also of a deletion or an
+    /// expired value, which shows none. `None` in other keyspaces and where nothing was ever written.
+    #[must_use]
+    pub const fn stamp(&self) -> Option<u64> {
+        self.stamp
+    }
+
+    /// Covers exactly what was read. Empty in an lww keyspace, where a write comes after nothing.
     #[must_use]
     pub const fn context(&self) -> &Context {
         &self.context
@@ -155,17 +165,30 @@ pub struct Written {
     op_id: wire::OpId,
     attempts: u16,
     diagnostics: Option<Box<Diagnostics>>,
+    stamp: Option<u64>,
+    superseded_by: Option<wire::Stamp>,
 }
 
 impl Written {
-    pub(crate) fn from_wire(applied: wire::Applied, op_id: wire::OpId, attempts: u16) -> Self {
-        let wire::Applied { context, acks } = applied;
+    pub(crate) fn from_wire(
+        applied: wire::Applied,
+        op_id: wire::OpId,
+        attempts: u16,
+        stamp: Option<u64>,
+    ) -> Self {
+        let wire::Applied {
+            context,
+            acks,
+            superseded_by,
+        } = applied;
         Self {
             context: context.map(Context::from_wire),
             acks,
             op_id,
             attempts,
             diagnostics: None,
+            stamp,
+            superseded_by,
         }
     }
 
@@ -179,6 +202,31 @@ impl Written {
     #[must_use]
     pub fn diagnostics(&self) -> Option<&Diagnostics> {
         self.diagnostics.as_deref()
+    }
+
+    /// The same, with what was sent for it before it was written again.
+    pub(crate) fn after_attempts(self, earlier: u16) -> Self {
+        Self {
+            attempts: self.attempts.saturating_add(earlier),
+            ..self
+        }
+    }
+
+    pub(crate) const fn superseded_by(&self) -> Option<wire::Stamp> {
+        self.superseded_by
+    }
+
+    /// Whether a write with a higher stamp is known, in an lww keyspace: this one was applied and is
+    /// not what the key holds. Only where it was not written again, or not in time.
+    #[must_use]
+    pub const fn is_superseded(&self) -> bool {
+        self.superseded_by.is_some()
+    }
+
+    /// Its stamp in an lww keyspace, in microseconds since 1970.
+    #[must_use]
+    pub const fn stamp(&self) -> Option<u64> {
+        self.stamp
     }
 
     /// What the writer has now seen: what it had seen before and its own write. Absent if the

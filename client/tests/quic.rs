@@ -165,11 +165,13 @@ fn answer(request: Request, address: SocketAddr) -> Response {
         Request::Put(_) | Request::Delete(_) | Request::Resolve(_) => Response::Applied(Applied {
             context: Some(context),
             acks: 1,
+            superseded_by: None,
         }),
         Request::Get(_) | Request::SessionGet(_) => Response::Read(Read {
             values: Vec::new(),
             context,
             replicas: 1,
+            stamp: None,
         }),
         Request::Status | Request::ReadLocal(_) | Request::DumpLocal(_) => {
             Response::Failure(Failure {

@@ -62,7 +62,7 @@ fn what_cannot_be_understood_is_exit_code_2_and_says_why() {
         (&["dev", "--base-port", "0"], "1..=65535"),
         (&["dev", "--base-port", "70000"], "70000"),
         (&["dev", "--base-port", "65500"], "out of range"),
-        (&["put", "k", "v", "--ttl", "5s"], "later work"),
+        (&["put", "k", "v", "--ttl", "0s"], "1 ms to ten years"),
         (&["put", "k", "v", "--deadline", "2"], "no duration"),
         (
             &["put", "k", "v", "--blind", "--context", "x"],
@@ -114,7 +114,7 @@ fn what_cannot_be_understood_is_exit_code_2_and_says_why() {
                 "--node",
                 "a=h:1",
                 "--keyspace",
-                "k,mode=lww",
+                "k,mode=strong",
             ],
             "later work",
         ),

@@ -389,6 +389,7 @@ async fn answer(node: &TestNode) {
                 Request::Write(write) => Reply::Applied {
                     context: write.value,
                     acks: 2,
+                    superseded_by: None,
                 },
                 Request::Read(read) => {
                     let bytes: usize = read.keyspace.parse().unwrap_or(0);
@@ -397,6 +398,7 @@ async fn answer(node: &TestNode) {
                         values,
                         context: Bytes::new(),
                         replicas: 2,
+                        stamp: None,
                     }
                 }
                 Request::Resolve(_) | Request::SessionRead(_) => return None,
@@ -426,6 +428,8 @@ fn put(bytes: usize) -> wire::Request {
         op_id: wire::OpId([1; 16]),
         attempt: 1,
         age_ms: 0,
+        stamp: None,
+        ttl_ms: None,
     })
 }
 

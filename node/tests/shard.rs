@@ -46,6 +46,7 @@ fn topology() -> Arc<Topology> {
         id: KeyspaceId(id),
         name: name.parse().expect("a name"),
         mode: KeyspaceMode::Siblings,
+        options: quorate_ring::KeyspaceOptions::default(),
         copies: Copies::new(copies).expect("some copies"),
     };
     let keyspaces = vec![keyspace(1, "default", 3), keyspace(2, "single", 1)];
@@ -89,6 +90,7 @@ fn recovered(lives: &[(u64, u64)], memories: &[(NodeId, Memory)]) -> Recovered {
         durable: present.first,
         applied: Lsn::ZERO,
         clean: false,
+        volatile: quorate_node::core::input::Volatile::Lost,
         memories: memories.iter().copied().collect(),
         records: Vec::new(),
         digests: BucketDigests::default(),
@@ -292,6 +294,8 @@ fn put_at(value: &'static str, op: u8, context: Option<Bytes>, level: Consistenc
         op_id: OpId([op; 16]),
         flagged: false,
         age: Duration::ZERO,
+        stamp: None,
+        ttl_ms: None,
     })
 }
 
@@ -859,7 +863,11 @@ fn a_superseded_write_is_resolved_as_applied() {
     let question = lab.ask(C, resolve(1));
     lab.run();
     match lab.reply(question) {
-        Some(Reply::Applied { context, acks }) => {
+        Some(Reply::Applied {
+            context,
+            acks,
+            superseded_by: None,
+        }) => {
             assert_eq!(*context, None, "nothing to come after: read the key");
             assert!(*acks >= 2);
         }

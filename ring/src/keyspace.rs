@@ -1,10 +1,11 @@
-//! Keyspaces: name, number, mode and N.
+//! Keyspaces: name, number, mode and N. Their further options are in `keyspace_options`.
 
 use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::keyspace_options::KeyspaceOptions;
 use crate::node::KeyspaceId;
 
 /// N: how many nodes hold each key of a keyspace, 1 to 255.
@@ -51,6 +52,9 @@ pub enum KeyspaceMode {
     /// Concurrent values are kept apart until a write supersedes them.
     #[default]
     Siblings,
+    /// Of two writes the one with the higher stamp stays (last write wins). Its stamps come from the
+    /// clocks of clients.
+    Lww,
 }
 
 /// Why a word names no mode.
@@ -58,13 +62,13 @@ pub enum KeyspaceMode {
 #[non_exhaustive]
 pub enum KeyspaceModeError {
     /// No such mode.
-    #[error("`{given}` is no keyspace mode; use siblings")]
+    #[error("`{given}` is no keyspace mode; use siblings or lww")]
     Unknown {
         /// What was given, at most 64 characters of it.
         given: String,
     },
     /// A mode that this version does not have yet.
-    #[error("mode `{given}` comes with later work; use siblings")]
+    #[error("mode `{given}` comes with later work; use siblings or lww")]
     NotYet {
         /// What was given.
         given: String,
@@ -78,7 +82,8 @@ impl FromStr for KeyspaceMode {
         let given = || text.chars().take(64).collect();
         match text {
             "siblings" => Ok(Self::Siblings),
-            "lww" | "strong" => Err(KeyspaceModeError::NotYet { given: given() }),
+            "lww" => Ok(Self::Lww),
+            "strong" => Err(KeyspaceModeError::NotYet { given: given() }),
             _ => Err(KeyspaceModeError::Unknown { given: given() }),
         }
     }
@@ -88,6 +93,7 @@ impl fmt::Display for KeyspaceMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Siblings => f.write_str("siblings"),
+            Self::Lww => f.write_str("lww"),
         }
     }
 }
@@ -151,4 +157,6 @@ pub struct Keyspace {
     pub mode: KeyspaceMode,
     /// How many copies it keeps.
     pub copies: Copies,
+    /// How durable an acknowledged write is, and what an operation has that says nothing.
+    pub options: KeyspaceOptions,
 }

@@ -16,6 +16,7 @@ mod epoch;
 mod fixed_map;
 mod flow;
 mod keyspace;
+mod keyspace_options;
 mod node;
 mod placement;
 mod plan;
@@ -37,6 +38,7 @@ pub use fixed_map::{FixedMap, FixedSet, FixedState};
 pub use keyspace::{
     Copies, CopiesError, Keyspace, KeyspaceMode, KeyspaceModeError, KeyspaceName, KeyspaceNameError,
 };
+pub use keyspace_options::{Durability, DurabilityError, KeyspaceOptions, Ttl, TtlError};
 pub use node::{
     Actor, Incarnation, KeyspaceId, Lsn, NodeId, NodeName, NodeNameError, Weight, WeightError, Zone,
 };

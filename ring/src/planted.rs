@@ -35,6 +35,14 @@ pub enum Bug {
     ResolveWithoutQuorum,
     /// A session's read is answered though it does not cover what the session has seen.
     SessionReadIgnoresRequirement,
+    /// V11: each attempt of an operation is stamped anew.
+    RetryStampsAnew,
+    /// V12: expiry acts by a clock that is far off.
+    ExpiryByBadClock,
+    /// C7: a node that may have forgotten what memory keyspaces acknowledged counts for them.
+    ForgetfulMemoryCounts,
+    /// A write that met a higher stamp is not told so.
+    SupersededNotTold,
 }
 
 impl Bug {
@@ -54,6 +62,10 @@ impl Bug {
         Self::PlacementOrder,
         Self::ResolveWithoutQuorum,
         Self::SessionReadIgnoresRequirement,
+        Self::RetryStampsAnew,
+        Self::ExpiryByBadClock,
+        Self::ForgetfulMemoryCounts,
+        Self::SupersededNotTold,
     ];
 
     /// The name by which it is chosen.
@@ -74,6 +86,10 @@ impl Bug {
             Self::PlacementOrder => "placement-order",
             Self::ResolveWithoutQuorum => "resolve-without-quorum",
             Self::SessionReadIgnoresRequirement => "session-read-ignores-requirement",
+            Self::RetryStampsAnew => "v11-retry-stamps-anew",
+            Self::ExpiryByBadClock => "v12-expiry-by-bad-clock",
+            Self::ForgetfulMemoryCounts => "c7-forgetful-memory-counts",
+            Self::SupersededNotTold => "superseded-not-told",
         }
     }
 }

@@ -31,6 +31,7 @@ pub(crate) fn keyspace(id: u32, name: &str, n: u8) -> Keyspace {
         id: KeyspaceId(id),
         name: name.parse().expect("a keyspace name"),
         mode: KeyspaceMode::Siblings,
+        options: crate::keyspace_options::KeyspaceOptions::default(),
         copies: copies(n),
     }
 }

@@ -92,7 +92,8 @@ impl Topology {
     ///
     /// # Errors
     /// [`TopologyError`] as for [`Topology::new`]; also if `epoch` is not newer, if a number or a
-    /// name that was once given names something else, or if a keyspace changed name or mode.
+    /// name that was once given names something else, or if a keyspace changed name, mode or
+    /// durability.
     pub fn evolve(
         &self,
         epoch: Epoch,
@@ -334,6 +335,12 @@ impl Topology {
                     nodes: self.nodes.len(),
                 });
             }
+            if let Err(error) = keyspace.options.check_levels(keyspace.copies) {
+                return Err(TopologyError::DefaultLevel {
+                    keyspace: name,
+                    error,
+                });
+            }
             self.keyspace_ids_given.insert(keyspace.id);
         }
         self.keyspaces = keyspaces;
@@ -374,7 +381,10 @@ impl Topology {
         for keyspace in &self.keyspaces {
             match old.keyspace(keyspace.id) {
                 Some(before) => {
-                    if before.name != keyspace.name || before.mode != keyspace.mode {
+                    if before.name != keyspace.name
+                        || before.mode != keyspace.mode
+                        || before.options.durability != keyspace.options.durability
+                    {
                         let name = before.name.clone();
                         return Err(TopologyError::KeyspaceChanged { name });
                     }

@@ -3,6 +3,7 @@
 use crate::epoch::Epoch;
 use crate::keyspace::KeyspaceName;
 use crate::node::{KeyspaceId, NodeId, NodeName};
+use crate::quorum::LevelError;
 
 /// Why nodes and keyspaces make no topology.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +52,14 @@ pub enum TopologyError {
         /// How many nodes there are.
         nodes: usize,
     },
+    /// A keyspace's default level does not fit its N or its kind of operation.
+    #[error("keyspace `{keyspace}`: {error}")]
+    DefaultLevel {
+        /// The keyspace.
+        keyspace: KeyspaceName,
+        /// Why.
+        error: LevelError,
+    },
     /// The new epoch is not after the old one.
     #[error("epoch {given} does not follow {current}")]
     EpochNotNewer {
@@ -83,8 +92,8 @@ pub enum TopologyError {
         /// Who was to get it.
         name: KeyspaceName,
     },
-    /// A keyspace's name or mode differs from what it was created with.
-    #[error("name and mode of keyspace `{name}` were fixed when it was created")]
+    /// A keyspace's name, mode or durability differs from what it was created with.
+    #[error("name, mode and durability of keyspace `{name}` were fixed when it was created")]
     KeyspaceChanged {
         /// Its name until now.
         name: KeyspaceName,

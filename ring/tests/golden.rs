@@ -20,6 +20,7 @@ fn topology(rows: &[(f64, &str)]) -> Topology {
         id: KeyspaceId(1),
         name: "default".parse().expect("a name"),
         mode: KeyspaceMode::Siblings,
+        options: quorate_ring::KeyspaceOptions::default(),
         copies: Copies::DEFAULT,
     };
     Topology::new(

@@ -46,6 +46,7 @@ fn keyspace(n: u8) -> Keyspace {
         id: KeyspaceId(1),
         name: "default".parse().expect("a name"),
         mode: KeyspaceMode::Siblings,
+        options: quorate_ring::KeyspaceOptions::default(),
         copies: copies(n),
     }
 }

@@ -23,17 +23,13 @@ use super::record::{Mint, Record, Sibling};
 /// What a merge made of the receiver's record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "made once per merge and taken apart at once; a box would cost an allocation"
-)]
-pub enum MergeResult {
+pub enum MergeResult<T = Record> {
     /// The own record holds all of the other one; keep its bytes.
     Unchanged,
     /// The other record holds all of the own one; its bytes can be taken as they are.
     TookOther,
     /// Each had something that the other lacked.
-    Merged(Record),
+    Merged(T),
 }
 
 /// Operations that lost a dot in a join, sorted.

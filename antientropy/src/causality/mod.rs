@@ -5,18 +5,21 @@ mod context;
 mod delta;
 mod dot;
 mod format;
+mod lww;
 mod merge;
 mod op_id;
 mod op_list;
 mod put;
 mod record;
 mod seen;
+mod state;
 
 pub use attempt::{Attempt, AttemptVerdict, OpStatus, RETRY_TIME_MAX};
 pub use context::Context;
 pub use delta::Delta;
 pub use dot::{COUNTER_MAX, Dot};
 pub use format::{DecodeError, Field};
+pub use lww::{LwwVersion, LwwWrite};
 pub use merge::MergeResult;
 pub use op_id::OpId;
 pub use op_list::{FLAGGED_MAX, OpList, SUPERSEDED_MAX, SupersededOp};
@@ -25,3 +28,4 @@ pub use put::{
 };
 pub use record::{Mint, Record, Sibling};
 pub use seen::{SeenOp, SeenOps};
+pub use state::KeyState;

@@ -16,6 +16,7 @@ use super::{Client, seed_endpoint};
 use crate::clock::Clock;
 use crate::config::{ClientConfig, ConfigError, read_text};
 use crate::error::{ConnectError, SeedFailure, SeedReason};
+use crate::hybrid::{SystemWallClock, WallClock};
 use crate::link::{ClusterId, Credentials};
 use crate::pool;
 use crate::profile::Profile;
@@ -81,6 +82,7 @@ pub struct ClientBuilder {
     random_seed: Option<u64>,
     connect_timeout: Duration,
     profiles: Vec<(String, Profile)>,
+    wall_clock: Option<Arc<dyn WallClock>>,
 }
 
 #[derive(Clone)]
@@ -107,6 +109,7 @@ impl Default for ClientBuilder {
             random_seed: None,
             connect_timeout: CONNECT_TIMEOUT,
             profiles: Vec::new(),
+            wall_clock: None,
         }
     }
 }
@@ -133,6 +136,13 @@ impl ClientBuilder {
             cert: cert_pem.into(),
             key: key_pem.into(),
         });
+        self
+    }
+
+    /// The wall clock that stamps writes of lww keyspaces; the system's unless set.
+    #[must_use]
+    pub fn wall_clock(mut self, clock: Arc<dyn WallClock>) -> Self {
+        self.wall_clock = Some(clock);
         self
     }
 
@@ -207,7 +217,9 @@ impl ClientBuilder {
         };
         let transport = self.usable_transport()?;
         let topology = self.first_topology(&*transport, rand.bits()).await?;
-        let client = Client::assemble(transport, topology, rand);
+        let wall_clock = self.wall_clock.clone();
+        let wall_clock = wall_clock.unwrap_or_else(|| Arc::new(SystemWallClock));
+        let client = Client::assemble(transport, topology, rand, wall_clock);
         for (name, profile) in &self.profiles {
             let set = client.set_profile(name, *profile);
             set.map_err(ConfigError::Profile)?;

@@ -22,11 +22,13 @@ use quorate_ring::{MonoTime, NodeId};
 
 pub use builder::{ClientBuilder, Seed};
 pub use dump::DumpPages;
-pub(crate) use operation::{AttemptLimits, Diagnose, Operation, Payload};
+pub use operation::IfSuperseded;
+pub(crate) use operation::{AttemptLimits, Diagnose, Operation, Payload, wire_level};
 
 use crate::clock::Clock;
 use crate::config::ClientConfig;
 use crate::error::ConnectError;
+use crate::hybrid::{HybridClock, SystemWallClock, WallClock};
 use crate::keyspace::Keyspace;
 use crate::op_id::Attempts;
 use crate::profile::{Profile, ProfileError, ProfileSlot, Profiles};
@@ -65,6 +67,7 @@ struct Shared {
     budget: Mutex<RetryBudget>,
     rand: Mutex<Rand>,
     profiles: Profiles,
+    stamps: Mutex<HybridClock>,
 }
 
 /// Locks what a panic in another thread cannot have left half changed.
@@ -103,10 +106,17 @@ impl Client {
         seed: u64,
     ) -> Result<Self, TopologyUnusable> {
         let topology = Topology::from_wire(topology)?;
-        Ok(Self::assemble(transport, topology, Rand::from_seed(seed)))
+        let wall_clock = Arc::new(SystemWallClock);
+        let rand = Rand::from_seed(seed);
+        Ok(Self::assemble(transport, topology, rand, wall_clock))
     }
 
-    fn assemble(transport: Arc<dyn Transport>, topology: Topology, mut rand: Rand) -> Self {
+    fn assemble(
+        transport: Arc<dyn Transport>,
+        topology: Topology,
+        mut rand: Rand,
+        wall_clock: Arc<dyn WallClock>,
+    ) -> Self {
         let rotation = rand.bits();
         let shared = Shared {
             transport,
@@ -116,6 +126,7 @@ impl Client {
             budget: Mutex::new(RetryBudget::full()),
             rand: Mutex::new(rand),
             profiles: Profiles::default(),
+            stamps: Mutex::new(HybridClock::new(wall_clock)),
         };
         Self {
             shared: Arc::new(shared),

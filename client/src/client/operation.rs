@@ -24,6 +24,10 @@ pub(crate) struct Operation {
     pub(crate) level: ConsistencyLevel,
     pub(crate) deadline: Duration,
     pub(crate) attempts: AttemptLimits,
+    /// Hides the value of a put; `None` is the keyspace's.
+    pub(crate) ttl: Option<Duration>,
+    /// What follows if a write of an lww keyspace is told that it was superseded.
+    pub(crate) if_superseded: IfSuperseded,
 }
 
 /// What holds for each attempt, and whether they are told of when all went well.
@@ -42,6 +46,17 @@ pub(crate) enum Diagnose {
     #[default]
     No,
     Yes,
+}
+
+/// What follows if a write of an lww keyspace is told that a higher stamp was met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IfSuperseded {
+    /// It is written again, as a new operation above that stamp, until the deadline: so an
+    /// acknowledged write is never older than one that was acknowledged before it began.
+    #[default]
+    WriteAgain,
+    /// The caller is told.
+    Tell,
 }
 
 /// What is to be done with the key.
@@ -126,7 +141,12 @@ impl Operation {
     }
 
     /// One attempt as it travels.
-    pub(super) fn request(&self, level: wire::Level, mark: AttemptMark) -> Request {
+    pub(super) fn request(
+        &self,
+        level: wire::Level,
+        mark: AttemptMark,
+        stamp: Option<u64>,
+    ) -> Request {
         let (keyspace, key) = (self.keyspace.to_string(), self.key.clone());
         let AttemptMark {
             op_id,
@@ -160,6 +180,8 @@ impl Operation {
                 op_id,
                 attempt,
                 age_ms,
+                stamp,
+                ttl_ms: self.ttl.map(whole_millis),
             }),
             Payload::Delete { context } => Request::Delete(wire::Delete {
                 keyspace,
@@ -169,9 +191,14 @@ impl Operation {
                 op_id,
                 attempt,
                 age_ms,
+                stamp,
             }),
         }
     }
+}
+
+fn whole_millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The answer to an operation that succeeded.
@@ -207,7 +234,7 @@ impl Done {
 }
 
 /// The level as it travels; `None` for a count that does not fit.
-pub(super) const fn wire_level(level: ConsistencyLevel) -> Option<wire::Level> {
+pub(crate) const fn wire_level(level: ConsistencyLevel) -> Option<wire::Level> {
     Some(match level {
         ConsistencyLevel::One => wire::Level::One,
         ConsistencyLevel::Two => wire::Level::Two,

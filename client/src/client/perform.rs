@@ -7,11 +7,12 @@
 
 use std::time::Duration;
 
-use quorate_ring::NodeId;
+use quorate_ring::planted::{Bug, planted};
+use quorate_ring::{KeyspaceMode, MonoTime, NodeId};
 use tokio::time::{sleep, timeout};
 use tracing::Instrument;
 
-use super::operation::{Diagnose, Done, Operation, wire_level};
+use super::operation::{Diagnose, Done, IfSuperseded, Operation, wire_level};
 use super::progress::{Ended, Progress};
 use super::{Client, InFlight, lock};
 use crate::error::{Failure, LinkPhase};
@@ -20,7 +21,7 @@ use crate::route::NodeVerdict;
 use crate::topology::Topology;
 use crate::transport::{CallCause, CallError};
 use crate::versions::{Read, Written};
-use crate::wire::{self, Code, Response};
+use crate::wire::{self, Code, Response, Stamp};
 
 /// How much later than the transport the SDK itself stops waiting: the transport knows better
 /// whether the request was sent, so it answers first.
@@ -48,17 +49,50 @@ impl Client {
     }
 
     async fn carry_out(&self, operation: Operation) -> Result<Done, Box<Failure>> {
-        let level = self.checked_level(&operation)?;
-        let mut progress = Progress::start(self, operation.deadline);
+        let until = self.now() + operation.deadline;
+        let stamp = self.stamp_for(&operation);
+        let mut done = self.perform_once(&operation, until, stamp).await?;
+        let writes_again = operation.if_superseded == IfSuperseded::WriteAgain;
+        while let Done::Written(written) = &done
+            && let Some(Stamp { stamp, feed }) = written.superseded_by()
+            && writes_again
+            && self.now() < until
+        {
+            let above = lock(&self.shared.stamps).stamp_above(stamp, feed);
+            // The write so far was applied, whatever becomes of the next one.
+            let again = self.perform_once(&operation, until, Some(above)).await;
+            let Ok(Done::Written(again)) = again else {
+                break;
+            };
+            done = Done::Written(again.after_attempts(written.attempts()));
+        }
+        Ok(done)
+    }
+
+    /// The stamp of a write, if its keyspace wants one.
+    fn stamp_for(&self, operation: &Operation) -> Option<u64> {
+        let mode = self.topology().mode(&operation.keyspace);
+        let stamped = operation.is_write() && mode == Some(KeyspaceMode::Lww);
+        stamped.then(|| lock(&self.shared.stamps).stamp())
+    }
+
+    async fn perform_once(
+        &self,
+        operation: &Operation,
+        until: MonoTime,
+        stamp: Option<u64>,
+    ) -> Result<Done, Box<Failure>> {
+        let level = self.checked_level(operation)?;
+        let mut progress = Progress::start(self, until, stamp);
         let gave_up = loop {
             if progress.until <= self.now() {
                 break GiveUp::Deadline;
             }
             let topology = self.topology();
-            let Some(node) = self.choose(&topology, &operation, &mut progress) else {
+            let Some(node) = self.choose(&topology, operation, &mut progress) else {
                 break GiveUp::Final;
             };
-            let attempt = self.attempt(&topology, &operation, level, node, &mut progress);
+            let attempt = self.attempt(&topology, operation, level, node, &mut progress);
             let ended = match attempt.await {
                 Ok(done) => {
                     lock(&self.shared.budget).succeeded();
@@ -73,18 +107,18 @@ impl Client {
                 Err(ended) => ended,
             };
             let failure = ended.for_retry();
-            progress.note(self.now(), &topology, node, ended, &operation);
+            progress.note(self.now(), &topology, node, ended, operation);
             let most = operation.attempts.count_max.unwrap_or(u16::MAX);
             if progress.write.count() >= most {
                 break GiveUp::Attempts;
             }
-            let situation = progress.situation(self, &topology, &operation);
+            let situation = progress.situation(self, &topology, operation);
             let decision = decide(failure, &situation);
             if let Some(gave_up) = self.follow(decision, node, &mut progress).await {
                 break gave_up;
             }
         };
-        Err(progress.failure(self.now(), &self.topology(), &operation, gave_up))
+        Err(progress.failure(self.now(), &self.topology(), operation, gave_up))
     }
 
     fn checked_level(&self, operation: &Operation) -> Result<wire::Level, Box<Failure>> {
@@ -150,22 +184,37 @@ impl Client {
         let age = now.since(*progress.first_sent.get_or_insert(now));
         let mark = progress.write.next(age, || self.draw_op_id());
         let mut in_flight = InFlight::start(self, node);
-        let request = operation.request(level, mark);
+        if planted(Bug::RetryStampsAnew) && mark.number > 1 && progress.stamp.is_some() {
+            progress.stamp = Some(lock(&self.shared.stamps).stamp());
+        }
+        let request = operation.request(level, mark, progress.stamp);
         let call = self.shared.transport.call(endpoint, request, limit);
         let late = |_| CallError::Lost(CallCause::TimedOut);
         let answer = timeout(limit + GRACE, call).await.map_err(late);
         let ended = match answer.and_then(|answer| answer) {
             Ok(Response::Read(read)) if !operation.has_write_level() => {
                 in_flight.verdict = NodeVerdict::Works;
+                self.follow_stamp(read.stamp);
                 return Ok(Done::Read(Read::from_wire(read)));
             }
             Ok(Response::Applied(applied)) if operation.has_write_level() => {
                 in_flight.verdict = NodeVerdict::Works;
                 let count = progress.write.count();
+                self.follow_stamp(applied.superseded_by);
                 let op_id = operation.op_id(mark.op_id).unwrap_or(mark.op_id);
-                return Ok(Done::Written(Written::from_wire(applied, op_id, count)));
+                return Ok(Done::Written(Written::from_wire(
+                    applied,
+                    op_id,
+                    count,
+                    progress.stamp,
+                )));
             }
-            Ok(Response::Failure(failure)) => Ended::Refused(failure),
+            Ok(Response::Failure(failure)) => {
+                if failure.code == Code::StampAhead {
+                    lock(&self.shared.stamps).refused();
+                }
+                Ended::Refused(failure)
+            }
             Ok(
                 Response::Topology(_)
                 | Response::Applied(_)
@@ -178,6 +227,12 @@ impl Client {
         };
         in_flight.verdict = ended.verdict();
         Err(ended)
+    }
+
+    fn follow_stamp(&self, told: Option<Stamp>) {
+        if let Some(Stamp { feed, .. }) = told {
+            lock(&self.shared.stamps).observe(feed);
+        }
     }
 
     /// Carries out a decision: `None` after the wait, if there is to be another attempt.

@@ -71,6 +71,8 @@ fn advice(failure: &wire::Failure) -> Duration {
 pub(super) struct Progress {
     started: MonoTime,
     pub(super) until: MonoTime,
+    /// The operation's stamp in an lww keyspace.
+    pub(super) stamp: Option<u64>,
     /// When the first attempt went out.
     pub(super) first_sent: Option<MonoTime>,
     pub(super) write: Attempts,
@@ -91,11 +93,12 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn start(client: &Client, deadline: Duration) -> Self {
+    pub(super) fn start(client: &Client, until: MonoTime, stamp: Option<u64>) -> Self {
         let started = client.now();
         Self {
             started,
-            until: started + deadline,
+            until,
+            stamp,
             first_sent: None,
             write: client.new_write(),
             tally: OutcomeTally::default(),

@@ -1,5 +1,7 @@
 //! Operations over a transport that answers by script.
 
+mod lww;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -107,6 +109,7 @@ fn applied() -> Step {
     answer(Response::Applied(Applied {
         context: Some(ContextToken(vec![1].into())),
         acks: 2,
+        superseded_by: None,
     }))
 }
 
@@ -368,6 +371,7 @@ async fn a_put_after_a_write_without_context_never_becomes_a_sibling() {
     let bare = Applied {
         context: None,
         acks: 3,
+        superseded_by: None,
     };
     let (script, client) = Script::new([answer(Response::Applied(bare))]);
     let ks = client.keyspace("default");
@@ -399,6 +403,7 @@ async fn the_answer_to_another_question_is_unknown() {
         values: Vec::new(),
         context: ContextToken(vec![1].into()),
         replicas: 2,
+        stamp: None,
     });
     let (_, client) = Script::new([answer(read), refused(Code::TooManySiblings)]);
     let put = client.keyspace("default").put_blind("k", "v").await;

@@ -79,6 +79,17 @@ fn cause(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
         }
         Code::RequestInvalid => f.write_str("the node does not understand the request"),
         Code::RoleRefused => f.write_str("the client's certificate has not the role for it"),
+        Code::WrongMode => {
+            f.write_str("the keyspace has another mode: a context is for siblings, a stamp for lww")
+        }
+        Code::TtlInvalid => f.write_str("a TTL is a millisecond to ten years"),
+        Code::StampAhead => write!(
+            f,
+            "this client's clock is more than {limit} ms ahead of the nodes' clocks"
+        ),
+        Code::ClockOff => {
+            f.write_str("the node's clock is not known to be near those of its peers")
+        }
         Code::Damaged => f.write_str("the range is damaged on the replica"),
         Code::OperationNotSeen => f.write_str("no replica that could be asked knows the operation"),
         Code::SessionBehind => {
@@ -159,6 +170,13 @@ fn advice(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
             "the replicas that hold what was seen are down or slow: try again, or read outside \
              of the session",
         ),
+        (Code::WrongMode, _) => {
+            f.write_str("in an lww keyspace write without a context, and outside of sessions")
+        }
+        (Code::TtlInvalid, _) => f.write_str("use another TTL, or none"),
+        (Code::StampAhead | Code::ClockOff, _) => {
+            f.write_str("set the clocks right, then try again")
+        }
         (Code::RoleRefused, _) => f.write_str("use a client certificate with the role it needs"),
         (Code::RequestInvalid | Code::Other(_), _) => {
             f.write_str("use a client of the same release as the cluster")

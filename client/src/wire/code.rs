@@ -128,12 +128,21 @@ codes! {
     /// The payload's form is not supported by the replica (between nodes).
     PayloadUnsupported = 43, "PAYLOAD_UNSUPPORTED";
 
+    /// The operation is one of another keyspace mode: a context in an lww keyspace, a stamp elsewhere.
+    WrongMode = 60, "WRONG_MODE";
+    /// The TTL is 0 or over ten years.
+    TtlInvalid = 61, "TTL_INVALID";
+    /// The write's stamp is more than 500 ms ahead of the node's clock.
+    StampAhead = 62, "STAMP_AHEAD";
+    /// The node's clock is more than 500 ms off its peers', or not compared with them yet: it takes
+    /// no write with a TTL.
+    ClockOff = 63, "CLOCK_OFF";
     /// No replica that could be asked knows the operation; what became of it stays unknown.
-    OperationNotSeen = 60, "OPERATION_NOT_SEEN";
+    OperationNotSeen = 64, "OPERATION_NOT_SEEN";
     /// The replicas that answered are behind what the session has seen.
-    SessionBehind = 61, "SESSION_BEHIND";
+    SessionBehind = 65, "SESSION_BEHIND";
     /// The session remembers as much as it may (in the SDK).
-    SessionFull = 62, "SESSION_FULL";
+    SessionFull = 66, "SESSION_FULL";
 }
 
 impl std::fmt::Display for Code {

@@ -129,6 +129,7 @@ struct RequestIn<T> {
     id: u64,
     deadline_ms: u32,
     fields: T,
+    #[serde(default)]
     held_ms: u32,
 }
 
@@ -355,7 +356,7 @@ mod tests {
     use super::super::{
         Applied, Code, ContextToken, Delete, DumpLocal, DumpPage, Failure, FrameSplitter, Get,
         KeyspaceInfo, Level, NodeInfo, NodeStatus, OpId, Outcome, PeerStatus, Put, Read, ReadLocal,
-        ReplicaReport, ReplicaState, Resolve, SessionGet, TopologyInfo, Value,
+        ReplicaReport, ReplicaState, Resolve, SessionGet, Stamp, TopologyInfo, Value,
     };
     use super::*;
 
@@ -376,6 +377,8 @@ mod tests {
             op_id: OpId(*b"0123456789abcdef"),
             attempt: 2,
             age_ms: 70_000,
+            stamp: Some(1_750_000_000_000_000),
+            ttl_ms: Some(5_000),
         };
         let delete = Delete {
             keyspace: keyspace(),
@@ -385,6 +388,7 @@ mod tests {
             op_id: OpId([0xff; 16]),
             attempt: 1,
             age_ms: 0,
+            stamp: None,
         };
         let get = Get {
             keyspace: keyspace(),
@@ -459,6 +463,7 @@ mod tests {
                 Response::Applied(Applied {
                     context: Some(token()),
                     acks: 3,
+                    superseded_by: Some(Stamp { stamp: 7, feed: 6 }),
                 }),
             ),
             (
@@ -467,6 +472,7 @@ mod tests {
                     values,
                     context: token(),
                     replicas: 2,
+                    stamp: None,
                 }),
             ),
             ("response_failure", Response::Failure(failure)),
@@ -501,6 +507,10 @@ mod tests {
                 name: "default".into(),
                 mode: "siblings".into(),
                 copies: 3,
+                durability: "memory".into(),
+                read_level: Level::One,
+                write_level: Level::Exactly(3),
+                ttl_ms: 5_000,
             }],
             answered_by: 1,
         }
@@ -531,6 +541,8 @@ mod tests {
                 up: true,
                 silent_ms: 15,
             }],
+            memory_lost: true,
+            clock_off: false,
         }
     }
 
@@ -600,6 +612,37 @@ mod tests {
                 std::fs::write(&path, &bytes).expect("the folder is there");
             }
             assert_eq!(std::fs::read(&path).expect(&path), bytes, "{name}");
+        }
+    }
+
+    /// What the first release wrote is read for ever; what came later has its default.
+    #[test]
+    fn the_first_releases_bytes_are_read() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/wire/first");
+        let read = |name: &str| {
+            let bytes = std::fs::read(format!("{folder}/{name}.bin")).expect(name);
+            cut(&bytes).expect("a frame").remove(0)
+        };
+        for name in ["request_put", "request_delete"] {
+            let request = decode_request(&read(name)).expect(name).request;
+            let stamp = match request {
+                Request::Put(put) => put.stamp.or(put.ttl_ms),
+                Request::Delete(delete) => delete.stamp,
+                other => panic!("{name}: {other:?}"),
+            };
+            assert_eq!(stamp, None, "{name}");
+        }
+        for name in ["response_topology", "response_applied", "response_read"] {
+            match decode_response(&read(name)).expect(name).response {
+                Response::Topology(topology) => {
+                    let keyspace = topology.keyspaces.first().expect("one keyspace");
+                    assert_eq!(keyspace.read_level, Level::Quorum);
+                    assert_eq!((keyspace.durability.as_str(), keyspace.ttl_ms), ("", 0));
+                }
+                Response::Applied(applied) => assert_eq!(applied.superseded_by, None),
+                Response::Read(read) => assert_eq!(read.stamp, None),
+                other => panic!("{name}: {other:?}"),
+            }
         }
     }
 
@@ -714,6 +757,8 @@ mod tests {
                 op_id: OpId(op_id),
                 attempt: 1,
                 age_ms,
+                stamp: Some(id),
+                ttl_ms: None,
             };
             let want = RequestFrame { id, deadline_ms: age_ms, held_ms: 0, request: Request::Put(put) };
             let bytes = encoded(|out| encode_request(out, id, age_ms, &want.request));

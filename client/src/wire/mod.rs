@@ -30,7 +30,7 @@ pub use request::{
 };
 pub use response::{
     Applied, DumpPage, Failure, KeyspaceInfo, LocalRecord, NodeInfo, NodeStatus, PeerStatus, Read,
-    ReplicaReport, ReplicaState, Response, ResponseFrame, TopologyInfo, Value,
+    ReplicaReport, ReplicaState, Response, ResponseFrame, Stamp, TopologyInfo, Value,
 };
 
 pub use split::FrameSplitter;

@@ -26,7 +26,7 @@ impl fmt::Debug for OpId {
 pub struct ContextToken(pub Bytes);
 
 /// How many replicas must answer, per call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(into = "u8", from = "u8")]
 pub enum Level {
     /// One replica.
@@ -34,6 +34,7 @@ pub enum Level {
     /// Two replicas.
     Two,
     /// More than half of the N replicas.
+    #[default]
     Quorum,
     /// All N replicas.
     All,
@@ -86,6 +87,12 @@ pub struct Put {
     pub attempt: u16,
     /// Milliseconds since the first attempt was sent.
     pub age_ms: u32,
+    /// The writer's stamp, in an lww keyspace only: microseconds since 1970, the same in all attempts.
+    #[serde(default)]
+    pub stamp: Option<u64>,
+    /// Milliseconds after which the value is hidden; absent: what the keyspace has.
+    #[serde(default)]
+    pub ttl_ms: Option<u64>,
 }
 
 /// Deletes: writes a tombstone.
@@ -105,6 +112,9 @@ pub struct Delete {
     pub attempt: u16,
     /// Milliseconds since the first attempt was sent.
     pub age_ms: u32,
+    /// The writer's stamp, in an lww keyspace only: microseconds since 1970, the same in all attempts.
+    #[serde(default)]
+    pub stamp: Option<u64>,
 }
 
 /// Reads a record.

@@ -4,7 +4,16 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::code::{Code, Outcome};
-use super::request::ContextToken;
+use super::request::{ContextToken, Level};
+
+/// A stamp of an lww keyspace, both in microseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// The stamp.
+    pub stamp: u64,
+    /// How far the client's clock may follow: no farther ahead of the node's than a stamp may be.
+    pub feed: u64,
+}
 
 /// A write that was applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +22,9 @@ pub struct Applied {
     pub context: Option<ContextToken>,
     /// Replicas that hold it durably.
     pub acks: u8,
+    /// The highest stamp that a replica holds, if that supersedes the write (lww only).
+    #[serde(default)]
+    pub superseded_by: Option<Stamp>,
 }
 
 /// One of the values of a record.
@@ -24,10 +36,13 @@ pub struct Value(pub Bytes);
 pub struct Read {
     /// The concurrent values, in an order that all nodes agree on.
     pub values: Vec<Value>,
-    /// Covers exactly these values and what they superseded.
+    /// Covers exactly these values and what they superseded; empty in an lww keyspace.
     pub context: ContextToken,
     /// Replicas that took part.
     pub replicas: u8,
+    /// Stamp of what was read (lww only); also of what is deleted or has expired.
+    #[serde(default)]
+    pub stamp: Option<Stamp>,
 }
 
 /// What one replica did, or why it could not.
@@ -110,16 +125,28 @@ pub struct NodeInfo {
 }
 
 /// A keyspace of the topology.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct KeyspaceInfo {
     /// Its number.
     pub id: u32,
     /// Its name.
     pub name: String,
-    /// `siblings`.
+    /// `siblings` or `lww`.
     pub mode: String,
     /// N.
     pub copies: u8,
+    /// `disk` or `memory`; empty from older nodes, which have disk only.
+    #[serde(default)]
+    pub durability: String,
+    /// R of reads that name no level.
+    #[serde(default)]
+    pub read_level: Level,
+    /// W of writes that name no level.
+    #[serde(default)]
+    pub write_level: Level,
+    /// Milliseconds after which puts that name no TTL expire; 0 = never.
+    #[serde(default)]
+    pub ttl_ms: u64,
 }
 
 /// The topology as the node knows it; owners follow from it by `ring`.
@@ -194,6 +221,12 @@ pub struct NodeStatus {
     pub hints_wanted: u64,
     /// Its peers.
     pub peers: Vec<PeerStatus>,
+    /// It started without a clean stop and does not count for keyspaces of durability `memory`.
+    #[serde(default)]
+    pub memory_lost: bool,
+    /// Its clock is off its peers', or not compared with them yet: it takes no write with a TTL.
+    #[serde(default)]
+    pub clock_off: bool,
 }
 
 /// One node's copy of a record; absent if it has none.

@@ -7,13 +7,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use quorate_ring::Ttl;
 
+use super::keyspace_arg::KeyspaceArg;
 use super::level::LevelChoice;
-use super::new_cluster::{KeyspaceArg, NodeArg};
+use super::new_cluster::NodeArg;
 use super::output::Format;
 use super::ring::RingArgs;
 use super::serve::ServeArgs;
 use crate::config::units::parse_duration;
+
+/// How a keyspace is asked for.
+const KEYSPACE_FORM: &str = "NAME[,mode=M][,n=N][,durability=D][,r=LEVEL][,w=LEVEL][,ttl=TIME]";
 
 /// A leaderless quorum key-value store: one binary for nodes, operators and users.
 #[derive(Debug, Parser)]
@@ -93,7 +98,8 @@ pub(super) struct DataOptions {
     /// Keyspace of the keys.
     #[arg(long, default_value = "default", value_name = "NAME")]
     pub(super) keyspace: String,
-    /// one, two, quorum, all, r=COUNT, w=COUNT or r=COUNT,w=COUNT [default: quorum].
+    /// one, two, quorum, all, r=COUNT, w=COUNT or r=COUNT,w=COUNT
+    /// [default: the keyspace's, usually quorum].
     #[arg(long, value_name = "LEVEL")]
     pub(super) consistency: Option<LevelChoice>,
     /// Time for each operation, as 500ms, 2s or 1m.
@@ -104,7 +110,8 @@ pub(super) struct DataOptions {
 /// Arguments of `put`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  quorate put greeting 'hello world'\n  \
-                        quorate put photo @cat.jpg\n  date | quorate put now -")]
+                        quorate put photo @cat.jpg\n  date | quorate put now -\n  \
+                        quorate put session 42 --ttl 30m")]
 pub(super) struct PutArgs {
     /// The key, 1 to 1,024 bytes.
     pub(super) key: OsString,
@@ -117,9 +124,14 @@ pub(super) struct PutArgs {
     /// What the write has seen.
     #[command(flatten)]
     pub(super) seen: SeenOptions,
-    /// Let the value expire (not yet).
-    #[arg(long, value_name = "TIME")]
-    pub(super) ttl: Option<String>,
+    /// Hide the value after this time, as 30s or 7d; 1 ms to ten years [default: the keyspace's].
+    #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
+    pub(super) ttl: Option<Ttl>,
+}
+
+fn parse_ttl(text: &str) -> Result<Ttl, String> {
+    let duration = parse_duration(text).map_err(|e| e.to_string())?;
+    Ttl::from_duration(duration).map_err(|e| e.to_string())
 }
 
 /// What a write has seen: by default what it reads first.
@@ -231,7 +243,8 @@ pub(super) struct DriverArgs {
 #[command(
     after_help = "Ctrl-C stops the cluster; the same --data-dir comes back with its data. \
                         A node that is killed\nstays down until it is started by hand.\n\n\
-                        Example:\n  quorate dev --nodes 5 --data-dir /tmp/five"
+                        Example:\n  quorate dev --nodes 5 --data-dir /tmp/five --keyspace \
+                        cache,mode=lww,ttl=1h"
 )]
 pub(super) struct DevArgs {
     /// Number of nodes, 1 to 99 [default: 3, or what the directory has].
@@ -243,6 +256,10 @@ pub(super) struct DevArgs {
     /// Node i listens on this + i [default: 7400, or what the directory has].
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) base_port: Option<u16>,
+    /// A keyspace beside `default` (siblings) and `lww` (lww), or one of these with other options;
+    /// a directory keeps the keyspaces that it was created with.
+    #[arg(long = "keyspace", value_name = KEYSPACE_FORM)]
+    pub(super) keyspaces: Vec<KeyspaceArg>,
 }
 
 /// Arguments of `cluster`.
@@ -267,7 +284,7 @@ pub(super) enum ClusterCommand {
                         FOLDER/quorate.toml` there.\n\nExample:\n  quorate cluster create --out \
                         mycluster \\\n    --node a=10.0.0.1:7400 --node b=10.0.0.2:7400 --node \
                         c=10.0.0.3:7400,weight=2,zone=z2 \\\n    --keyspace default \
-                        --keyspace users,n=2"
+                        --keyspace users,n=2 --keyspace cache,mode=lww,ttl=1h"
 )]
 pub(super) struct ClusterCreateArgs {
     /// A node: its id, where others reach it, and perhaps its weight and zone.
@@ -277,8 +294,9 @@ pub(super) struct ClusterCreateArgs {
         value_name = "ID=HOST:PORT[,weight=W][,zone=Z]"
     )]
     pub(super) nodes: Vec<NodeArg>,
-    /// A keyspace [default: one named default]; N is min(3, nodes) unless given.
-    #[arg(long = "keyspace", value_name = "NAME[,mode=siblings][,n=N]")]
+    /// A keyspace [default: one named default]. Mode is siblings or lww, durability disk or memory;
+    /// r and w are the levels of operations that name none. N is min(3, nodes) unless given.
+    #[arg(long = "keyspace", value_name = KEYSPACE_FORM)]
     pub(super) keyspaces: Vec<KeyspaceArg>,
     /// Parts of the ring, a power of two up to 32768; never changed later.
     #[arg(long, default_value_t = 256, value_name = "COUNT")]

@@ -6,12 +6,13 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use bytes::Bytes;
 use quorate_client::{Client, Context, Level, Written};
+use quorate_ring::KeyspaceMode;
 use serde_json::{Map, Value, json};
 
 use super::args::{DataOptions, Global, SeenOptions};
 use super::exit::{Exit, Problem};
 use super::level::LevelMisfit;
-use super::output::{Format, print_json, with_key};
+use super::output::{Format, note, print_json, with_key};
 use super::session::unread;
 
 /// A value longer than this is not read to its end: the limit and one byte.
@@ -54,22 +55,22 @@ pub(super) fn value_of(argument: OsString) -> Result<Bytes, Problem> {
     Ok(value.into())
 }
 
-/// The level of reads.
+/// The level of reads; `None` is the keyspace's own.
 ///
 /// # Errors
 /// A usage [`Problem`] if the level is one of writes.
-pub(super) fn read_level(data: &DataOptions) -> Result<Level, Problem> {
+pub(super) fn read_level(data: &DataOptions) -> Result<Option<Level>, Problem> {
     data.consistency
         .unwrap_or_default()
         .for_read()
         .map_err(misfit)
 }
 
-/// The level of writes.
+/// The level of writes; `None` is the keyspace's own.
 ///
 /// # Errors
 /// A usage [`Problem`] if the level is one of reads.
-pub(super) fn write_level(data: &DataOptions) -> Result<Level, Problem> {
+pub(super) fn write_level(data: &DataOptions) -> Result<Option<Level>, Problem> {
     data.consistency
         .unwrap_or_default()
         .for_write()
@@ -94,7 +95,8 @@ pub(super) enum Seen {
     },
 }
 
-/// Takes the context that was given, or reads the key at the level, or neither if `--blind`.
+/// Takes the context that was given, or reads the key at the level, or neither if `--blind` or in an
+/// lww keyspace.
 ///
 /// # Errors
 /// A [`Problem`] if the context is none, or the read failed; then nothing was written.
@@ -104,7 +106,8 @@ pub(super) async fn see(
     data: &DataOptions,
     seen: &SeenOptions,
 ) -> Result<Seen, Problem> {
-    if seen.blind {
+    let is_lww = client.topology().mode(&data.keyspace) == Some(KeyspaceMode::Lww);
+    if seen.blind || is_lww && seen.context.is_none() {
         return Ok(Seen::Blind);
     }
     if let Some(text) = &seen.context {
@@ -150,7 +153,12 @@ pub(super) fn tell_written(
     global: &Global,
 ) -> Result<(), Problem> {
     match global.output {
-        Format::Text => Ok(()),
+        Format::Text => {
+            if written.is_superseded() {
+                note("applied, and superseded at once: a write with a later stamp is there");
+            }
+            Ok(())
+        }
         Format::Json => {
             let mut document = Map::new();
             document.insert("schema".to_owned(), json!(schema));
@@ -160,6 +168,10 @@ pub(super) fn tell_written(
             document.insert("acks".to_owned(), json!(written.acks()));
             let context = written.context().map(ToString::to_string);
             document.insert("context".to_owned(), json!(context));
+            if let Some(stamp) = written.stamp() {
+                document.insert("stamp".to_owned(), json!(stamp.to_string()));
+                document.insert("superseded".to_owned(), json!(written.is_superseded()));
+            }
             print_json(&Value::Object(document))
         }
     }

@@ -153,6 +153,10 @@ impl From<ClusterFileError> for Problem {
             | ClusterFileError::KeyspaceName(_)
             | ClusterFileError::Mode { .. }
             | ClusterFileError::Copies { .. }
+            | ClusterFileError::Durability { .. }
+            | ClusterFileError::Level { .. }
+            | ClusterFileError::TtlText { .. }
+            | ClusterFileError::Ttl { .. }
             | ClusterFileError::Topology(_) => "CLUSTER_FILE_INVALID",
         };
         Self::new(Exit::Usage, code, error.to_string())

@@ -53,6 +53,9 @@ fn document(keyspace: &str, key: &Bytes, read: &Read) -> Value {
     document.insert("siblings".to_owned(), json!(siblings));
     document.insert("b64".to_owned(), json!(b64));
     document.insert("context".to_owned(), json!(read.context().to_string()));
+    if let Some(stamp) = read.stamp() {
+        document.insert("stamp".to_owned(), json!(stamp.to_string()));
+    }
     document.insert("replicas".to_owned(), json!(read.replicas()));
     Value::Object(document)
 }

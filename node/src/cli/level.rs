@@ -23,33 +23,33 @@ pub(super) enum LevelMisfit {
 }
 
 impl LevelChoice {
-    /// The level of reads; `quorum` if nothing was said.
+    /// The level of reads; `None`, which is the keyspace's own, if nothing was said.
     ///
     /// # Errors
     /// [`LevelMisfit`] if only `w=` was given.
-    pub(super) fn for_read(self) -> Result<ConsistencyLevel, LevelMisfit> {
+    pub(super) fn for_read(self) -> Result<Option<ConsistencyLevel>, LevelMisfit> {
         match (self.read, self.write) {
-            (Some(level), _) => Ok(level),
+            (Some(level), _) => Ok(Some(level)),
             (None, Some(_)) => Err(LevelMisfit::WriteOnly),
-            (None, None) => Ok(ConsistencyLevel::Quorum),
+            (None, None) => Ok(None),
         }
     }
 
-    /// The level of writes; `quorum` if nothing was said.
+    /// The level of writes; `None`, which is the keyspace's own, if nothing was said.
     ///
     /// # Errors
     /// [`LevelMisfit`] if only `r=` was given.
-    pub(super) fn for_write(self) -> Result<ConsistencyLevel, LevelMisfit> {
+    pub(super) fn for_write(self) -> Result<Option<ConsistencyLevel>, LevelMisfit> {
         match (self.read, self.write) {
-            (_, Some(level)) => Ok(level),
+            (_, Some(level)) => Ok(Some(level)),
             (Some(_), None) => Err(LevelMisfit::ReadOnly),
-            (None, None) => Ok(ConsistencyLevel::Quorum),
+            (None, None) => Ok(None),
         }
     }
 
-    /// The level of the read that comes before a write; `quorum` if only `w=` was given.
-    pub(super) fn before_write(self) -> ConsistencyLevel {
-        self.read.unwrap_or(ConsistencyLevel::Quorum)
+    /// The level of the read that comes before a write; the keyspace's own if only `w=` was given.
+    pub(super) const fn before_write(self) -> Option<ConsistencyLevel> {
+        self.read
     }
 }
 
@@ -85,17 +85,27 @@ impl FromStr for LevelChoice {
 
 #[cfg(test)]
 mod tests {
-    use quorate_ring::ConsistencyLevel::{Quorum, Read, Two, Write};
+    use quorate_ring::ConsistencyLevel::{Read, Two, Write};
 
     use super::*;
 
     #[test]
     fn words_choose_the_levels_of_reads_and_writes() {
         let cases = [
-            ("two", Ok(Two), Ok(Two), Two),
-            ("r=2", Ok(Read(2)), Err(LevelMisfit::ReadOnly), Read(2)),
-            ("w=3", Err(LevelMisfit::WriteOnly), Ok(Write(3)), Quorum),
-            ("r=1,w=3", Ok(Read(1)), Ok(Write(3)), Read(1)),
+            ("two", Ok(Some(Two)), Ok(Some(Two)), Some(Two)),
+            (
+                "r=2",
+                Ok(Some(Read(2))),
+                Err(LevelMisfit::ReadOnly),
+                Some(Read(2)),
+            ),
+            ("w=3", Err(LevelMisfit::WriteOnly), Ok(Some(Write(3))), None),
+            (
+                "r=1,w=3",
+                Ok(Some(Read(1))),
+                Ok(Some(Write(3))),
+                Some(Read(1)),
+            ),
         ];
         for (text, read, write, before) in cases {
             let choice: LevelChoice = text.parse().expect(text);
@@ -106,7 +116,7 @@ mod tests {
         let default = LevelChoice::default();
         assert_eq!(
             (default.for_read(), default.for_write()),
-            (Ok(Quorum), Ok(Quorum))
+            (Ok(None), Ok(None))
         );
     }
 

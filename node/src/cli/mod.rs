@@ -16,6 +16,7 @@ mod events;
 mod exit;
 mod get;
 mod import;
+mod keyspace_arg;
 mod level;
 mod lines;
 mod new_cluster;

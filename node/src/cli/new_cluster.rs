@@ -16,11 +16,12 @@ use std::str::FromStr;
 use quorate_client::config::{ClientConfig, SeedConfig};
 use quorate_client::link::{ClusterId, Role};
 use quorate_ring::{
-    Copies, Epoch, Keyspace, KeyspaceId, KeyspaceMode, KeyspaceName, Node, NodeId, NodeName,
-    Topology, VnodeCount, Weight, Zone,
+    Copies, Epoch, KeyspaceId, KeyspaceMode, Node, NodeId, NodeName, Topology, VnodeCount, Weight,
+    Zone,
 };
 
 use super::exit::{Exit, Problem};
+use super::keyspace_arg::KeyspaceArg;
 use super::system::{random_bytes, wall_seconds};
 use crate::config::{ClusterFile, ClusterSecrets, RESP_PORT_OFFSET, listen_of};
 use crate::shell::certs::{
@@ -38,14 +39,6 @@ pub(super) struct NodeArg {
     address: String,
     weight: Weight,
     zone: Zone,
-}
-
-/// `--keyspace NAME[,mode=M][,n=N]`.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct KeyspaceArg {
-    name: KeyspaceName,
-    mode: KeyspaceMode,
-    copies: Option<Copies>,
 }
 
 impl NodeArg {
@@ -103,38 +96,6 @@ pub(super) fn weight(text: &str) -> Result<Weight, String> {
     Weight::new(number).map_err(|e| e.to_string())
 }
 
-impl FromStr for KeyspaceArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut parts = text.split(',');
-        let name = parts.next().unwrap_or_default();
-        let mut keyspace = Self {
-            name: name.parse().map_err(|e| format!("{e}"))?,
-            mode: KeyspaceMode::Siblings,
-            copies: None,
-        };
-        for part in parts {
-            match part.split_once('=') {
-                Some(("mode", value)) => {
-                    keyspace.mode = value.parse().map_err(|e| format!("{e}"))?;
-                }
-                Some(("n", value)) => {
-                    let n: u8 = value
-                        .parse()
-                        .map_err(|_| format!("n={value} is no number from 1 to 255"))?;
-                    keyspace.copies = Some(Copies::new(n).map_err(|e| e.to_string())?);
-                }
-                Some(("durability", "memory")) => {
-                    return Err("durability `memory` comes with later work; use disk".to_owned());
-                }
-                Some(_) | None => return Err(format!("`{part}` is neither mode=M nor n=N")),
-            }
-        }
-        Ok(keyspace)
-    }
-}
-
 /// What a new cluster is made of.
 #[derive(Debug)]
 pub(super) struct NewCluster {
@@ -183,13 +144,7 @@ impl NewCluster {
             weight: node.weight,
             zone: node.zone.clone(),
         });
-        let default = KeyspaceArg {
-            name: "default"
-                .parse()
-                .map_err(|e| Problem::usage(format!("{e}")))?,
-            mode: KeyspaceMode::Siblings,
-            copies: None,
-        };
+        let default = KeyspaceArg::named("default", KeyspaceMode::Siblings)?;
         let keyspaces = if self.keyspaces.is_empty() {
             std::slice::from_ref(&default)
         } else {
@@ -198,12 +153,8 @@ impl NewCluster {
         let copies = u8::try_from(self.nodes.len()).unwrap_or(u8::MAX);
         let copies = Copies::new(copies.min(COPIES_DEFAULT));
         let copies = copies.map_err(|e| Problem::usage(e.to_string()))?;
-        let keyspaces = (1..).zip(keyspaces).map(|(id, keyspace)| Keyspace {
-            id: KeyspaceId(id),
-            name: keyspace.name.clone(),
-            mode: keyspace.mode,
-            copies: keyspace.copies.unwrap_or(copies),
-        });
+        let keyspaces = (1..).zip(keyspaces);
+        let keyspaces = keyspaces.map(|(id, keyspace)| keyspace.keyspace(KeyspaceId(id), copies));
         let epoch = Epoch {
             generation: 1,
             number: 1,
@@ -442,24 +393,6 @@ mod tests {
         ];
         for (text, want) in bad {
             let error = text.parse::<NodeArg>().expect_err(text);
-            assert!(error.contains(want), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_keyspace_is_a_name_and_options() {
-        assert!("users,mode=siblings,n=2".parse::<KeyspaceArg>().is_ok());
-        let bad = [
-            ("users,mode=lww", "later work"),
-            ("users,mode=odd", "no keyspace mode"),
-            ("users,n=0", "0 copies"),
-            ("users,n=x", "no number"),
-            ("users,durability=memory", "later work"),
-            ("users,size=1", "neither"),
-            ("", "no keyspace name"),
-        ];
-        for (text, want) in bad {
-            let error = text.parse::<KeyspaceArg>().expect_err(text);
             assert!(error.contains(want), "{text}: {error}");
         }
     }

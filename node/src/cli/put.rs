@@ -1,4 +1,5 @@
-//! `quorate put`: reads at the level and supersedes what it saw, unless told otherwise.
+//! `quorate put`: reads at the level and supersedes what it saw, unless told otherwise. In an lww
+//! keyspace nothing is read: the stamp decides.
 
 use super::args::{Global, PutArgs};
 use super::data::{Seen, bytes_of, see, tell_written, value_of, write_level};
@@ -11,9 +12,6 @@ use super::signals::{StopSignals, unless_stopped};
 /// # Errors
 /// A [`Problem`] that says what became of the write.
 pub(super) async fn run(mut args: PutArgs, global: Global) -> Result<Exit, Problem> {
-    if args.ttl.is_some() {
-        return Err(Problem::usage("--ttl comes with later work").then("leave it out"));
-    }
     let level = write_level(&args.data)?;
     let mut signals = StopSignals::listen()?;
     let value = value_of(args.value)?;
@@ -31,7 +29,10 @@ pub(super) async fn run(mut args: PutArgs, global: Global) -> Result<Exit, Probl
         Seen::Blind => keyspace.put_blind(key.clone(), value),
         Seen::After { context, .. } => keyspace.put(key.clone(), value).after(context),
     };
-    let put = put.level(level).deadline(args.data.deadline);
+    let mut put = put.level(level).deadline(args.data.deadline);
+    if let Some(ttl) = args.ttl {
+        put = put.ttl(ttl.duration());
+    }
     let written = unless_stopped(&mut signals, put.into_future()).await;
     let written = written
         .ok_or_else(stopped_during)?

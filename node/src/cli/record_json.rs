@@ -1,7 +1,7 @@
 //! A record as JSON: the same bytes for the same record, whichever node it comes from.
 
 use bytes::Bytes;
-use quorate_antientropy::{Context, Dot, Record, Sibling};
+use quorate_antientropy::{Context, Dot, KeyState, LwwWrite, Record, Sibling};
 use serde_json::{Map, Value, json};
 
 use super::output::{texts, with_key};
@@ -11,7 +11,39 @@ use super::output::{texts, with_key};
 /// # Errors
 /// A sentence if the bytes are no record of this release.
 pub(super) fn with_record(document: &mut Map<String, Value>, record: &Bytes) -> Result<(), String> {
-    let record = Record::decode(record).map_err(|e| e.to_string())?;
+    match KeyState::decode(record).map_err(|e| e.to_string())? {
+        KeyState::Siblings(record) => with_siblings(document, &record),
+        KeyState::Lww(newest) => with_newest(document, newest.as_ref()),
+    }
+    Ok(())
+}
+
+/// The write of an lww record, as the only sibling: it has a stamp and no dot.
+fn with_newest(document: &mut Map<String, Value>, newest: Option<&LwwWrite>) {
+    let (value, b64) = texts(
+        newest
+            .and_then(LwwWrite::stored_value)
+            .map(|value| &value[..]),
+    );
+    let sibling = |write: &LwwWrite| {
+        json!({
+            "stamp": write.version().stamp.to_string(),
+            "op": write.version().op_id.to_string(),
+            "value": value.first(),
+            "tombstone": write.stored_value().is_none(),
+            "expiry": write.expiry().map(|expiry| expiry.to_string()),
+        })
+    };
+    document.insert(
+        "siblings".to_owned(),
+        newest.map(sibling).into_iter().collect(),
+    );
+    if b64 {
+        document.insert("b64".to_owned(), json!(true));
+    }
+}
+
+fn with_siblings(document: &mut Map<String, Value>, record: &Record) {
     let values = record.siblings().iter().filter_map(Sibling::value);
     let (_, b64) = texts(values.map(|value| &value[..]).collect::<Vec<_>>());
     let siblings = record.siblings().iter().map(|sibling| one(sibling, b64));
@@ -20,7 +52,6 @@ pub(super) fn with_record(document: &mut Map<String, Value>, record: &Bytes) -> 
         document.insert("b64".to_owned(), json!(true));
     }
     document.insert("context".to_owned(), context(record.context()));
-    Ok(())
 }
 
 /// The start of a document: keyspace and key.

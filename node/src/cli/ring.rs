@@ -144,6 +144,7 @@ async fn topology(source: &RingSource, global: &Global) -> Result<Topology, Prob
                 .parse()
                 .map_err(|e| Problem::usage(format!("{e}")))?,
             mode: KeyspaceMode::Siblings,
+            options: quorate_ring::KeyspaceOptions::default(),
             copies: copies(source.n.unwrap_or(default))?,
         };
         let vnodes = VnodeCount::new(source.vnodes).map_err(|e| Problem::usage(e.to_string()))?;

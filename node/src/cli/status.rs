@@ -1,6 +1,6 @@
 //! `quorate status`: one screen with the nodes, a verdict, and exit code 3 if a node is down.
 
-use quorate_client::wire::NodeStatus;
+use quorate_client::wire::{KeyspaceInfo, NodeStatus};
 use quorate_client::{Client, NodeError, Topology};
 use quorate_ring::Node;
 use serde_json::{Value, json};
@@ -37,7 +37,10 @@ pub(super) async fn run(global: Global) -> Result<Exit, Problem> {
     if let Some(problem) = refused {
         return Err(problem);
     }
-    let healthy = answers.iter().all(is_whole);
+    let has_memory = has_memory_keyspace(&topology);
+    let healthy = answers
+        .iter()
+        .all(|answer| is_whole(answer) && complaints(answer, has_memory).is_empty());
     if is_json(global.output) {
         print_json(&document(&topology, &answers, healthy))?;
     } else {
@@ -102,6 +105,10 @@ fn document(topology: &Topology, answers: &[Answer], healthy: bool) -> Value {
             "name": keyspace.name,
             "mode": keyspace.mode,
             "n": keyspace.copies,
+            "durability": keyspace.durability,
+            "read_level": level_of(keyspace.read_level),
+            "write_level": level_of(keyspace.write_level),
+            "ttl_ms": (keyspace.ttl_ms > 0).then_some(keyspace.ttl_ms),
         })
     });
     json!({
@@ -141,6 +148,8 @@ fn numbers(topology: &Topology, status: &NodeStatus) -> Value {
         "uptime_ms": status.uptime_us / 1_000,
         "requests_in_flight": status.requests_in_flight,
         "hints_wanted": status.hints_wanted,
+        "memory_lost": status.memory_lost,
+        "clock_off": status.clock_off,
         "peers": status.peers.iter().map(peer).collect::<Vec<_>>(),
     })
 }
@@ -184,7 +193,8 @@ fn text(topology: &Topology, answers: &[Answer], healthy: bool) -> String {
     }
     let keyspaces = topology.info().keyspaces.iter().map(|keyspace| {
         let (name, mode) = (&keyspace.name, &keyspace.mode);
-        format!("{name} ({mode}, n={})", keyspace.copies)
+        let memory = if is_memory(keyspace) { ", memory" } else { "" };
+        format!("{name} ({mode}, n={}{memory})", keyspace.copies)
     });
     let keyspaces: Vec<String> = keyspaces.collect();
     let mut text = format!(
@@ -195,6 +205,7 @@ fn text(topology: &Topology, answers: &[Answer], healthy: bool) -> String {
         keyspaces.join(", "),
         table.text()
     );
+    let has_memory = has_memory_keyspace(topology);
     if healthy {
         text.push_str("\nhealthy: every node is up and counts for all its vnodes\n");
         return text;
@@ -209,6 +220,50 @@ fn text(topology: &Topology, answers: &[Answer], healthy: bool) -> String {
             )),
             (_, Ok(_)) => {}
         }
+        for complaint in complaints(answer, has_memory) {
+            text.push_str(&format!("  node {} {complaint}\n", answer.0.name));
+        }
     }
     text
+}
+
+fn is_memory(keyspace: &KeyspaceInfo) -> bool {
+    keyspace.durability == "memory"
+}
+
+/// Whether a keyspace has durability `memory`.
+fn has_memory_keyspace(topology: &Topology) -> bool {
+    topology.info().keyspaces.iter().any(is_memory)
+}
+
+/// What a node that is up cannot do.
+fn complaints((_, answer): &Answer, has_memory: bool) -> Vec<&'static str> {
+    let mut found = Vec::new();
+    let Ok(status) = answer else {
+        return found;
+    };
+    if has_memory && status.memory_lost {
+        found.push(
+            "ended without a clean stop once and may have forgotten what memory keyspaces \
+             acknowledged; it counts for none of them until it is healed, which comes with later work",
+        );
+    }
+    if status.clock_off {
+        found.push(
+            "has a clock that is over 500 ms off its peers' clocks, or is not compared with them \
+             yet; it takes no write with a TTL",
+        );
+    }
+    found
+}
+
+fn level_of(level: quorate_client::wire::Level) -> String {
+    use quorate_client::wire::Level;
+    match level {
+        Level::One => "one".to_owned(),
+        Level::Two => "two".to_owned(),
+        Level::Quorum => "quorum".to_owned(),
+        Level::All => "all".to_owned(),
+        Level::Exactly(count) => count.to_string(),
+    }
 }

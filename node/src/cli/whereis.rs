@@ -108,7 +108,7 @@ fn document(keyspace: &str, key: &Bytes, owners: &Owners, rows: Vec<Map<String, 
 }
 
 fn text(key: &Bytes, owners: &Owners, rows: &[Map<String, Value>]) -> String {
-    let mut table = Table::new(&["node", "state", "siblings", "dots", "digest"]);
+    let mut table = Table::new(&["node", "state", "siblings", "dots or stamp", "digest"]);
     let field = |row: &Map<String, Value>, name: &str| {
         row.get(name)
             .and_then(Value::as_str)
@@ -120,7 +120,7 @@ fn text(key: &Bytes, owners: &Owners, rows: &[Map<String, Value>]) -> String {
         let dots = siblings
             .into_iter()
             .flatten()
-            .filter_map(|one| one.get("dot")?.as_str());
+            .filter_map(|one| one.get("dot").or_else(|| one.get("stamp"))?.as_str());
         let dots: Vec<&str> = dots.collect();
         table.row(vec![
             field(row, "node"),

@@ -9,11 +9,14 @@ use std::path::Path;
 
 use quorate_client::link::ClusterId;
 use quorate_ring::{
-    Copies, CopiesError, Epoch, Keyspace, KeyspaceId, KeyspaceModeError, KeyspaceNameError, Node,
-    NodeId, NodeNameError, Topology, TopologyError, VnodeCount, VnodeCountError, Weight,
+    ConsistencyLevel, Copies, CopiesError, DurabilityError, Epoch, Keyspace, KeyspaceId,
+    KeyspaceModeError, KeyspaceNameError, KeyspaceOptions, LevelParseError, Node, NodeId,
+    NodeNameError, Topology, TopologyError, Ttl, TtlError, VnodeCount, VnodeCountError, Weight,
     WeightError, Zone,
 };
 use serde::{Deserialize, Serialize};
+
+use super::units::{DurationError, ShownDuration, parse_duration};
 
 /// Format that this release writes and reads.
 pub const CLUSTER_FORMAT: u32 = 1;
@@ -91,6 +94,38 @@ pub enum ClusterFileError {
         /// Why.
         error: CopiesError,
     },
+    /// A keyspace's durability.
+    #[error("keyspace `{keyspace}`: {error}")]
+    Durability {
+        /// Whose.
+        keyspace: String,
+        /// Why.
+        error: DurabilityError,
+    },
+    /// A keyspace's default level.
+    #[error("keyspace `{keyspace}`: {error}")]
+    Level {
+        /// Whose.
+        keyspace: String,
+        /// Why.
+        error: LevelParseError,
+    },
+    /// A keyspace's default TTL is no duration.
+    #[error("keyspace `{keyspace}`: {error}")]
+    TtlText {
+        /// Whose.
+        keyspace: String,
+        /// Why.
+        error: DurationError,
+    },
+    /// A keyspace's default TTL is 0 or too long.
+    #[error("keyspace `{keyspace}`: {error}")]
+    Ttl {
+        /// Whose.
+        keyspace: String,
+        /// Why.
+        error: TtlError,
+    },
     /// Nodes and keyspaces do not fit together.
     #[error(transparent)]
     Topology(#[from] TopologyError),
@@ -126,6 +161,15 @@ struct KeyspaceV1 {
     name: String,
     mode: String,
     n: u8,
+    /// This and what follows are missing where they have their defaults, and in older files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    durability: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    r: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    w: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ttl: Option<String>,
 }
 
 /// The one field that every format has.
@@ -184,18 +228,17 @@ impl ClusterFile {
             weight: node.weight.value(),
             zone: node.zone.0.clone(),
         };
-        let keyspace = |keyspace: &Keyspace| KeyspaceV1 {
-            id: keyspace.id.0,
-            name: keyspace.name.to_string(),
-            mode: keyspace.mode.to_string(),
-            n: keyspace.copies.get(),
-        };
         let file = FileV1 {
             format: CLUSTER_FORMAT,
             cluster_id: self.cluster_id.to_string(),
             vnodes: self.topology.vnode_count().get(),
             node: self.topology.nodes().iter().map(node).collect(),
-            keyspace: self.topology.keyspaces().iter().map(keyspace).collect(),
+            keyspace: self
+                .topology
+                .keyspaces()
+                .iter()
+                .map(KeyspaceV1::of)
+                .collect(),
         };
         let body = toml::to_string(&file).expect("strings and numbers always render");
         format!(
@@ -239,7 +282,76 @@ impl NodeV1 {
 }
 
 impl KeyspaceV1 {
+    fn of(keyspace: &Keyspace) -> Self {
+        let Keyspace {
+            id,
+            name,
+            mode,
+            copies,
+            options,
+        } = keyspace;
+        let KeyspaceOptions {
+            durability,
+            read_level,
+            write_level,
+            ttl,
+        } = *options;
+        let usual = KeyspaceOptions::default();
+        let level = |level: ConsistencyLevel| {
+            (level != ConsistencyLevel::default()).then(|| level.to_string())
+        };
+        Self {
+            id: id.0,
+            name: name.to_string(),
+            mode: mode.to_string(),
+            n: copies.get(),
+            durability: (durability != usual.durability).then(|| durability.to_string()),
+            r: level(read_level),
+            w: level(write_level),
+            ttl: ttl.map(|ttl| ShownDuration(ttl.duration()).to_string()),
+        }
+    }
+
+    fn options(&self) -> Result<KeyspaceOptions, ClusterFileError> {
+        let keyspace = || self.name.clone();
+        let level = |text: &Option<String>| match text {
+            Some(text) => text.parse().map_err(|error| ClusterFileError::Level {
+                keyspace: keyspace(),
+                error,
+            }),
+            None => Ok(ConsistencyLevel::default()),
+        };
+        let durability = match &self.durability {
+            Some(text) => text.parse().map_err(|error| ClusterFileError::Durability {
+                keyspace: keyspace(),
+                error,
+            })?,
+            None => KeyspaceOptions::default().durability,
+        };
+        let ttl = match &self.ttl {
+            Some(text) => {
+                let duration = parse_duration(text).map_err(|error| ClusterFileError::TtlText {
+                    keyspace: keyspace(),
+                    error,
+                })?;
+                let ttl = Ttl::from_duration(duration).map_err(|error| ClusterFileError::Ttl {
+                    keyspace: keyspace(),
+                    error,
+                })?;
+                Some(ttl)
+            }
+            None => None,
+        };
+        Ok(KeyspaceOptions {
+            durability,
+            read_level: level(&self.r)?,
+            write_level: level(&self.w)?,
+            ttl,
+        })
+    }
+
     fn check(self) -> Result<Keyspace, ClusterFileError> {
+        let options = self.options()?;
         Ok(Keyspace {
             id: KeyspaceId(self.id),
             name: self.name.parse()?,
@@ -251,6 +363,7 @@ impl KeyspaceV1 {
                 keyspace: self.name,
                 error,
             })?,
+            options,
         })
     }
 }
@@ -291,6 +404,19 @@ n = 2
     }
 
     #[test]
+    fn options_of_a_keyspace_read_back_and_older_files_have_the_defaults() {
+        let options = "n = 2\ndurability = \"memory\"\nr = \"one\"\nw = \"w=2\"\nttl = \"30d\"";
+        let text = GOOD.replace("n = 2", options);
+        let file = parse(&text.replace("\"siblings\"", "\"lww\"")).expect("a good file");
+        assert_eq!(parse(&file.render()), Ok(file));
+        let older = parse(GOOD).expect("a good file");
+        let keyspace = older.topology.keyspaces().first().expect("one keyspace");
+        assert_eq!(keyspace.options, KeyspaceOptions::default());
+        let added = ["durability", "r = ", "w = ", "ttl"];
+        assert!(added.iter().all(|key| !older.render().contains(key)));
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         let cases = [
             ("format = 1", "format = 9", "has format 9"),
@@ -303,10 +429,17 @@ n = 2
             ("weight = 0.5", "weigth = 0.5", "weigth"),
             ("db.example:7402", "db.example:0", "HOST:PORT"),
             ("db.example:7402", "127.0.0.1:7401", "belongs to both"),
-            ("\"siblings\"", "\"lww\"", "later work"),
+            ("\"siblings\"", "\"strong\"", "later work"),
             ("\"siblings\"", "\"maybe\"", "no keyspace mode"),
             ("n = 2", "n = 3", "only 2 nodes"),
             ("n = 2", "n = 0", "keyspace `default`: 0 copies"),
+            ("n = 2", "n = 2\ndurability = \"tape\"", "no durability"),
+            ("n = 2", "n = 2\nr = \"most\"", "no consistency level"),
+            ("n = 2", "n = 2\nr = \"r=3\"", "needs 3 replicas"),
+            ("n = 2", "n = 2\nw = \"r=1\"", "is for reads"),
+            ("n = 2", "n = 2\nttl = \"soon\"", "no duration"),
+            ("n = 2", "n = 2\nttl = \"0ms\"", "1 ms to ten years"),
+            ("n = 2", "n = 2\nttl = \"3651d\"", "1 ms to ten years"),
             ("vnodes = 16", "vnodes = ", "cannot be understood"),
         ];
         for (old, new, want) in cases {

@@ -14,14 +14,19 @@
 //!   confirms it: what was heard of an unknown incarnation is kept beside it, because it might come
 //!   from a life that has forgotten (C1).
 //!
+//! What keyspaces of durability `memory` acknowledged is on no timeline, so a peer cannot remember
+//! it: a node that starts without a clean stop does not count for them (C7).
+//!
 //! Not here: healing a node that forgot (it exits until the repair work).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use quorate_ring::{Copies, Incarnation, Lsn, MonoTime, NodeId, Topology, VnodeId};
+use quorate_ring::planted::{Bug, planted};
+use quorate_ring::{Copies, Durability, Incarnation, Lsn, MonoTime, NodeId, Topology, VnodeId};
 
 use super::effect::{Effect, Effects, Event, StopReason};
+use super::input::Volatile;
 use super::message::{Hello, KeepAlive, PeerHeader, PeerMessage};
 use super::timeline::{Memory, Timeline};
 
@@ -70,6 +75,7 @@ pub struct Continuity {
     peers: BTreeMap<NodeId, Peer>,
     counting: BTreeMap<(Copies, VnodeId), bool>,
     counts_everywhere: bool,
+    volatile: Volatile,
     next_keep_alive: MonoTime,
 }
 
@@ -115,10 +121,17 @@ impl Continuity {
             peers: others.map(|id| (id, peer(id))).collect(),
             counting: owned.collect(),
             counts_everywhere: false,
+            volatile: Volatile::Whole,
             next_keep_alive: now + KEEP_ALIVE,
         };
         this.judge_counting(now, topology);
         this
+    }
+
+    /// The same with what became of the acknowledgements of memory keyspaces.
+    #[must_use]
+    pub fn with_volatile(self, volatile: Volatile) -> Self {
+        Self { volatile, ..self }
     }
 
     /// The present incarnation.
@@ -332,8 +345,14 @@ impl Continuity {
             .collect()
     }
 
-    /// Sends keep-alives that are due and judges who counts.
-    pub fn tick(&mut self, now: MonoTime, topology: &Topology, effects: &mut Effects) {
+    /// Sends keep-alives that are due and judges who counts. Gives whom they went to.
+    pub fn tick(
+        &mut self,
+        now: MonoTime,
+        topology: &Topology,
+        effects: &mut Effects,
+    ) -> Vec<NodeId> {
+        let mut told = Vec::new();
         if now >= self.next_keep_alive {
             self.next_keep_alive = now + KEEP_ALIVE;
             let greeted = self.peers.iter().filter(|(_, peer)| peer.greeted);
@@ -343,11 +362,13 @@ impl Continuity {
                     sent: now,
                 });
                 effects.push(Effect::Send { to: *id, message });
+                told.push(*id);
             }
         }
         if !self.counts_everywhere {
             self.judge_counting(now, topology);
         }
+        told
     }
 
     /// A moment of `peer`'s clock that is past by now: what it last told on this link, and the time
@@ -404,6 +425,17 @@ impl Continuity {
                 .get(&(copies, vnode))
                 .copied()
                 .unwrap_or(false)
+    }
+
+    /// Whether everything is here that keyspaces of this durability acknowledged, as far as this node
+    /// can know by itself. One that lost what was only in memory counts for it again after a heal by
+    /// its co-replicas, which comes with the repair work.
+    #[must_use]
+    pub fn is_whole(&self, durability: Durability) -> bool {
+        match (durability, self.volatile) {
+            (Durability::Disk, _) | (Durability::Memory, Volatile::Whole) => true,
+            (Durability::Memory, Volatile::Lost) => planted(Bug::ForgetfulMemoryCounts),
+        }
     }
 
     /// Vnodes of which this node owns a copy, in order, and whether it counts for all its copies.

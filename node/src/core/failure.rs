@@ -60,6 +60,14 @@ pub enum Cause {
     OperationNotSeen,
     /// The replicas that answered are behind what the session has seen.
     SessionBehind,
+    /// The operation is one of another keyspace mode.
+    WrongMode,
+    /// The TTL is 0 or too long.
+    TtlInvalid,
+    /// The stamp is too far ahead of this node's clock.
+    StampAhead,
+    /// This node's clock is too far off its peers' for a TTL, or not known to be near them yet.
+    ClockOff,
 }
 
 /// One replica's part in a failed request.

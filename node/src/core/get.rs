@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::{Context, ReadRepair, Record, Reply as ReplicaReply};
+use quorate_antientropy::{Context, KeyState, ReadRepair, Reply as ReplicaReply};
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{KeyspaceId, MonoTime, NodeId};
 
@@ -49,7 +49,7 @@ pub struct GetPlan {
 
 #[derive(Debug, Clone)]
 struct Answer {
-    record: Option<Record>,
+    record: Option<KeyState>,
     number: PurgeNumber,
 }
 
@@ -97,7 +97,7 @@ pub struct GetMachine {
     refused: NodeSet,
     widen_at: MonoTime,
     phase: Phase,
-    merged: Option<Record>,
+    merged: Option<KeyState>,
     /// What the answer must cover at any level: a session's past.
     requirement: Option<Context>,
 }
@@ -145,7 +145,7 @@ impl GetMachine {
         &mut self,
         now: MonoTime,
         from: NodeId,
-        record: Option<Record>,
+        record: Option<KeyState>,
         number: PurgeNumber,
         counts: bool,
         steps: &mut Vec<Step>,
@@ -262,13 +262,15 @@ impl GetMachine {
         }
     }
 
-    fn falls_short(&self, merged: Option<&Record>) -> bool {
+    fn falls_short(&self, merged: Option<&KeyState>) -> bool {
         let Some(requirement) = &self.requirement else {
             return false;
         };
-        let covered = merged.map_or(requirement.is_empty(), |record| {
-            record.context().covers_context(requirement)
-        });
+        let covered = match merged {
+            Some(KeyState::Siblings(record)) => record.context().covers_context(requirement),
+            // Without contexts nothing is required.
+            Some(KeyState::Lww(_)) | None => requirement.is_empty(),
+        };
         !covered && !planted(Bug::SessionReadIgnoresRequirement)
     }
 
@@ -406,7 +408,7 @@ impl GetMachine {
 
     /// The merged record, once there is one.
     #[must_use]
-    pub fn merged(&self) -> Option<&Record> {
+    pub fn merged(&self) -> Option<&KeyState> {
         self.merged.as_ref()
     }
 

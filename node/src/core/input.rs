@@ -124,6 +124,16 @@ pub enum StoreFailure {
     Engine(String),
 }
 
+/// What became of the acknowledgements of memory keyspaces, which are given before they are durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Volatile {
+    /// Nothing was lost: every life so far ended with a clean stop.
+    #[default]
+    Whole,
+    /// A life ended without a clean stop, and what it acknowledged may be missing (C7).
+    Lost,
+}
+
 /// The store cannot say whether it holds the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the engine's copy is damaged: {reason}")]
@@ -145,6 +155,8 @@ pub struct Recovered {
     pub applied: Lsn,
     /// The last incarnation ended with a clean-stop frame.
     pub clean: bool,
+    /// Whether everything is here that memory keyspaces acknowledged.
+    pub volatile: Volatile,
     /// What is remembered of other nodes.
     pub memories: BTreeMap<NodeId, Memory>,
     /// Newest record of each key that the log holds beyond `applied`.

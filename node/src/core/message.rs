@@ -9,7 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_antientropy::{Delta, OpId};
 
-use quorate_ring::{ConsistencyLevel, Epoch, Incarnation, KeyspaceId, Lsn, MonoTime, NodeId};
+use quorate_ring::{
+    ConsistencyLevel, Epoch, Incarnation, KeyspaceId, KeyspaceMode, Lsn, MonoTime, NodeId,
+};
 
 use super::effect::RequestKind;
 use super::failure::{Cause, Failure};
@@ -95,6 +97,38 @@ pub struct ReplicateReply {
     pub result: Result<Stored, Refusal>,
 }
 
+/// The newest probe of the receiver that the sender of a [`ClockProbe`] got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockEcho {
+    /// Its monotonic time, as the receiver wrote it.
+    pub sent_us: u64,
+    /// For how long the sender held it.
+    pub held_us: u64,
+}
+
+/// The sender's clocks, so that the receiver can tell whether its own is far off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockProbe {
+    /// Its monotonic time in microseconds; means nothing to the receiver but to echo it.
+    pub sent_us: u64,
+    /// Its wall time in microseconds since 1970.
+    pub wall_us: u64,
+    /// What it last got from the receiver.
+    pub echo: Option<ClockEcho>,
+    /// It does not know the receiver's clock yet and wants an echo at once.
+    pub is_urgent: bool,
+}
+
+/// What a client of an lww keyspace is told of a stamp, both in microseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StampTold {
+    /// The stamp.
+    pub stamp: u64,
+    /// How far the client's clock may follow: the stamp, but no farther ahead of this node's clock
+    /// than a stamp may be, so that one wild stamp does not make a client's every write refused.
+    pub feed: u64,
+}
+
 /// A replica holds the record durably.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {
@@ -102,6 +136,8 @@ pub struct Stored {
     pub lsn: Lsn,
     /// Whether the replica counts for this vnode.
     pub counts: bool,
+    /// Stamp of what it holds, if that supersedes what it was sent (lww only).
+    pub newer: Option<u64>,
 }
 
 /// Why a replica did not do what it was asked.
@@ -191,6 +227,8 @@ pub enum PeerMessage {
     Forward(Forward),
     /// Answer.
     ForwardReply(ForwardReply),
+    /// Goes with every keep-alive.
+    Clock(ClockProbe),
 }
 
 /// A client's data request, as the core sees it.
@@ -223,6 +261,20 @@ impl Request {
         match self {
             Self::Write(write) => write.age = write.age.saturating_add(held),
             Self::Read(_) | Self::Resolve(_) | Self::SessionRead(_) => {}
+        }
+    }
+
+    /// Whether a keyspace of this mode takes it: writes of lww have a stamp and no context, others no
+    /// stamp; what rests on contexts or lists of operations, lww has not.
+    #[must_use]
+    pub fn fits_mode(&self, mode: KeyspaceMode) -> bool {
+        match (self, mode) {
+            (Self::Read(_), _) => true,
+            (Self::Resolve(_) | Self::SessionRead(_), mode) => mode == KeyspaceMode::Siblings,
+            (Self::Write(write), KeyspaceMode::Siblings) => write.stamp.is_none(),
+            (Self::Write(write), KeyspaceMode::Lww) => {
+                write.stamp.is_some() && write.context.is_none()
+            }
         }
     }
 
@@ -279,6 +331,10 @@ pub struct WriteRequest {
     pub flagged: bool,
     /// Time since the first attempt was sent, as far as the hops before could tell.
     pub age: Duration,
+    /// The writer's stamp in an lww keyspace, the same in all attempts; microseconds since 1970.
+    pub stamp: Option<u64>,
+    /// The value's TTL in milliseconds, not checked yet; `None` is the keyspace's.
+    pub ttl_ms: Option<u64>,
 }
 
 /// A get.
@@ -323,15 +379,19 @@ pub enum Reply {
         context: Option<Bytes>,
         /// Replicas that hold it durably.
         acks: u8,
+        /// The highest stamp that was met, if it supersedes the write (lww only).
+        superseded_by: Option<StampTold>,
     },
     /// The read.
     Read {
         /// Visible values in canonical order; none means *not found*.
         values: Vec<Bytes>,
-        /// Sealed context.
+        /// Sealed context; empty in an lww keyspace.
         context: Bytes,
         /// Replicas that took part.
         replicas: u8,
+        /// Stamp of what was read (lww only).
+        stamp: Option<StampTold>,
     },
     /// The request failed.
     Failed(Failure),

@@ -2,6 +2,7 @@
 //!
 //! No tokio, quinn, fjall, metrics, clock, random source, file or socket may be used below here.
 
+pub mod clock_check;
 pub mod continuity;
 pub mod effect;
 pub mod failure;

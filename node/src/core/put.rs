@@ -59,6 +59,8 @@ pub struct PutMachine {
     uncounted: NodeSet,
     waiting: NodeSet,
     answered: bool,
+    /// The highest stamp met that supersedes the write (lww only).
+    newer: Option<u64>,
 }
 
 impl PutMachine {
@@ -73,6 +75,7 @@ impl PutMachine {
             uncounted: NodeSet::default(),
             waiting,
             answered: false,
+            newer: None,
         }
     }
 
@@ -89,6 +92,21 @@ impl PutMachine {
         } else if self.waiting.remove(from) {
             self.uncounted.insert(from);
         }
+    }
+
+    /// A replica, or this node, holds a write that supersedes this one. To be told before
+    /// [`PutMachine::stored`] of the same replica: the write that was acknowledged before this one
+    /// began is on one of the W that confirm.
+    pub fn met_newer(&mut self, stamp: u64) {
+        if !planted(Bug::SupersededNotTold) {
+            self.newer = self.newer.max(Some(stamp));
+        }
+    }
+
+    /// The highest stamp met that supersedes the write.
+    #[must_use]
+    pub const fn newer(&self) -> Option<u64> {
+        self.newer
     }
 
     /// A replica did not take the record.

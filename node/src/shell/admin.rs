@@ -93,16 +93,7 @@ impl Admin {
             weight: node.weight.value(),
             zone: node.zone.0.clone(),
         });
-        let keyspaces = self
-            .topology
-            .keyspaces()
-            .iter()
-            .map(|keyspace| KeyspaceInfo {
-                id: keyspace.id.0,
-                name: keyspace.name.to_string(),
-                mode: keyspace.mode.to_string(),
-                copies: keyspace.copies.get(),
-            });
+        let keyspaces = self.topology.keyspaces().iter().map(KeyspaceInfo::from);
         TopologyInfo {
             cluster_id: self.cluster_id,
             generation: epoch.generation,
@@ -160,6 +151,8 @@ impl Admin {
             requests_in_flight: count(shard.requests_in_flight),
             hints_wanted: shard.hints_wanted,
             peers: peers.collect(),
+            memory_lost: !shard.memory_whole,
+            clock_off: !shard.clock_good,
         }
     }
 

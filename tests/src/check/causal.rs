@@ -9,6 +9,13 @@ use std::collections::BTreeMap;
 
 use super::history::{History, OpIndex, Outcome};
 
+/// How far the clocks are from true time that decide about expiry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expiring {
+    /// In microseconds.
+    pub skew_us: u64,
+}
+
 /// Set of writes of one key.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct WriteSet {
@@ -146,6 +153,26 @@ impl KeyPasts {
             past.insert(index);
             if let Some(of_delete) = self.past(index) {
                 past.extend(of_delete);
+            }
+        }
+        past
+    }
+
+    /// What may be gone by `at_us` because its TTL, or that of what superseded it, may have passed.
+    #[must_use]
+    pub fn past_of_expired(&self, history: &History, at_us: u64, expiring: Expiring) -> WriteSet {
+        let mut past = WriteSet::default();
+        for (index, write) in self.writes.iter().enumerate() {
+            let Some(op) = history.operation(*write) else {
+                continue;
+            };
+            let gone_us = op.ttl_us.map(|ttl| op.invoked_us.saturating_add(ttl));
+            let gone = gone_us.is_some_and(|gone| gone <= at_us.saturating_add(expiring.skew_us));
+            if gone && op.outcome() != Outcome::Fail {
+                past.insert(index);
+                if let Some(of_write) = self.past(index) {
+                    past.extend(of_write);
+                }
             }
         }
         past

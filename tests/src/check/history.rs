@@ -81,6 +81,8 @@ pub struct Operation {
     pub copies: u8,
     /// The session that it was part of.
     pub session: Option<u64>,
+    /// TTL of what it writes, in microseconds.
+    pub ttl_us: Option<u64>,
     /// Microseconds that it had.
     pub deadline_us: u64,
     /// Number of the event.
@@ -249,6 +251,7 @@ pub(crate) mod planted {
                 replicas,
                 copies: 3,
                 session: None,
+                ttl_us: None,
                 deadline_us: 0,
                 invoked_event: 0,
                 invoked_us: 0,
@@ -260,6 +263,23 @@ pub(crate) mod planted {
         pub(crate) fn in_session(&mut self, session: u64) {
             if let Some(newest) = self.history.operations.last_mut() {
                 newest.session = Some(session);
+            }
+        }
+
+        /// When an operation is invoked, and the TTL of what it writes.
+        pub(crate) fn set_times(&mut self, op: OpIndex, at_us: u64, ttl_us: Option<u64>) {
+            if let Some(operation) = self.history.operations.get_mut(op.0) {
+                operation.invoked_us = at_us;
+                operation.ttl_us = ttl_us;
+            }
+        }
+
+        /// A read that succeeds at a time.
+        pub(crate) fn end_at(&mut self, op: OpIndex, at_us: u64, values: Vec<OpIndex>) {
+            self.end(op, Outcome::Ok, &values);
+            let operation = self.history.operations.get_mut(op.0);
+            if let Some(ending) = operation.and_then(|operation| operation.ending.as_mut()) {
+                ending.at_us = at_us;
             }
         }
 

@@ -7,6 +7,7 @@
 
 mod causal;
 mod history;
+mod lww;
 mod oracle;
 mod outcome;
 mod replicas;
@@ -14,8 +15,9 @@ mod session;
 mod set_full;
 mod violation;
 
-pub use causal::{KeyPasts, WriteSet};
+pub use causal::{Expiring, KeyPasts, WriteSet};
 pub use history::{Action, Ending, History, KeyIndex, OpIndex, Operation, Outcome, Returned};
+pub use lww::{LwwFacts, check_lww, check_wrong_mode};
 pub use oracle::check_final_siblings;
 pub use outcome::check_outcomes;
 pub use replicas::{OwnedRecord, ReplicaDump, check_dots, check_growth, check_replicas};

@@ -5,27 +5,37 @@
 //! what is there, is there; every value belongs to a write that may be applied. Invariants I1, I6,
 //! I8, I9 of the notes on testing.
 
-use super::causal::KeyPasts;
+use super::causal::{Expiring, KeyPasts, WriteSet};
 use super::history::{History, OpIndex, Outcome};
 use super::violation::Violation;
 
-/// Judges the values that `key` holds at the end; `operations` are all operations of that key.
+/// Judges the values that `key` holds at the end, at `at_us`; `operations` are all operations of that
+/// key.
 #[must_use]
 pub fn check_final_siblings(
     history: &History,
     key: &str,
     operations: &[OpIndex],
     found: &[OpIndex],
+    at_us: u64,
+    expiring: Expiring,
 ) -> Vec<Violation> {
     let pasts = KeyPasts::follow(history, operations);
-    let mut violations = lost(history, key, &pasts, found);
+    let mut explained = pasts.closure(found);
+    explained.extend(&pasts.past_of_deletes(u64::MAX));
+    explained.extend(&pasts.past_of_expired(history, at_us, expiring));
+    let mut violations = lost(history, key, &pasts, found, &explained);
     violations.extend(revived(history, key, &pasts, found));
     violations
 }
 
-fn lost(history: &History, key: &str, pasts: &KeyPasts, found: &[OpIndex]) -> Vec<Violation> {
-    let mut explained = pasts.closure(found);
-    explained.extend(&pasts.past_of_deletes(u64::MAX));
+fn lost(
+    history: &History,
+    key: &str,
+    pasts: &KeyPasts,
+    found: &[OpIndex],
+    explained: &WriteSet,
+) -> Vec<Violation> {
     let acknowledged = |write: &OpIndex| {
         history
             .operation(*write)
@@ -75,7 +85,7 @@ mod tests {
 
     fn check(run: &Planted, found: &[OpIndex]) -> Vec<Violation> {
         let ops: Vec<OpIndex> = run.history.operations().map(|(i, _)| i).collect();
-        check_final_siblings(&run.history, "k", &ops, found)
+        check_final_siblings(&run.history, "k", &ops, found, 0, Expiring { skew_us: 0 })
     }
 
     #[test]

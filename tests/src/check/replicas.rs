@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate_antientropy::Record;
+use quorate_antientropy::KeyState;
 
 use super::violation::Violation;
 
@@ -85,7 +85,7 @@ pub fn check_growth(before: &ReplicaDump, after: &ReplicaDump) -> Vec<Violation>
 }
 
 fn grew(old: &[u8], new: &[u8]) -> bool {
-    let decode = |bytes: &[u8]| Record::decode(&Bytes::copy_from_slice(bytes)).ok();
+    let decode = |bytes: &[u8]| KeyState::decode(&Bytes::copy_from_slice(bytes)).ok();
     match (decode(old), decode(new)) {
         (Some(old), Some(new)) => new.holds_all_of(&old),
         (Some(_) | None, _) => false,
@@ -114,7 +114,7 @@ pub fn check_dots(dumps: &[ReplicaDump]) -> Vec<Violation> {
 
 #[cfg(test)]
 mod tests {
-    use quorate_antientropy::{Attempt, Dot, Minting, OpId, Put};
+    use quorate_antientropy::{Attempt, Dot, Minting, OpId, Put, Record};
     use quorate_ring::{Actor, Incarnation, NodeId};
 
     use super::*;

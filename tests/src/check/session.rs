@@ -14,16 +14,22 @@
 
 use quorate_antientropy::SUPERSEDED_MAX;
 
-use super::causal::{KeyPasts, WriteSet};
+use super::causal::{Expiring, KeyPasts, WriteSet};
 use super::history::{History, OpIndex, Operation, Outcome, Returned};
 use super::violation::Violation;
 
 /// Judges all successful reads of one key; `operations` are all operations of that key.
 #[must_use]
-pub fn check_reads(history: &History, key: &str, operations: &[OpIndex]) -> Vec<Violation> {
+pub fn check_reads(
+    history: &History,
+    key: &str,
+    operations: &[OpIndex],
+    expiring: Expiring,
+) -> Vec<Violation> {
     let judge = Judge {
         history,
         key,
+        expiring,
         pasts: KeyPasts::follow(history, operations),
     };
     let reads = operations
@@ -33,6 +39,7 @@ pub fn check_reads(history: &History, key: &str, operations: &[OpIndex]) -> Vec<
     let mut violations = Vec::new();
     for read in &reads {
         violations.extend(judge.concurrent(read));
+        violations.extend(judge.hidden(read));
         violations.extend(judge.current(read));
         violations.extend(judge.monotonic(read, &reads));
         violations.extend(judge.in_session(read, operations));
@@ -71,6 +78,7 @@ impl<'a> Read<'a> {
 struct Judge<'a> {
     history: &'a History,
     key: &'a str,
+    expiring: Expiring,
     pasts: KeyPasts,
 }
 
@@ -79,7 +87,38 @@ impl Judge<'_> {
     fn explained(&self, read: &Read<'_>) -> WriteSet {
         let mut explained = self.pasts.closure(&read.returned.values);
         explained.extend(&self.pasts.past_of_deletes(read.ended));
+        let at_us = read.op.ending.as_ref().map_or(0, |ending| ending.at_us);
+        let expired = self
+            .pasts
+            .past_of_expired(self.history, at_us, self.expiring);
+        explained.extend(&expired);
         explained
+    }
+
+    /// A value is not shown once its time has passed on every clock.
+    fn hidden(&self, read: &Read<'_>) -> Option<Violation> {
+        let values = read.returned.values.iter();
+        let late = values.copied().find(|write| {
+            self.history.operation(*write).is_some_and(|op| {
+                // A coordinator counts from when it mints, the last one at the end of the write.
+                let minted_us = op.ending.as_ref().map_or(u64::MAX, |ending| ending.at_us);
+                let minted_us = match op.outcome() {
+                    Outcome::Ok => minted_us,
+                    Outcome::Fail | Outcome::Info => {
+                        minted_us.max(op.invoked_us.saturating_add(op.deadline_us))
+                    }
+                };
+                op.ttl_us.is_some_and(|ttl| {
+                    let gone_us = minted_us.saturating_add(ttl);
+                    read.op.invoked_us > gone_us.saturating_add(self.expiring.skew_us)
+                })
+            })
+        });
+        late.map(|write| Violation::ShownExpired {
+            key: self.key.to_owned(),
+            read: read.index,
+            write,
+        })
     }
 
     fn concurrent(&self, read: &Read<'_>) -> Option<Violation> {
@@ -216,7 +255,7 @@ mod tests {
 
     fn check(run: &Planted) -> Vec<Violation> {
         let ops: Vec<OpIndex> = run.history.operations().map(|(i, _)| i).collect();
-        check_reads(&run.history, "k", &ops)
+        check_reads(&run.history, "k", &ops, Expiring { skew_us: 0 })
     }
 
     #[test]
@@ -328,6 +367,26 @@ mod tests {
             run.end_after(attempts, a, Outcome::Ok, Returned::default());
             run.get_at(1, &[a, b]);
             assert_eq!(check(&run).is_empty(), passes, "{attempts} {younger}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_there_until_its_time_and_not_after() {
+        for (read_at, shown, passes) in [
+            (50, true, true),
+            (50, false, false),
+            (150, false, true),
+            (150, true, false),
+        ] {
+            let mut run = Planted::new();
+            let elements = std::collections::BTreeSet::new();
+            let write = run.begin(Action::Put { elements }, None, 2);
+            run.set_times(write, 0, Some(100));
+            run.end(write, Outcome::Ok, &[]);
+            let read = run.begin(Action::Get, None, 2);
+            run.set_times(read, read_at, None);
+            run.end_at(read, read_at, if shown { vec![write] } else { vec![] });
+            assert_eq!(check(&run).is_empty(), passes, "{read_at} {shown}");
         }
     }
 

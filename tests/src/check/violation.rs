@@ -89,6 +89,44 @@ pub enum Violation {
         /// The write that went missing, or whose past came back.
         write: OpIndex,
     },
+    /// An acknowledged write is older than one that was acknowledged before it began, and was not told.
+    #[error("SILENTLY OLDER: {key}: write {} has a lower stamp than write {}, acknowledged before it began (V11)", write.0, earlier.0)]
+    SilentlyOlder {
+        /// The key.
+        key: String,
+        /// The later write.
+        write: OpIndex,
+        /// The earlier one.
+        earlier: OpIndex,
+    },
+    /// One write was read under two stamps.
+    #[error("RESTAMPED: {key}: write {} is read in {} under another stamp than before (V11)", write.0, read.0)]
+    Restamped {
+        /// The key.
+        key: String,
+        /// The write.
+        write: OpIndex,
+        /// The read that shows it.
+        read: OpIndex,
+    },
+    /// A value was shown after its time.
+    #[error("EXPIRED: {key}: read {} shows write {} after its TTL", read.0, write.0)]
+    ShownExpired {
+        /// The key.
+        key: String,
+        /// The read.
+        read: OpIndex,
+        /// The write.
+        write: OpIndex,
+    },
+    /// An operation of the wrong mode was not refused.
+    #[error("WRONG MODE: {key}: operation {} was not refused as not applied (W14)", op.0)]
+    WrongMode {
+        /// The key.
+        key: String,
+        /// The operation.
+        op: OpIndex,
+    },
     /// A read returned values of which one supersedes the other.
     #[error("NOT CONCURRENT: {key}: read {} returns {} beside {}, which superseded it (I8)", read.0, write.0, by.0)]
     NotConcurrent {

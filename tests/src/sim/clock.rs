@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use quorate_client::WallClock;
 use quorate_node::shell::seam::{BoxFuture, Clock};
 use quorate_ring::MonoTime;
 
@@ -37,6 +38,18 @@ impl Machine {
         self.wall_skew_us.fetch_add(by_us, Ordering::Relaxed);
     }
 
+    /// Sets the wall clock right.
+    pub fn set_right(&self) {
+        self.wall_skew_us.store(0, Ordering::Relaxed);
+    }
+
+    /// What the wall clock shows, in microseconds since 1970.
+    #[must_use]
+    pub fn wall_micros(&self) -> u64 {
+        let skew = self.wall_skew_us.load(Ordering::Relaxed);
+        (WALL_START_US + self.time.now_us()).saturating_add_signed(skew)
+    }
+
     /// The clock of a process that starts now.
     #[must_use]
     pub fn start(&self, gate: Gate) -> SimClock {
@@ -45,6 +58,13 @@ impl Machine {
             started_us: self.time.now_us(),
             gate,
         }
+    }
+}
+
+/// The wall clock of a client's machine.
+impl WallClock for Machine {
+    fn micros(&self) -> u64 {
+        self.wall_micros()
     }
 }
 
@@ -75,8 +95,7 @@ impl Clock for SimClock {
     }
 
     fn wall_micros(&self) -> u64 {
-        let skew = self.machine.wall_skew_us.load(Ordering::Relaxed);
-        (WALL_START_US + self.machine.time.now_us()).saturating_add_signed(skew)
+        self.machine.wall_micros()
     }
 
     fn sleep_until(&self, at: MonoTime) -> BoxFuture<'static, ()> {

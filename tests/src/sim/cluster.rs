@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quorate_antientropy::{DigestSecret, Record};
+use quorate_antientropy::{DigestSecret, KeyState};
 use quorate_node::core::seal::SealKey;
 use quorate_node::core::shard::{Limits, ShardConfig};
 use quorate_node::core::table::TableLimits;
@@ -700,6 +700,9 @@ impl Cluster {
                 let mut slot = self.slot(node);
                 slot.sync_fails = false;
                 slot.disk.set_faults(slot.usual.clone());
+                if self.shared.plan.clocks_jump {
+                    slot.machine.set_right();
+                }
                 slot.process.as_ref().map(|p| p.gate.clone())
             };
             if let Some(gate) = gate.filter(Gate::is_closed) {
@@ -813,8 +816,8 @@ impl Cluster {
                 let keyspace = self.shared.plan.topology.keyspace(key.keyspace());
                 let keyspace = keyspace.map_or_else(String::new, |k| k.name.to_string());
                 let name = format!("{keyspace}/{}", key.user_key().escape_ascii());
-                let dots = match Record::decode(&bytes) {
-                    Ok(record) => dots_of(&record),
+                let dots = match KeyState::decode(&bytes) {
+                    Ok(state) => dots_of(&state),
                     Err(error) => {
                         self.problem(format!("node {node} holds no record at {name}: {error}"));
                         Vec::new()
@@ -834,7 +837,19 @@ impl Cluster {
     }
 }
 
-fn dots_of(record: &Record) -> Vec<(String, String)> {
+fn dots_of(state: &KeyState) -> Vec<(String, String)> {
+    let record = match state {
+        KeyState::Siblings(record) => record,
+        KeyState::Lww(newest) => {
+            let named = newest.iter().map(|write| {
+                let value = write.stored_value();
+                let value =
+                    value.map_or_else(|| "tombstone".to_owned(), |v| v.escape_ascii().to_string());
+                (format!("{:?}", write.version()), value)
+            });
+            return named.collect();
+        }
+    };
     let siblings = record.siblings().iter();
     let named = siblings.flat_map(|sibling| {
         let value = sibling.value().map_or_else(

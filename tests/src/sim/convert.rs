@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_client::wire;
 use quorate_node::core::message::{
-    ReadRequest, Reply, Request, ResolveRequest, SessionReadRequest, WriteRequest,
+    ReadRequest, Reply, Request, ResolveRequest, SessionReadRequest, StampTold, WriteRequest,
 };
 use quorate_node::core::{Cause, Effectiveness, Failure, ReplicaPart};
 use quorate_ring::{ConsistencyLevel, NodeId, Topology};
@@ -34,6 +34,8 @@ pub fn request(request: wire::Request) -> Incoming {
             op_id: quorate_antientropy::OpId(put.op_id.0),
             flagged: put.attempt > 1,
             age: Duration::from_millis(put.age_ms.into()),
+            stamp: put.stamp,
+            ttl_ms: put.ttl_ms,
         })),
         wire::Request::Delete(delete) => Incoming::Data(Request::Write(WriteRequest {
             keyspace: delete.keyspace,
@@ -44,6 +46,8 @@ pub fn request(request: wire::Request) -> Incoming {
             op_id: quorate_antientropy::OpId(delete.op_id.0),
             flagged: delete.attempt > 1,
             age: Duration::from_millis(delete.age_ms.into()),
+            stamp: delete.stamp,
+            ttl_ms: None,
         })),
         wire::Request::Get(get) => Incoming::Data(Request::Read(ReadRequest {
             keyspace: get.keyspace,
@@ -97,21 +101,32 @@ fn read_level(level: wire::Level) -> ConsistencyLevel {
 pub fn response(reply: Reply) -> wire::Response {
     let token = |bytes: Bytes| wire::ContextToken(bytes);
     match reply {
-        Reply::Applied { context, acks } => wire::Response::Applied(wire::Applied {
+        Reply::Applied {
+            context,
+            acks,
+            superseded_by,
+        } => wire::Response::Applied(wire::Applied {
             context: context.map(token),
             acks,
+            superseded_by: superseded_by.map(stamp),
         }),
         Reply::Read {
             values,
             context,
             replicas,
+            stamp: told,
         } => wire::Response::Read(wire::Read {
             values: values.into_iter().map(wire::Value).collect(),
             context: token(context),
             replicas,
+            stamp: told.map(stamp),
         }),
         Reply::Failed(failure) => wire::Response::Failure(failed(failure)),
     }
+}
+
+fn stamp(StampTold { stamp, feed }: StampTold) -> wire::Stamp {
+    wire::Stamp { stamp, feed }
 }
 
 fn failed(failure: Failure) -> wire::Failure {
@@ -164,6 +179,10 @@ fn code(cause: Cause) -> wire::Code {
         Cause::Damaged => wire::Code::Damaged,
         Cause::OperationNotSeen => wire::Code::OperationNotSeen,
         Cause::SessionBehind => wire::Code::SessionBehind,
+        Cause::WrongMode => wire::Code::WrongMode,
+        Cause::TtlInvalid => wire::Code::TtlInvalid,
+        Cause::StampAhead => wire::Code::StampAhead,
+        Cause::ClockOff => wire::Code::ClockOff,
     }
 }
 
@@ -177,15 +196,7 @@ pub fn topology(topology: &Topology, answered_by: NodeId) -> wire::TopologyInfo 
         weight: node.weight.value(),
         zone: node.zone.0.clone(),
     });
-    let keyspaces = topology
-        .keyspaces()
-        .iter()
-        .map(|keyspace| wire::KeyspaceInfo {
-            id: keyspace.id.0,
-            name: keyspace.name.to_string(),
-            mode: keyspace.mode.to_string(),
-            copies: keyspace.copies.get(),
-        });
+    let keyspaces = topology.keyspaces().iter().map(wire::KeyspaceInfo::from);
     wire::TopologyInfo {
         cluster_id: [7; 16],
         generation: topology.epoch().generation,

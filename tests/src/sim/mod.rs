@@ -23,6 +23,7 @@ pub mod sched;
 mod seeded;
 pub mod trace;
 pub mod workload;
+mod workload_modes;
 
 pub use disk::{Crash, DiskFaults, SimDisk};
 pub use engine::{EngineFaults, SimEngine};

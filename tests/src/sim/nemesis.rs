@@ -89,6 +89,9 @@ impl Nemesis {
 
     async fn bring(&mut self, kind: Fault) {
         match kind {
+            Fault::Kill | Fault::Power if self.plan.memory_victim.is_some() => {
+                self.forget(kind).await;
+            }
             Fault::Kill => self.crash_some(kind, Crash::Kill, 1),
             Fault::Power => self.crash_some(kind, Crash::Power, 1),
             Fault::KillMany => {
@@ -171,9 +174,33 @@ impl Nemesis {
 
     fn some_up(&mut self, count: usize) -> Vec<NodeId> {
         let mut up = self.cluster.running();
+        if let Some(victim) = self.plan.memory_victim {
+            up.retain(|node| *node == victim);
+        }
         self.rand.shuffle(&mut up);
         up.truncate(count);
         up
+    }
+
+    /// Ends a process while much that was acknowledged is only in its memory (C7).
+    async fn forget(&mut self, kind: Fault) {
+        for node in self.some_up(1) {
+            let latency = self.rand.between(50_000, 400_000);
+            self.cluster.burden_disk(node, latency);
+            self.pace.set_hurry(true);
+            self.time.sleep_ms(self.rand.between(200, 900)).await;
+            let crash = if kind == Fault::Kill {
+                Crash::Kill
+            } else {
+                Crash::Power
+            };
+            self.cluster.crash(node, crash);
+            self.pace.set_hurry(false);
+            self.trace.count(kind.counter());
+            self.note(kind, format!("{node}, with memory to forget"));
+            let delay = self.rand.below(SECOND);
+            self.cluster.start_after(node, delay);
+        }
     }
 
     fn note(&self, kind: Fault, text: String) {
@@ -461,7 +488,8 @@ impl Nemesis {
 
     fn jump(&mut self, kind: Fault) {
         let nodes: Vec<NodeId> = self.plan.topology.nodes().iter().map(|n| n.id).collect();
-        if let Some(node) = self.rand.pick(&nodes) {
+        let node = self.rand.pick(&nodes).copied();
+        if let Some(node) = &self.plan.bad_clock.or(node) {
             let hour = 3_600 * i64::try_from(SECOND).unwrap_or(0);
             let far = i64::try_from(self.rand.below(7200)).unwrap_or(0) * 1_000_000 - hour;
             self.cluster.jump_clock(*node, far);

@@ -658,7 +658,8 @@ fn frame_bytes(frame: &Frame) -> u64 {
             | PeerMessage::ReplicateReply(_)
             | PeerMessage::Read(_)
             | PeerMessage::Forward(_)
-            | PeerMessage::ForwardReply(_) => 128,
+            | PeerMessage::ForwardReply(_)
+            | PeerMessage::Clock(_) => 128,
         })
         .sum();
     32 + bytes as u64
@@ -674,5 +675,6 @@ fn message_kind(message: &PeerMessage) -> &'static str {
         PeerMessage::ReadReply(_) => "peer.read-reply",
         PeerMessage::Forward(_) => "peer.forward",
         PeerMessage::ForwardReply(_) => "peer.forward-reply",
+        PeerMessage::Clock(_) => "peer.clock",
     }
 }

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use quorate_ring::{
-    Copies, Epoch, Keyspace, KeyspaceId, KeyspaceMode, Node, NodeId, Topology, VnodeCount, Weight,
-    Zone,
+    Copies, Durability, Epoch, Keyspace, KeyspaceId, KeyspaceMode, KeyspaceOptions, Node, NodeId,
+    Topology, VnodeCount, Weight, Zone,
 };
 
 use super::client_net::ClientTemper;
@@ -117,11 +117,29 @@ pub enum Workload {
     Deletes,
     /// W4: a register per key, read and written in sessions at levels that do not meet.
     Sessions,
+    /// Hot keys of an lww keyspace, with clocks that jump.
+    Lww,
+    /// W14: operations of the wrong mode, through the SDK and past it.
+    WrongMode,
+    /// Hot keys whose values expire.
+    Expiring,
 }
 
 impl Workload {
     /// Every workload that is drawn for any seed; the others are added to a part of them.
     pub const ALL: &'static [Self] = &[
+        Self::UniqueKeys,
+        Self::Sets,
+        Self::Blind,
+        Self::Chained,
+        Self::Deletes,
+        Self::Lww,
+        Self::WrongMode,
+        Self::Expiring,
+    ];
+
+    /// Those that any keyspace of siblings can have.
+    const USUAL: &'static [Self] = &[
         Self::UniqueKeys,
         Self::Sets,
         Self::Blind,
@@ -135,7 +153,13 @@ impl Workload {
     pub fn only_adds(self) -> bool {
         match self {
             Self::UniqueKeys | Self::Sets => true,
-            Self::Blind | Self::Chained | Self::Deletes | Self::Sessions => false,
+            Self::Blind
+            | Self::Chained
+            | Self::Deletes
+            | Self::Lww
+            | Self::WrongMode
+            | Self::Sessions
+            | Self::Expiring => false,
         }
     }
 }
@@ -172,6 +196,15 @@ pub struct Plan {
     pub filler: (u64, u64),
     /// Each client chains on keys of its own, so that a record stays one value.
     pub own_chains: bool,
+    /// Keyspaces of siblings; those of other modes come behind them.
+    pub sibling_keyspaces: usize,
+    /// Clients' wall clocks jump by up to an hour now and then, and all clocks are right after
+    /// healing.
+    pub clocks_jump: bool,
+    /// The one node whose wall clock jumps.
+    pub bad_clock: Option<NodeId>,
+    /// Keyspaces are of durability `memory`, and only this node's process ever ends.
+    pub memory_victim: Option<NodeId>,
     /// Faults that are on.
     pub faults: BTreeSet<Fault>,
     /// Mean time between two faults.
@@ -194,7 +227,7 @@ impl Plan {
             .map(|_| draw_machine(&mut rand, &faults))
             .collect();
         let topology = draw_topology(&mut rand, nodes);
-        let mut workloads: Vec<Workload> = Workload::ALL.to_vec();
+        let mut workloads: Vec<Workload> = Workload::USUAL.to_vec();
         rand.shuffle(&mut workloads);
         workloads.truncate(1 + rand.index(3));
         let p = |rand: &mut SimRand, fault: Fault, max: f64| {
@@ -220,6 +253,10 @@ impl Plan {
         };
         let mut plan = Self {
             seed,
+            sibling_keyspaces: topology.keyspaces().len(),
+            clocks_jump: false,
+            bad_clock: None,
+            memory_victim: None,
             topology,
             machines,
             clients: 3 + rand.index(6),
@@ -235,7 +272,111 @@ impl Plan {
         };
         plan.draw_power_again();
         plan.draw_sessions();
+        plan.draw_modes();
         plan
+    }
+
+    /// Turns a part of the seeds into runs for lww keyspaces, for TTLs, or for durability `memory`. Its
+    /// random stream is its own.
+    fn draw_modes(&mut self) {
+        let mut rand = SimRand::derive(self.seed, 0, "modes");
+        let taken = self.faults.contains(&Fault::PowerAgain)
+            || self.workloads.contains(&Workload::Sessions);
+        if self.seed < NAMED_SEEDS || taken {
+            return;
+        }
+        match rand.below(10) {
+            0..=1 => self.make_lww(&mut rand),
+            2..=3 => self.make_expiring(&mut rand),
+            4 => self.make_memory(&mut rand),
+            _ => {}
+        }
+    }
+
+    fn with_keyspaces(&mut self, keyspaces: Vec<Keyspace>) {
+        let old = &self.topology;
+        let nodes = old.nodes().to_vec();
+        let made = Topology::new(old.epoch(), old.vnode_count(), nodes, keyspaces);
+        self.topology = Arc::new(made.expect("the plan draws what fits"));
+    }
+
+    /// Wall clocks that are near each other until a fault comes.
+    fn near_clocks(&mut self, rand: &mut SimRand) {
+        for machine in &mut self.machines {
+            let ahead = i64::try_from(rand.below(100_000)).unwrap_or(0);
+            machine.wall_skew_us = ahead - 50_000;
+        }
+    }
+
+    fn make_lww(&mut self, rand: &mut SimRand) {
+        let mut keyspaces = self.topology.keyspaces().to_vec();
+        let most = u64::try_from(self.topology.nodes().len())
+            .unwrap_or(3)
+            .min(5);
+        let copies = if rand.chance(0.7) {
+            3
+        } else {
+            rand.between(1, most)
+        };
+        keyspaces.push(Keyspace {
+            id: self.topology.next_keyspace_id(),
+            name: "lww".parse().expect("a plain name"),
+            mode: KeyspaceMode::Lww,
+            options: KeyspaceOptions::default(),
+            copies: Copies::new(u8::try_from(copies).unwrap_or(1)).expect("above 0"),
+        });
+        self.with_keyspaces(keyspaces);
+        self.near_clocks(rand);
+        self.faults.remove(&Fault::ClockJump);
+        self.clocks_jump = rand.chance(0.7);
+        if self.clocks_jump && rand.chance(0.7) {
+            self.faults.insert(Fault::ClockJump);
+        }
+        self.workloads.truncate(1);
+        self.workloads
+            .extend([Workload::Lww, Workload::Lww, Workload::WrongMode]);
+    }
+
+    fn make_expiring(&mut self, rand: &mut SimRand) {
+        self.near_clocks(rand);
+        // Time to live means nothing where no two clocks agree.
+        self.faults.remove(&Fault::ClockJump);
+        self.faults.remove(&Fault::ClockRate);
+        for machine in &mut self.machines {
+            machine.rate_ppm = machine.rate_ppm.clamp(-50, 50);
+        }
+        if rand.chance(0.5) {
+            let nodes = self.topology.nodes();
+            self.bad_clock = rand.pick(nodes).map(|node| node.id);
+            self.faults.insert(Fault::ClockJump);
+        }
+        self.workloads.truncate(1);
+        self.workloads
+            .extend([Workload::Expiring, Workload::Expiring]);
+    }
+
+    fn make_memory(&mut self, rand: &mut SimRand) {
+        let three = Copies::new(3).expect("above 0");
+        let memory = |keyspace: &Keyspace| Keyspace {
+            copies: three,
+            options: KeyspaceOptions {
+                durability: Durability::Memory,
+                ..keyspace.options
+            },
+            ..keyspace.clone()
+        };
+        self.with_keyspaces(self.topology.keyspaces().iter().map(memory).collect());
+        let nodes = self.topology.nodes();
+        self.memory_victim = rand.pick(nodes).map(|node| node.id);
+        let ends_several = [
+            Fault::KillMany,
+            Fault::PowerMany,
+            Fault::KillThenPower,
+            Fault::StopThenPower,
+            Fault::SyncError,
+        ];
+        self.faults.retain(|fault| !ends_several.contains(fault));
+        self.faults.extend([Fault::Kill, Fault::Power]);
     }
 
     /// Turns a part of the seeds into runs for [`Fault::PowerAgain`]: values fill most of a block of
@@ -284,8 +425,13 @@ impl Plan {
             .map(|f| &f.counter()["fault.".len()..])
             .collect();
         format!(
-            "{} nodes, N {keyspaces:?}, {} vnodes, {} clients, {:?} on {} hot keys, faults {}",
+            "{} nodes, N {keyspaces:?}{}, {} vnodes, {} clients, {:?} on {} hot keys, faults {}",
             self.topology.nodes().len(),
+            if self.memory_victim.is_some() {
+                " in memory"
+            } else {
+                ""
+            },
             self.topology.vnode_count().get(),
             self.clients,
             self.workloads,
@@ -358,6 +504,7 @@ fn draw_topology(rand: &mut SimRand, nodes: u64) -> Arc<Topology> {
             id: KeyspaceId(u32::try_from(number).unwrap_or(1)),
             name: format!("k{number}").parse().expect("a plain name"),
             mode: KeyspaceMode::Siblings,
+            options: quorate_ring::KeyspaceOptions::default(),
             copies: Copies::new(u8::try_from(copies).unwrap_or(1)).expect("above 0"),
         }
     });

@@ -9,19 +9,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use quorate_client::Client;
+use quorate_ring::NodeId;
 use tokio::task::JoinSet;
 
 use super::client_net::ClientNet;
+use super::clock::Machine;
 use super::cluster::Cluster;
 use super::nemesis::Nemesis;
 use super::net::SimNet;
-use super::plan::{Fault, Plan};
+use super::plan::{Fault, Plan, Workload};
 use super::rand::SimRand;
 use super::report::Report;
 use super::sched::Scheduler;
 use super::trace::Trace;
-use super::workload::{Pace, Recorder, SimClient};
-use crate::check::{self, KeyIndex, OpIndex, Outcome, ReplicaDump};
+use super::workload::{Pace, Recorder, SimClient, Way};
+use crate::check::{self, Expiring, KeyIndex, OpIndex, Outcome, ReplicaDump};
 
 const SECOND: u64 = 1_000_000;
 
@@ -69,6 +71,7 @@ struct Run {
     recorder: Recorder,
     pace: Pace,
     background: JoinSet<()>,
+    client_machines: Vec<Machine>,
     problems: Vec<String>,
 }
 
@@ -110,6 +113,7 @@ impl Run {
             recorder,
             pace: Pace::default(),
             background,
+            client_machines: Vec::new(),
             problems: Vec::new(),
         }
     }
@@ -146,10 +150,13 @@ impl Run {
     }
 
     async fn connect(&mut self, number: usize) -> Option<SimClient> {
+        let machine = Machine::new(self.time.clone(), 0, 0);
+        let transport = self.cluster.client_net().transport(number);
         let addresses = self.plan.topology.nodes().iter().map(|n| n.address.clone());
         let connected = Client::builder()
             .seeds(addresses)
-            .transport(self.cluster.client_net().transport(number))
+            .transport(transport.clone())
+            .wall_clock(Arc::new(machine.clone()))
             .random_seed(SimRand::derive(self.plan.seed, number as u64, "sdk").next_bits())
             .connect()
             .await;
@@ -157,7 +164,13 @@ impl Run {
             Ok(client) => {
                 let (plan, recorder) = (self.plan.clone(), self.recorder.clone());
                 let pace = self.pace.clone();
-                Some(SimClient::new(number, plan, client, recorder, pace))
+                let way = Way {
+                    client,
+                    transport,
+                    machine: machine.clone(),
+                };
+                self.client_machines.push(machine);
+                Some(SimClient::new(number, plan, way, recorder, pace))
             }
             Err(error) => {
                 self.problems
@@ -199,6 +212,8 @@ impl Run {
         }
         self.trace.line("heal", &[], "all faults end".to_owned());
         self.cluster.heal();
+        self.recorder.heal_clocks();
+        self.client_machines.iter().for_each(Machine::set_right);
         if !self.cluster.wait_until_all_run(60 * SECOND).await {
             self.problems.push(format!(
                 "not all nodes run after healing: {}",
@@ -254,8 +269,11 @@ impl Run {
             }
             self.time.sleep_ms(1500).await;
             dumps = self.cluster.dump().await;
-            let owners = |key: &str| self.cluster.owners(key);
-            if failed.is_empty() && check::check_replicas(&dumps, owners).is_empty() {
+            let forgot = |dump: &ReplicaDump| self.plan.memory_victim == Some(NodeId(dump.node));
+            let mut comparable = dumps.clone();
+            comparable.retain(|dump| !forgot(dump));
+            let owners = |key: &str| self.holders(key);
+            if failed.is_empty() && check::check_replicas(&comparable, owners).is_empty() {
                 break;
             }
         }
@@ -264,6 +282,13 @@ impl Run {
                 .push(format!("audit: no read at `all` of {failed:?}"));
         }
         (self.last_reads(), dumps)
+    }
+
+    /// Who must hold a key at the end.
+    fn holders(&self, key: &str) -> Vec<u32> {
+        let mut owners = self.cluster.owners(key);
+        owners.retain(|owner| self.plan.memory_victim != Some(NodeId(*owner)));
+        owners
     }
 
     /// What the newest successful read of each key by the auditor returned.
@@ -285,6 +310,13 @@ impl Run {
 
     fn judge(&mut self, found: &[(KeyIndex, Vec<OpIndex>)], dumps: &[ReplicaDump]) {
         let mut violations = Vec::new();
+        // A node with a wrong clock that has heard of no other one yet hides by its own.
+        let skew_us = if self.plan.bad_clock.is_some() {
+            3 * 3_600 * SECOND
+        } else {
+            SECOND
+        };
+        let (during, after) = (Expiring { skew_us }, Expiring { skew_us: SECOND });
         {
             let ledger = self.recorder.lock();
             let history = ledger.history();
@@ -292,15 +324,40 @@ impl Run {
             let by_key = history.by_key();
             for (key, operations) in by_key.iter().enumerate() {
                 let name = history.key_name(KeyIndex(key));
-                violations.extend(check::check_reads(history, name, operations));
+                match ledger.targets().get(key).map(|target| target.workload) {
+                    Some(Workload::Lww) => {
+                        let facts = ledger.lww_facts();
+                        violations.extend(check::check_lww(history, name, operations, facts));
+                    }
+                    Some(Workload::WrongMode) => {
+                        violations.extend(check::check_wrong_mode(history, name, operations));
+                    }
+                    Some(
+                        Workload::UniqueKeys
+                        | Workload::Sets
+                        | Workload::Blind
+                        | Workload::Chained
+                        | Workload::Deletes
+                        | Workload::Sessions
+                        | Workload::Expiring,
+                    )
+                    | None => {
+                        violations.extend(check::check_reads(history, name, operations, during))
+                    }
+                }
             }
             for (key, values) in found {
                 let name = history.key_name(*key);
                 let Some(operations) = by_key.get(key.0) else {
                     continue;
                 };
+                let workload = ledger.targets().get(key.0).map(|target| target.workload);
+                if matches!(workload, Some(Workload::Lww | Workload::WrongMode)) {
+                    continue;
+                }
+                let at_us = self.time.now_us();
                 violations.extend(check::check_final_siblings(
-                    history, name, operations, values,
+                    history, name, operations, values, at_us, after,
                 ));
                 if ledger
                     .targets()
@@ -312,7 +369,10 @@ impl Run {
                 }
             }
         }
-        violations.extend(check::check_replicas(dumps, |key| self.cluster.owners(key)));
+        // A node that forgot does not count, so no read repairs it.
+        let forgot = |dump: &ReplicaDump| self.plan.memory_victim == Some(NodeId(dump.node));
+        let comparable: Vec<ReplicaDump> = dumps.iter().filter(|d| !forgot(d)).cloned().collect();
+        violations.extend(check::check_replicas(&comparable, |key| self.holders(key)));
         violations.extend(check::check_dots(dumps));
         violations.sort();
         violations.dedup();

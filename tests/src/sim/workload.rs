@@ -12,14 +12,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_client::WriteError;
 use quorate_client::wire::Outcome as WireOutcome;
-use quorate_client::{Client, Context, Keyspace, Resolution, Session};
-use quorate_ring::ConsistencyLevel;
+use quorate_client::{Client, Context, Keyspace, Resolution, Session, Transport};
+use quorate_ring::{ConsistencyLevel, majority};
 
+use super::clock::Machine;
 use super::plan::{Plan, Workload};
 use super::rand::SimRand;
 use super::sched::Scheduler;
 use super::trace::Trace;
-use crate::check::{Action, Ending, History, KeyIndex, OpIndex, Operation, Outcome, Returned};
+use crate::check::{
+    Action, Ending, History, KeyIndex, LwwFacts, OpIndex, Operation, Outcome, Returned,
+};
 
 /// Median pause of a client in a hurry.
 const HURRIED_THINK_US: u64 = 2_000;
@@ -30,6 +33,7 @@ pub struct Ledger {
     history: History,
     keys: BTreeMap<(usize, String), KeyIndex>,
     targets: Vec<Target>,
+    pub(super) lww: BTreeMap<OpIndex, LwwFacts>,
     filler: (u64, u64),
 }
 
@@ -52,6 +56,7 @@ impl Ledger {
             history: History::default(),
             keys: BTreeMap::new(),
             targets: Vec::new(),
+            lww: BTreeMap::new(),
             filler,
         }
     }
@@ -68,14 +73,18 @@ impl Ledger {
         &self.targets
     }
 
-    fn key(&mut self, target: &Target) -> KeyIndex {
+    /// What was told of operations on lww keys.
+    #[must_use]
+    pub const fn lww_facts(&self) -> &BTreeMap<OpIndex, LwwFacts> {
+        &self.lww
+    }
+
+    fn key(&mut self, target: &Target, keyspace: &str) -> KeyIndex {
         let name = (target.keyspace, target.key.clone());
         if let Some(known) = self.keys.get(&name) {
             return *known;
         }
-        let index = self
-            .history
-            .add_key(format!("k{}/{}", target.keyspace + 1, target.key));
+        let index = self.history.add_key(format!("{keyspace}/{}", target.key));
         self.targets.push(target.clone());
         self.keys.insert(name, index);
         index
@@ -123,7 +132,8 @@ fn value_of(write: OpIndex, elements: &BTreeSet<OpIndex>, filler: (u64, u64)) ->
 pub struct Recorder {
     ledger: Arc<Mutex<Ledger>>,
     time: Scheduler,
-    trace: Trace,
+    pub(super) trace: Trace,
+    pub(super) healed: Arc<AtomicBool>,
 }
 
 impl Recorder {
@@ -134,6 +144,7 @@ impl Recorder {
             ledger: Arc::new(Mutex::new(Ledger::new(filler))),
             time,
             trace,
+            healed: Arc::default(),
         }
     }
 
@@ -142,7 +153,7 @@ impl Recorder {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn invoke(
+    pub(super) fn invoke(
         &self,
         client: usize,
         target: &Target,
@@ -151,7 +162,7 @@ impl Recorder {
         call: &Call,
     ) -> (OpIndex, Option<Vec<u8>>) {
         let mut ledger = self.lock();
-        let key = ledger.key(target);
+        let key = ledger.key(target, &call.keyspace);
         let op = ledger.history.invoke(Operation {
             client,
             key,
@@ -160,6 +171,7 @@ impl Recorder {
             replicas: call.replicas,
             copies: call.copies,
             session: call.session,
+            ttl_us: call.ttl_us,
             deadline_us: u64::try_from(call.deadline.as_micros()).unwrap_or(u64::MAX),
             invoked_event: 0,
             invoked_us: self.time.now_us(),
@@ -181,7 +193,27 @@ impl Recorder {
         (op, value)
     }
 
-    fn end(
+    /// Notes what was told of an operation on an lww key; nothing for other keys.
+    fn note_lww(&self, op: OpIndex, stamp: Option<u64>, fact: LwwFacts) {
+        if stamp.is_some() {
+            let mut ledger = self.lock();
+            let known = ledger.lww.entry(op).or_default();
+            known.stamp = stamp;
+            known.superseded |= fact.superseded;
+            drop(ledger);
+            if fact.superseded {
+                self.trace
+                    .count("state.lww write told that it was superseded");
+            }
+        }
+    }
+
+    /// From now on clients' clocks do not jump.
+    pub fn heal_clocks(&self) {
+        self.healed.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn end(
         &self,
         op: OpIndex,
         outcome: Outcome,
@@ -209,13 +241,15 @@ impl Recorder {
 }
 
 /// How one operation is asked.
-#[derive(Debug, Clone, Copy)]
-struct Call {
-    level: ConsistencyLevel,
-    replicas: u8,
-    copies: u8,
-    deadline: Duration,
-    session: Option<u64>,
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    pub(super) keyspace: String,
+    pub(super) ttl_us: Option<u64>,
+    pub(super) level: ConsistencyLevel,
+    pub(super) replicas: u8,
+    pub(super) copies: u8,
+    pub(super) deadline: Duration,
+    pub(super) session: Option<u64>,
 }
 
 /// How much clients think between two operations: as the plan says, or hardly at all while a fault
@@ -238,17 +272,28 @@ impl Pace {
     }
 }
 
+/// How a client reaches the nodes, and its machine.
+#[derive(Debug)]
+pub struct Way {
+    /// The SDK.
+    pub client: Client,
+    /// What is below the SDK, for what it would not send.
+    pub transport: Arc<dyn Transport>,
+    /// The client's wall clock.
+    pub machine: Machine,
+}
+
 /// One client.
 #[derive(Debug)]
 pub struct SimClient {
-    number: usize,
-    plan: Arc<Plan>,
-    client: Client,
-    recorder: Recorder,
+    pub(super) number: usize,
+    pub(super) plan: Arc<Plan>,
+    pub(super) way: Way,
+    pub(super) recorder: Recorder,
     pace: Pace,
-    rand: SimRand,
+    pub(super) rand: SimRand,
     /// What the client last saw of a key.
-    contexts: BTreeMap<(usize, String), (OpIndex, Context)>,
+    pub(super) contexts: BTreeMap<(usize, String), (OpIndex, Context)>,
     unique: u64,
     /// The session under way, and its number over all clients.
     session: Option<(u64, Session)>,
@@ -258,18 +303,12 @@ pub struct SimClient {
 impl SimClient {
     /// Client `number` of a run.
     #[must_use]
-    pub fn new(
-        number: usize,
-        plan: Arc<Plan>,
-        client: Client,
-        recorder: Recorder,
-        pace: Pace,
-    ) -> Self {
+    pub fn new(number: usize, plan: Arc<Plan>, way: Way, recorder: Recorder, pace: Pace) -> Self {
         let rand = SimRand::derive(plan.seed, number as u64, "client");
         Self {
             number,
             plan,
-            client,
+            way,
             recorder,
             pace,
             rand,
@@ -291,6 +330,9 @@ impl SimClient {
             Workload::Chained => self.chained().await,
             Workload::Deletes => self.deletes().await,
             Workload::Sessions => self.sessions().await,
+            Workload::Lww => self.lww().await,
+            Workload::WrongMode => self.wrong_mode().await,
+            Workload::Expiring => self.expiring().await,
         }
         if think {
             let think_us = self.pace.think_us(self.plan.think_us);
@@ -300,10 +342,10 @@ impl SimClient {
     }
 
     fn keyspace_drawn(&mut self) -> usize {
-        self.rand.index(self.plan.topology.keyspaces().len())
+        self.rand.index(self.plan.sibling_keyspaces)
     }
 
-    fn hot(&mut self, workload: Workload, prefix: &str) -> Target {
+    pub(super) fn hot(&mut self, workload: Workload, prefix: &str) -> Target {
         let keyspace = self.keyspace_drawn();
         let number = self.rand.index(self.plan.hot_keys);
         Target {
@@ -444,7 +486,7 @@ impl SimClient {
             Some((number, session)) if travels => {
                 let text = session.token().map(|token| token.to_string());
                 let token = text.and_then(|text| text.parse());
-                let resumed = token.and_then(|token| self.client.resume_session(&token));
+                let resumed = token.and_then(|token| self.way.client.resume_session(&token));
                 self.session = resumed.ok().map(|session| (number, session));
                 self.recorder.trace.count("state.session travelled");
             }
@@ -454,7 +496,7 @@ impl SimClient {
         if self.session.is_none() {
             self.sessions_begun += 1;
             let number = self.number as u64 * 1_000_000 + self.sessions_begun;
-            self.session = Some((number, self.client.session()));
+            self.session = Some((number, self.way.client.session()));
         }
     }
 
@@ -470,7 +512,7 @@ impl SimClient {
         let seen = context.as_ref().map(|(op, _)| *op);
         let recorded = Call {
             deadline: call.deadline * 2,
-            ..call
+            ..call.clone()
         };
         let action = Action::Put { elements };
         let (op, value) = self
@@ -518,15 +560,16 @@ impl SimClient {
         }
     }
 
-    fn keyspace_of(&self, target: &Target) -> Keyspace {
+    pub(super) fn keyspace_of(&self, target: &Target) -> Keyspace {
         let keyspaces = self.plan.topology.keyspaces();
         let name = keyspaces.get(target.keyspace).map(|k| k.name.to_string());
-        self.client.keyspace(name.unwrap_or_default())
+        self.way.client.keyspace(name.unwrap_or_default())
     }
 
-    fn call(&mut self, target: &Target, write: bool) -> Call {
+    pub(super) fn call(&mut self, target: &Target, write: bool) -> Call {
         let keyspaces = self.plan.topology.keyspaces();
         let copies = keyspaces[target.keyspace].copies;
+        let name = keyspaces[target.keyspace].name.to_string();
         let exact = u8::try_from(self.rand.between(1, copies.get().into())).unwrap_or(1);
         let level = match self.rand.below(20) {
             0..=2 => ConsistencyLevel::One,
@@ -536,12 +579,19 @@ impl SimClient {
             7..=9 => ConsistencyLevel::Read(exact),
             _ => ConsistencyLevel::Quorum,
         };
+        // One copy in memory outlives nothing, and a node that forgot answers at no level.
+        let level = match self.plan.memory_victim {
+            Some(_) => ConsistencyLevel::Quorum,
+            None => level,
+        };
         let needed = if write {
             level.replicas_for_write(copies)
         } else {
             level.replicas_for_read(copies)
         };
         Call {
+            keyspace: name,
+            ttl_us: None,
             level,
             replicas: needed.unwrap_or(0),
             copies: copies.get(),
@@ -550,7 +600,10 @@ impl SimClient {
         }
     }
 
-    async fn get(&mut self, target: &Target) -> Option<(OpIndex, Context, Vec<OpIndex>)> {
+    pub(super) async fn get(
+        &mut self,
+        target: &Target,
+    ) -> Option<(OpIndex, Context, Vec<OpIndex>)> {
         let call = self.call(target, false);
         self.get_with(target, call).await
     }
@@ -573,6 +626,8 @@ impl SimClient {
                 let returned = self.recorder.lock().recognise(read.values());
                 let values = returned.values.clone();
                 self.recorder
+                    .note_lww(op, read.stamp(), LwwFacts::default());
+                self.recorder
                     .end(op, Outcome::Ok, returned, String::new(), 1);
                 let name = (target.keyspace, target.key.clone());
                 self.contexts.insert(name, (op, read.context().clone()));
@@ -589,10 +644,18 @@ impl SimClient {
 
     /// Reads at `all`, which repairs; for the audit.
     pub async fn audit_read(&mut self, target: &Target) -> bool {
-        let copies = self.plan.topology.keyspaces()[target.keyspace].copies.get();
+        let keyspace = &self.plan.topology.keyspaces()[target.keyspace];
+        let (copies, name) = (keyspace.copies, keyspace.name.to_string());
+        let (level, replicas) = match self.plan.memory_victim {
+            Some(_) => (ConsistencyLevel::Quorum, majority(copies)),
+            None => (ConsistencyLevel::All, copies.get()),
+        };
+        let copies = copies.get();
         let call = Call {
-            level: ConsistencyLevel::All,
-            replicas: copies,
+            keyspace: name,
+            ttl_us: None,
+            level,
+            replicas,
             copies,
             deadline: Duration::from_secs(5),
             session: None,
@@ -600,13 +663,23 @@ impl SimClient {
         self.get_with(target, call).await.is_some()
     }
 
-    async fn put(
+    pub(super) async fn put(
         &mut self,
         target: &Target,
         context: Option<(OpIndex, Context)>,
         elements: BTreeSet<OpIndex>,
     ) {
         let call = self.call(target, true);
+        self.put_with(target, context, elements, call).await;
+    }
+
+    pub(super) async fn put_with(
+        &mut self,
+        target: &Target,
+        context: Option<(OpIndex, Context)>,
+        elements: BTreeSet<OpIndex>,
+        call: Call,
+    ) {
         let action = Action::Put { elements };
         let seen = context.as_ref().map(|(op, _)| *op);
         let (op, value) = self
@@ -618,7 +691,11 @@ impl SimClient {
             Some((_, context)) => keyspace.put(key, value).after(context),
             None => keyspace.put_blind(key, value),
         };
-        let written = asked.level(call.level).deadline(call.deadline).await;
+        let mut asked = asked.level(call.level).deadline(call.deadline);
+        if let Some(ttl_us) = call.ttl_us {
+            asked = asked.ttl(Duration::from_micros(ttl_us));
+        }
+        let written = asked.await;
         self.note_written(target, op, written);
     }
 
@@ -637,7 +714,7 @@ impl SimClient {
         self.note_written(target, op, written);
     }
 
-    fn note_written(
+    pub(super) fn note_written(
         &mut self,
         target: &Target,
         op: OpIndex,
@@ -645,6 +722,11 @@ impl SimClient {
     ) {
         match written {
             Ok(written) => {
+                let fact = LwwFacts {
+                    superseded: written.is_superseded(),
+                    ..LwwFacts::default()
+                };
+                self.recorder.note_lww(op, written.stamp(), fact);
                 if let Some(context) = written.context() {
                     let name = (target.keyspace, target.key.clone());
                     self.contexts.insert(name, (op, context.clone()));

@@ -206,7 +206,7 @@ fn sibling_len(sibling: &Sibling, places: &Places<'_>) -> usize {
         + sibling.value.as_ref().map_or(0, value_len)
 }
 
-fn write_number(mut number: u64, out: &mut Vec<u8>) {
+pub(super) fn write_number(mut number: u64, out: &mut Vec<u8>) {
     while number >= 0x80 {
         #[expect(clippy::cast_possible_truncation, reason = "seven bits are taken")]
         out.push(number as u8 | 0x80);

@@ -7,10 +7,13 @@
 //! sibling  op id:16 | flags (1 tombstone) | count | mint* | [length | value]
 //! mint     flags (1 expiry, 2 flagged) | actor's place in the context | counter | timestamp:8
 //!          | [expiry:8]
+//! lww      version 1 | kind | [stamp:8 | op id:16 | flags (1 tombstone, 2 expiry)
+//!          | [expiry:8] | [length | value]]
 //! ```
 //! `:8` is little-endian, the rest are LEB128 numbers in their shortest form. Actors, loose dots,
 //! op ids, siblings and mints rise strictly. A context on its own begins with the version byte.
-//! Kind 0 is a record of siblings; other kinds are for other keyspace modes.
+//! Kind 0 is a record of siblings, kind 1 one of last write wins, which ends behind its kind where
+//! nothing is known.
 //!
 //! The decoder accepts exactly what the encoder makes, checks a count against the bytes that are
 //! left before it allocates for it, and checks the invariants of `record`: what a peer or a disk
@@ -20,18 +23,22 @@ use bytes::Bytes;
 
 use super::context::Context;
 use super::record::Record;
+use super::state::KeyState;
 
 mod decode;
 mod encode;
+mod lww;
 mod read;
 
 use read::Reader;
 
 const VERSION: u8 = 1;
 const KIND_SIBLINGS: u8 = 0;
+const KIND_LWW: u8 = 1;
 
 const TOMBSTONE: u8 = 1;
 const HAS_EXPIRY: u8 = 1;
+const LWW_HAS_EXPIRY: u8 = 2;
 const FLAGGED: u8 = 2;
 
 /// A part of the encoding, for errors.
@@ -51,6 +58,8 @@ pub enum Field {
     Mints,
     /// A value.
     Value,
+    /// The write of an lww record.
+    Write,
 }
 
 /// Why bytes are no record or context.
@@ -132,6 +141,54 @@ impl Record {
         let record = decode::record(&mut reader, bytes)?;
         reader.end()?;
         Ok(record)
+    }
+}
+
+impl KeyState {
+    /// The canonical bytes, shared.
+    #[must_use]
+    pub fn to_bytes(&self) -> Bytes {
+        let mut out = Vec::new();
+        self.encode(&mut out);
+        Bytes::from(out)
+    }
+
+    /// Appends the canonical bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Siblings(record) => record.encode(out),
+            Self::Lww(newest) => {
+                out.extend_from_slice(&[VERSION, KIND_LWW]);
+                if let Some(write) = newest {
+                    lww::encode(write, out);
+                }
+            }
+        }
+    }
+
+    /// Reads a state of any kind; its values are slices of `bytes`, not copies.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if `bytes` is not exactly what [`KeyState::to_bytes`] makes of some state.
+    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        reader.version()?;
+        match reader.byte()? {
+            KIND_LWW => {
+                let newest = lww::decode(&mut reader, bytes)?;
+                reader.end()?;
+                Ok(Self::Lww(newest))
+            }
+            _ => Record::decode(bytes).map(Self::Siblings),
+        }
+    }
+
+    /// The byte that tells the kinds apart.
+    pub(super) const fn kind(&self) -> u8 {
+        match self {
+            Self::Siblings(_) => KIND_SIBLINGS,
+            Self::Lww(_) => KIND_LWW,
+        }
     }
 }
 

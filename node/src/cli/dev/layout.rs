@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use super::super::args::DevArgs;
 use super::super::exit::{Exit, Problem};
+use super::super::keyspace_arg::KeyspaceArg;
 use super::super::new_cluster::{NewCluster, NodeArg};
+use quorate_ring::{Keyspace, KeyspaceMode};
+
 use crate::config::{ClusterFile, HTTP_PORT_OFFSET, RESP_PORT_OFFSET};
 
 /// Nodes of a new cluster unless told otherwise.
@@ -58,6 +61,7 @@ impl Layout {
         };
         let layout = Self::of(&args.data_dir, &cluster)?;
         layout.refuse_other(args)?;
+        layout.refuse_other_keyspaces(&args.keyspaces, cluster.topology.keyspaces())?;
         Ok(layout)
     }
 
@@ -115,6 +119,27 @@ impl Layout {
         Err(Problem::new(Exit::Usage, "DEV_MISMATCH", what).then(
             "leave --nodes and --base-port out to run it as it is, or name another --data-dir",
         ))
+    }
+
+    /// Refuses keyspaces that the directory was not created with.
+    fn refuse_other_keyspaces(
+        &self,
+        asked: &[KeyspaceArg],
+        present: &[Keyspace],
+    ) -> Result<(), Problem> {
+        let missing = |asked: &&KeyspaceArg| !present.iter().any(|keyspace| asked.fits(keyspace));
+        let Some(other) = asked.iter().find(missing) else {
+            return Ok(());
+        };
+        let what = format!(
+            "{} was created without the keyspace `{}` as it is asked for; a directory keeps the \
+             keyspaces that it was created with: {}",
+            self.data_dir.display(),
+            other.name(),
+            self.keyspaces.join(", ")
+        );
+        Err(Problem::new(Exit::Usage, "DEV_MISMATCH", what)
+            .then("leave --keyspace out to run it as it is, or name another --data-dir"))
     }
 
     /// Refuses to start where another process listens, before any child is started.
@@ -175,10 +200,40 @@ fn create(args: &DevArgs) -> Result<ClusterFile, Problem> {
     }
     let new = NewCluster {
         nodes,
-        keyspaces: Vec::new(),
+        keyspaces: keyspaces(&args.keyspaces)?,
         vnodes: 256,
         folder: |name| folder_name(name.as_str()),
         settings: SETTINGS,
     };
     new.create(&args.data_dir)
+}
+
+/// `default` and `lww`, unless they are asked for otherwise, then what else is asked for.
+fn keyspaces(asked: &[KeyspaceArg]) -> Result<Vec<KeyspaceArg>, Problem> {
+    let usual = [
+        KeyspaceArg::named("default", KeyspaceMode::Siblings)?,
+        KeyspaceArg::named("lww", KeyspaceMode::Lww)?,
+    ];
+    let is_usual = |one: &&KeyspaceArg| usual.iter().any(|usual| usual.name() == one.name());
+    let named = |usual: &KeyspaceArg| {
+        let mut same = asked.iter().filter(|one| one.name() == usual.name());
+        let asked = same.next().cloned();
+        asked.map_or_else(|| usual.clone(), |asked| asked.or_mode_of(usual))
+    };
+    let repeated = |one: &&KeyspaceArg| {
+        asked
+            .iter()
+            .filter(|other| other.name() == one.name())
+            .count()
+            > 1
+    };
+    if let Some(twice) = asked.iter().find(repeated) {
+        return Err(Problem::usage(format!(
+            "keyspace `{}` is asked for twice",
+            twice.name()
+        )));
+    }
+    let mut all: Vec<KeyspaceArg> = usual.iter().map(named).collect();
+    all.extend(asked.iter().filter(|one| !is_usual(one)).cloned());
+    Ok(all)
 }

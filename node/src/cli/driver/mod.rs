@@ -159,8 +159,20 @@ mod tests {
             (r#"{"id":7,"f":"cas","k":"a"}"#, "NOT_YET"),
             (r#"{"id":7,"f":"add","v":1}"#, "NOT_YET"),
             (
-                r#"{"id":7,"f":"put","k":"a","v":"b","ttl":"5s"}"#,
-                "NOT_YET",
+                r#"{"id":7,"f":"put","k":"a","v":"b","ttl":"soon"}"#,
+                "TTL_INVALID",
+            ),
+            (
+                r#"{"id":7,"f":"put","k":"a","v":"b","ttl":0}"#,
+                "TTL_INVALID",
+            ),
+            (
+                r#"{"id":7,"f":"put","k":"a","v":"b","ttl":"3651d"}"#,
+                "TTL_INVALID",
+            ),
+            (
+                r#"{"id":7,"f":"del","k":"a","ttl":"5s"}"#,
+                "REQUEST_INVALID",
             ),
             (
                 r#"{"id":7,"f":"put","k":"a","v":"b","cxt":"x"}"#,
@@ -208,6 +220,8 @@ mod tests {
             r#"{"id":"x","f":"get","k":"a"}"#,
             r#"{"id":7,"f":"put","ks":"default","k":"a","v":"b","ctx":null,"lvl":"quorum","ms":500}"#,
             r#"{"id":7,"f":"del","k":"/w==","kb64":true,"lvl":"w=3"}"#,
+            r#"{"id":7,"f":"put","ks":"lww","k":"a","v":"b","ttl":"5s"}"#,
+            r#"{"id":7,"f":"put","ks":"lww","k":"a","v":"b","ttl":5000}"#,
         ] {
             assert!(matches!(read_text(text), Ok(Some(_))), "{text}");
         }

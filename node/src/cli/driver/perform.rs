@@ -31,12 +31,18 @@ pub(super) async fn perform(client: Client, request: Request) -> Value {
         }
         What::Put {
             value,
-            context: Some(context),
-        } => keyspace.put(key, value).after(context),
-        What::Put {
-            value,
-            context: None,
-        } => keyspace.put_blind(key, value),
+            context,
+            ttl,
+        } => {
+            let put = match context {
+                Some(context) => keyspace.put(key, value).after(context),
+                None => keyspace.put_blind(key, value),
+            };
+            match ttl {
+                Some(ttl) => put.ttl(ttl),
+                None => put,
+            }
+        }
         What::Delete {
             context: Some(context),
         } => keyspace.delete(key).after(context),
@@ -58,7 +64,10 @@ fn tell_read(reply: &mut Map<String, Value>, read: &Read, b64: bool) {
     };
     reply.insert("t".to_owned(), json!("ok"));
     reply.insert("sib".to_owned(), json!(siblings));
-    reply.insert("ctx".to_owned(), json!(read.context().to_string()));
+    // An lww keyspace has no contexts.
+    let context = read.context();
+    let context = (!context.as_bytes().is_empty()).then(|| context.to_string());
+    reply.insert("ctx".to_owned(), json!(context));
     if b64 {
         reply.insert("b64".to_owned(), json!(true));
     }
@@ -73,6 +82,9 @@ fn tell_written(reply: &mut Map<String, Value>, written: &Written) {
     let context = written.context().map(ToString::to_string);
     reply.insert("t".to_owned(), json!("ok"));
     reply.insert("ctx".to_owned(), json!(context));
+    if written.is_superseded() {
+        reply.insert("superseded".to_owned(), json!(true));
+    }
 }
 
 fn tell_unwritten(reply: &mut Map<String, Value>, error: &WriteError) {

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_client::{Context, Level};
+use quorate_ring::Ttl;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::super::level::LevelChoice;
 use super::super::output::decode;
+use crate::config::units::parse_duration;
 
 /// What a request that does not say otherwise has.
 #[derive(Debug, Clone)]
@@ -31,12 +33,20 @@ pub(super) struct Raw {
     ctx: Option<String>,
     lvl: Option<String>,
     ms: Option<u64>,
-    /// Comes with later work.
-    ttl: Option<Value>,
+    /// Milliseconds, or a text as `--ttl` takes it.
+    ttl: Option<RawTtl>,
     #[serde(default)]
     b64: bool,
     #[serde(default)]
     kb64: bool,
+}
+
+/// A TTL as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum RawTtl {
+    Millis(u64),
+    Text(String),
 }
 
 /// A request that can be carried out.
@@ -45,7 +55,8 @@ pub(super) struct Request {
     pub(super) id: Value,
     pub(super) keyspace: String,
     pub(super) key: Bytes,
-    pub(super) level: Level,
+    /// `None` is the keyspace's own.
+    pub(super) level: Option<Level>,
     pub(super) deadline: Duration,
     pub(super) b64: bool,
     pub(super) what: What,
@@ -58,6 +69,7 @@ pub(super) enum What {
     Put {
         value: Bytes,
         context: Option<Context>,
+        ttl: Option<Duration>,
     },
     Delete {
         context: Option<Context>,
@@ -94,8 +106,19 @@ impl Request {
         let fail =
             |code: &str, why: String| json!({ "id": id, "t": "fail", "err": code, "why": why });
         let invalid = |why: String| fail("REQUEST_INVALID", why);
-        if raw.ttl.is_some() {
-            return Err(fail("NOT_YET", "`ttl` comes with later work".to_owned()));
+        let ttl = match &raw.ttl {
+            None => None,
+            Some(RawTtl::Millis(millis)) => Some(Duration::from_millis(*millis)),
+            Some(RawTtl::Text(text)) => {
+                Some(parse_duration(text).map_err(|e| fail("TTL_INVALID", e.to_string()))?)
+            }
+        };
+        if let Some(ttl) = ttl {
+            let checked = Ttl::from_duration(ttl);
+            checked.map_err(|e| fail("TTL_INVALID", e.to_string()))?;
+            if raw.f != "put" {
+                return Err(invalid("only a put has a `ttl`".to_owned()));
+            }
         }
         let level = match &raw.lvl {
             Some(word) => word.parse().map_err(|e| invalid(format!("{e}")))?,
@@ -124,6 +147,7 @@ impl Request {
                 What::Put {
                     value: bytes(value, raw.b64, "v")?.into(),
                     context,
+                    ttl,
                 }
             }
             "del" => What::Delete { context },

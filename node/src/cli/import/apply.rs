@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use quorate_client::{Client, Code, Failure, Keyspace, Level, Outcome, Read};
+use quorate_ring::KeyspaceMode;
 use tokio::time::{Instant, sleep};
 
 use super::record::ImportRecord;
@@ -25,8 +26,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone)]
 pub(super) struct How {
     pub(super) keyspace: String,
-    pub(super) read: Level,
-    pub(super) write: Level,
+    /// `None` is the keyspace's own; so below.
+    pub(super) read: Option<Level>,
+    pub(super) write: Option<Level>,
     pub(super) deadline: Duration,
     pub(super) patience: Duration,
 }
@@ -50,10 +52,11 @@ pub(super) struct Unapplied {
 /// Writes `record`.
 pub(super) async fn apply(client: Client, how: How, record: ImportRecord) -> Applied {
     let keyspace = client.keyspace(&how.keyspace);
+    let mode = client.topology().mode(&how.keyspace);
     let until = after(how.patience);
     let mut is_unknown = false;
     let result = loop {
-        let failure = match once(&keyspace, &how, &record).await {
+        let failure = match once(&keyspace, mode, &how, &record).await {
             Ok(()) => break Ok(()),
             Err(failure) => failure,
         };
@@ -76,7 +79,22 @@ pub(super) async fn apply(client: Client, how: How, record: ImportRecord) -> App
     Applied { record, result }
 }
 
-async fn once(keyspace: &Keyspace, how: &How, record: &ImportRecord) -> Result<(), Box<Failure>> {
+async fn once(
+    keyspace: &Keyspace,
+    mode: Option<KeyspaceMode>,
+    how: &How,
+    record: &ImportRecord,
+) -> Result<(), Box<Failure>> {
+    // In an lww keyspace nothing is read first. A record of several values is refused there: what is
+    // written after a context is of the wrong mode.
+    if let (Some(KeyspaceMode::Lww), [value]) = (mode, record.values.as_slice()) {
+        let put = keyspace.put_blind(record.key.clone(), value.clone());
+        let put = put
+            .level(how.write)
+            .deadline(how.deadline.max(WRITE_DEADLINE));
+        let written = put.await.map(drop);
+        return written.map_err(|e| Box::new(e.failure().clone()));
+    }
     let read: Read = keyspace
         .get(record.key.clone())
         .level(how.read)

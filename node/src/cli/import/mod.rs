@@ -107,8 +107,12 @@ fn refuse_impossible(client: &Client, how: &How) -> Result<(), Problem> {
         return Err(problem.then("`quorate status` lists the keyspaces; nothing was written"));
     };
     let copies = keyspace.copies;
-    let fits =
-        how.read.replicas_for_read(copies).is_ok() && how.write.replicas_for_write(copies).is_ok();
+    let fits = how
+        .read
+        .is_none_or(|level| level.replicas_for_read(copies).is_ok())
+        && how
+            .write
+            .is_none_or(|level| level.replicas_for_write(copies).is_ok());
     if fits {
         return Ok(());
     }

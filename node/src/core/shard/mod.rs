@@ -9,9 +9,11 @@
 //! effect of the step that hears that its frame is durable.
 //!
 //! `write` coordinates puts and deletes, `read` gets, `replica` does a replica's part, `forward`
-//! hands requests to owners, `resolve` finds out what became of a write, `session_read` a session's gets, `persist` talks to the table and the store.
+//! hands requests to owners, `resolve` finds out what became of a write, `session_read` a session's
+//! gets, `lww` makes writes of lww keyspaces, `persist` talks to the table and the store.
 
 mod forward;
+mod lww;
 mod persist;
 mod read;
 mod replica;
@@ -27,9 +29,11 @@ use bytes::Bytes;
 use quorate_antientropy::{DigestSecret, Record, Sibling};
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{
-    Copies, FixedMap, KeyspaceId, Location, Lsn, MonoTime, NodeId, Topology, VnodeId,
+    Copies, Durability, FixedMap, Keyspace, KeyspaceId, KeyspaceMode, KeyspaceOptions, Location,
+    Lsn, MonoTime, NodeId, Topology, VnodeId,
 };
 
+use super::clock_check::{ClockCheck, ClockTrust, SKEW_MAX};
 use super::continuity::{Continuity, Liveness};
 use super::effect::{Asked, Effect, Effects, Event, StopReason};
 use super::failure::{Cause, Failure};
@@ -38,12 +42,12 @@ use super::input::{Input, LinkEvent, Now, Recovered, RequestId};
 use super::key::RecordKey;
 use super::message::{
     ForwardReply, OpNumber, PeerHeader, PeerMessage, ReadRecord, Replicate, Reply, Request,
-    WriteRequest,
+    StampTold, WriteRequest,
 };
 use super::put::PutMachine;
 use super::resolve::{ResolveMachine, Step as ResolveStep};
 use super::seal::{SealKey, Token};
-use super::table::{Table, TableLimits};
+use super::table::{Lookup, Table, TableLimits};
 
 /// Longest key, in bytes.
 pub const KEY_BYTES_MAX: usize = 1024;
@@ -121,7 +125,9 @@ enum Origin {
 struct Place {
     key: RecordKey,
     keyspace: KeyspaceId,
+    mode: KeyspaceMode,
     copies: Copies,
+    options: KeyspaceOptions,
     location: Location,
 }
 
@@ -235,7 +241,10 @@ enum Ack {
         to: NodeId,
         op: OpNumber,
         copies: Copies,
+        durability: Durability,
         location: Location,
+        /// Stamp of what is held, if that supersedes what came.
+        newer: Option<u64>,
     },
 }
 
@@ -262,6 +271,10 @@ pub struct ShardStatus {
     pub hints_wanted: u64,
     /// A generation is on its way into the engine.
     pub ingesting: bool,
+    /// Whether this node counts for keyspaces of durability `memory`.
+    pub memory_whole: bool,
+    /// Whether its wall clock is near those of its peers.
+    pub clock_good: bool,
     /// Peers: node, up, milliseconds of silence.
     pub peers: Vec<(NodeId, bool, u64)>,
 }
@@ -276,6 +289,7 @@ pub struct Shard {
     limits: Limits,
     table: Table,
     continuity: Continuity,
+    clocks: ClockCheck,
     applied: Lsn,
     ingesting: bool,
     ingests: u64,
@@ -323,6 +337,7 @@ impl Shard {
             durable,
             applied,
             clean: _,
+            volatile,
             memories,
             records,
             digests,
@@ -336,7 +351,10 @@ impl Shard {
             incarnation,
             &memories,
             &topology,
-        );
+        )
+        .with_volatile(volatile);
+        let others = topology.nodes().iter().map(|node| node.id);
+        let clocks = ClockCheck::new(others.filter(|id| *id != me));
         Self {
             me,
             topology,
@@ -345,6 +363,7 @@ impl Shard {
             limits,
             table: Table::new(table, durable, records, digests, log_bytes),
             continuity,
+            clocks,
             applied,
             ingesting: false,
             ingests: 0,
@@ -406,6 +425,7 @@ impl Shard {
             }
             Input::Link(LinkEvent::Down { peer, link }) => {
                 self.continuity.link_down(peer, link);
+                self.clocks.link_down(peer);
                 self.retry_forwards(now, peer, effects);
             }
             Input::Store(event) => {
@@ -497,6 +517,8 @@ impl Shard {
             requests_in_flight: self.unanswered,
             hints_wanted: self.hints_wanted,
             ingesting: self.ingesting,
+            memory_whole: self.continuity.is_whole(Durability::Memory),
+            clock_good: self.clocks.trust(now) == ClockTrust::Good,
             peers: peers.collect(),
         }
     }
@@ -526,6 +548,11 @@ impl Shard {
             Ok(place) => place,
             Err(failure) => return self.reply(origin, Reply::Failed(failure), effects),
         };
+        // Before it is handed on: what certainly is not applied must not end as unknown on the way.
+        if !request.fits_mode(place.mode) {
+            let failure = Failure::refused(Cause::WrongMode);
+            return self.reply(origin, Reply::Failed(failure), effects);
+        }
         if let Err(failure) = self.admit(now, deadline, request.bytes()) {
             effects.push(Effect::Count(Event::Shed));
             return self.reply(origin, Reply::Failed(failure), effects);
@@ -566,16 +593,18 @@ impl Shard {
             .topology
             .keyspace_named(keyspace)
             .ok_or_else(|| Failure::refused(Cause::KeyspaceUnknown))?;
-        Ok(self.place(keyspace.id, keyspace.copies, key))
+        Ok(self.place(keyspace, key))
     }
 
-    fn place(&self, keyspace: KeyspaceId, copies: Copies, key: &[u8]) -> Place {
-        let location = self.topology.locate(keyspace, key);
-        let key = RecordKey::new(keyspace, location.vnode, key);
+    fn place(&self, keyspace: &Keyspace, key: &[u8]) -> Place {
+        let location = self.topology.locate(keyspace.id, key);
+        let key = RecordKey::new(keyspace.id, location.vnode, key);
         Place {
             key,
-            keyspace,
-            copies,
+            keyspace: keyspace.id,
+            mode: keyspace.mode,
+            copies: keyspace.copies,
+            options: keyspace.options,
             location,
         }
     }
@@ -618,6 +647,7 @@ impl Shard {
             {
                 self.continuity.judge_counting(now.mono, &self.topology);
                 self.down.remove(&from);
+                self.probe_clock(now, from, effects);
                 self.send_again(now, from, effects);
             }
             return;
@@ -651,11 +681,24 @@ impl Shard {
                 self.forwarded(now, origin, deadline, request, effects);
             }
             PeerMessage::ForwardReply(reply) => self.forward_reply(reply, effects),
+            PeerMessage::Clock(probe) => {
+                if self.clocks.heard(now, from, probe) {
+                    self.probe_clock(now, from, effects);
+                }
+            }
         }
     }
 
+    fn probe_clock(&self, now: Now, to: NodeId, effects: &mut Effects) {
+        let message = PeerMessage::Clock(self.clocks.probe(now, to));
+        effects.push(Effect::Send { to, message });
+    }
+
     fn tick(&mut self, now: Now, effects: &mut Effects) {
-        self.continuity.tick(now.mono, &self.topology, effects);
+        let told = self.continuity.tick(now.mono, &self.topology, effects);
+        for peer in told {
+            self.probe_clock(now, peer, effects);
+        }
         let due = now.mono.as_micros() / TIMER_SLOT_MICROS;
         while let Some(entry) = self.timers.first_entry()
             && *entry.key() < due
@@ -822,6 +865,24 @@ impl Shard {
 
     fn counts(&self, place: &Place) -> bool {
         self.continuity.counts(place.copies, place.location.vnode)
+            && self.continuity.is_whole(place.options.durability)
+    }
+
+    /// What reads show: the durable state, or the newest where that is as durable as it gets.
+    fn shown(&self, place: &Place) -> Lookup {
+        match place.options.durability {
+            Durability::Disk => self.table.durable(&place.key),
+            Durability::Memory => self.table.newest(&place.key),
+        }
+    }
+
+    /// What a client is told of a stamp.
+    fn told(now: Now, stamp: u64) -> StampTold {
+        let ahead = u64::try_from(SKEW_MAX.as_micros()).unwrap_or(u64::MAX);
+        StampTold {
+            stamp,
+            feed: stamp.min(now.wall_micros.saturating_add(ahead)),
+        }
     }
 
     /// A hybrid timestamp: never goes back, follows the wall clock and what was seen.

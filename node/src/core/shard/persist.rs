@@ -1,7 +1,7 @@
 //! The shard and its store: appending, waiting for durability, loading, feeding the engine.
 
 use bytes::Bytes;
-use quorate_antientropy::{Digest, DigestChange, Record};
+use quorate_antientropy::{Digest, DigestChange};
 use quorate_ring::Lsn;
 
 use super::super::effect::{Effect, Effects, Entry, Event, StopReason};
@@ -11,13 +11,13 @@ use super::super::key::RecordKey;
 use super::super::message::{PeerMessage, ReplicateReply, Reply, Stored};
 use super::super::packed::packed;
 use super::super::table::Lookup;
-use super::{Ack, Op, Parked, Place, RETRY_AFTER_SHED_MS, Shard, Writing};
+use super::{Ack, Durability, Op, Parked, Place, RETRY_AFTER_SHED_MS, Shard, Writing};
 
 impl Shard {
-    /// The canonical bytes of a record that is to be kept.
-    pub(super) fn encoded(&mut self, record: &Record) -> Bytes {
+    /// The bytes that `encode` appends, of a record that is to be kept.
+    pub(super) fn encoded(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> Bytes {
         self.scratch.clear();
-        record.encode(&mut self.scratch);
+        encode(&mut self.scratch);
         packed(&self.scratch)
     }
 
@@ -47,10 +47,17 @@ impl Shard {
         record
     }
 
-    /// Does `ack` once everything appended so far is durable: at once if it is.
-    pub(super) fn when_durable(&mut self, now: Now, ack: Ack, effects: &mut Effects) {
+    /// Does `ack` once everything appended so far is as durable as the keyspace asks: at once if it
+    /// is, and always for durability `memory`.
+    pub(super) fn when_durable(
+        &mut self,
+        now: Now,
+        durability: Durability,
+        ack: Ack,
+        effects: &mut Effects,
+    ) {
         let appended = self.table.appended();
-        if appended <= self.table.durable_lsn() {
+        if durability == Durability::Memory || appended <= self.table.durable_lsn() {
             self.acknowledge(now, ack, effects);
         } else {
             self.unacked.push_back((appended, ack));
@@ -64,12 +71,17 @@ impl Shard {
                 to,
                 op,
                 copies,
+                durability,
                 location,
+                newer,
             } => {
                 self.replica_inputs -= 1;
+                let counts = self.continuity.counts(copies, location.vnode)
+                    && self.continuity.is_whole(durability);
                 let stored = Stored {
                     lsn: self.table.durable_lsn(),
-                    counts: self.continuity.counts(copies, location.vnode),
+                    counts,
+                    newer,
                 };
                 let message = PeerMessage::ReplicateReply(ReplicateReply {
                     op,
@@ -173,6 +185,7 @@ impl Shard {
     }
 
     fn unpark(&mut self, now: Now, key: &RecordKey, input: Parked, effects: &mut Effects) {
+        // A parked read says by its place which of the two it shows.
         let (Lookup::Known(newest), Lookup::Known(durable)) =
             (self.table.newest(key), self.table.durable(key))
         else {
@@ -206,11 +219,23 @@ impl Shard {
                 ..
             } => {
                 self.replica_inputs -= 1;
-                self.tell_held(from, message.op, &place, durable, effects);
+                let shown = match place.options.durability {
+                    Durability::Disk => durable,
+                    Durability::Memory => newest,
+                };
+                self.tell_held(from, message.op, &place, shown, effects);
             }
             Parked::LocalRead { op } => {
+                let shown = match self.ops.get(&op) {
+                    Some(Op::Get(get)) => get.place.options.durability,
+                    Some(Op::Put(_) | Op::Forward(_) | Op::Resolve(_)) | None => Durability::Disk,
+                };
+                let shown = match shown {
+                    Durability::Disk => durable,
+                    Durability::Memory => newest,
+                };
                 let mut steps = Vec::new();
-                self.held_here(now, op, durable, &mut steps, effects);
+                self.held_here(now, op, shown, &mut steps, effects);
                 self.perform_get(now, op, steps, effects);
             }
             Parked::LocalResolve { op } => self.resolve_loaded(now, op, newest.as_ref(), effects),

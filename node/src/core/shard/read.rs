@@ -1,7 +1,7 @@
 //! Coordinating a get, and a replica's part of one.
 
 use bytes::Bytes;
-use quorate_antientropy::{Context, Record};
+use quorate_antientropy::{Context, KeyState};
 use quorate_ring::{ConsistencyLevel, Epoch, MonoTime, NodeId, is_monotonic, majority};
 
 use super::super::continuity::Liveness;
@@ -72,6 +72,8 @@ impl Shard {
         };
         let user_key = Bytes::copy_from_slice(place.key.user_key());
         let bytes = user_key.len();
+        // What this node forgot it cannot tell at any level.
+        let trusted = required == 1 && self.continuity.is_whole(place.options.durability);
         let mut machine = GetMachine::new(
             now.mono,
             GetPlan {
@@ -82,7 +84,7 @@ impl Shard {
                 quorum,
                 candidates,
                 down,
-                trusts_uncounted: (required == 1).then_some(me),
+                trusts_uncounted: trusted.then_some(me),
                 deadline,
             },
         );
@@ -150,10 +152,10 @@ impl Shard {
         let Some(Op::Get(get)) = self.ops.get(&op) else {
             return;
         };
-        let key = get.place.key.clone();
-        match self.table.durable(&key) {
+        match self.shown(&get.place) {
             Lookup::Known(record) => self.held_here(now, op, record, steps, effects),
             Lookup::MustLoad => {
+                let key = get.place.key.clone();
                 if self.park(key, Parked::LocalRead { op }, effects).is_err()
                     && let Some(Op::Get(get)) = self.ops.get_mut(&op)
                 {
@@ -171,14 +173,16 @@ impl Shard {
         steps: &mut Vec<Step>,
         effects: &mut Effects,
     ) {
+        let Some(Op::Get(get)) = self.ops.get(&op) else {
+            return;
+        };
+        let (mode, counts) = (get.place.mode, self.counts(&get.place));
         let present = record.is_some();
-        let Some(decoded) = self.decode_own(record.as_ref(), effects) else {
+        let Some(decoded) = self.decode_own(mode, record.as_ref(), effects) else {
             return;
         };
         let me = self.me;
-        let continuity = &self.continuity;
         if let Some(Op::Get(get)) = self.ops.get_mut(&op) {
-            let counts = continuity.counts(get.place.copies, get.place.location.vnode);
             let record = present.then_some(decoded);
             get.machine
                 .held(now.mono, me, record, PurgeNumber::default(), counts, steps);
@@ -219,7 +223,7 @@ impl Shard {
             return;
         }
         let place = get.place.clone();
-        let Some(record) = get.machine.merged().map(Record::to_bytes) else {
+        let Some(record) = get.machine.merged().map(KeyState::to_bytes) else {
             return;
         };
         match self.table.newest(&place.key) {
@@ -253,7 +257,10 @@ impl Shard {
             return;
         }
         match self.merge_in(place, newest, record, None, effects) {
-            Ok(()) => self.when_durable(now, Ack::Local { op }, effects),
+            Ok(_) => {
+                let durability = place.options.durability;
+                self.when_durable(now, durability, Ack::Local { op }, effects);
+            }
             Err(error) => effects.push(Effect::Stop(error)),
         }
     }
@@ -262,27 +269,30 @@ impl Shard {
         let Some(Op::Get(get)) = self.ops.remove(&op) else {
             return;
         };
-        let empty = Record::default();
-        let record = get.machine.merged().unwrap_or(&empty);
-        let values: Vec<Bytes> = record
-            .visible(now.wall_micros)
-            .filter_map(|s| s.value().cloned())
-            .collect();
+        let empty = KeyState::absent(get.place.mode);
+        let state = get.machine.merged().unwrap_or(&empty);
+        let values = state.visible(self.clocks.hiding_wall(now));
         if values.len() > 1 {
             effects.push(Effect::Count(Event::SiblingsRead));
         }
-        let user_key = get.place.key.user_key();
-        let token = Token {
-            context: record.context().clone(),
-            seen: record.seen_ops(),
+        let sealed = match state {
+            KeyState::Siblings(record) => {
+                let user_key = get.place.key.user_key();
+                let token = Token {
+                    context: record.context().clone(),
+                    seen: record.seen_ops(),
+                };
+                self.seal.seal(get.place.keyspace, &user_key, &token)
+            }
+            KeyState::Lww(_) => None,
         };
-        let sealed = self.seal.seal(get.place.keyspace, user_key, &token);
         // A context over the limit cannot travel; the values can. An empty token says so.
         let context = sealed.unwrap_or_default();
         let reply = Reply::Read {
             values,
             context,
             replicas,
+            stamp: state.stamp().map(|stamp| Self::told(now, stamp)),
         };
         self.answer(get.origin, get.bytes, reply, effects);
     }
@@ -315,7 +325,7 @@ impl Shard {
             Ok(place) => place,
             Err(cause) => return Self::refuse_read(from, message.op, cause, effects),
         };
-        match self.table.durable(&place.key) {
+        match self.shown(&place) {
             Lookup::Known(record) => self.tell_held(from, message.op, &place, record, effects),
             Lookup::MustLoad if self.replica_inputs >= self.limits.replica_inputs_max => {
                 effects.push(Effect::Count(Event::Shed));
@@ -386,13 +396,15 @@ impl Shard {
         let Some(Op::Get(get)) = self.ops.get_mut(&op) else {
             return;
         };
+        let mode = get.place.mode;
+        let decode = |record: &Bytes| KeyState::decode_as(mode, record);
         match result {
             Ok(Held {
                 record,
                 number,
                 floor: _,
                 counts,
-            }) => match record.as_ref().map(Record::decode).transpose() {
+            }) => match record.as_ref().map(decode).transpose() {
                 Ok(record) => {
                     get.machine
                         .held(now.mono, from, record, number, counts, &mut steps);

@@ -2,7 +2,7 @@
 //! that is durable.
 
 use bytes::Bytes;
-use quorate_antientropy::{MergeResult, Record};
+use quorate_antientropy::{KeyState, MergeResult};
 use quorate_ring::{Actor, Epoch, KeyspaceId, NodeId};
 
 use super::super::effect::{Effect, Effects, Event, StopReason};
@@ -66,13 +66,17 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let Replicate { op, payload, .. } = message;
+        let mut newer = None;
         let refused = match payload {
             Payload::Delta(_) => Some(Cause::PayloadUnsupported),
             Payload::Whole(_) if self.disk_full => Some(Cause::DiskFull),
             Payload::Whole(_) if !self.table.has_room() => Some(Cause::Overloaded),
             Payload::Whole(record) => {
                 match self.merge_in(place, newest, &record, Some(from), effects) {
-                    Ok(()) => None,
+                    Ok(above) => {
+                        newer = above;
+                        None
+                    }
                     Err(StopReason::Damaged { .. }) => Some(Cause::PayloadUnsupported),
                     Err(stop) => {
                         effects.push(Effect::Stop(stop));
@@ -87,22 +91,22 @@ impl Shard {
                 Self::refuse_replicate(from, op, cause, effects);
             }
             None => {
-                let (copies, location) = (place.copies, place.location);
-                self.when_durable(
-                    now,
-                    Ack::Replica {
-                        to: from,
-                        op,
-                        copies,
-                        location,
-                    },
-                    effects,
-                );
+                let durability = place.options.durability;
+                let ack = Ack::Replica {
+                    to: from,
+                    op,
+                    copies: place.copies,
+                    durability,
+                    location: place.location,
+                    newer,
+                };
+                self.when_durable(now, durability, ack, effects);
             }
         }
     }
 
-    /// Merges a record into the newest state and appends the result if it is news.
+    /// Merges a record into the newest state and appends the result if it is news. Gives the stamp of
+    /// what is held then, if that supersedes what came.
     ///
     /// # Errors
     /// [`StopReason::ActorAhead`] if a replica's record shows that this node's memory has a hole;
@@ -114,23 +118,23 @@ impl Shard {
         incoming: &Bytes,
         from: Option<NodeId>,
         effects: &mut Effects,
-    ) -> Result<(), StopReason> {
+    ) -> Result<Option<u64>, StopReason> {
         if newest == Some(incoming) {
-            return Ok(());
+            return Ok(None);
         }
         let unreadable = |error| StopReason::Damaged {
             reason: format!("{error}"),
         };
-        let theirs = Record::decode(incoming).map_err(|error| {
+        let theirs = KeyState::decode_as(place.mode, incoming).map_err(|error| {
             effects.push(Effect::Count(Event::PeerMessageRefused));
             unreadable(error)
         })?;
-        let own = newest.map(Record::decode).transpose();
-        let own = match own {
-            Ok(own) => own.unwrap_or_default(),
+        let own = newest.map(|own| KeyState::decode_as(place.mode, own));
+        let own = match own.transpose() {
+            Ok(own) => own.unwrap_or_else(|| KeyState::absent(place.mode)),
             Err(error) => {
                 effects.push(Effect::Stop(unreadable(error)));
-                return Ok(());
+                return Ok(None);
             }
         };
         let actor = Actor {
@@ -149,11 +153,11 @@ impl Shard {
                 self.commit(place, newest, packed(incoming), effects);
             }
             MergeResult::Merged(merged) => {
-                let merged = self.encoded(&merged);
+                let merged = self.encoded(|out| merged.encode(out));
                 self.commit(place, newest, merged, effects);
             }
         }
-        Ok(())
+        Ok(own.stamp_above(&theirs))
     }
 
     /// The place of a key that a peer names, if this node owns it under the same epoch.
@@ -173,7 +177,7 @@ impl Shard {
         if key.is_empty() || key.len() > super::KEY_BYTES_MAX {
             return Err(Cause::KeyInvalid);
         }
-        let place = self.place(known.id, known.copies, key);
+        let place = self.place(known, key);
         let owned = self
             .topology
             .is_owner(place.location.vnode, place.copies, self.me);

@@ -6,8 +6,8 @@
 //! Not here: when to say what (`core::resolve`).
 
 use bytes::Bytes;
-use quorate_antientropy::{Context, Record, Sibling};
-use quorate_ring::MonoTime;
+use quorate_antientropy::{Context, KeyState, Record};
+use quorate_ring::{KeyspaceMode, MonoTime};
 
 use super::super::continuity::Liveness;
 use super::super::effect::{Effect, Effects};
@@ -136,7 +136,9 @@ impl Shard {
         steps: &mut Vec<Step>,
         effects: &mut Effects,
     ) {
-        let Some(record) = self.decode_own(newest, effects) else {
+        // Only keyspaces of siblings are asked.
+        let state = self.decode_own(KeyspaceMode::Siblings, newest, effects);
+        let Some(KeyState::Siblings(record)) = state else {
             return;
         };
         let me = self.me;
@@ -248,13 +250,16 @@ impl Shard {
         let context = record.duplicate_reply_context(plan.op_id, None);
         // A superseded operation's dots are not known any more: there is nothing to come after.
         let context = context.filter(|context: &Context| !context.is_empty());
-        let seen = record.sibling(plan.op_id).and_then(Sibling::seen_op);
         let token = context.map(|context| Token {
             context,
-            seen: seen.into_iter().collect(),
+            seen: record.seen_ops_after_write(plan.op_id, &[]),
         });
         let context = token.and_then(|token| self.seal.seal(plan.keyspace, &plan.key, &token));
-        let reply = Reply::Applied { context, acks };
+        let reply = Reply::Applied {
+            context,
+            acks,
+            superseded_by: None,
+        };
         self.answer(resolve.origin, resolve.bytes, reply, effects);
     }
 }

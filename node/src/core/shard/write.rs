@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_antientropy::{
-    Attempt, AttemptVerdict, CONTEXT_BYTES_MAX, Context, Dot, Minting, OpId, Put, PutRefusal,
-    Record, SIBLINGS_MAX, SeenOp,
+    Attempt, AttemptVerdict, CONTEXT_BYTES_MAX, Context, Dot, KeyState, Minting, OpId, Put,
+    PutRefusal, Record, SIBLINGS_MAX, SeenOp,
 };
 use quorate_ring::planted::{Bug, planted};
-use quorate_ring::{Actor, MonoTime, NodeId};
+use quorate_ring::{Actor, KeyspaceMode, MonoTime, NodeId, Ttl};
 
+use super::super::clock_check::ClockTrust;
 use super::super::continuity::Liveness;
 use super::super::effect::{Effect, Effects, Event, StopReason};
 use super::super::failure::{Cause, Effectiveness, Failure, ReplicaPart};
@@ -36,11 +37,13 @@ const LINGER: Duration = Duration::from_secs(1);
 const RECORD_BYTES_MAX: usize = 4 << 20;
 
 /// What a write leaves to be replicated.
-struct Made {
-    record: Bytes,
-    reply_token: Option<Token>,
+pub(super) struct Made {
+    pub(super) record: Bytes,
+    pub(super) reply_token: Option<Token>,
     /// An earlier attempt of the operation is in the record already.
-    duplicate: bool,
+    pub(super) duplicate: bool,
+    /// Stamp of the record, if it supersedes the write.
+    pub(super) newer: Option<u64>,
 }
 
 impl Shard {
@@ -67,14 +70,17 @@ impl Shard {
         newest: Option<Bytes>,
         effects: &mut Effects,
     ) {
-        let Some(record) = self.decode_own(newest.as_ref(), effects) else {
+        let Some(state) = self.decode_own(writing.place.mode, newest.as_ref(), effects) else {
             return;
         };
         let required = writing
             .request
             .level
             .replicas_for_write(writing.place.copies);
-        let made = self.make(now, &writing, &record, newest, effects);
+        let made = match &state {
+            KeyState::Siblings(record) => self.make(now, &writing, record, newest, effects),
+            KeyState::Lww(held) => self.make_lww(now, &writing, held.as_ref(), newest, effects),
+        };
         let Writing {
             origin,
             deadline,
@@ -93,13 +99,17 @@ impl Shard {
             }
         };
         if made.duplicate && planted(Bug::DuplicateAppliedAtOnce) {
-            let (context, acks) = (None, required);
-            return self.reply(origin, Reply::Applied { context, acks }, effects);
+            let reply = Reply::Applied {
+                context: None,
+                acks: required,
+                superseded_by: None,
+            };
+            return self.reply(origin, reply, effects);
         }
         let primaries = self.owners(&place);
         let bytes = request.bytes();
         let number = self.next_number();
-        let machine = PutMachine::new(PutPlan {
+        let mut machine = PutMachine::new(PutPlan {
             op: number,
             keyspace: place.keyspace,
             key: request.key.clone(),
@@ -109,6 +119,9 @@ impl Shard {
             primaries: primaries.clone(),
             deadline,
         });
+        made.newer
+            .into_iter()
+            .for_each(|newer| machine.met_newer(newer));
         let message = PeerMessage::Replicate(machine.replicate(now.mono));
         for node in primaries.into_iter().filter(|node| *node != self.me) {
             if self.liveness(now, node) == Liveness::Up {
@@ -119,6 +132,7 @@ impl Shard {
             }
         }
         let reply_token = made.reply_token;
+        let durability = place.options.durability;
         let put = PutOp {
             machine,
             origin,
@@ -128,7 +142,7 @@ impl Shard {
             armed: UNARMED,
         };
         self.insert_op(now, number, Op::Put(Box::new(put)), deadline);
-        self.when_durable(now, Ack::Local { op: number }, effects);
+        self.when_durable(now, durability, Ack::Local { op: number }, effects);
         self.judge_put(now, number, effects);
     }
 
@@ -176,7 +190,7 @@ impl Shard {
                 }
                 let record = match noted {
                     Some(noted) => {
-                        let noted = self.encoded(&noted);
+                        let noted = self.encoded(|out| noted.encode(out));
                         self.commit(place, newest.as_ref(), noted, effects)
                     }
                     None => newest.unwrap_or_default(),
@@ -185,6 +199,7 @@ impl Shard {
                     record,
                     reply_token,
                     duplicate: true,
+                    newer: None,
                 });
             }
             AttemptVerdict::Fresh => {}
@@ -203,7 +218,7 @@ impl Shard {
         let newest_seen = seen.iter().map(|seen| seen.op.timestamp).max().unwrap_or(0);
         self.timestamp = self.timestamp.max(newest_seen);
         let timestamp = self.next_timestamp(now, record);
-        self.check_before_mint(now, *deadline, place, request)?;
+        let ttl = self.check_before_mint(now, *deadline, place, request)?;
         let planted_base = self.durable_if_planted(&place.key);
         let base = planted_base.as_ref().unwrap_or(record);
         let actor = Actor {
@@ -223,18 +238,19 @@ impl Shard {
                 },
                 minting: Minting::Primary,
                 timestamp,
-                expiry: None,
-                now_wall: Some(now.wall_micros),
+                expiry: ttl.map(|ttl| now.wall_micros.saturating_add(ttl.micros())),
+                now_wall: self.trusted_wall(now),
             })
             .map_err(|refused| refusal(refused, effects))?;
         self.counter += 1;
         let reply_token = reply_token(&applied.record, request.op_id, applied.reply_context, &seen);
-        let record = self.encoded(&applied.record);
+        let record = self.encoded(|out| applied.record.encode(out));
         let record = self.commit(place, newest.as_ref(), record, effects);
         Ok(Made {
             record,
             reply_token,
             duplicate: false,
+            newer: None,
         })
     }
 
@@ -264,13 +280,58 @@ impl Shard {
             .map_err(|_| Failure::refused(Cause::ContextInvalid))
     }
 
-    fn check_before_mint(
+    /// The wall clock, if expiry may act by it.
+    fn trusted_wall(&self, now: Now) -> Option<u64> {
+        match self.clocks.trust(now) {
+            ClockTrust::Good => Some(now.wall_micros),
+            ClockTrust::Off | ClockTrust::Unknown => None,
+        }
+    }
+
+    /// The TTL that a write's value gets.
+    fn checked_ttl(
+        &self,
+        now: Now,
+        place: &Place,
+        request: &WriteRequest,
+    ) -> Result<Option<Ttl>, Failure> {
+        let ttl = match (request.ttl_ms, &request.value) {
+            (_, None) => None,
+            (None, Some(_)) => place.options.ttl,
+            (Some(millis), Some(_)) => {
+                let ttl = Ttl::from_millis(millis);
+                let invalid = |_| {
+                    let mut failure = Failure::refused(Cause::TtlInvalid);
+                    failure.limit = Ttl::MILLIS_MAX;
+                    failure
+                };
+                Some(ttl.map_err(invalid)?)
+            }
+        };
+        let trust = if ttl.is_some() {
+            self.clocks.trust(now)
+        } else {
+            ClockTrust::Good
+        };
+        match trust {
+            ClockTrust::Good => Ok(ttl),
+            ClockTrust::Off => Err(Failure::refused(Cause::ClockOff)),
+            ClockTrust::Unknown => {
+                let mut failure = Failure::refused(Cause::ClockOff);
+                failure.retry_after_ms = RETRY_AFTER_SHED_MS;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Every refusal of a write that is not known yet; gives its value's TTL.
+    pub(super) fn check_before_mint(
         &self,
         now: Now,
         deadline: MonoTime,
         place: &Place,
         request: &WriteRequest,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<Ttl>, Failure> {
         if request
             .value
             .as_ref()
@@ -278,6 +339,7 @@ impl Shard {
         {
             return Err(Failure::refused(Cause::ValueTooLarge).with_limit(VALUE_BYTES_MAX));
         }
+        let ttl = self.checked_ttl(now, place, request)?;
         let Ok(required) = request.level.replicas_for_write(place.copies) else {
             let limit = usize::from(place.copies.get());
             return Err(Failure::refused(Cause::LevelImpossible).with_limit(limit));
@@ -301,7 +363,8 @@ impl Shard {
             failure.retry_after_ms = RETRY_AFTER_SHED_MS;
             return Err(failure);
         }
-        self.check_reachable(now, place, required)
+        self.check_reachable(now, place, required)?;
+        Ok(ttl)
     }
 
     /// Fails at once if a level cannot be met because nodes are confirmed down.
@@ -336,11 +399,13 @@ impl Shard {
     /// Decodes a record of this node's own store; one that cannot be read stops the node.
     pub(super) fn decode_own(
         &mut self,
+        mode: KeyspaceMode,
         stored: Option<&Bytes>,
         effects: &mut Effects,
-    ) -> Option<Record> {
-        match stored.map(Record::decode).transpose() {
-            Ok(record) => Some(record.unwrap_or_default()),
+    ) -> Option<KeyState> {
+        let decode = |stored: &Bytes| KeyState::decode_as(mode, stored);
+        match stored.map(decode).transpose() {
+            Ok(state) => Some(state.unwrap_or_else(|| KeyState::absent(mode))),
             Err(error) => {
                 let reason = format!("a stored record cannot be read: {error}");
                 effects.push(Effect::Stop(StopReason::Damaged { reason }));
@@ -361,7 +426,11 @@ impl Shard {
         match self.ops.get_mut(&op) {
             Some(Op::Put(put)) => {
                 match result {
-                    Ok(stored) => put.machine.stored(from, stored.counts),
+                    Ok(stored) => {
+                        let newer = stored.newer.into_iter();
+                        newer.for_each(|newer| put.machine.met_newer(newer));
+                        put.machine.stored(from, stored.counts);
+                    }
                     Err(_) => put.machine.refused(from),
                 }
                 if put.machine.uncounted().next().is_some() {
@@ -389,7 +458,8 @@ impl Shard {
             Some(Op::Put(put)) => {
                 let counts = self
                     .continuity
-                    .counts(put.place.copies, put.place.location.vnode);
+                    .counts(put.place.copies, put.place.location.vnode)
+                    && self.continuity.is_whole(put.place.options.durability);
                 put.machine.stored(me, counts);
                 if !counts {
                     self.wake_at(now, now.mono + SEND_AGAIN_AFTER, op);
@@ -399,7 +469,8 @@ impl Shard {
             Some(Op::Get(get)) => {
                 let counts = self
                     .continuity
-                    .counts(get.place.copies, get.place.location.vnode);
+                    .counts(get.place.copies, get.place.location.vnode)
+                    && self.continuity.is_whole(get.place.options.durability);
                 let mut steps = Vec::new();
                 get.machine.repaired(me, counts, &mut steps);
                 self.perform_get(now, op, steps, effects);
@@ -407,9 +478,14 @@ impl Shard {
             Some(Op::Resolve(resolve)) => {
                 let counts = self
                     .continuity
-                    .counts(resolve.place.copies, resolve.place.location.vnode);
-                let lsn = self.table.durable_lsn();
-                self.resolve_stored(now, op, me, Ok(Stored { lsn, counts }), effects);
+                    .counts(resolve.place.copies, resolve.place.location.vnode)
+                    && self.continuity.is_whole(resolve.place.options.durability);
+                let stored = Stored {
+                    lsn: self.table.durable_lsn(),
+                    counts,
+                    newer: None,
+                };
+                self.resolve_stored(now, op, me, Ok(stored), effects);
             }
             Some(Op::Forward(_)) | None => {}
         }
@@ -461,7 +537,13 @@ impl Shard {
                     let user_key = put.place.key.user_key();
                     let keyspace = put.place.keyspace;
                     let context = token.and_then(|t| self.seal.seal(keyspace, user_key, &t));
-                    Reply::Applied { context, acks }
+                    let newer = put.machine.newer();
+                    let superseded_by = newer.map(|stamp| Self::told(now, stamp));
+                    Reply::Applied {
+                        context,
+                        acks,
+                        superseded_by,
+                    }
                 }
                 Verdict::Unknown(failure) => Reply::Failed(failure),
             };

@@ -30,6 +30,10 @@ pub fn code_of(cause: Cause) -> Code {
         Cause::Damaged => Code::Damaged,
         Cause::OperationNotSeen => Code::OperationNotSeen,
         Cause::SessionBehind => Code::SessionBehind,
+        Cause::WrongMode => Code::WrongMode,
+        Cause::TtlInvalid => Code::TtlInvalid,
+        Cause::StampAhead => Code::StampAhead,
+        Cause::ClockOff => Code::ClockOff,
     }
 }
 
@@ -60,6 +64,10 @@ pub fn cause_of(code: Code) -> Option<Cause> {
         Code::Damaged => Cause::Damaged,
         Code::OperationNotSeen => Cause::OperationNotSeen,
         Code::SessionBehind => Cause::SessionBehind,
+        Code::WrongMode => Cause::WrongMode,
+        Code::TtlInvalid => Cause::TtlInvalid,
+        Code::StampAhead => Cause::StampAhead,
+        Code::ClockOff => Cause::ClockOff,
         // Codes without a cause, and, because the enum may grow, those that are not known here.
         _ => return None,
     })
@@ -82,6 +90,6 @@ mod tests {
         }
         causes.sort_unstable();
         causes.dedup();
-        assert_eq!(causes.len(), 22, "every cause has a code");
+        assert_eq!(causes.len(), 26, "every cause has a code");
     }
 }

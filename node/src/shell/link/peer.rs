@@ -500,7 +500,8 @@ fn is_request(message: &PeerMessage) -> bool {
         | PeerMessage::KeepAlive(_)
         | PeerMessage::ReplicateReply(_)
         | PeerMessage::ReadReply(_)
-        | PeerMessage::ForwardReply(_) => false,
+        | PeerMessage::ForwardReply(_)
+        | PeerMessage::Clock(_) => false,
     }
 }
 
@@ -530,7 +531,7 @@ fn payload_bytes(message: &PeerMessage) -> usize {
                     }
                 }
         }
-        PeerMessage::ReplicateReply(_) => 0,
+        PeerMessage::ReplicateReply(_) | PeerMessage::Clock(_) => 0,
         PeerMessage::Read(read) => read.key.len(),
         PeerMessage::ReadReply(reply) => match &reply.result {
             Ok(held) => held.record.as_ref().map_or(0, bytes::Bytes::len),

@@ -9,7 +9,7 @@ use quorate_ring::ConsistencyLevel;
 
 use super::native::AdminRequest;
 use crate::core::message::{
-    ReadRequest, Reply, Request, ResolveRequest, SessionReadRequest, WriteRequest,
+    ReadRequest, Reply, Request, ResolveRequest, SessionReadRequest, StampTold, WriteRequest,
 };
 use crate::core::{Effectiveness, Failure, ReplicaPart};
 use crate::shell::link::code_of;
@@ -30,6 +30,8 @@ pub fn request_of(request: wire::Request) -> Result<Request, AdminRequest> {
                 op_id,
                 attempt,
                 age_ms,
+                stamp,
+                ttl_ms,
             } = put;
             Ok(Request::Write(WriteRequest {
                 keyspace,
@@ -40,6 +42,8 @@ pub fn request_of(request: wire::Request) -> Result<Request, AdminRequest> {
                 op_id: OpId(op_id.0),
                 flagged: attempt > 1,
                 age: Duration::from_millis(age_ms.into()),
+                stamp,
+                ttl_ms,
             }))
         }
         wire::Request::Delete(delete) => {
@@ -51,6 +55,7 @@ pub fn request_of(request: wire::Request) -> Result<Request, AdminRequest> {
                 op_id,
                 attempt,
                 age_ms,
+                stamp,
             } = delete;
             Ok(Request::Write(WriteRequest {
                 keyspace,
@@ -61,6 +66,8 @@ pub fn request_of(request: wire::Request) -> Result<Request, AdminRequest> {
                 op_id: OpId(op_id.0),
                 flagged: attempt > 1,
                 age: Duration::from_millis(age_ms.into()),
+                stamp,
+                ttl_ms: None,
             }))
         }
         wire::Request::Get(wire::Get {
@@ -123,14 +130,20 @@ fn level_of(level: Level, exactly: fn(u8) -> ConsistencyLevel) -> ConsistencyLev
 #[must_use]
 pub fn response_of(reply: Reply) -> wire::Response {
     match reply {
-        Reply::Applied { context, acks } => wire::Response::Applied(wire::Applied {
+        Reply::Applied {
+            context,
+            acks,
+            superseded_by,
+        } => wire::Response::Applied(wire::Applied {
             context: context.map(ContextToken),
             acks,
+            superseded_by: superseded_by.map(stamp_of),
         }),
         Reply::Read {
             values,
             context,
             replicas,
+            stamp,
         } => {
             let values = values
                 .into_iter()
@@ -140,10 +153,15 @@ pub fn response_of(reply: Reply) -> wire::Response {
                 values,
                 context: ContextToken(context),
                 replicas,
+                stamp: stamp.map(stamp_of),
             })
         }
         Reply::Failed(failure) => wire::Response::Failure(failure_of(failure)),
     }
+}
+
+fn stamp_of(StampTold { stamp, feed }: StampTold) -> wire::Stamp {
+    wire::Stamp { stamp, feed }
 }
 
 fn failure_of(failure: Failure) -> wire::Failure {

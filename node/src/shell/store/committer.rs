@@ -20,7 +20,7 @@ use super::queue::{Queue, QueueRefused};
 use super::segment::{SEGMENT_HEADER_BYTES, segment_name};
 use super::segments::Segments;
 use crate::core::effect::Entry;
-use crate::core::input::{StoreEvent, StoreFailure};
+use crate::core::input::{StoreEvent, StoreFailure, Volatile};
 use crate::core::timeline::{Memory, Timeline};
 use crate::shell::seam::{Disk, DiskError};
 
@@ -142,6 +142,8 @@ pub(super) struct Committer {
     pub(super) complete: Lsn,
     /// Nodes whose memory the log does not hold yet.
     pub(super) changed: BTreeSet<NodeId>,
+    /// What this life began with, and the clean stop tells again.
+    pub(super) volatile: Volatile,
     pub(super) group: Group,
 }
 
@@ -168,7 +170,8 @@ impl Committer {
             self.commit(submissions).await?;
         }
         let lsn = self.complete.next();
-        self.push(&Frame::CleanStop, lsn, Writer::System).await?;
+        self.push(&Frame::CleanStop(self.volatile), lsn, Writer::System)
+            .await?;
         self.complete = lsn;
         self.flush().await
     }
@@ -212,7 +215,7 @@ impl Committer {
                     Frame::RecordPart { .. }
                     | Frame::Record(_)
                     | Frame::Start { .. }
-                    | Frame::CleanStop => self.complete,
+                    | Frame::CleanStop(_) => self.complete,
                 };
                 self.place = self.segments.switch(self.place.segment, last).await?;
             } else {

@@ -9,6 +9,7 @@ use quorate_ring::{BucketId, Incarnation, Lsn};
 
 use super::bytes::{Fields, SEAL_BYTES, seal, unseal};
 use crate::core::effect::Entry;
+use crate::core::input::Volatile;
 use crate::core::key::RecordKey;
 use crate::core::packed::packed;
 
@@ -56,8 +57,10 @@ pub(super) enum Frame<'a> {
         parts: u32,
         bytes: &'a [u8],
     },
-    /// The process stopped with nothing left to write.
-    CleanStop,
+    /// The process stopped with nothing left to write, and whether all was here till then that
+    /// memory keyspaces acknowledged. The flag stands in the last frame of the log, because that one
+    /// is never truncated.
+    CleanStop(Volatile),
 }
 
 impl<'a> Frame<'a> {
@@ -68,7 +71,8 @@ impl<'a> Frame<'a> {
                 Self::Start { .. } => 17,
                 Self::Record(record) => record.len(),
                 Self::RecordPart { bytes, .. } => PART_HEADER_BYTES + bytes.len(),
-                Self::CleanStop => 0,
+                Self::CleanStop(Volatile::Whole) => 0,
+                Self::CleanStop(Volatile::Lost) => 1,
             }
     }
 
@@ -95,7 +99,8 @@ impl<'a> Frame<'a> {
                 buffer.extend_from_slice(&parts.to_le_bytes());
                 buffer.extend_from_slice(bytes);
             }
-            Self::CleanStop => {}
+            Self::CleanStop(Volatile::Whole) => {}
+            Self::CleanStop(Volatile::Lost) => buffer.push(1),
         }
         seal(&mut buffer[begin..], seed);
     }
@@ -131,7 +136,11 @@ impl<'a> Frame<'a> {
                 parts: fields.u32()?,
                 bytes: fields.0,
             },
-            Kind::CleanStop => Self::CleanStop,
+            Kind::CleanStop => Self::CleanStop(match fields.0 {
+                [] => Volatile::Whole,
+                [1] => Volatile::Lost,
+                _ => return None,
+            }),
         })
     }
 
@@ -140,7 +149,7 @@ impl<'a> Frame<'a> {
             Self::Start { .. } => Kind::Start,
             Self::Record(_) => Kind::Record,
             Self::RecordPart { .. } => Kind::RecordPart,
-            Self::CleanStop => Kind::CleanStop,
+            Self::CleanStop(_) => Kind::CleanStop,
         }
     }
 }
@@ -224,7 +233,8 @@ mod tests {
                 parts: 5,
                 bytes: b"part",
             },
-            Frame::CleanStop,
+            Frame::CleanStop(Volatile::Whole),
+            Frame::CleanStop(Volatile::Lost),
         ];
         for frame in frames {
             let mut bytes = Vec::new();
@@ -256,7 +266,7 @@ mod tests {
                 .iter()
                 .flat_map(|frame| match frame {
                     Frame::Record(bytes) | Frame::RecordPart { bytes, .. } => bytes.to_vec(),
-                    Frame::Start { .. } | Frame::CleanStop => Vec::new(),
+                    Frame::Start { .. } | Frame::CleanStop(_) => Vec::new(),
                 })
                 .collect();
             let Some(Entry::Record {

@@ -176,6 +176,7 @@ impl Assembly {
             incarnation,
             durable,
             clean,
+            volatile,
             place,
             segments,
         } = started;
@@ -207,6 +208,7 @@ impl Assembly {
             durable,
             complete: durable,
             changed: BTreeSet::new(),
+            volatile,
             group: Group::default(),
         };
         let applied = self.applied;
@@ -217,6 +219,7 @@ impl Assembly {
             durable,
             applied,
             clean,
+            volatile,
             memories: replay.memories,
             records: replay.records.into_iter().collect(),
             digests: replay.digests,

@@ -26,6 +26,7 @@ use super::group::Place;
 use super::identity::StoreId;
 use super::segment::{SEGMENT_HEADER_BYTES, check_segment_header, segment_name};
 use crate::core::effect::Entry;
+use crate::core::input::Volatile;
 use crate::core::key::RecordKey;
 use crate::core::timeline::{Life, Memory, Timeline};
 
@@ -40,6 +41,8 @@ pub(super) struct Replay {
     pub(super) ends: Lsn,
     pub(super) timeline: Timeline,
     pub(super) clean: bool,
+    /// What that frame says; *lost* where the log does not end with one.
+    pub(super) volatile: Volatile,
     pub(super) memories: BTreeMap<NodeId, Memory>,
     /// Newest record of each key beyond `applied`.
     pub(super) records: BTreeMap<RecordKey, Bytes>,
@@ -88,6 +91,7 @@ impl Replay {
             ends: Lsn::ZERO,
             timeline: Timeline::default(),
             clean: false,
+            volatile: Volatile::Lost,
             memories: BTreeMap::new(),
             records: BTreeMap::new(),
             digests,
@@ -243,6 +247,7 @@ impl Replay {
     /// Applies a frame; false if it cannot follow what was taken.
     fn take(&mut self, frame: Frame<'_>, lsn: Lsn) -> Result<bool, OpenError> {
         self.clean = false;
+        self.volatile = Volatile::Lost;
         match frame {
             Frame::Start {
                 incarnation,
@@ -291,7 +296,10 @@ impl Replay {
                 }
                 self.record(&seen.bytes, lsn)?;
             }
-            Frame::CleanStop => self.clean = true,
+            Frame::CleanStop(volatile) => {
+                self.clean = true;
+                self.volatile = volatile;
+            }
         }
         self.ends = lsn;
         Ok(true)

@@ -22,6 +22,7 @@ use super::segment::{
     segment_number,
 };
 use super::segments::{Found, Segments};
+use crate::core::input::Volatile;
 use crate::core::timeline::Life;
 use crate::shell::seam::{Clock, Disk};
 
@@ -46,6 +47,7 @@ pub(super) struct Started {
     pub(super) durable: Lsn,
     /// The incarnation before ended with a clean stop.
     pub(super) clean: bool,
+    pub(super) volatile: Volatile,
     pub(super) place: Place,
     pub(super) segments: Arc<Segments>,
 }
@@ -86,12 +88,19 @@ impl Start {
             found,
         );
         let clean = replay.clean;
+        // Who never lived has acknowledged nothing.
+        let volatile = if replay.begins.is_none() {
+            Volatile::Whole
+        } else {
+            replay.volatile
+        };
         let (place, durable) = self.begin(&mut replay, &segments, incarnation).await?;
         Ok(Started {
             replay,
             incarnation,
             durable,
             clean,
+            volatile,
             place,
             segments: Arc::new(segments),
         })

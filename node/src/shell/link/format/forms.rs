@@ -15,9 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use super::super::codes::{cause_of, code_of};
 use crate::core::message::{
-    Forward, ForwardReply, Held, Hello, KeepAlive, OpNumber, Payload, PeerHeader, PurgeNumber,
-    ReadRecord, ReadRecordReply, ReadRequest, Refusal, Replicate, ReplicateReply, Reply, Request,
-    ResolveRequest, SessionReadRequest, Stored, WriteRequest,
+    ClockEcho, ClockProbe, Forward, ForwardReply, Held, Hello, KeepAlive, OpNumber, Payload,
+    PeerHeader, PurgeNumber, ReadRecord, ReadRecordReply, ReadRequest, Refusal, Replicate,
+    ReplicateReply, Reply, Request, ResolveRequest, SessionReadRequest, StampTold, Stored,
+    WriteRequest,
 };
 use crate::core::timeline::{Life, Memory, Timeline};
 use crate::core::{Cause, Effectiveness, Failure, ReplicaPart};
@@ -410,6 +411,8 @@ fn cause(code: u16) -> Cause {
 struct StoredForm {
     lsn: u64,
     counts: bool,
+    #[serde(default)]
+    newer: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -421,9 +424,10 @@ pub(super) struct ReplicateReplyForm {
 
 impl From<&ReplicateReply> for ReplicateReplyForm {
     fn from(ReplicateReply { op, result }: &ReplicateReply) -> Self {
-        let stored = |Stored { lsn, counts }: &Stored| StoredForm {
+        let stored = |Stored { lsn, counts, newer }: &Stored| StoredForm {
             lsn: lsn.0,
             counts: *counts,
+            newer: *newer,
         };
         Self {
             op: op.0,
@@ -435,9 +439,10 @@ impl From<&ReplicateReply> for ReplicateReplyForm {
 
 impl ReplicateReplyForm {
     pub(super) fn into_domain(self) -> Option<ReplicateReply> {
-        let stored = |StoredForm { lsn, counts }| Stored {
+        let stored = |StoredForm { lsn, counts, newer }| Stored {
             lsn: Lsn(lsn),
             counts,
+            newer,
         };
         let result = one_of(self.stored.map(stored), self.refusal.map(Into::into))?;
         Some(ReplicateReply {
@@ -601,6 +606,10 @@ struct ClientWriteForm {
     op_id: [u8; 16],
     flagged: bool,
     age_us: u64,
+    #[serde(default)]
+    stamp: Option<u64>,
+    #[serde(default)]
+    ttl_ms: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -717,6 +726,8 @@ impl From<&WriteRequest> for ClientWriteForm {
             op_id,
             flagged,
             age,
+            stamp,
+            ttl_ms,
         } = write;
         Self {
             keyspace: keyspace.clone(),
@@ -727,6 +738,8 @@ impl From<&WriteRequest> for ClientWriteForm {
             op_id: op_id.0,
             flagged: *flagged,
             age_us: micros(*age),
+            stamp: *stamp,
+            ttl_ms: *ttl_ms,
         }
     }
 }
@@ -760,6 +773,8 @@ impl ForwardForm {
                     op_id: OpId(write.op_id),
                     flagged: write.flagged,
                     age: Duration::from_micros(write.age_us),
+                    stamp: write.stamp,
+                    ttl_ms: write.ttl_ms,
                 })
             }
             (None, Some(read), None, None) => Request::Read(read.into_domain()?),
@@ -788,6 +803,76 @@ impl ForwardForm {
 struct AppliedForm {
     context: Option<Bytes>,
     acks: u8,
+    #[serde(default)]
+    superseded_by: Option<StampForm>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StampForm {
+    stamp: u64,
+    feed: u64,
+}
+
+impl From<StampTold> for StampForm {
+    fn from(StampTold { stamp, feed }: StampTold) -> Self {
+        Self { stamp, feed }
+    }
+}
+
+impl From<StampForm> for StampTold {
+    fn from(StampForm { stamp, feed }: StampForm) -> Self {
+        Self { stamp, feed }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct EchoForm {
+    sent_us: u64,
+    held_us: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ClockForm {
+    sent_us: u64,
+    wall_us: u64,
+    echo: Option<EchoForm>,
+    is_urgent: bool,
+}
+
+impl From<&ClockProbe> for ClockForm {
+    fn from(probe: &ClockProbe) -> Self {
+        let ClockProbe {
+            sent_us,
+            wall_us,
+            echo,
+            is_urgent,
+        } = *probe;
+        let echo = echo.map(|ClockEcho { sent_us, held_us }| EchoForm { sent_us, held_us });
+        Self {
+            sent_us,
+            wall_us,
+            echo,
+            is_urgent,
+        }
+    }
+}
+
+impl From<ClockForm> for ClockProbe {
+    fn from(form: ClockForm) -> Self {
+        let ClockForm {
+            sent_us,
+            wall_us,
+            echo,
+            is_urgent,
+        } = form;
+        let echo = echo.map(|EchoForm { sent_us, held_us }| ClockEcho { sent_us, held_us });
+        Self {
+            sent_us,
+            wall_us,
+            echo,
+            is_urgent,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -795,6 +880,8 @@ struct ValuesForm {
     values: Vec<Bytes>,
     context: Bytes,
     replicas: u8,
+    #[serde(default)]
+    stamp: Option<StampForm>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -831,22 +918,29 @@ impl From<&ForwardReply> for ForwardReplyForm {
             failed: None,
         };
         match reply {
-            Reply::Applied { context, acks } => {
+            Reply::Applied {
+                context,
+                acks,
+                superseded_by,
+            } => {
                 form.applied = Some(AppliedForm {
                     context: context.clone(),
                     acks: *acks,
+                    superseded_by: superseded_by.map(Into::into),
                 });
             }
             Reply::Read {
                 values,
                 context,
                 replicas,
+                stamp,
             } => {
                 let (values, context) = (values.clone(), context.clone());
                 form.read = Some(ValuesForm {
                     values,
                     context,
                     replicas: *replicas,
+                    stamp: stamp.map(Into::into),
                 });
             }
             Reply::Failed(failure) => form.failed = Some(FailureForm::from(failure)),
@@ -858,19 +952,25 @@ impl From<&ForwardReply> for ForwardReplyForm {
 impl ForwardReplyForm {
     pub(super) fn into_domain(self) -> Option<ForwardReply> {
         let reply = match (self.applied, self.read, self.failed) {
-            (Some(AppliedForm { context, acks }), None, None) => Reply::Applied { context, acks },
+            (Some(applied), None, None) => Reply::Applied {
+                context: applied.context,
+                acks: applied.acks,
+                superseded_by: applied.superseded_by.map(Into::into),
+            },
             (
                 None,
                 Some(ValuesForm {
                     values,
                     context,
                     replicas,
+                    stamp,
                 }),
                 None,
             ) => Reply::Read {
                 values,
                 context,
                 replicas,
+                stamp: stamp.map(Into::into),
             },
             (None, None, Some(failure)) => Reply::Failed(failure.into()),
             _ => return None,

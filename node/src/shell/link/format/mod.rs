@@ -15,8 +15,8 @@ use quorate_client::wire::{FrameError, FrameSplitter, RawFrame};
 
 use crate::core::message::{PeerHeader, PeerMessage};
 use forms::{
-    ForwardForm, ForwardReplyForm, HeaderForm, HelloForm, KeepAliveForm, ReadForm, ReadReplyForm,
-    ReplicateForm, ReplicateReplyForm,
+    ClockForm, ForwardForm, ForwardReplyForm, HeaderForm, HelloForm, KeepAliveForm, ReadForm,
+    ReadReplyForm, ReplicateForm, ReplicateReplyForm,
 };
 
 /// Kind of every frame between nodes.
@@ -35,6 +35,7 @@ mod kind {
     pub(super) const READ_REPLY: u8 = 7;
     pub(super) const FORWARD: u8 = 8;
     pub(super) const FORWARD_REPLY: u8 = 9;
+    pub(super) const CLOCK: u8 = 30;
 }
 
 /// Appends one frame with `header` and `messages` to `out`; returns its length in bytes.
@@ -91,6 +92,7 @@ fn put_message(out: &mut BytesMut, message: &PeerMessage) -> Result<usize, Frame
         PeerMessage::ForwardReply(m) => {
             put_frame(out, kind::FORWARD_REPLY, &ForwardReplyForm::from(m))
         }
+        PeerMessage::Clock(m) => put_frame(out, kind::CLOCK, &ClockForm::from(m)),
     }
 }
 
@@ -159,6 +161,7 @@ fn message_of(item: &RawFrame) -> Result<PeerMessage, FrameError> {
             let form: ForwardReplyForm = decode_body(item, ITEMS_MAX)?;
             PeerMessage::ForwardReply(form.into_domain().ok_or_else(fields)?)
         }
+        kind::CLOCK => PeerMessage::Clock(decode_body::<ClockForm>(item, ITEMS_MAX)?.into()),
         kind => return Err(FrameError::UnknownKind { kind, id: None }),
     })
 }

@@ -11,9 +11,9 @@ use quorate_ring::{
 };
 
 use crate::core::message::{
-    Forward, ForwardReply, Held, Hello, KeepAlive, OpNumber, Payload, PurgeNumber, ReadRecord,
-    ReadRecordReply, ReadRequest, Refusal, Replicate, ReplicateReply, Reply, Request,
-    ResolveRequest, SessionReadRequest, Stored, WriteRequest,
+    ClockEcho, ClockProbe, Forward, ForwardReply, Held, Hello, KeepAlive, OpNumber, Payload,
+    PurgeNumber, ReadRecord, ReadRecordReply, ReadRequest, Refusal, Replicate, ReplicateReply,
+    Reply, Request, ResolveRequest, SessionReadRequest, StampTold, Stored, WriteRequest,
 };
 use crate::core::timeline::{Life, Memory, Timeline};
 use crate::core::{Cause, Effectiveness, Failure, ReplicaPart};
@@ -92,6 +92,7 @@ fn messages() -> Vec<PeerMessage> {
     let stored = Stored {
         lsn: Lsn(8),
         counts: true,
+        newer: Some(9),
     };
     let held = Held {
         record: Some(key()),
@@ -108,6 +109,8 @@ fn messages() -> Vec<PeerMessage> {
         op_id: OpId([1; 16]),
         flagged: true,
         age: Duration::from_millis(12),
+        stamp: Some(1_750_000_000_000_000),
+        ttl_ms: Some(13),
     };
     let level = ConsistencyLevel::All;
     let read = ReadRequest {
@@ -141,6 +144,15 @@ fn messages() -> Vec<PeerMessage> {
             memories: memories(),
             sent: MonoTime::from_micros(90),
         }),
+        PeerMessage::Clock(ClockProbe {
+            sent_us: 1,
+            wall_us: 1_750_000_000_000_000,
+            echo: Some(ClockEcho {
+                sent_us: 2,
+                held_us: 3,
+            }),
+            is_urgent: true,
+        }),
         replicate(Payload::Whole(key())),
         replicate(Payload::Delta(Box::new(delta))),
         replicate_reply(Ok(stored)),
@@ -168,11 +180,13 @@ fn messages() -> Vec<PeerMessage> {
         forward_reply(Reply::Applied {
             context: None,
             acks: 3,
+            superseded_by: Some(StampTold { stamp: 7, feed: 6 }),
         }),
         forward_reply(Reply::Read {
             values: vec![key(), key()],
             context: key(),
             replicas: 2,
+            stamp: None,
         }),
         forward_reply(Reply::Failed(failure)),
     ]

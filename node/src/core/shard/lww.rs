@@ -1,0 +1,66 @@
+//! Coordinating a write of an lww keyspace: judge, take the maximum, append.
+//!
+//! The version was made by the writer, so nothing is minted here. A write that meets itself is a
+//! duplicate; one that meets a higher version is superseded: what is held is replicated in its
+//! place, and with W acknowledgements it is *applied, superseded*, as if it had been written just
+//! before. A stamp is refused only if it is too far ahead of this node's clock and would be held.
+
+use bytes::Bytes;
+use quorate_antientropy::{KeyState, LwwVersion, LwwWrite};
+
+use super::super::clock_check::SKEW_MAX;
+use super::super::effect::{Effect, Effects, Event};
+use super::super::failure::{Cause, Failure};
+use super::super::input::Now;
+use super::write::Made;
+use super::{Shard, Writing};
+
+impl Shard {
+    /// Makes the state that a write leaves; `held` is what `newest` says.
+    pub(super) fn make_lww(
+        &mut self,
+        now: Now,
+        writing: &Writing,
+        held: Option<&LwwWrite>,
+        newest: Option<Bytes>,
+        effects: &mut Effects,
+    ) -> Result<Made, Failure> {
+        let (place, request) = (&writing.place, &writing.request);
+        let stamp = request
+            .stamp
+            .expect("a write that fits the mode has a stamp");
+        let version = LwwVersion {
+            stamp,
+            op_id: request.op_id,
+        };
+        let made = |record, duplicate, newer| Made {
+            record,
+            reply_token: None,
+            duplicate,
+            newer,
+        };
+        if held.is_some_and(|held| held.version() == version) {
+            effects.push(Effect::Count(Event::DuplicateAttempt));
+            return Ok(made(newest.unwrap_or_default(), true, None));
+        }
+        let ttl = self.check_before_mint(now, writing.deadline, place, request)?;
+        if let Some(above) = held.map(LwwWrite::version).filter(|held| *held > version) {
+            return Ok(made(newest.unwrap_or_default(), false, Some(above.stamp)));
+        }
+        let most = u64::try_from(SKEW_MAX.as_micros()).unwrap_or(u64::MAX);
+        if stamp > now.wall_micros.saturating_add(most) {
+            return Err(Failure::refused(Cause::StampAhead).with_limit(500));
+        }
+        let write = match &request.value {
+            Some(value) => {
+                let expiry = ttl.map(|ttl| stamp.saturating_add(ttl.micros()));
+                LwwWrite::value(version, value.clone(), expiry)
+            }
+            None => LwwWrite::tombstone(version),
+        };
+        let write = KeyState::Lww(Some(write));
+        let bytes = self.encoded(|out| write.encode(out));
+        let record = self.commit(place, newest.as_ref(), bytes, effects);
+        Ok(made(record, false, None))
+    }
+}

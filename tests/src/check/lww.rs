@@ -1,0 +1,268 @@
+//! What an lww keyspace promises: an acknowledged write is never silently older than one that was
+//! acknowledged before it began, and what is read is never older than what was acknowledged before.
+//!
+//! Stamps are what the SDK told. One rule does without them: a read that comes after an acknowledged
+//! write, which was not told that it was superseded, does not show a write that had ended before
+//! that one began. And one write is read under one stamp, unless it was written again above a higher
+//! one: a retry that were stamped anew would come back from behind its superseder
+//! (`counterexamples.md` V11).
+
+use std::collections::BTreeMap;
+
+use super::history::{History, OpIndex, Operation, Outcome};
+use super::violation::Violation;
+
+/// What the SDK told of an operation on an lww key beside its outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LwwFacts {
+    /// It may be written again under another stamp if it is superseded.
+    pub writes_again: bool,
+    /// Of a write its last stamp, of a read the stamp of what was read.
+    pub stamp: Option<u64>,
+    /// The write was applied and told that a higher stamp is there.
+    pub superseded: bool,
+}
+
+/// Judges all operations of one key of an lww keyspace.
+#[must_use]
+pub fn check_lww(
+    history: &History,
+    key: &str,
+    operations: &[OpIndex],
+    facts: &BTreeMap<OpIndex, LwwFacts>,
+) -> Vec<Violation> {
+    let judge = Judge {
+        history,
+        key,
+        facts,
+    };
+    let of = |index: &OpIndex| history.operation(*index).map(|op| (*index, op));
+    let ended = operations.iter().filter_map(of);
+    let acknowledged = ended.filter(|(_, op)| op.outcome() == Outcome::Ok);
+    let (writes, reads): (Vec<_>, Vec<_>) = acknowledged.partition(|(_, op)| op.is_write());
+    let mut violations = judge.order(&writes);
+    violations.extend(judge.reads(&writes, &reads));
+    violations.extend(judge.one_stamp_each(&reads));
+    violations
+}
+
+/// W14: a write of the wrong mode is always refused as *not applied*.
+#[must_use]
+pub fn check_wrong_mode(history: &History, key: &str, operations: &[OpIndex]) -> Vec<Violation> {
+    let of = |index: &OpIndex| history.operation(*index).map(|op| (*index, op));
+    let writes = operations
+        .iter()
+        .filter_map(of)
+        .filter(|(_, op)| op.is_write());
+    let refused = |op: &Operation| op.outcome() == Outcome::Fail;
+    let wrong = writes.filter(|(_, op)| !refused(op));
+    wrong
+        .map(|(op, _)| Violation::WrongMode {
+            key: key.to_owned(),
+            op,
+        })
+        .collect()
+}
+
+type Ended<'a> = (OpIndex, &'a Operation);
+
+struct Judge<'a> {
+    history: &'a History,
+    key: &'a str,
+    facts: &'a BTreeMap<OpIndex, LwwFacts>,
+}
+
+fn before(first: &Operation, second: &Operation) -> bool {
+    first
+        .ended_event()
+        .is_some_and(|ended| ended < second.invoked_event)
+}
+
+fn meet(one: &Operation, other: &Operation) -> bool {
+    u32::from(one.replicas) + u32::from(other.replicas) > u32::from(one.copies)
+}
+
+impl Judge<'_> {
+    fn fact(&self, op: OpIndex) -> LwwFacts {
+        self.facts.get(&op).copied().unwrap_or_default()
+    }
+
+    fn stamp(&self, op: OpIndex) -> u64 {
+        self.fact(op).stamp.unwrap_or(0)
+    }
+
+    /// V11.
+    fn order(&self, writes: &[Ended<'_>]) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        for (index, write) in writes {
+            if self.fact(*index).superseded {
+                continue;
+            }
+            let earlier = writes.iter().find(|(other, earlier)| {
+                before(earlier, write)
+                    && meet(earlier, write)
+                    && self.stamp(*other) > self.stamp(*index)
+            });
+            if let Some((earlier, _)) = earlier {
+                violations.push(Violation::SilentlyOlder {
+                    key: self.key.to_owned(),
+                    write: *index,
+                    earlier: *earlier,
+                });
+            }
+        }
+        violations
+    }
+
+    fn reads(&self, writes: &[Ended<'_>], reads: &[Ended<'_>]) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        for (index, read) in reads {
+            let known = writes.iter();
+            let known = known.filter(|(_, write)| before(write, read) && meet(write, read));
+            let missed = known
+                .clone()
+                .find(|(write, _)| self.stamp(*write) > self.stamp(*index));
+            let behind = known.filter(|(write, _)| !self.fact(*write).superseded);
+            let behind = behind
+                .into_iter()
+                .find(|(_, write)| self.shows_older(read, write));
+            if let Some((write, _)) = missed.or(behind) {
+                violations.push(Violation::Stale {
+                    key: self.key.to_owned(),
+                    read: *index,
+                    write: *write,
+                });
+            }
+            let earlier = reads.iter().find(|(other, earlier)| {
+                before(earlier, read)
+                    && earlier.is_majority()
+                    && read.is_majority()
+                    && self.stamp(*other) > self.stamp(*index)
+            });
+            if let Some((earlier, _)) = earlier {
+                violations.push(Violation::NotMonotonic {
+                    key: self.key.to_owned(),
+                    read: *index,
+                    earlier: *earlier,
+                    write: *earlier,
+                });
+            }
+        }
+        violations
+    }
+
+    /// Whether the read shows a write that was acknowledged before `newer` began.
+    fn shows_older(&self, read: &Operation, newer: &Operation) -> bool {
+        let values = read.ending.iter().flat_map(|e| &e.returned.values);
+        let mut shown = values.filter_map(|value| self.history.operation(*value));
+        shown.any(|old| old.outcome() == Outcome::Ok && before(old, newer) && meet(old, newer))
+    }
+
+    fn one_stamp_each(&self, reads: &[Ended<'_>]) -> Vec<Violation> {
+        let mut stamps: BTreeMap<OpIndex, u64> = BTreeMap::new();
+        let mut violations = Vec::new();
+        for (index, read) in reads {
+            let values = read.ending.iter().flat_map(|e| &e.returned.values);
+            for value in values.filter(|value| !self.fact(**value).writes_again) {
+                let told = self.fact(*value).stamp;
+                let first = stamps
+                    .entry(*value)
+                    .or_insert_with(|| told.unwrap_or(self.stamp(*index)));
+                if *first != self.stamp(*index) {
+                    violations.push(Violation::Restamped {
+                        key: self.key.to_owned(),
+                        write: *value,
+                        read: *index,
+                    });
+                }
+            }
+        }
+        violations
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::history::planted::Planted;
+    use super::*;
+
+    #[derive(Default)]
+    struct Run {
+        planted: Option<Planted>,
+        facts: BTreeMap<OpIndex, LwwFacts>,
+    }
+
+    impl Run {
+        fn run(&mut self) -> &mut Planted {
+            self.planted.get_or_insert_with(Planted::new)
+        }
+
+        fn put(&mut self, stamp: u64, superseded: bool) -> OpIndex {
+            let op = self.run().put(None, Outcome::Ok);
+            self.note(op, stamp, superseded);
+            op
+        }
+
+        fn get(&mut self, values: &[OpIndex], stamp: u64) -> OpIndex {
+            let op = self.run().get(values);
+            self.note(op, stamp, false);
+            op
+        }
+
+        fn note(&mut self, op: OpIndex, stamp: u64, superseded: bool) {
+            let fact = LwwFacts {
+                writes_again: false,
+                stamp: Some(stamp),
+                superseded,
+            };
+            self.facts.insert(op, fact);
+        }
+
+        fn check(&mut self) -> Vec<Violation> {
+            let facts = self.facts.clone();
+            let history = &self.run().history;
+            let ops: Vec<OpIndex> = history.operations().map(|(i, _)| i).collect();
+            check_lww(history, "k", &ops, &facts)
+        }
+    }
+
+    #[test]
+    fn a_later_write_with_a_lower_stamp_must_have_been_told() {
+        for (told, passes) in [(true, true), (false, false)] {
+            let mut run = Run::default();
+            run.put(20, false);
+            run.put(10, told);
+            assert_eq!(run.check().is_empty(), passes);
+        }
+    }
+
+    #[test]
+    fn a_read_is_not_older_than_what_was_acknowledged() {
+        let mut run = Run::default();
+        let a = run.put(10, false);
+        let b = run.put(20, false);
+        run.get(&[b], 20);
+        assert_eq!(run.check(), []);
+        run.get(&[a], 10);
+        assert!(!run.check().is_empty());
+    }
+
+    #[test]
+    fn an_older_value_is_stale_whatever_stamp_it_claims() {
+        let mut run = Run::default();
+        let a = run.put(10, false);
+        let b = run.put(20, false);
+        run.get(&[a], 30);
+        let found = run.check();
+        assert!(
+            found
+                .iter()
+                .any(|v| matches!(v, Violation::Stale { write, .. } if *write == b))
+        );
+        assert!(
+            found
+                .iter()
+                .any(|v| matches!(v, Violation::Restamped { write, .. } if *write == a))
+        );
+    }
+}
