@@ -78,6 +78,12 @@ impl Keyspace {
         })
     }
 
+    /// Time for a whole call, as its profile says.
+    pub(crate) fn deadline(&self) -> Duration {
+        let profile = self.profile.as_ref().map_or_else(Profile::default, present);
+        profile.deadline
+    }
+
     /// The same keyspace, whose calls are part of `session`.
     #[must_use]
     pub fn in_session(&self, session: &Session) -> Self {

@@ -25,6 +25,7 @@
 
 mod client;
 mod clock;
+mod codec;
 pub mod config;
 mod context;
 mod diagnostics;
@@ -40,10 +41,12 @@ mod resolve;
 pub mod retry;
 pub mod route;
 mod session;
+mod settle;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod topology;
 mod transport;
+mod update;
 mod versions;
 pub mod wire;
 
@@ -53,6 +56,7 @@ pub mod wire;
 struct Readme;
 
 pub use client::{Client, ClientBuilder, DumpPages, Seed};
+pub use codec::{Codec, CodecError, Packed, Typed};
 pub use context::{After, Context, ContextParseError};
 pub use diagnostics::Diagnostics;
 pub use error::{
@@ -67,7 +71,9 @@ pub use session::{
     SESSION_BYTES_MAX, SESSION_KEYS_MAX, SESSION_TOKEN_BYTES_MAX, SESSION_WRITES_MAX, Session,
     SessionError, SessionToken,
 };
+pub use settle::{Rejected, Resolve, resolvers};
 pub use topology::{Owners, Topology, TopologyUnusable};
 pub use transport::{BoxFuture, CallCause, CallError, NodeEndpoint, Transport};
+pub use update::{UPDATE_ROUNDS_DEFAULT, Unsettled, Update, UpdateError, Updated};
 pub use versions::{Read, Siblings, Versions, Written};
 pub use wire::{Code, OpId, Outcome, ReplicaState};

@@ -1,0 +1,659 @@
+//! Read, settle siblings, change, write after what was read; again while others write at the same
+//! time, bounded by rounds and by one deadline.
+//!
+//! A put never conflicts in this store: a concurrent writer leaves a sibling. So after its write an
+//! update looks whether it stands alone. If it does not, the siblings are settled by the resolver
+//! and written again, until one value stands or a bound is met. The change itself is made once, so
+//! it is never counted twice; what two concurrent changes amount to is what the resolver makes of
+//! both results.
+//!
+//! The resolver runs on a thread of its own: one that never ends costs no more than the deadline.
+//! Its thread is left behind, as nothing can end it from outside.
+//!
+//! Not here: the resolvers (`settle`), the types of values (`codec`).
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_ring::{ConsistencyLevel, MonoTime};
+
+use crate::clock::Clock;
+use crate::codec::{Codec, CodecError};
+use crate::error::{Failure, GetError, WriteError};
+use crate::keyspace::Keyspace;
+use crate::resolve::Resolution;
+use crate::settle::{Rejected, Resolve};
+use crate::versions::{Read, Written};
+use crate::wire::Outcome;
+
+/// Rounds of an update unless set: reads that found siblings of others after a write.
+pub const UPDATE_ROUNDS_DEFAULT: u32 = 8;
+
+/// How long the calling thread itself waits for a resolver: nearly all end far within it, and only
+/// a slow one is then looked at from time to time.
+const RESOLVER_AT_ONCE: Duration = Duration::from_millis(5);
+/// How often a slow one is looked at.
+const RESOLVER_LOOK: Duration = Duration::from_millis(1);
+
+/// What an update left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Updated<T> {
+    /// The one value that stands now; `None` if the key is deleted.
+    pub value: Option<T>,
+    /// The last write that was made for it.
+    pub written: Written,
+    /// How many writes it took: 1 if nobody else wrote at the same time.
+    pub writes: u32,
+}
+
+/// Why an update did not end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UpdateError {
+    /// The key could not be read; nothing was written.
+    #[error("update: {0}")]
+    Read(#[source] GetError),
+    /// The value could not be written: not applied, or unknown even after it was asked for.
+    #[error("update: {0}")]
+    Write(#[source] WriteError),
+    /// What is there is no value of the type, or the new value has no form; nothing was written.
+    #[error(
+        "update of `{key}` was not applied: a value cannot be read or written as the type asked \
+         for: {error}; write the key with what can be read"
+    )]
+    Codec {
+        /// The key, as far as it can be printed.
+        key: String,
+        /// What is wrong.
+        error: CodecError,
+    },
+    /// The resolver refused or panicked; nothing was written.
+    #[error(
+        "update of `{key}` was not applied: the resolver gave no value for {siblings} siblings: \
+         {rejected}; read the key and put one value after that read"
+    )]
+    Rejected {
+        /// The key, as far as it can be printed.
+        key: String,
+        /// How many siblings there are.
+        siblings: usize,
+        /// What it said.
+        rejected: Rejected,
+    },
+    /// The resolver did not end before the deadline; nothing was written.
+    #[error(
+        "update of `{key}` was not applied: the resolver did not end within the deadline of \
+         {deadline:?}; its thread goes on until it ends by itself"
+    )]
+    ResolverStuck {
+        /// The key, as far as it can be printed.
+        key: String,
+        /// Time that the whole update had.
+        deadline: Duration,
+    },
+    /// The change is applied, and siblings of others remain.
+    #[error(
+        "update of `{key}` is applied, but siblings remain after {writes} writes: {reason}; the \
+         next update settles them"
+    )]
+    Unsettled {
+        /// The key, as far as it can be printed.
+        key: String,
+        /// Writes that were made.
+        writes: u32,
+        /// Why it was not gone on with.
+        reason: Box<Unsettled>,
+    },
+}
+
+/// Why siblings remain after a change that was applied.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unsettled {
+    /// Others wrote at the same time in every round.
+    #[error("others wrote at the same time in all {rounds} rounds, or resolve otherwise")]
+    Rounds {
+        /// The limit.
+        rounds: u32,
+    },
+    /// No time was left.
+    #[error("the deadline of {deadline:?} passed")]
+    Deadline {
+        /// Time that the whole update had.
+        deadline: Duration,
+    },
+    /// A later read or write failed, or a resolver.
+    #[error("{0}")]
+    Failed(#[source] UpdateError),
+}
+
+impl UpdateError {
+    /// What became of the change.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Read(_)
+            | Self::Codec { .. }
+            | Self::Rejected { .. }
+            | Self::ResolverStuck { .. } => Outcome::NotApplied,
+            Self::Write(error) => error.outcome(),
+            Self::Unsettled { .. } => Outcome::Applied,
+        }
+    }
+
+    /// All that is known of the read or write that failed, if one did.
+    #[must_use]
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Read(error) => Some(error.failure()),
+            Self::Write(error) => Some(error.failure()),
+            Self::Codec { .. } | Self::Rejected { .. } | Self::ResolverStuck { .. } => None,
+            Self::Unsettled { reason, .. } => match &**reason {
+                Unsettled::Rounds { .. } | Unsettled::Deadline { .. } => None,
+                Unsettled::Failed(error) => error.failure(),
+            },
+        }
+    }
+}
+
+/// An update that is not begun yet: set what it needs, then await it with [`Update::run`] or
+/// `.await`.
+pub struct Update<T, R, F> {
+    keyspace: Keyspace,
+    key: Bytes,
+    resolver: Arc<R>,
+    change: F,
+    levels: Option<(ConsistencyLevel, ConsistencyLevel)>,
+    deadline: Duration,
+    rounds_max: u32,
+    of: std::marker::PhantomData<fn() -> T>,
+}
+
+impl<T, R, F> std::fmt::Debug for Update<T, R, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Update")
+            .field("key", &self.key)
+            .field("deadline", &self.deadline)
+            .field("rounds_max", &self.rounds_max)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Keyspace {
+    /// Changes a value: reads it, settles siblings by `resolver`, applies `change`, writes the
+    /// result after what was read, and settles what others wrote meanwhile. `change` is given
+    /// `None` for an absent key and deletes by giving `None`; it is called once.
+    ///
+    /// # Example
+    /// ```
+    /// # quorate_client::testing::block_on(async {
+    /// use std::collections::BTreeSet;
+    /// use quorate_client::{Packed, resolvers::Union};
+    ///
+    /// let carts = quorate_client::testing::client().keyspace("default");
+    /// let add = |item: &'static str| move |cart: Option<Packed<BTreeSet<String>>>| {
+    ///     let mut cart = cart.unwrap_or_default();
+    ///     cart.0.insert(item.to_owned());
+    ///     Some(cart)
+    /// };
+    /// carts.update("alice", Union, add("apples")).await?;
+    /// let updated = carts.update("alice", Union, add("bread")).await?;
+    /// assert_eq!(updated.value.map(|cart| cart.0.len()), Some(2));
+    /// assert_eq!(updated.writes, 1);
+    /// # Ok(()) });
+    /// ```
+    pub fn update<T, R, F>(&self, key: impl Into<Bytes>, resolver: R, change: F) -> Update<T, R, F>
+    where
+        T: Codec + Send + 'static,
+        R: Resolve<T>,
+        F: FnOnce(Option<T>) -> Option<T> + Send,
+    {
+        Update {
+            keyspace: self.clone(),
+            key: key.into(),
+            resolver: Arc::new(resolver),
+            change,
+            levels: None,
+            deadline: self.deadline(),
+            rounds_max: UPDATE_ROUNDS_DEFAULT,
+            of: std::marker::PhantomData,
+        }
+    }
+}
+
+impl<T, R, F> Update<T, R, F>
+where
+    T: Codec + Send + 'static,
+    R: Resolve<T>,
+    F: FnOnce(Option<T>) -> Option<T> + Send,
+{
+    /// Levels of the reads and of the writes; those of the keyspace's profile unless set.
+    #[must_use]
+    pub fn levels(mut self, read: ConsistencyLevel, write: ConsistencyLevel) -> Self {
+        self.levels = Some((read, write));
+        self
+    }
+
+    /// Time for the whole update: all reads, writes, attempts and resolvers.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Most rounds, at least 1; [`UPDATE_ROUNDS_DEFAULT`] unless set.
+    #[must_use]
+    pub fn rounds_max(mut self, rounds: u32) -> Self {
+        self.rounds_max = rounds.max(1);
+        self
+    }
+
+    /// Carries it out; the same as awaiting it.
+    ///
+    /// # Errors
+    /// [`UpdateError`], which says what became of the change.
+    ///
+    /// # Cancel safety
+    /// The outcome of an update that is dropped is unknown.
+    pub async fn run(self) -> Result<Updated<T>, UpdateError> {
+        let Self {
+            keyspace,
+            key,
+            resolver,
+            change,
+            levels,
+            deadline,
+            rounds_max,
+            of: _,
+        } = self;
+        let clock = Clock::start();
+        let round = Round {
+            keyspace,
+            key,
+            resolver,
+            levels,
+            clock,
+            until: clock.now() + deadline,
+            deadline,
+        };
+        let read = round.read().await?;
+        let present = round.settle(&read).await?;
+        let mut written = round.write(&read, change(present).as_ref()).await?;
+        let mut writes = 1;
+        loop {
+            let unsettled = |reason| UpdateError::Unsettled {
+                key: round.key_shown(),
+                writes,
+                reason: Box::new(reason),
+            };
+            if round.remaining().is_zero() {
+                return Err(unsettled(Unsettled::Deadline { deadline }));
+            }
+            let failed = |error| unsettled(Unsettled::Failed(error));
+            let read = round.read().await.map_err(failed)?;
+            let alone = read.values().len() < 2;
+            if !alone && writes >= rounds_max {
+                return Err(unsettled(Unsettled::Rounds { rounds: rounds_max }));
+            }
+            let value = round.settle(&read).await.map_err(failed)?;
+            if alone {
+                return Ok(Updated {
+                    value,
+                    written,
+                    writes,
+                });
+            }
+            written = round.write(&read, value.as_ref()).await.map_err(failed)?;
+            writes += 1;
+        }
+    }
+}
+
+impl<T, R, F> std::future::IntoFuture for Update<T, R, F>
+where
+    T: Codec + Send + Sync + 'static,
+    R: Resolve<T>,
+    F: FnOnce(Option<T>) -> Option<T> + Send + 'static,
+{
+    type Output = Result<Updated<T>, UpdateError>;
+    type IntoFuture = crate::transport::BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+/// What every round works with.
+struct Round<R> {
+    keyspace: Keyspace,
+    key: Bytes,
+    resolver: Arc<R>,
+    levels: Option<(ConsistencyLevel, ConsistencyLevel)>,
+    clock: Clock,
+    until: MonoTime,
+    deadline: Duration,
+}
+
+impl<R> Round<R> {
+    fn remaining(&self) -> Duration {
+        self.until.since(self.clock.now())
+    }
+
+    fn key_shown(&self) -> String {
+        let shown = self.key.get(..48).unwrap_or(&self.key);
+        shown.escape_ascii().to_string()
+    }
+
+    fn codec_error(&self, error: CodecError) -> UpdateError {
+        UpdateError::Codec {
+            key: self.key_shown(),
+            error,
+        }
+    }
+
+    async fn read(&self) -> Result<Read, UpdateError> {
+        let mut get = self.keyspace.get(self.key.clone());
+        if let Some((read, _)) = self.levels {
+            get = get.level(read);
+        }
+        let read = get.deadline(self.remaining()).await;
+        read.map_err(UpdateError::Read)
+    }
+
+    /// Writes after `read`; an unknown outcome is asked for before it is told.
+    async fn write<T: Codec>(
+        &self,
+        read: &Read,
+        value: Option<&T>,
+    ) -> Result<Written, UpdateError> {
+        let (keyspace, key) = (&self.keyspace, self.key.clone());
+        let mut write = match value {
+            Some(value) => {
+                let bytes = value.encode().map_err(|error| self.codec_error(error))?;
+                keyspace.put(key.clone(), bytes).after(read)
+            }
+            None => keyspace.delete(key.clone()).after(read),
+        };
+        if let Some((_, level)) = self.levels {
+            write = write.level(level);
+        }
+        // A part of the time is kept for asking what became of it.
+        let remaining = self.remaining();
+        let error = match write.deadline(remaining - remaining / 4).await {
+            Ok(written) => return Ok(written),
+            Err(error) => error,
+        };
+        let open = match &error {
+            WriteError::NotApplied(_) => None,
+            WriteError::Unknown(failure) => failure.op_id,
+        };
+        let Some(op_id) = open else {
+            return Err(UpdateError::Write(error));
+        };
+        let mut question = keyspace.resolve(key, op_id);
+        if let Some((_, level)) = self.levels {
+            question = question.level(level);
+        }
+        match question.deadline(self.remaining()).await {
+            Resolution::Applied(written) => Ok(written),
+            Resolution::Unknown(_) => Err(UpdateError::Write(error)),
+        }
+    }
+
+    /// The one value of what was read.
+    async fn settle<T>(&self, read: &Read) -> Result<Option<T>, UpdateError>
+    where
+        T: Codec + Send + 'static,
+        R: Resolve<T>,
+    {
+        let decoded = read.values().iter().map(T::decode);
+        let decoded: Result<Vec<T>, CodecError> = decoded.collect();
+        let mut values = decoded.map_err(|error| self.codec_error(error))?;
+        if values.len() < 2 {
+            return Ok(values.pop());
+        }
+        let siblings = values.len();
+        let resolver = Arc::clone(&self.resolver);
+        let resolving = on_own_thread(move || resolver.resolve(values));
+        match ended(resolving, self.clock, self.until).await {
+            Some(Ok(value)) => Ok(Some(value)),
+            Some(Err(rejected)) => Err(UpdateError::Rejected {
+                key: self.key_shown(),
+                siblings,
+                rejected,
+            }),
+            None => Err(UpdateError::ResolverStuck {
+                key: self.key_shown(),
+                deadline: self.deadline,
+            }),
+        }
+    }
+}
+
+type Resolving<T> = mpsc::Receiver<Result<T, Rejected>>;
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "foreign code that may never end must not run on the runtime's thread, and a blocking \
+              task would keep the runtime from ending"
+)]
+fn on_own_thread<T: Send + 'static>(
+    resolve: impl FnOnce() -> Result<T, Rejected> + Send + 'static,
+) -> Resolving<T> {
+    let (done, resolving) = mpsc::sync_channel(1);
+    std::thread::spawn(move || {
+        let resolved = catch_unwind(AssertUnwindSafe(resolve));
+        let resolved = resolved.unwrap_or_else(|_| Err(Rejected::new("it panicked")));
+        // Nobody waits any more if the deadline has passed.
+        drop(done.send(resolved));
+    });
+    resolving
+}
+
+/// What the resolver gave; `None` if it did not end in time.
+async fn ended<T>(
+    resolving: Resolving<T>,
+    clock: Clock,
+    until: MonoTime,
+) -> Option<Result<T, Rejected>> {
+    let gone = || Some(Err(Rejected::new("it ended without a value")));
+    match resolving.recv_timeout(RESOLVER_AT_ONCE.min(until.since(clock.now()))) {
+        Ok(resolved) => return Some(resolved),
+        Err(RecvTimeoutError::Disconnected) => return gone(),
+        Err(RecvTimeoutError::Timeout) => {}
+    }
+    loop {
+        match resolving.try_recv() {
+            Ok(resolved) => return Some(resolved),
+            Err(TryRecvError::Disconnected) => return gone(),
+            Err(TryRecvError::Empty) if clock.now() >= until => return None,
+            Err(TryRecvError::Empty) => tokio::time::sleep(RESOLVER_LOOK).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::codec::Packed;
+    use crate::resolvers::{Max, Refuse, Union};
+    use crate::testing::{FakeCluster, Fault, block_on};
+    use crate::wire::Code;
+
+    type Set = Packed<BTreeSet<u8>>;
+
+    fn set(elements: &[u8]) -> Set {
+        Packed(elements.iter().copied().collect())
+    }
+
+    #[test]
+    fn siblings_are_settled_before_the_change() {
+        block_on(async {
+            let keyspace = FakeCluster::new().client(1).keyspace("default");
+            for elements in [[1, 2], [2, 3]] {
+                keyspace.put_blind("k", set(&elements).encode()?).await?;
+            }
+            let add = |value: Option<Set>| {
+                let mut value = value.unwrap_or_default();
+                value.0.insert(9);
+                Some(value)
+            };
+            let updated = keyspace.update("k", Union, add).await?;
+            assert_eq!(updated.value, Some(set(&[1, 2, 3, 9])));
+            assert_eq!(updated.writes, 1);
+            assert_eq!(keyspace.get("k").await?.values().len(), 1);
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn what_others_write_meanwhile_is_settled_and_the_change_is_made_once() {
+        block_on(async {
+            let cluster = FakeCluster::new();
+            let keyspace = cluster.client(1).keyspace("default");
+            let other = cluster.client(2).keyspace("default");
+            keyspace.put_blind("k", "1").await?;
+            let (begin, begun) = tokio::sync::oneshot::channel();
+            let mut calls = 0;
+            // Another writer comes between the read and the write.
+            let update = keyspace.update("k", Max, |value: Option<u64>| {
+                calls += 1;
+                begin.send(()).expect("it is waited for");
+                Some(value.unwrap_or(0) + 1)
+            });
+            for node in ["1", "2", "3"] {
+                cluster.fail_next(node, Fault::Slow(Duration::from_millis(20)));
+                cluster.fail_next(node, Fault::Slow(Duration::from_millis(40)));
+            }
+            let interfere = async {
+                begun.await.expect("the change is made");
+                other.put_blind("k", "7").await
+            };
+            let (updated, interfered) = tokio::join!(update.run(), interfere);
+            interfered?;
+            let updated = updated?;
+            assert_eq!(updated.value, Some(7), "the greater one");
+            assert_eq!(calls, 1);
+            assert_eq!(keyspace.get("k").await?.values().len(), 1);
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_resolver_that_refuses_panics_or_never_ends_leaves_everything_as_it_was() {
+        block_on(async {
+            let keyspace = FakeCluster::new().client(1).keyspace("default");
+            keyspace.put_blind("k", "1").await?;
+            keyspace.put_blind("k", "2").await?;
+            let same = |value: Option<u64>| value;
+            let error = keyspace.update("k", Refuse, same).await.expect_err("no");
+            assert!(error.to_string().contains("2 concurrent values"), "{error}");
+            assert_eq!(error.outcome(), Outcome::NotApplied);
+
+            let panics = |_: Vec<u64>| -> Result<u64, Rejected> { panic!("a bug") };
+            let error = keyspace.update("k", panics, same).await.expect_err("no");
+            assert!(matches!(error, UpdateError::Rejected { siblings: 2, .. }));
+
+            let (release, released) = mpsc::sync_channel::<()>(1);
+            let released = std::sync::Mutex::new(released);
+            let waits = move |_: Vec<u64>| -> Result<u64, Rejected> {
+                let released = released.lock().expect("nobody else");
+                released.recv().map_err(|_| Rejected::new("released"))?;
+                Ok(1)
+            };
+            let update = keyspace.update("k", waits, same);
+            let error = update.deadline(Duration::from_millis(30)).await;
+            let error = error.expect_err("it never ends");
+            assert!(
+                matches!(error, UpdateError::ResolverStuck { .. }),
+                "{error}"
+            );
+            assert_eq!(error.outcome(), Outcome::NotApplied);
+            drop(release);
+            assert_eq!(keyspace.get("k").await?.values().len(), 2);
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn rounds_are_bounded_and_the_change_stays_applied() {
+        block_on(async {
+            let cluster = FakeCluster::new();
+            let keyspace = cluster.client(1).keyspace("default");
+            let other = cluster.client(2).keyspace("default");
+            // Another writer is there again before each write of the update.
+            let change = |value: Option<u64>| Some(value.unwrap_or(0) + 1);
+            let update = keyspace.update("k", Max, change).rounds_max(3).run();
+            cluster.break_all(Some(Fault::Slow(Duration::from_millis(5))));
+            let stop = std::cell::Cell::new(false);
+            let interfere = async {
+                while !stop.get() {
+                    other.put_blind("k", "1").await.expect("applied");
+                }
+            };
+            let update = async {
+                let ended = update.await;
+                stop.set(true);
+                ended
+            };
+            let (ended, ()) = tokio::join!(update, interfere);
+            let error = ended.expect_err("there is always one more");
+            assert!(
+                matches!(error, UpdateError::Unsettled { writes: 3, .. }),
+                "{error}"
+            );
+            assert_eq!(error.outcome(), Outcome::Applied);
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn an_unknown_write_is_asked_for_before_it_is_told() {
+        block_on(async {
+            let cluster = FakeCluster::new();
+            cluster
+                .client(1)
+                .set_profile("once", crate::Profile::default())?;
+            let client = cluster.client(1);
+            client.set_profile("once", crate::Profile::default().attempts_max(1))?;
+            let keyspace = client.keyspace("default").profile("once")?;
+            let change = {
+                let cluster = Arc::clone(&cluster);
+                move |_: Option<u64>| {
+                    // Only the write meets it: the question afterwards is answered.
+                    cluster.break_all(None);
+                    for node in ["1", "2", "3"] {
+                        cluster.fail_next(node, Fault::AppliedUnknown);
+                    }
+                    Some(5)
+                }
+            };
+            match keyspace.update("k", Max, change).await {
+                Ok(updated) => assert_eq!(updated.value, Some(5)),
+                Err(error) => {
+                    assert_eq!(error.outcome(), Outcome::Unknown);
+                    let code = error.failure().map(|failure| failure.code);
+                    assert_eq!(code, Some(Code::QuorumNotReached));
+                }
+            }
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_told_and_left() {
+        block_on(async {
+            let keyspace = FakeCluster::new().client(1).keyspace("default");
+            keyspace.put_blind("k", "no number").await?;
+            let change = |value: Option<u64>| value;
+            let error = keyspace.update("k", Max, change).await.expect_err("no");
+            assert!(matches!(error, UpdateError::Codec { .. }), "{error}");
+            Ok(())
+        });
+    }
+}
