@@ -7,36 +7,30 @@
 //! it is never counted twice; what two concurrent changes amount to is what the resolver makes of
 //! both results.
 //!
-//! The resolver runs on a thread of its own: one that never ends costs no more than the deadline.
-//! Its thread is left behind, as nothing can end it from outside.
-//!
-//! Not here: the resolvers (`settle`), the types of values (`codec`).
+//! Not here: the resolvers (`settle`), their threads (`aside`), the types of values (`codec`).
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+mod aside;
+mod error;
+
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_ring::{ConsistencyLevel, MonoTime};
 
+use aside::{ended, on_own_thread};
+pub use error::{Unsettled, UpdateError};
+
 use crate::clock::Clock;
 use crate::codec::{Codec, CodecError};
-use crate::error::{Failure, GetError, WriteError};
+use crate::error::WriteError;
 use crate::keyspace::Keyspace;
 use crate::resolve::Resolution;
-use crate::settle::{Rejected, Resolve};
+use crate::settle::Resolve;
 use crate::versions::{Read, Written};
-use crate::wire::Outcome;
 
 /// Rounds of an update unless set: reads that found siblings of others after a write.
 pub const UPDATE_ROUNDS_DEFAULT: u32 = 8;
-
-/// How long the calling thread itself waits for a resolver: nearly all end far within it, and only
-/// a slow one is then looked at from time to time.
-const RESOLVER_AT_ONCE: Duration = Duration::from_millis(5);
-/// How often a slow one is looked at.
-const RESOLVER_LOOK: Duration = Duration::from_millis(1);
 
 /// What an update left.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,116 +41,6 @@ pub struct Updated<T> {
     pub written: Written,
     /// How many writes it took: 1 if nobody else wrote at the same time.
     pub writes: u32,
-}
-
-/// Why an update did not end.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum UpdateError {
-    /// The key could not be read; nothing was written.
-    #[error("update: {0}")]
-    Read(#[source] GetError),
-    /// The value could not be written: not applied, or unknown even after it was asked for.
-    #[error("update: {0}")]
-    Write(#[source] WriteError),
-    /// What is there is no value of the type, or the new value has no form; nothing was written.
-    #[error(
-        "update of `{key}` was not applied: a value cannot be read or written as the type asked \
-         for: {error}; write the key with what can be read"
-    )]
-    Codec {
-        /// The key, as far as it can be printed.
-        key: String,
-        /// What is wrong.
-        error: CodecError,
-    },
-    /// The resolver refused or panicked; nothing was written.
-    #[error(
-        "update of `{key}` was not applied: the resolver gave no value for {siblings} siblings: \
-         {rejected}; read the key and put one value after that read"
-    )]
-    Rejected {
-        /// The key, as far as it can be printed.
-        key: String,
-        /// How many siblings there are.
-        siblings: usize,
-        /// What it said.
-        rejected: Rejected,
-    },
-    /// The resolver did not end before the deadline; nothing was written.
-    #[error(
-        "update of `{key}` was not applied: the resolver did not end within the deadline of \
-         {deadline:?}; its thread goes on until it ends by itself"
-    )]
-    ResolverStuck {
-        /// The key, as far as it can be printed.
-        key: String,
-        /// Time that the whole update had.
-        deadline: Duration,
-    },
-    /// The change is applied, and siblings of others remain.
-    #[error(
-        "update of `{key}` is applied, but siblings remain after {writes} writes: {reason}; the \
-         next update settles them"
-    )]
-    Unsettled {
-        /// The key, as far as it can be printed.
-        key: String,
-        /// Writes that were made.
-        writes: u32,
-        /// Why it was not gone on with.
-        reason: Box<Unsettled>,
-    },
-}
-
-/// Why siblings remain after a change that was applied.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Unsettled {
-    /// Others wrote at the same time in every round.
-    #[error("others wrote at the same time in all {rounds} rounds, or resolve otherwise")]
-    Rounds {
-        /// The limit.
-        rounds: u32,
-    },
-    /// No time was left.
-    #[error("the deadline of {deadline:?} passed")]
-    Deadline {
-        /// Time that the whole update had.
-        deadline: Duration,
-    },
-    /// A later read or write failed, or a resolver.
-    #[error("{0}")]
-    Failed(#[source] UpdateError),
-}
-
-impl UpdateError {
-    /// What became of the change.
-    #[must_use]
-    pub fn outcome(&self) -> Outcome {
-        match self {
-            Self::Read(_)
-            | Self::Codec { .. }
-            | Self::Rejected { .. }
-            | Self::ResolverStuck { .. } => Outcome::NotApplied,
-            Self::Write(error) => error.outcome(),
-            Self::Unsettled { .. } => Outcome::Applied,
-        }
-    }
-
-    /// All that is known of the read or write that failed, if one did.
-    #[must_use]
-    pub fn failure(&self) -> Option<&Failure> {
-        match self {
-            Self::Read(error) => Some(error.failure()),
-            Self::Write(error) => Some(error.failure()),
-            Self::Codec { .. } | Self::Rejected { .. } | Self::ResolverStuck { .. } => None,
-            Self::Unsettled { reason, .. } => match &**reason {
-                Unsettled::Rounds { .. } | Unsettled::Deadline { .. } => None,
-                Unsettled::Failed(error) => error.failure(),
-            },
-        }
-    }
 }
 
 /// An update that is not begun yet: set what it needs, then await it with [`Update::run`] or
@@ -433,57 +317,17 @@ impl<R> Round<R> {
     }
 }
 
-type Resolving<T> = mpsc::Receiver<Result<T, Rejected>>;
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "foreign code that may never end must not run on the runtime's thread, and a blocking \
-              task would keep the runtime from ending"
-)]
-fn on_own_thread<T: Send + 'static>(
-    resolve: impl FnOnce() -> Result<T, Rejected> + Send + 'static,
-) -> Resolving<T> {
-    let (done, resolving) = mpsc::sync_channel(1);
-    std::thread::spawn(move || {
-        let resolved = catch_unwind(AssertUnwindSafe(resolve));
-        let resolved = resolved.unwrap_or_else(|_| Err(Rejected::new("it panicked")));
-        // Nobody waits any more if the deadline has passed.
-        drop(done.send(resolved));
-    });
-    resolving
-}
-
-/// What the resolver gave; `None` if it did not end in time.
-async fn ended<T>(
-    resolving: Resolving<T>,
-    clock: Clock,
-    until: MonoTime,
-) -> Option<Result<T, Rejected>> {
-    let gone = || Some(Err(Rejected::new("it ended without a value")));
-    match resolving.recv_timeout(RESOLVER_AT_ONCE.min(until.since(clock.now()))) {
-        Ok(resolved) => return Some(resolved),
-        Err(RecvTimeoutError::Disconnected) => return gone(),
-        Err(RecvTimeoutError::Timeout) => {}
-    }
-    loop {
-        match resolving.try_recv() {
-            Ok(resolved) => return Some(resolved),
-            Err(TryRecvError::Disconnected) => return gone(),
-            Err(TryRecvError::Empty) if clock.now() >= until => return None,
-            Err(TryRecvError::Empty) => tokio::time::sleep(RESOLVER_LOOK).await,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::sync::mpsc;
 
     use super::*;
     use crate::codec::Packed;
     use crate::resolvers::{Max, Refuse, Union};
+    use crate::settle::Rejected;
     use crate::testing::{FakeCluster, Fault, block_on};
-    use crate::wire::Code;
+    use crate::wire::{Code, Outcome};
 
     type Set = Packed<BTreeSet<u8>>;
 
