@@ -78,6 +78,11 @@ impl Keyspace {
         })
     }
 
+    /// Random bits of the client.
+    pub(crate) fn random(&self) -> u64 {
+        self.client.random()
+    }
+
     /// Time for a whole call, as its profile says.
     pub(crate) fn deadline(&self) -> Duration {
         let profile = self.profile.as_ref().map_or_else(Profile::default, present);

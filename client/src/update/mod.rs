@@ -32,6 +32,12 @@ use crate::versions::{Read, Written};
 /// Rounds of an update unless set: reads that found siblings of others after a write.
 pub const UPDATE_ROUNDS_DEFAULT: u32 = 8;
 
+/// Longest wait before the first round that settles what others wrote is twice this, then four
+/// times, and so on.
+const GIVE_WAY_FIRST: Duration = Duration::from_millis(5);
+/// How often it doubles: at most 320 ms.
+const GIVE_WAY_DOUBLED_MAX: u32 = 6;
+
 /// What an update left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Updated<T> {
@@ -167,6 +173,7 @@ where
         let present = round.settle(&read).await?;
         let mut written = round.write(&read, change(present).as_ref()).await?;
         let mut writes = 1;
+        let mut gave_way = false;
         loop {
             let unsettled = |reason| UpdateError::Unsettled {
                 key: round.key_shown(),
@@ -182,6 +189,12 @@ where
             if !alone && writes >= rounds_max {
                 return Err(unsettled(Unsettled::Rounds { rounds: rounds_max }));
             }
+            if !alone && !gave_way {
+                // Whoever wrote at the same time may settle it; all at once would go on for long.
+                round.give_way(writes).await;
+                gave_way = true;
+                continue;
+            }
             let value = round.settle(&read).await.map_err(failed)?;
             if alone {
                 return Ok(Updated {
@@ -192,6 +205,7 @@ where
             }
             written = round.write(&read, value.as_ref()).await.map_err(failed)?;
             writes += 1;
+            gave_way = false;
         }
     }
 }
@@ -224,6 +238,14 @@ struct Round<R> {
 impl<R> Round<R> {
     fn remaining(&self) -> Duration {
         self.until.since(self.clock.now())
+    }
+
+    /// Waits for a random while that doubles with every round.
+    async fn give_way(&self, writes: u32) {
+        let most = GIVE_WAY_FIRST * (1 << writes.min(GIVE_WAY_DOUBLED_MAX));
+        let micros = u64::try_from(most.as_micros()).unwrap_or(u64::MAX).max(1);
+        let wait = Duration::from_micros(self.keyspace.random() % micros);
+        tokio::time::sleep(wait.min(self.remaining())).await;
     }
 
     fn key_shown(&self) -> String {
@@ -384,6 +406,33 @@ mod tests {
             assert_eq!(updated.value, Some(7), "the greater one");
             assert_eq!(calls, 1);
             assert_eq!(keyspace.get("k").await?.values().len(), 1);
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn eight_at_once_all_end_and_no_change_is_lost() {
+        block_on(async {
+            let cluster = FakeCluster::new();
+            cluster.break_all(Some(Fault::Slow(Duration::from_millis(1))));
+            let mut updates = tokio::task::JoinSet::new();
+            for number in 0..8_u8 {
+                let keyspace = cluster.client(number.into()).keyspace("default");
+                let add = move |value: Option<Set>| {
+                    let mut value = value.unwrap_or_default();
+                    value.0.insert(number);
+                    Some(value)
+                };
+                let update = keyspace.update("k", Union, add).rounds_max(100);
+                updates.spawn(update.deadline(Duration::from_secs(60)).run());
+            }
+            for updated in updates.join_all().await {
+                updated?;
+            }
+            let keyspace = cluster.client(9).keyspace("default");
+            let read = keyspace.get("k").await?;
+            let all: Vec<u8> = (0..8).collect();
+            assert_eq!(read.decode::<Set>()?, crate::Typed::One(set(&all)));
             Ok(())
         });
     }
