@@ -20,6 +20,12 @@
 //! - Every call has a deadline, 2 s unless set, that covers its retries. Retries carry the identity
 //!   of the first attempt and never write twice.
 //!
+//! - [`Keyspace::update`] reads, settles siblings with a [`Resolve`], changes and writes, bounded.
+//! - [`Keyspace::resolve`] asks what became of a write of unknown outcome: [`Resolution`].
+//! - A [`Session`] reads its own writes and never backwards, at any level.
+//! - A [`Profile`] holds levels, deadlines and retries under a name; [`Diagnostics`] tell what a
+//!   call went through, and so does its `tracing` span.
+//!
 //! Pure policies, which only decide: [`route`], [`retry`], [`outcome`]. The seam below them is
 //! [`Transport`]; [`Client::with_transport`] takes any.
 

@@ -75,7 +75,8 @@ impl<T, R, F> std::fmt::Debug for Update<T, R, F> {
 impl Keyspace {
     /// Changes a value: reads it, settles siblings by `resolver`, applies `change`, writes the
     /// result after what was read, and settles what others wrote meanwhile. `change` is given
-    /// `None` for an absent key and deletes by giving `None`; it is called once.
+    /// `None` for an absent key and deletes by giving `None`; it is called once, on the
+    /// caller's task, so it should only compute.
     ///
     /// # Example
     /// ```
