@@ -78,6 +78,17 @@ impl Keyspace {
         })
     }
 
+    /// Random bits of the client.
+    pub(crate) fn random(&self) -> u64 {
+        self.client.random()
+    }
+
+    /// Time for a whole call, as its profile says.
+    pub(crate) fn deadline(&self) -> Duration {
+        let profile = self.profile.as_ref().map_or_else(Profile::default, present);
+        profile.deadline
+    }
+
     /// The same keyspace, whose calls are part of `session`.
     #[must_use]
     pub fn in_session(&self, session: &Session) -> Self {

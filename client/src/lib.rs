@@ -20,11 +20,18 @@
 //! - Every call has a deadline, 2 s unless set, that covers its retries. Retries carry the identity
 //!   of the first attempt and never write twice.
 //!
+//! - [`Keyspace::update`] reads, settles siblings with a [`Resolve`], changes and writes, bounded.
+//! - [`Keyspace::resolve`] asks what became of a write of unknown outcome: [`Resolution`].
+//! - A [`Session`] reads its own writes and never backwards, at any level.
+//! - A [`Profile`] holds levels, deadlines and retries under a name; [`Diagnostics`] tell what a
+//!   call went through, and so does its `tracing` span.
+//!
 //! Pure policies, which only decide: [`route`], [`retry`], [`outcome`]. The seam below them is
 //! [`Transport`]; [`Client::with_transport`] takes any.
 
 mod client;
 mod clock;
+mod codec;
 pub mod config;
 mod context;
 mod diagnostics;
@@ -41,10 +48,12 @@ mod resolve;
 pub mod retry;
 pub mod route;
 mod session;
+mod settle;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod topology;
 mod transport;
+mod update;
 mod versions;
 pub mod wire;
 
@@ -54,6 +63,7 @@ pub mod wire;
 struct Readme;
 
 pub use client::{Client, ClientBuilder, DumpPages, IfSuperseded, Seed};
+pub use codec::{Codec, CodecError, Packed, Typed};
 pub use context::{After, Context, ContextParseError};
 pub use diagnostics::Diagnostics;
 pub use error::{
@@ -69,7 +79,9 @@ pub use session::{
     SESSION_BYTES_MAX, SESSION_KEYS_MAX, SESSION_TOKEN_BYTES_MAX, SESSION_WRITES_MAX, Session,
     SessionError, SessionToken,
 };
+pub use settle::{Rejected, Resolve, resolvers};
 pub use topology::{Owners, Topology, TopologyUnusable};
 pub use transport::{BoxFuture, CallCause, CallError, NodeEndpoint, Transport};
+pub use update::{UPDATE_ROUNDS_DEFAULT, Unsettled, Update, UpdateError, Updated};
 pub use versions::{Read, Siblings, Versions, Written};
 pub use wire::{Code, OpId, Outcome, ReplicaState};

@@ -281,19 +281,18 @@ impl State {
         topology
     }
 
-    fn record(&mut self, keyspace: String, key: Bytes) -> Result<&mut Record, Response> {
+    fn record(&mut self, keyspace: String, key: Bytes) -> Result<&mut Record, Code> {
         if keyspace != "default" && !self.keyspaces.contains(&keyspace) {
-            return Err(refusal(Code::KeyspaceUnknown));
+            return Err(Code::KeyspaceUnknown);
         }
         Ok(self.records.entry((keyspace, key)).or_default())
     }
 
     fn carry_out(&mut self, request: Request) -> Response {
-        self.try_carry_out(request)
-            .unwrap_or_else(|refusal| refusal)
+        self.try_carry_out(request).unwrap_or_else(refusal)
     }
 
-    fn try_carry_out(&mut self, request: Request) -> Result<Response, Response> {
+    fn try_carry_out(&mut self, request: Request) -> Result<Response, Code> {
         Ok(match request {
             Request::Topology => Response::Topology(self.topology()),
             Request::Get(get) => self.record(get.keyspace, get.key)?.read(),

@@ -194,6 +194,10 @@ impl Client {
         lock(&self.shared.rand).op_id()
     }
 
+    pub(crate) fn random(&self) -> u64 {
+        lock(&self.shared.rand).bits()
+    }
+
     fn new_write(&self) -> Attempts {
         Attempts::new(self.draw_op_id())
     }

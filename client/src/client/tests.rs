@@ -11,13 +11,15 @@ use tokio::task::JoinSet;
 
 use super::{Client, lock};
 use crate::clock::Clock;
-use crate::error::{ConnectError, NodeError, SeedReason, WriteError};
+use crate::error::{AttemptEnd, ConnectError, NodeError, OperationKind, SeedReason, WriteError};
+use crate::profile::{Profile, ProfileError};
+use crate::resolve::Resolution;
 use crate::retry::{GiveUp, RetryBudget};
 use crate::testing::{FakeCluster, Fault, topology};
 use crate::transport::{BoxFuture, CallCause, CallError, NodeEndpoint, Transport};
 use crate::wire::{
-    Applied, Code, ContextToken, DumpPage, Failure, KEY_BYTES_MAX, LocalRecord, Outcome, Put, Read,
-    ReplicaReport, ReplicaState, Request, Response, VALUE_BYTES_MAX,
+    self, Applied, Code, ContextToken, DumpPage, Failure, KEY_BYTES_MAX, LocalRecord, OpId,
+    Outcome, Put, Read, ReplicaReport, ReplicaState, Request, Response, VALUE_BYTES_MAX,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -429,7 +431,7 @@ async fn an_error_says_what_happened_what_became_of_it_and_what_to_do() {
     let parts = [
         r"put of `k\n` in keyspace `default` has an unknown outcome: 1 of 2 replicas confirmed",
         "(node 1 confirmed, node 2 silent, node 3 down), 2 attempts, the last at node ",
-        ": ROLE_REFUSED; it may be on some replicas and may still become visible: read the key",
+        ": ROLE_REFUSED; it may be on some replicas and may still become visible: ask with `resolve`",
         "(QUORUM_NOT_REACHED)",
     ];
     for part in parts {
@@ -604,4 +606,154 @@ async fn a_thousand_operations_share_one_handle() {
     }
     let results = tasks.join_all().await;
     assert!(results.iter().all(Result::is_ok), "one stuck node of three");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_ends_at_its_own_deadline_and_the_next_node_is_asked() {
+    let (script, client) = Script::new([Step::Stuck, Step::Stuck, applied()]);
+    let put = client.keyspace("default").put_blind("k", "v");
+    let put = put.attempt_deadline(MS * 20).with_diagnostics().await;
+    let written = put.expect("the third node answers");
+    let diagnostics = written.diagnostics().expect("they were asked for");
+    assert_eq!(diagnostics.attempt_count, 3);
+    assert!(diagnostics.took < MS * 100, "{diagnostics}");
+    let nodes: Vec<&str> = diagnostics.attempts.iter().map(|a| &*a.node).collect();
+    assert_eq!(nodes, script.nodes());
+    let times: Vec<_> = diagnostics.attempts.iter().map(|a| a.took).collect();
+    assert!(
+        times[0] >= MS * 20 && times[1] >= MS * 20 && times[2] < MS * 5,
+        "{times:?}"
+    );
+    assert_eq!(diagnostics.attempts[2].end, AttemptEnd::Succeeded);
+    assert!(
+        lock(&script.calls)
+            .iter()
+            .all(|call| call.deadline <= MS * 20)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_are_bounded_and_a_failure_tells_each_with_its_times() {
+    let (script, client) = Script::new([lost(), quorum_missed(), applied()]);
+    let put = client
+        .keyspace("default")
+        .put_blind("k", "v")
+        .attempts_max(2);
+    let error = put.await.expect_err("two attempts are not enough");
+    assert_eq!(script.puts().len(), 2);
+    let failure = error.failure();
+    assert_eq!(failure.gave_up, GiveUp::Attempts);
+    assert_eq!(failure.outcome, Outcome::Unknown);
+    assert_eq!(failure.attempts.len(), 2);
+    assert!(failure.attempts[1].after >= failure.attempts[0].took);
+    assert!(failure.took >= MS * 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_told_of_a_success_that_did_not_ask() {
+    let (_, client) = Script::new([]);
+    let put = client.keyspace("default").put_blind("k", "v").await;
+    assert_eq!(put.expect("applied").diagnostics(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_profile_is_followed_when_it_changes_and_a_call_stands_above_it() {
+    let (script, client) = Script::new([]);
+    let slow = Profile::default().write_level(ConsistencyLevel::All);
+    client.set_profile("p", slow).expect("usable");
+    let ks = client.keyspace("default").profile("p").expect("it is set");
+    ks.put_blind("k", "v").await.expect("applied");
+    let fast = slow.write_level(ConsistencyLevel::One).deadline(MS * 30);
+    client.set_profile("p", fast).expect("usable");
+    ks.put_blind("k", "v").await.expect("applied");
+    let own = ks.put_blind("k", "v").level(ConsistencyLevel::Two);
+    own.await.expect("applied");
+    let levels: Vec<_> = script.puts().iter().map(|put| put.level).collect();
+    assert_eq!(
+        levels,
+        [wire::Level::All, wire::Level::One, wire::Level::Two]
+    );
+    let unusable = client.set_profile("p", fast.attempts_max(0));
+    assert!(matches!(unusable, Err(ProfileError::Unusable { .. })));
+    let unknown = client
+        .keyspace("default")
+        .profile("q")
+        .expect_err("not set");
+    assert!(
+        unknown.to_string().contains("the profiles are p"),
+        "{unknown}"
+    );
+}
+
+/// Whatever becomes of the question, the write stays *unknown*: never *not applied*.
+#[tokio::test(start_paused = true)]
+async fn a_resolve_that_fails_says_unknown_whatever_the_attempts_say() {
+    let steps: [fn() -> Step; 4] = [
+        not_sent,
+        lost,
+        || refused(Code::NotReady),
+        || refused(Code::KeyspaceUnknown),
+    ];
+    for step in steps {
+        let (script, client) = Script::new(std::iter::repeat_with(step).take(1000));
+        let asked = client.keyspace("default").resolve("k", OpId([9; 16]));
+        let Resolution::Unknown(failure) = asked.deadline(MS * 100).await else {
+            panic!("nobody said applied");
+        };
+        assert_eq!(failure.outcome, Outcome::Unknown);
+        assert_eq!(failure.op_id, Some(OpId([9; 16])));
+        assert_eq!(failure.kind, OperationKind::Resolve);
+        assert!(
+            failure.to_string().contains("may still become visible"),
+            "{failure}"
+        );
+        assert!(script.puts().is_empty());
+    }
+    let (_, client) = Script::new([]);
+    let asked = client.keyspace("default").resolve("", OpId([9; 16]));
+    assert!(!asked.await.is_applied(), "an empty key is none");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_asks_with_what_it_has_seen_and_at_more_replicas_where_a_token_is_missing() {
+    let untold = answer(Response::Applied(Applied {
+        context: None,
+        acks: 1,
+        superseded_by: None,
+    }));
+    let read = || {
+        answer(Response::Read(Read {
+            values: Vec::new(),
+            context: ContextToken(vec![2].into()),
+            replicas: 3,
+            stamp: None,
+        }))
+    };
+    let (script, client) = Script::new([applied(), read(), untold, read(), read()]);
+    let session = client.session();
+    let ks = client.keyspace("default").in_session(&session);
+    ks.put_blind("k", "v").await.expect("applied");
+    let one = || ks.get("k").level(ConsistencyLevel::One);
+    one().await.expect("read");
+    ks.put_blind("k", "v")
+        .await
+        .expect("applied without a token");
+    one().await.expect("read");
+    one().await.expect("read");
+    let calls = lock(&script.calls);
+    let gets: Vec<_> = calls
+        .iter()
+        .filter_map(|call| match &call.request {
+            Request::SessionGet(get) => Some((get.level, get.covers.clone())),
+            _ => None,
+        })
+        .collect();
+    let token = |byte| vec![ContextToken(vec![byte].into())];
+    let want = [
+        (wire::Level::One, token(1)),
+        // One replica of three holds it: only all three are sure to meet it.
+        (wire::Level::Exactly(3), token(2)),
+        (wire::Level::One, token(2)),
+    ];
+    assert_eq!(gets, want);
 }

@@ -145,8 +145,8 @@ fn advice(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
     let is_write = failure.kind != OperationKind::Get;
     if is_write && failure.outcome != Outcome::NotApplied {
         return f.write_str(
-            "it may be on some replicas and may still become visible: read the key to see, \
-             and write again after that read if it is not there",
+            "it may be on some replicas and may still become visible: ask with \
+             `resolve`, or read the key to see, and write again after that read if it is not there",
         );
     }
     if failure.gave_up == GiveUp::Budget {

@@ -403,11 +403,13 @@ impl Plan {
     fn draw_sessions(&mut self) {
         let mut rand = SimRand::derive(self.seed, 0, "sessions");
         let taken = self.faults.contains(&Fault::PowerAgain);
-        if !rand.chance(0.2) || self.seed < NAMED_SEEDS || taken {
+        if !rand.chance(0.25) || self.seed < NAMED_SEEDS || taken {
             return;
         }
-        self.workloads.truncate(1);
-        self.workloads.push(Workload::Sessions);
+        self.workloads = vec![Workload::Sessions];
+        if rand.chance(0.4) {
+            self.workloads.push(Workload::UniqueKeys);
+        }
     }
 
     /// One line that says what the seed is.

@@ -524,7 +524,13 @@ impl SimClient {
             Some((_, context)) => keyspace.put(key.clone(), value).after(context),
             None => keyspace.put_blind(key.clone(), value),
         };
-        let written = asked.level(call.level).deadline(call.deadline).await;
+        let mut asked = asked.level(call.level).deadline(call.deadline);
+        if self.rand.chance(0.5) {
+            // One short attempt: outcomes are unknown as often as can be.
+            let short = Duration::from_millis(self.rand.between(10, 150));
+            asked = asked.attempts_max(1).attempt_deadline(short);
+        }
+        let written = asked.await;
         let open = written.as_ref().err().and_then(|error| match error {
             WriteError::NotApplied(_) => None,
             WriteError::Unknown(failure) => failure.op_id,
