@@ -7,7 +7,10 @@ use model::{Extra, Step, World, actor, dot, put};
 use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, proptest};
 use proptest::sample::Index;
-use quorate_antientropy::{Attempt, Context, DecodeError, Field, Minting, Put, Record, SeenOps};
+use quorate_antientropy::{
+    Attempt, Context, DecodeError, Field, KeyState, LwwVersion, LwwWrite, Minting, OpId, Put,
+    Record, SeenOps,
+};
 
 fn record(steps: &[Step], at: Index) -> Record {
     let world = World::run(Extra::ReadsAtOne, steps);
@@ -122,6 +125,22 @@ fn version_1_is_read_and_written_as_it_was() {
         .collect();
     assert_eq!(hex, include_str!("fixtures/record_v1.hex").trim());
     assert_eq!(Record::decode(&record.to_bytes()), Ok(record));
+}
+
+/// The bytes of a released format never change.
+#[test]
+fn the_bytes_of_an_lww_record_are_those_of_the_fixture() {
+    let version = LwwVersion {
+        stamp: 1_750_000_000_000_000,
+        op_id: OpId([7; 16]),
+    };
+    let expiry = Some(version.stamp + 5_000_000);
+    let value = Bytes::from_static(b"value");
+    let state = KeyState::Lww(Some(LwwWrite::value(version, value, expiry)));
+    let bytes = state.to_bytes();
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, include_str!("fixtures/record_lww_v1.hex").trim());
+    assert_eq!(KeyState::decode(&bytes), Ok(state));
 }
 
 #[test]

@@ -23,6 +23,24 @@ fn one_seed_twice_gives_the_same_trace() {
     }
 }
 
+/// A keyspace with last write wins while the clocks of nodes and clients jump by up to an hour (V11).
+#[test]
+fn acknowledged_lww_writes_are_never_silently_older_though_clocks_jump() {
+    passes(14);
+}
+
+/// Values that expire, and one node whose clock jumps by up to an hour (V12).
+#[test]
+fn expiry_drops_nothing_by_a_bad_clock() {
+    passes(35);
+}
+
+/// A node that is killed again and again while its memory holds what it acknowledged (C7).
+#[test]
+fn what_memory_forgot_is_not_missed_by_a_quorum() {
+    passes(12);
+}
+
 /// Many puts waited for a node that did not count yet; each armed more than one timer, and each
 /// timer armed more again, until nothing but timers ran.
 #[test]

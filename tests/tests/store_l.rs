@@ -775,3 +775,24 @@ async fn a_segment_stays_until_the_one_behind_it_holds_a_durable_batch() {
 async fn a_segment_stays_until_the_ingestion_has_returned() {
     checkpoint_at_a_segments_end(Duration::from_millis(80)).await;
 }
+
+/// C7: once a life has ended without a clean stop, no later clean stop makes up for what memory
+/// keyspaces may have lost; and a store that stopped cleanly every time has lost nothing.
+#[tokio::test(start_paused = true)]
+async fn c7_a_clean_stop_after_an_unclean_end_still_says_that_memory_was_lost() {
+    use quorate_node::core::input::Volatile;
+    let mut lab = Lab::new(1);
+    for _ in 0..2 {
+        let store = lab.open().await.expect("opens");
+        assert_eq!(store.recovered.volatile, Volatile::Whole);
+        store.stop().await;
+    }
+    let store = lab.open().await.expect("opens");
+    assert_eq!(store.recovered.volatile, Volatile::Whole);
+    lab.crash(store, Crash::Kill);
+    for _ in 0..2 {
+        let store = lab.open().await.expect("opens");
+        assert_eq!(store.recovered.volatile, Volatile::Lost);
+        store.stop().await;
+    }
+}

@@ -52,7 +52,10 @@ fn document(keyspace: &str, key: &Bytes, read: &Read) -> Value {
     with_key(&mut document, key);
     document.insert("siblings".to_owned(), json!(siblings));
     document.insert("b64".to_owned(), json!(b64));
-    document.insert("context".to_owned(), json!(read.context().to_string()));
+    // An lww keyspace has no contexts.
+    let context = read.context();
+    let context = (!context.as_bytes().is_empty()).then(|| context.to_string());
+    document.insert("context".to_owned(), json!(context));
     if let Some(stamp) = read.stamp() {
         document.insert("stamp".to_owned(), json!(stamp.to_string()));
     }

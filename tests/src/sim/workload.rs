@@ -652,9 +652,17 @@ impl SimClient {
     pub async fn audit_read(&mut self, target: &Target) -> bool {
         let keyspace = &self.plan.topology.keyspaces()[target.keyspace];
         let (copies, name) = (keyspace.copies, keyspace.name.to_string());
-        let (level, replicas) = match self.plan.memory_victim {
-            Some(_) => (ConsistencyLevel::Quorum, majority(copies)),
-            None => (ConsistencyLevel::All, copies.get()),
+        let vnode = self
+            .plan
+            .topology
+            .locate(keyspace.id, target.key.as_bytes())
+            .vnode;
+        // A node that forgot does not count; the other two owners are a quorum.
+        let forgot = |victim| self.plan.topology.is_owner(vnode, copies, victim);
+        let (level, replicas) = if self.plan.memory_victim.is_some_and(forgot) {
+            (ConsistencyLevel::Quorum, majority(copies))
+        } else {
+            (ConsistencyLevel::All, copies.get())
         };
         let copies = copies.get();
         let call = Call {
