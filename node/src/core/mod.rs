@@ -13,6 +13,7 @@ pub mod node_set;
 pub mod put;
 pub mod seal;
 pub mod shard;
+pub mod standing;
 pub mod table;
 pub mod timeline;
 

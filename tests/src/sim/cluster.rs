@@ -38,7 +38,7 @@ use super::trace::Trace;
 use crate::check::{OwnedRecord, ReplicaDump, check_growth};
 
 /// Identity of every simulated cluster.
-const CLUSTER_ID: [u8; 16] = [7; 16];
+pub(super) const CLUSTER_ID: [u8; 16] = [7; 16];
 /// Rows that a page of a dump has.
 const DUMP_PAGE: usize = 200;
 /// Longest look at what a node holds.

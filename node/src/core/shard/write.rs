@@ -355,7 +355,7 @@ impl Shard {
         match self.ops.get_mut(&op) {
             Some(Op::Put(put)) => {
                 match result {
-                    Ok(stored) => put.machine.stored(from, stored.counts),
+                    Ok(stored) => put.machine.stored(from, stored.counts.into()),
                     Err(_) => put.machine.refused(from),
                 }
                 if put.machine.uncounted().next().is_some() {
@@ -366,7 +366,7 @@ impl Shard {
             Some(Op::Get(get)) => {
                 let mut steps = Vec::new();
                 match result {
-                    Ok(stored) => get.machine.repaired(from, stored.counts, &mut steps),
+                    Ok(stored) => get.machine.repaired(from, stored.counts.into(), &mut steps),
                     Err(_) => get.machine.refused(from, &mut steps),
                 }
                 self.perform_get(now, op, steps, effects);
@@ -383,7 +383,7 @@ impl Shard {
                 let counts = self
                     .continuity
                     .counts(put.place.copies, put.place.location.vnode);
-                put.machine.stored(me, counts);
+                put.machine.stored(me, counts.into());
                 if !counts {
                     self.wake_at(now, now.mono + SEND_AGAIN_AFTER, op);
                 }
@@ -394,7 +394,7 @@ impl Shard {
                     .continuity
                     .counts(get.place.copies, get.place.location.vnode);
                 let mut steps = Vec::new();
-                get.machine.repaired(me, counts, &mut steps);
+                get.machine.repaired(me, counts.into(), &mut steps);
                 self.perform_get(now, op, steps, effects);
             }
             Some(Op::Forward(_)) | None => {}
