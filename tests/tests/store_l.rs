@@ -1,11 +1,15 @@
 //! The runs of the notes on counterexamples that concern the store alone, on the simulated disk.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_node::core::key::RecordKey;
 use quorate_node::core::timeline::Memory;
+use quorate_node::shell::seam::{Checkpoint, Engine};
 use quorate_node::shell::store::OpenError;
+use quorate_node::shell::store::engine::{EngineConfig, FjallEngine};
 use quorate_ring::{Incarnation, Lsn, NodeId};
 use quorate_tests::sim::lab::{Ended, Lab, Model, Running, digests_of, key};
 use quorate_tests::sim::{Crash, DiskFaults, EngineFaults};
@@ -341,6 +345,148 @@ async fn an_engine_behind_the_beginning_of_the_log_is_refused() {
         is_damaged(&lab.open().await),
         "rows are missing between engine and log"
     );
+}
+
+/// fjall's journals below `path`.
+fn journals(path: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(path).expect("readable").flatten();
+    let files = entries.map(|entry| entry.path());
+    files
+        .filter(|file| file.extension().is_some_and(|ending| ending == "jnl"))
+        .collect()
+}
+
+/// The rows of a real engine after ingestions, and what its journals were before the first one.
+async fn ingested(path: &Path) -> (Vec<(RecordKey, Bytes)>, Vec<(PathBuf, Vec<u8>)>) {
+    let engine = FjallEngine::open(&EngineConfig::new(path)).expect("opens");
+    let contents = |file: PathBuf| {
+        let bytes = std::fs::read(&file).expect("readable");
+        (file, bytes)
+    };
+    let before: Vec<_> = journals(path).into_iter().map(contents).collect();
+    assert!(!before.is_empty(), "fjall has a journal");
+    let mut rows: Vec<_> = (0..300).map(|n| (key(n), large(&n.to_string()))).collect();
+    rows.sort();
+    for (round, part) in rows.chunks(100).enumerate() {
+        let checkpoint = checkpoint(round as u64 + 1);
+        let fed = engine
+            .ingest(
+                std::sync::Arc::new(part.iter().cloned().collect()),
+                checkpoint,
+            )
+            .await;
+        fed.expect("ingested");
+    }
+    (rows, before)
+}
+
+fn checkpoint(applied: u64) -> Checkpoint {
+    Checkpoint {
+        applied: Lsn(applied),
+        digest_file: format!("digest-{applied}"),
+        digest_checksum: 7,
+    }
+}
+
+/// What stands without a journal needs none, so that a damaged one cannot hide rows.
+#[tokio::test]
+async fn l6_what_was_ingested_does_not_rest_on_fjalls_journal() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("engine");
+    let (rows, before) = ingested(&path).await;
+    for (file, bytes) in &before {
+        let after = std::fs::read(file).expect("readable");
+        assert_eq!(&after, bytes, "ingestions write nothing to {file:?}");
+    }
+    // All that a journal could have got since the first open is taken away.
+    journals(&path)
+        .iter()
+        .for_each(|file| std::fs::remove_file(file).expect("removable"));
+    for (file, bytes) in &before {
+        std::fs::write(file, bytes).expect("writable");
+    }
+    let engine = FjallEngine::open(&EngineConfig::new(&path)).expect("opens");
+    assert_eq!(engine.checkpoint().await, Ok(Some(checkpoint(3))));
+    assert_eq!(engine.scan(None, 1_000).await, Ok(rows));
+}
+
+/// One flipped byte of a journal made fjall open without an error and miss what was below the newest
+/// row. Ours holds no row, so that there is nothing to miss: whatever becomes of it, the engine is
+/// refused or every row is there.
+#[tokio::test]
+async fn l6_a_flipped_byte_of_fjalls_journal_hides_no_row() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("engine");
+    let (rows, _) = ingested(&path).await;
+    let (mut refused, mut whole) = (0, 0);
+    for file in journals(&path) {
+        let bytes = std::fs::read(&file).expect("readable");
+        for offset in (0..64).step_by(4) {
+            let mut flipped = bytes.clone();
+            flipped.resize(bytes.len().max(64), 0);
+            flipped[offset] ^= 1;
+            std::fs::write(&file, flipped).expect("writable");
+            let opened = std::panic::catch_unwind(|| FjallEngine::open(&EngineConfig::new(&path)));
+            let Ok(Ok(engine)) = opened else {
+                refused += 1;
+                restore(&file, &bytes);
+                continue;
+            };
+            match engine.checkpoint().await {
+                Ok(Some(found)) => {
+                    assert_eq!(found, checkpoint(3), "offset {offset}");
+                    let page = engine.scan(None, 1_000).await;
+                    assert!(
+                        page.is_err() || page.as_ref() == Ok(&rows),
+                        "offset {offset}"
+                    );
+                    whole += 1;
+                }
+                // Without a checkpoint the log must begin at its first frame, or the store is refused.
+                Ok(None) | Err(_) => refused += 1,
+            }
+            drop(engine);
+            restore(&file, &bytes);
+        }
+    }
+    assert_eq!(refused + whole, 16, "one journal");
+}
+
+fn restore(file: &Path, bytes: &[u8]) {
+    std::fs::write(file, bytes).expect("writable");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_of_the_disk_that_fail_are_damage_and_refused() {
+    let mut lab = Lab::new(9);
+    let mut store = open(&mut lab).await;
+    store
+        .put(key(1), small("one"), &NONE)
+        .await
+        .expect("durable");
+    lab.crash(store, Crash::Kill);
+    lab.disk.set_faults(DiskFaults {
+        read_error_ppm: 1_000_000,
+        ..DiskFaults::default()
+    });
+    let refused = lab.open().await.expect_err("nothing can be read");
+    assert!(matches!(refused, OpenError::Damaged { .. }) && refused.is_refusal());
+    lab.disk.set_faults(DiskFaults::default());
+    let store = open(&mut lab).await;
+    assert_eq!(store.model.get(&key(1)), Some(&small("one")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_write_of_the_log_ends_the_store_and_promises_nothing() {
+    let mut lab = Lab::new(10);
+    let mut store = open(&mut lab).await;
+    lab.disk.set_faults(DiskFaults {
+        write_error_ppm: 1_000_000,
+        ..DiskFaults::default()
+    });
+    let lsn = store.submit(&[(key(1), small("one"))], &NONE);
+    let ended = store.wait_durable(lsn).await;
+    assert!(matches!(ended, Err(Ended::Failed(_))));
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@
 //! Not here: what a node does (`shell`, `core`), how a client reaches it (`quorate-client`).
 
 mod args;
+mod ask_nodes;
 mod certificate_info;
 mod certs;
 mod cluster_create;

@@ -6,6 +6,7 @@ use quorate_ring::Node;
 use serde_json::{Value, json};
 
 use super::args::Global;
+use super::ask_nodes::ask_nodes;
 use super::exit::{Exit, Problem};
 use super::is_json;
 use super::output::{Table, print, print_json, shown_bytes};
@@ -51,17 +52,10 @@ pub(super) async fn run(global: Global) -> Result<Exit, Problem> {
 
 async fn ask_all(client: &Client) -> Vec<Answer> {
     let nodes = client.topology().ring().nodes().to_vec();
-    let mut asking = tokio::task::JoinSet::new();
-    for (index, node) in nodes.into_iter().enumerate() {
-        let client = client.clone();
-        asking.spawn(async move {
-            let answer = client.status(node.name.as_str()).await;
-            (index, (node, answer))
-        });
-    }
-    let mut answers = asking.join_all().await;
-    answers.sort_by_key(|(index, _)| *index);
-    answers.into_iter().map(|(_, answer)| answer).collect()
+    let names: Vec<String> = nodes.iter().map(|node| node.name.to_string()).collect();
+    let ask = |client: Client, node: String| async move { client.status(&node).await };
+    let answers = ask_nodes(client, &names, ask).await;
+    nodes.into_iter().zip(answers).collect()
 }
 
 fn is_whole((_, answer): &Answer) -> bool {

@@ -6,6 +6,7 @@ use quorate_client::{Client, Code, NodeError, Owners};
 use serde_json::{Map, Value, json};
 
 use super::args::{Global, WhereisArgs};
+use super::ask_nodes::ask_nodes;
 use super::data::bytes_of;
 use super::exit::{Exit, Problem};
 use super::is_json;
@@ -62,12 +63,12 @@ pub(super) async fn run(args: WhereisArgs, global: Global) -> Result<Exit, Probl
 }
 
 async fn ask_all(client: &Client, owners: &Owners, keyspace: &str, key: &Bytes) -> Copies {
-    let mut copies = Vec::new();
-    for node in &owners.primaries {
-        let answer = client.read_local(node, keyspace, key.clone()).await;
-        copies.push((node.clone(), answer));
-    }
-    copies
+    let ask = |client: Client, node: String| {
+        let (keyspace, key) = (keyspace.to_owned(), key.clone());
+        async move { client.read_local(&node, keyspace, key).await }
+    };
+    let answers = ask_nodes(client, &owners.primaries, ask).await;
+    owners.primaries.iter().cloned().zip(answers).collect()
 }
 
 fn copy((node, answer): &(String, Result<Option<LocalRecord>, NodeError>)) -> Map<String, Value> {

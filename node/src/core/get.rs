@@ -18,6 +18,7 @@ use quorate_ring::{KeyspaceId, MonoTime, NodeId};
 use super::failure::{Cause, Effectiveness, Failure, ReplicaPart};
 use super::message::{OpNumber, PurgeNumber, ReadRecord};
 use super::node_set::NodeSet;
+use super::standing::Standing;
 
 /// A replica that has not answered for this long is joined by the rest.
 pub const WIDEN_AFTER: Duration = Duration::from_millis(40);
@@ -147,7 +148,7 @@ impl GetMachine {
         from: NodeId,
         record: Option<KeyState>,
         number: PurgeNumber,
-        counts: bool,
+        standing: Standing,
         steps: &mut Vec<Step>,
     ) {
         if !self.waiting.remove(from) {
@@ -162,17 +163,24 @@ impl GetMachine {
                     (_, None) => true,
                     (None, Some(_)) => false,
                 };
-                return self.repaired(from, counts && holds, steps);
+                if holds {
+                    self.repaired(from, standing, steps);
+                }
+                return;
             }
             Phase::Done => return,
         }
-        if counts || self.plan.trusts_uncounted == Some(from) {
-            self.uncounted.remove(&from);
-            self.answers.insert(from, Answer { record, number });
-            self.judge(now, steps);
-        } else {
-            self.uncounted.insert(from, now + ASK_AGAIN_AFTER);
-            self.ask_more(1, steps);
+        let trusted = self.plan.trusts_uncounted == Some(from);
+        match standing {
+            Standing::NotYet if !trusted => {
+                self.uncounted.insert(from, now + ASK_AGAIN_AFTER);
+                self.ask_more(1, steps);
+            }
+            Standing::Counts | Standing::NotYet => {
+                self.uncounted.remove(&from);
+                self.answers.insert(from, Answer { record, number });
+                self.judge(now, steps);
+            }
         }
     }
 
@@ -197,13 +205,16 @@ impl GetMachine {
     }
 
     /// A replica holds the merged record durably now.
-    pub fn repaired(&mut self, from: NodeId, counts: bool, steps: &mut Vec<Step>) {
+    pub fn repaired(&mut self, from: NodeId, standing: Standing, steps: &mut Vec<Step>) {
         let Phase::Repairing { holders, stale } = &mut self.phase else {
             return;
         };
-        if counts {
-            stale.remove(from);
-            holders.insert(from);
+        match standing {
+            Standing::Counts => {
+                stale.remove(from);
+                holders.insert(from);
+            }
+            Standing::NotYet => {}
         }
         if holders.len() >= usize::from(self.plan.quorum) {
             self.phase = Phase::Done;

@@ -17,6 +17,7 @@ pub mod put;
 pub mod resolve;
 pub mod seal;
 pub mod shard;
+pub mod standing;
 pub mod table;
 pub mod timeline;
 

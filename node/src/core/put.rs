@@ -15,6 +15,7 @@ use quorate_ring::{KeyspaceId, MonoTime, NodeId};
 use super::failure::{Cause, Effectiveness, Failure, ReplicaPart};
 use super::message::{OpNumber, Payload, PurgeNumber, Replicate};
 use super::node_set::NodeSet;
+use super::standing::Standing;
 
 /// What a put says about itself when it starts.
 #[derive(Debug)]
@@ -79,18 +80,22 @@ impl PutMachine {
         }
     }
 
-    /// A replica holds the record durably, and whether it counts.
-    pub fn stored(&mut self, from: NodeId, counts: bool) {
+    /// A replica holds the record durably.
+    pub fn stored(&mut self, from: NodeId, standing: Standing) {
         // A retransmit can make a replica answer twice; only owners were asked.
         if !self.plan.primaries.contains(&from) {
             return;
         }
-        if counts {
-            self.waiting.remove(from);
-            self.uncounted.remove(from);
-            self.confirmed.insert(from);
-        } else if self.waiting.remove(from) {
-            self.uncounted.insert(from);
+        let waited_for = self.waiting.remove(from);
+        match standing {
+            Standing::Counts => {
+                self.uncounted.remove(from);
+                self.confirmed.insert(from);
+            }
+            Standing::NotYet if waited_for => {
+                self.uncounted.insert(from);
+            }
+            Standing::NotYet => {}
         }
     }
 
@@ -264,36 +269,52 @@ mod tests {
         let cases: [Case; 6] = [
             (
                 "two replicas meet W = 2",
-                &[|p| p.stored(A, true), |p| p.stored(B, true)],
+                &[
+                    |p| p.stored(A, Standing::Counts),
+                    |p| p.stored(B, Standing::Counts),
+                ],
                 Some(Ok(2)),
             ),
             (
                 "one replica twice is one",
-                &[|p| p.stored(A, true), |p| p.stored(A, true)],
+                &[
+                    |p| p.stored(A, Standing::Counts),
+                    |p| p.stored(A, Standing::Counts),
+                ],
                 None,
             ),
             (
                 "one that does not count",
-                &[|p| p.stored(A, true), |p| p.stored(B, false)],
+                &[
+                    |p| p.stored(A, Standing::Counts),
+                    |p| p.stored(B, Standing::NotYet),
+                ],
                 None,
             ),
             (
                 "it counts later",
                 &[
-                    |p| p.stored(A, true),
-                    |p| p.stored(B, false),
-                    |p| p.stored(B, true),
+                    |p| p.stored(A, Standing::Counts),
+                    |p| p.stored(B, Standing::NotYet),
+                    |p| p.stored(B, Standing::Counts),
                 ],
                 Some(Ok(2)),
             ),
             (
                 "two refusals lose it",
-                &[|p| p.stored(A, true), |p| p.refused(B), |p| p.refused(C)],
+                &[
+                    |p| p.stored(A, Standing::Counts),
+                    |p| p.refused(B),
+                    |p| p.refused(C),
+                ],
                 Some(Err(1)),
             ),
             (
                 "a stranger is nobody",
-                &[|p| p.stored(A, true), |p| p.stored(NodeId(9), true)],
+                &[
+                    |p| p.stored(A, Standing::Counts),
+                    |p| p.stored(NodeId(9), Standing::Counts),
+                ],
                 None,
             ),
         ];
@@ -307,10 +328,10 @@ mod tests {
     #[test]
     fn a_deadline_ends_it_as_unknown_and_a_late_answer_still_spares_a_hint() {
         let mut machine = put(2);
-        machine.stored(A, true);
+        machine.stored(A, Standing::Counts);
         let late = MonoTime::from_micros(1_000);
         assert_eq!(acks(machine.verdict(late, |_| false)), Some(Err(1)));
-        machine.stored(B, true);
+        machine.stored(B, Standing::Counts);
         assert_eq!(
             acks(machine.verdict(late, |_| false)),
             None,
@@ -322,7 +343,7 @@ mod tests {
     #[test]
     fn primaries_that_are_down_end_it_at_once_when_w_is_out_of_reach() {
         let mut machine = put(3);
-        machine.stored(A, true);
+        machine.stored(A, Standing::Counts);
         assert_eq!(acks(machine.verdict(T0, |node| node == C)), Some(Err(1)));
     }
 }

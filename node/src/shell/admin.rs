@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use quorate_client::wire::{
-    Code, DumpLocal, DumpPage, Failure, KeyspaceInfo, LocalRecord, NodeInfo, NodeStatus, Outcome,
-    PeerStatus, ReadLocal, Response, TopologyInfo,
+    Code, DumpLocal, DumpPage, Failure, LocalRecord, NodeStatus, Outcome, PeerStatus, ReadLocal,
+    Response,
 };
 use quorate_ring::{KeyspaceId, NodeId, Topology, VnodeId};
 
 use super::node::{NodeHandle, QuestionError};
 use super::run::on_thread;
 use super::seam::{BoxFuture, Clock, Disk};
-use super::serve::{AdminHandler, AdminRequest};
+use super::serve::{AdminHandler, AdminRequest, topology_of};
 use crate::core::key::RecordKey;
 use crate::core::shard::ShardStatus;
 
@@ -48,7 +48,11 @@ impl AdminHandler for Admin {
     fn answer(&self, request: AdminRequest) -> BoxFuture<'_, Response> {
         Box::pin(async move {
             let answer = match request {
-                AdminRequest::Topology => Ok(Response::Topology(self.topology())),
+                AdminRequest::Topology => Ok(Response::Topology(topology_of(
+                    &self.topology,
+                    self.cluster_id,
+                    self.me,
+                ))),
                 AdminRequest::Status => self.status().await.map(Response::Status),
                 AdminRequest::ReadLocal(read) => self.read(&read).await,
                 AdminRequest::DumpLocal(dump) => self.dump(dump).await,
@@ -84,27 +88,6 @@ fn refused(code: Code) -> Failure {
 }
 
 impl Admin {
-    fn topology(&self) -> TopologyInfo {
-        let epoch = self.topology.epoch();
-        let nodes = self.topology.nodes().iter().map(|node| NodeInfo {
-            id: node.id.0,
-            name: node.name.to_string(),
-            address: node.address.clone(),
-            weight: node.weight.value(),
-            zone: node.zone.0.clone(),
-        });
-        let keyspaces = self.topology.keyspaces().iter().map(KeyspaceInfo::from);
-        TopologyInfo {
-            cluster_id: self.cluster_id,
-            generation: epoch.generation,
-            number: epoch.number,
-            vnodes: self.topology.vnode_count().get(),
-            nodes: nodes.collect(),
-            keyspaces: keyspaces.collect(),
-            answered_by: self.me.0,
-        }
-    }
-
     /// The numbers of `status`.
     ///
     /// # Errors

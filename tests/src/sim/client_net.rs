@@ -15,11 +15,12 @@ use quorate_node::core::Input;
 use quorate_node::core::input::RequestId;
 use quorate_node::core::message::Reply;
 use quorate_node::shell::seam::{ClientPort, Clock};
+use quorate_node::shell::serve::{AdminRequest, request_of, response_of, topology_of};
 use quorate_ring::{NodeId, Topology};
 use tokio::sync::oneshot;
 
 use super::clock::SimClock;
-use super::convert;
+use super::cluster::CLUSTER_ID;
 use super::gate::Gate;
 use super::net::Inlet;
 use super::rand::SimRand;
@@ -306,7 +307,7 @@ impl ClientNet {
         if lost {
             self.trace.count("fault.reply-lost");
         } else {
-            self.answer_after(latency, id, Ok(convert::response(reply)));
+            self.answer_after(latency, id, Ok(response_of(reply)));
         }
     }
 }
@@ -349,15 +350,16 @@ impl ClientTransport {
         request: wire::Request,
         deadline: Duration,
     ) -> Result<wire::Response, CallError> {
-        let request = match convert::request(request) {
-            convert::Incoming::Data(request) => request,
-            convert::Incoming::Topology => {
-                return Ok(wire::Response::Topology(convert::topology(
-                    &self.net.topology,
-                    node,
-                )));
+        let request = match request_of(request) {
+            Ok(request) => request,
+            Err(AdminRequest::Topology) => {
+                let topology = topology_of(&self.net.topology, CLUSTER_ID, node);
+                return Ok(wire::Response::Topology(topology));
             }
-            convert::Incoming::Other => return Err(CallError::NotSent(CallCause::Malformed)),
+            // Clients of the simulator do not ask anything else.
+            Err(AdminRequest::Status | AdminRequest::ReadLocal(_) | AdminRequest::DumpLocal(_)) => {
+                return Err(CallError::NotSent(CallCause::Malformed));
+            }
         };
         let (id, receiver) = match self.net.send(self.client, node, request, deadline) {
             Ok(sent) => sent,

@@ -2,7 +2,7 @@
 //!
 //! A process is one set of tasks over one mount of its disk; ending it drops them all, which is
 //! what kill -9 is. What outlives it is the machine: disk, engine, wall clock. A process that ends
-//! by itself is a violation, unless a sync was made to fail under it.
+//! by itself is a violation, unless its disk was made to fail under it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -38,7 +38,7 @@ use super::trace::Trace;
 use crate::check::{OwnedRecord, ReplicaDump, check_growth};
 
 /// Identity of every simulated cluster.
-const CLUSTER_ID: [u8; 16] = [7; 16];
+pub(super) const CLUSTER_ID: [u8; 16] = [7; 16];
 /// Rows that a page of a dump has.
 const DUMP_PAGE: usize = 200;
 /// Longest look at what a node holds.
@@ -71,11 +71,12 @@ struct Slot {
     folder: SimDisk,
     engine: SimEngine,
     usual: DiskFaults,
+    usual_engine: EngineFaults,
     /// Processes so far.
     life: u64,
     process: Option<Process>,
-    /// A sync was made to fail: the process must end.
-    sync_fails: bool,
+    /// What was made to fail, with how often it had failed before: the process must end.
+    broken: Option<(Fault, u64)>,
     rand: SimRand,
 }
 
@@ -146,21 +147,43 @@ impl Slot {
         let disk = SimDisk::new(rand.next_bits());
         disk.set_faults(usual.clone());
         let engine = SimEngine::new(rand.next_bits());
-        engine.set_faults(EngineFaults {
+        let usual_engine = EngineFaults {
             latency_max: Duration::from_micros(machine.disk_us * 4),
             ingest_max: Duration::from_micros(machine.disk_us * 100),
             ..EngineFaults::default()
-        });
+        };
+        engine.set_faults(usual_engine.clone());
         Self {
             machine: Machine::new(time, machine.rate_ppm, machine.wall_skew_us),
             disk,
             folder,
             engine,
             usual,
+            usual_engine,
             life: 0,
             process: None,
-            sync_fails: false,
+            broken: None,
             rand,
+        }
+    }
+
+    /// Disk and engine do what they usually do.
+    fn mend(&mut self) {
+        self.disk.set_faults(self.usual.clone());
+        self.engine.set_faults(self.usual_engine.clone());
+        self.broken = None;
+    }
+
+    /// How often operations failed because of `fault`.
+    fn failures(&self, fault: Fault) -> u64 {
+        let counted = |kind: &str| self.disk.took_effect().get(kind).copied().unwrap_or(0);
+        match fault {
+            Fault::SyncError => counted("sync_error"),
+            Fault::WriteError => counted("write_error"),
+            _ => {
+                let rows = self.engine.took_effect();
+                counted("read_error") + rows.get("engine_read_error").copied().unwrap_or(0)
+            }
         }
     }
 }
@@ -423,15 +446,19 @@ impl Cluster {
                 if slot.life != life || slot.process.is_none() {
                     return;
                 }
-                let fired = slot.disk.took_effect().contains_key("sync_error");
-                std::mem::take(&mut slot.sync_fails) && fired
+                let broken = slot.broken.take();
+                broken.filter(|(fault, before)| slot.failures(*fault) > *before)
             };
             cluster
                 .shared
                 .trace
                 .line("ended", &[node.0.into(), life], format!("{node}: {reason}"));
-            if wanted {
-                cluster.shared.trace.count(Fault::SyncError.counter());
+            if let Some((fault, _)) = wanted {
+                cluster.shared.trace.count(fault.counter());
+                if fault == Fault::ReadError && !reason.contains("damaged") {
+                    let text = format!("node {node} took a read error for no damage: {reason}");
+                    cluster.problem(text);
+                }
             } else {
                 cluster.problem(format!("node {node} refuses to serve: {reason}"));
             }
@@ -439,7 +466,7 @@ impl Cluster {
             let power = cluster.slot(node).rand.chance(0.5);
             cluster.crash(node, if power { Crash::Power } else { Crash::Kill });
             let delay = cluster.slot(node).rand.below(3_000_000);
-            if wanted {
+            if wanted.is_some() {
                 cluster.start_after(node, delay);
             }
         });
@@ -464,9 +491,7 @@ impl Cluster {
             }
             slot.folder.crash(crash);
             slot.engine.crash();
-            let usual = slot.usual.clone();
-            slot.disk.set_faults(usual);
-            slot.sync_fails = false;
+            slot.mend();
             slot.process.take()
         };
         self.shared.net.stop(node);
@@ -594,7 +619,7 @@ impl Cluster {
         let cluster = self.clone();
         self.shared.time.after(span_us, move || {
             let slot = cluster.slot(node);
-            if !slot.sync_fails {
+            if slot.broken.is_none() {
                 let usual = slot.usual.clone();
                 slot.disk.set_faults(usual);
             }
@@ -654,13 +679,22 @@ impl Cluster {
         });
     }
 
-    /// Makes the next sync fail.
-    pub fn fail_sync(&self, node: NodeId) {
+    /// Makes the next operations of a kind fail, until the process has ended for it.
+    pub fn break_disk(&self, node: NodeId, fault: Fault) {
         let mut slot = self.slot(node);
-        let mut faults = slot.usual.clone();
-        faults.sync_error_ppm = 1_000_000;
-        slot.disk.set_faults(faults);
-        slot.sync_fails = true;
+        let always = 1_000_000;
+        let (mut disk, mut engine) = (slot.usual.clone(), slot.usual_engine.clone());
+        match fault {
+            Fault::SyncError => disk.sync_error_ppm = always,
+            Fault::WriteError => disk.write_error_ppm = always,
+            _ => {
+                disk.read_error_ppm = always;
+                engine.read_error_ppm = always;
+            }
+        }
+        slot.disk.set_faults(disk);
+        slot.engine.set_faults(engine);
+        slot.broken = Some((fault, slot.failures(fault)));
     }
 
     /// Fills a disk up for a while.
@@ -698,8 +732,7 @@ impl Cluster {
         for node in self.nodes() {
             let gate = {
                 let mut slot = self.slot(node);
-                slot.sync_fails = false;
-                slot.disk.set_faults(slot.usual.clone());
+                slot.mend();
                 if self.shared.plan.clocks_jump {
                     slot.machine.set_right();
                 }

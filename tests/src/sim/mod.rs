@@ -7,7 +7,6 @@
 pub mod client_net;
 pub mod clock;
 pub mod cluster;
-pub mod convert;
 pub mod disk;
 pub mod engine;
 pub mod gate;

@@ -116,9 +116,12 @@ impl Nemesis {
             Fault::Clog | Fault::Bandwidth => self.slow(kind),
             Fault::LinkReset => self.reset(kind),
             Fault::ClientCut => self.cut_client(),
-            Fault::DiskSlow | Fault::DiskStall | Fault::SyncError | Fault::DiskFull => {
-                self.disk(kind)
-            }
+            Fault::DiskSlow
+            | Fault::DiskStall
+            | Fault::SyncError
+            | Fault::DiskFull
+            | Fault::WriteError => self.disk(kind),
+            Fault::ReadError => self.read_error(),
             Fault::ClockJump => self.jump(kind),
             // These are in the temper of the networks and the machines all the time.
             Fault::Reorder
@@ -480,9 +483,24 @@ impl Nemesis {
                     let stall = self.rand.between(SECOND / 10, 10 * SECOND);
                     self.cluster.stall_disk(node, stall);
                 }
-                Fault::SyncError => self.cluster.fail_sync(node),
+                Fault::SyncError | Fault::WriteError => self.cluster.break_disk(node, kind),
                 _ => self.cluster.fill_disk(node, span),
             }
+        }
+    }
+
+    /// The log cannot be read at the next start, or a record while the node runs.
+    fn read_error(&mut self) {
+        let kind = Fault::ReadError;
+        let at_start = self.rand_again.chance(0.5);
+        for node in self.some_up(1) {
+            self.note(kind, format!("{node}, at its start: {at_start}"));
+            if at_start {
+                self.cluster.crash(node, Crash::Kill);
+                let delay = self.rand_again.below(SECOND);
+                self.cluster.start_after(node, delay);
+            }
+            self.cluster.break_disk(node, kind);
         }
     }
 

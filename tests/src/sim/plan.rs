@@ -102,6 +102,10 @@ faults! {
     ClockJump = "clock-jump";
     /// A monotonic clock drifts.
     ClockRate = "clock-rate";
+    /// A write of the store fails: the node must stop.
+    WriteError = "write-error";
+    /// The log or a record of the engine cannot be read: the node must refuse to serve.
+    ReadError = "read-error";
 }
 
 /// What clients do.
@@ -275,6 +279,7 @@ impl Plan {
         plan.draw_power_again();
         plan.draw_sessions();
         plan.draw_modes();
+        plan.draw_disk_errors();
         plan
     }
 
@@ -415,6 +420,21 @@ impl Plan {
         }
     }
 
+    /// Adds failing writes and reads to a part of the seeds, from a random stream of its own.
+    fn draw_disk_errors(&mut self) {
+        let mut rand = SimRand::derive(self.seed, 0, "disk errors");
+        if !rand.chance(0.15) || self.seed < NAMED_SEEDS {
+            return;
+        }
+        let which = rand.below(3);
+        if which != 0 {
+            self.faults.insert(Fault::WriteError);
+        }
+        if which != 1 {
+            self.faults.insert(Fault::ReadError);
+        }
+    }
+
     /// One line that says what the seed is.
     #[must_use]
     pub fn summary(&self) -> String {
@@ -451,7 +471,9 @@ impl Plan {
 }
 
 fn draw_faults(rand: &mut SimRand) -> BTreeSet<Fault> {
-    let drawn_here = |fault: &Fault| *fault != Fault::PowerAgain;
+    // Kinds that came later have random streams of their own.
+    let later = [Fault::PowerAgain, Fault::WriteError, Fault::ReadError];
+    let drawn_here = |fault: &Fault| !later.contains(fault);
     let mut all: Vec<Fault> = Fault::ALL.iter().copied().filter(drawn_here).collect();
     rand.shuffle(&mut all);
     // A few seeds without any fault find what is wrong in fair weather.

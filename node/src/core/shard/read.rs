@@ -184,8 +184,14 @@ impl Shard {
         let me = self.me;
         if let Some(Op::Get(get)) = self.ops.get_mut(&op) {
             let record = present.then_some(decoded);
-            get.machine
-                .held(now.mono, me, record, PurgeNumber::default(), counts, steps);
+            get.machine.held(
+                now.mono,
+                me,
+                record,
+                PurgeNumber::default(),
+                counts.into(),
+                steps,
+            );
             self.rearm_get(now, op);
         }
     }
@@ -320,29 +326,21 @@ impl Shard {
         message: ReadRecord,
         effects: &mut Effects,
     ) {
-        let deadline = now.mono + message.budget;
         let place = match self.place_of_peer(epoch, message.keyspace, &message.key) {
             Ok(place) => place,
             Err(cause) => return Self::refuse_read(from, message.op, cause, effects),
         };
         match self.shown(&place) {
             Lookup::Known(record) => self.tell_held(from, message.op, &place, record, effects),
-            Lookup::MustLoad if self.replica_inputs >= self.limits.replica_inputs_max => {
-                effects.push(Effect::Count(Event::Shed));
-                Self::refuse_read(from, message.op, Cause::Overloaded, effects);
-            }
             Lookup::MustLoad => {
-                self.replica_inputs += 1;
                 let key = place.key.clone();
                 let parked = Parked::Read {
                     from,
-                    deadline,
+                    deadline: now.mono + message.budget,
                     place,
                     message,
                 };
-                if let Err(parked) = self.park(key, parked, effects) {
-                    self.shed(*parked, effects);
-                }
+                self.park_part(key, parked, effects);
             }
         }
     }
@@ -407,7 +405,7 @@ impl Shard {
             }) => match record.as_ref().map(decode).transpose() {
                 Ok(record) => {
                     get.machine
-                        .held(now.mono, from, record, number, counts, &mut steps);
+                        .held(now.mono, from, record, number, counts.into(), &mut steps);
                 }
                 Err(_) => {
                     effects.push(Effect::Count(Event::PeerMessageRefused));

@@ -8,6 +8,7 @@ use quorate_ring::{Actor, Epoch, KeyspaceId, NodeId};
 use super::super::effect::{Effect, Effects, Event, StopReason};
 use super::super::failure::Cause;
 use super::super::input::Now;
+use super::super::key::RecordKey;
 use super::super::message::{
     OpNumber, Payload, PeerMessage, PurgeNumber, Refusal, Replicate, ReplicateReply,
 };
@@ -29,29 +30,38 @@ impl Shard {
             Ok(place) => place,
             Err(cause) => return Self::refuse_replicate(from, message.op, cause, effects),
         };
-        if self.replica_inputs >= self.limits.replica_inputs_max {
-            effects.push(Effect::Count(Event::Shed));
-            return Self::refuse_replicate(from, message.op, Cause::Overloaded, effects);
-        }
-        let deadline = now.mono + message.budget;
         match self.table.newest(&place.key) {
+            Lookup::Known(_) if self.replica_inputs >= self.limits.replica_inputs_max => {
+                effects.push(Effect::Count(Event::Shed));
+                Self::refuse_replicate(from, message.op, Cause::Overloaded, effects);
+            }
             Lookup::Known(newest) => {
                 self.replica_inputs += 1;
                 self.replicate_loaded(now, from, &place, message, newest.as_ref(), effects);
             }
             Lookup::MustLoad => {
-                self.replica_inputs += 1;
                 let key = place.key.clone();
                 let parked = Parked::Replicate {
                     from,
-                    deadline,
+                    deadline: now.mono + message.budget,
                     place,
                     message,
                 };
-                if let Err(parked) = self.park(key, parked, effects) {
-                    self.shed(*parked, effects);
-                }
+                self.park_part(key, parked, effects);
             }
+        }
+    }
+
+    /// Lets a replica's part of an operation wait for its key, or refuses it for want of room.
+    pub(super) fn park_part(&mut self, key: RecordKey, part: Parked, effects: &mut Effects) {
+        self.replica_inputs += 1;
+        let parked = if self.replica_inputs > self.limits.replica_inputs_max {
+            Err(Box::new(part))
+        } else {
+            self.park(key, part, effects)
+        };
+        if let Err(part) = parked {
+            self.shed(*part, effects);
         }
     }
 

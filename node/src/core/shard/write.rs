@@ -429,7 +429,7 @@ impl Shard {
                     Ok(stored) => {
                         let newer = stored.newer.into_iter();
                         newer.for_each(|newer| put.machine.met_newer(newer));
-                        put.machine.stored(from, stored.counts);
+                        put.machine.stored(from, stored.counts.into());
                     }
                     Err(_) => put.machine.refused(from),
                 }
@@ -441,7 +441,7 @@ impl Shard {
             Some(Op::Get(get)) => {
                 let mut steps = Vec::new();
                 match result {
-                    Ok(stored) => get.machine.repaired(from, stored.counts, &mut steps),
+                    Ok(stored) => get.machine.repaired(from, stored.counts.into(), &mut steps),
                     Err(_) => get.machine.refused(from, &mut steps),
                 }
                 self.perform_get(now, op, steps, effects);
@@ -460,7 +460,7 @@ impl Shard {
                     .continuity
                     .counts(put.place.copies, put.place.location.vnode)
                     && self.continuity.is_whole(put.place.options.durability);
-                put.machine.stored(me, counts);
+                put.machine.stored(me, counts.into());
                 if !counts {
                     self.wake_at(now, now.mono + SEND_AGAIN_AFTER, op);
                 }
@@ -472,7 +472,7 @@ impl Shard {
                     .counts(get.place.copies, get.place.location.vnode)
                     && self.continuity.is_whole(get.place.options.durability);
                 let mut steps = Vec::new();
-                get.machine.repaired(me, counts, &mut steps);
+                get.machine.repaired(me, counts.into(), &mut steps);
                 self.perform_get(now, op, steps, effects);
             }
             Some(Op::Resolve(resolve)) => {

@@ -1,11 +1,12 @@
-//! Requests and answers of clients: from the wire's types to the core's and back.
+//! Requests and answers of clients: from the wire's types to the core's and back. The simulator uses
+//! it too.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_antientropy::OpId;
 use quorate_client::wire::{self, Code, ContextToken, Level, Outcome, ReplicaReport, ReplicaState};
-use quorate_ring::ConsistencyLevel;
+use quorate_ring::{ConsistencyLevel, NodeId, Topology};
 
 use super::native::AdminRequest;
 use crate::core::message::{
@@ -164,6 +165,34 @@ fn stamp_of(StampTold { stamp, feed }: StampTold) -> wire::Stamp {
     wire::Stamp { stamp, feed }
 }
 
+/// The topology as it travels.
+#[must_use]
+pub fn topology_of(
+    topology: &Topology,
+    cluster_id: [u8; 16],
+    answered_by: NodeId,
+) -> wire::TopologyInfo {
+    let epoch = topology.epoch();
+    let nodes = topology.nodes().iter().map(|node| wire::NodeInfo {
+        id: node.id.0,
+        name: node.name.to_string(),
+        address: node.address.clone(),
+        weight: node.weight.value(),
+        zone: node.zone.0.clone(),
+    });
+    let keyspaces = topology.keyspaces().iter();
+    let keyspaces = keyspaces.map(wire::KeyspaceInfo::from);
+    wire::TopologyInfo {
+        cluster_id,
+        generation: epoch.generation,
+        number: epoch.number,
+        vnodes: topology.vnode_count().get(),
+        nodes: nodes.collect(),
+        keyspaces: keyspaces.collect(),
+        answered_by: answered_by.0,
+    }
+}
+
 fn failure_of(failure: Failure) -> wire::Failure {
     let Failure {
         cause,
@@ -174,7 +203,7 @@ fn failure_of(failure: Failure) -> wire::Failure {
         retry_after_ms,
         limit,
     } = failure;
-    let report = |(node, part): (quorate_ring::NodeId, ReplicaPart)| ReplicaReport {
+    let report = |(node, part): (NodeId, ReplicaPart)| ReplicaReport {
         node: node.0,
         state: match part {
             ReplicaPart::Confirmed => ReplicaState::Confirmed,

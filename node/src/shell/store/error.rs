@@ -86,6 +86,15 @@ impl OpenError {
         Self::Damaged { what: what.into() }
     }
 
+    /// A file that is there and cannot be read is damage: what it held cannot be known, and must not
+    /// be taken for absent.
+    pub(super) fn unreadable(error: DiskError) -> Self {
+        match error {
+            DiskError::Io { .. } => Self::damaged(format!("cannot read {error}")),
+            DiskError::NotFound { .. } | DiskError::Full { .. } => Self::Disk(error),
+        }
+    }
+
     /// Whether a safety check refused the directory (exit code 6), as opposed to a plain failure
     /// that may go away by itself (exit code 1).
     #[must_use]

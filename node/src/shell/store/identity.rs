@@ -58,7 +58,8 @@ pub(super) async fn claim(
     let files = disk.list().await?;
     let has = |wanted: &str| files.iter().any(|(name, _)| name == wanted);
     if has(IDENTITY) {
-        let bytes = disk.read(IDENTITY, 0, IDENTITY_BYTES_MAX).await?;
+        let bytes = disk.read(IDENTITY, 0, IDENTITY_BYTES_MAX).await;
+        let bytes = bytes.map_err(OpenError::unreadable)?;
         let store = check(&bytes, owner)?;
         if first {
             // The start that wrote it may have died before its sync.

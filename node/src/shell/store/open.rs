@@ -289,7 +289,8 @@ async fn read_digests(
     let Some(length) = length else {
         return Err(OpenError::damaged(format!("{digest_file} is missing")));
     };
-    let bytes: Bytes = disk.read(digest_file, 0, length).await?;
+    let bytes = disk.read(digest_file, 0, length).await;
+    let bytes: Bytes = bytes.map_err(OpenError::unreadable)?;
     if xxh3_128(&bytes) != *digest_checksum {
         return Err(OpenError::damaged(format!(
             "{digest_file} is not what was written"

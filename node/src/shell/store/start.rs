@@ -59,7 +59,9 @@ impl Start {
         for &(number, bytes) in &numbers {
             let length = usize::try_from(bytes)
                 .map_err(|_| OpenError::damaged(format!("{}: too long", segment_name(number))))?;
-            let segment = self.disk.read(&segment_name(number), 0, length).await?;
+            let name = segment_name(number);
+            let segment = self.disk.read(&name, 0, length).await;
+            let segment = segment.map_err(OpenError::unreadable)?;
             replay.segment(number, &segment)?;
         }
         self.check(&replay)?;
