@@ -38,7 +38,9 @@ impl Client {
             outcome = tracing::field::Empty,
             attempts = tracing::field::Empty,
         );
-        let done = self.carry_out(operation).instrument(span.clone()).await;
+        // Pinned where it is: the span then wraps a reference, and the large future is not moved.
+        let carried = std::pin::pin!(self.carry_out(operation));
+        let done = carried.instrument(span.clone()).await;
         match &done {
             Ok(_) => span.record("outcome", "ok"),
             Err(failure) => span

@@ -288,7 +288,7 @@ impl Shard {
                     context: record.context().clone(),
                     seen: record.seen_ops(),
                 };
-                self.seal.seal(get.place.keyspace, &user_key, &token)
+                self.seal.seal(get.place.keyspace, user_key, &token)
             }
             KeyState::Lww(_) => None,
         };
