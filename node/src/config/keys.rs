@@ -45,14 +45,14 @@ keys! {
     LOG_LEVEL = "log_level", "error|warn|info|debug|trace", Some("info"),
         "Least severity that is logged; below info costs CPU time per request";
     LOG_FORMAT = "log_format", "text|json", Some("text"), "Form of log lines on standard error";
-    TABLE_BYTES = "table_bytes", "SIZE", Some("128MiB"),
+    TABLE_BYTES = "table_bytes", "SIZE", Some("256MiB"),
         "Newest records that the engine does not have yet. More means fewer rewrites of hot keys \
          in the engine, longer replay at start, and as much log";
     CACHE_BYTES = "cache_bytes", "SIZE", Some("640MiB"),
         "Hot records: a miss costs some ten times a hit. Raising it costs memory only";
     SEGMENT_BYTES = "segment_bytes", "SIZE", Some("32MiB"),
         "A segment of the log, allocated at once; two of them must fit log_bytes_max";
-    LOG_BYTES_MAX = "log_bytes_max", "SIZE", Some("1GiB"),
+    LOG_BYTES_MAX = "log_bytes_max", "SIZE", Some("2GiB"),
         "All segments of the log; at this bound writes wait for the engine";
     REQUESTS_IN_FLIGHT_MAX = "requests_in_flight_max", "COUNT", Some("4096"),
         "Requests of clients under way; more are refused as OVERLOADED";
