@@ -131,7 +131,9 @@ async fn passes(bug: Bug, seed: u64) -> bool {
         | Bug::RetryStampsAnew
         | Bug::ExpiryByBadClock
         | Bug::ForgetfulMemoryCounts
-        | Bug::SupersededNotTold => panic!("no bug of the store"),
+        | Bug::SupersededNotTold
+        | Bug::ResolveWithoutQuorum
+        | Bug::SessionReadIgnoresRequirement => panic!("no bug of the store"),
     }
 }
 
