@@ -12,7 +12,7 @@
 //! keeps, and they must be younger than it; a read may show such a write beside or after its
 //! superseder. The final state is judged without mercy.
 
-use quorate_antientropy::SUPERSEDED_MAX;
+use quorate_antientropy::{RETRY_TIME_MAX, SUPERSEDED_MAX};
 
 use super::causal::{Expiring, KeyPasts, WriteSet};
 use super::history::{History, OpIndex, Operation, Outcome, Returned};
@@ -100,12 +100,19 @@ impl Judge<'_> {
         let values = read.returned.values.iter();
         let late = values.copied().find(|write| {
             self.history.operation(*write).is_some_and(|op| {
-                // A coordinator counts from when it mints, the last one at the end of the write.
-                let minted_us = op.ending.as_ref().map_or(u64::MAX, |ending| ending.at_us);
+                // A coordinator counts from when it mints: before the end of a write that was sent once.
+                // Another attempt may be minted later, behind a slow link or by a process that stood
+                // still, but not once it is too old; the latest expiry of them is the operation's.
+                let ended_us = op.ending.as_ref().map_or(u64::MAX, |ending| ending.at_us);
+                let retry_us = u64::try_from(RETRY_TIME_MAX.as_micros()).unwrap_or(u64::MAX);
+                let once = op
+                    .ending
+                    .as_ref()
+                    .is_some_and(|ending| ending.attempts <= 1);
                 let minted_us = match op.outcome() {
-                    Outcome::Ok => minted_us,
-                    Outcome::Fail | Outcome::Info => {
-                        minted_us.max(op.invoked_us.saturating_add(op.deadline_us))
+                    Outcome::Ok if once => ended_us,
+                    Outcome::Ok | Outcome::Fail | Outcome::Info => {
+                        ended_us.max(op.invoked_us.saturating_add(retry_us))
                     }
                 };
                 op.ttl_us.is_some_and(|ttl| {
