@@ -16,6 +16,8 @@ use quorate_ring::{ConsistencyLevel, KeyspaceName};
 use crate::client::{Client, Operation, Payload};
 use crate::context::{After, Context};
 use crate::error::{Failure, GetError, OperationKind, WriteError};
+use crate::multi::{MultiGet, MultiPut, WriteItem};
+use crate::scan::Scan;
 use crate::transport::BoxFuture;
 use crate::versions::{Read, Written};
 use crate::wire::{Code, KEY_BYTES_MAX, VALUE_BYTES_MAX};
@@ -91,6 +93,40 @@ impl Keyspace {
         Write::new(self.call(key.into(), Payload::Delete { context: None }))
     }
 
+    /// Reads many keys at once, at most 1,000 and each once; results come in their order, each for
+    /// itself.
+    ///
+    /// # Example
+    /// ```
+    /// # quorate_client::testing::block_on(async {
+    /// use quorate_client::WriteItem;
+    ///
+    /// let users = quorate_client::testing::client().keyspace("default");
+    /// let items = vec![WriteItem::put_blind("ann", "1"), WriteItem::put_blind("bob", "2")];
+    /// for written in users.multi_put(items).await? {
+    ///     written?;
+    /// }
+    /// let reads = users.multi_get(["ann", "eve"]).await?;
+    /// assert_eq!(reads[0].as_ref().map(|read| read.values().len()), Ok(1));
+    /// assert_eq!(reads[1].as_ref().map(|read| read.values().len()), Ok(0));
+    /// # Ok(()) });
+    /// ```
+    pub fn multi_get(&self, keys: impl IntoIterator<Item = impl Into<Bytes>>) -> MultiGet {
+        let keys = keys.into_iter().map(Into::into).collect();
+        MultiGet::new(self.client.clone(), Arc::clone(&self.name), keys)
+    }
+
+    /// Writes and deletes many keys at once, at most 1,000 and each once; outcomes come in their
+    /// order, each for itself.
+    pub fn multi_put(&self, items: Vec<WriteItem>) -> MultiPut {
+        MultiPut::new(self.client.clone(), Arc::clone(&self.name), items)
+    }
+
+    /// Reads all records, or those of a range, in key order.
+    pub fn scan(&self) -> Scan {
+        Scan::new(self.client.clone(), Arc::clone(&self.name))
+    }
+
     fn call(&self, key: Bytes, payload: Payload) -> Call {
         Call {
             client: self.client.clone(),
@@ -112,21 +148,24 @@ struct Call {
 }
 
 impl Call {
-    /// What is wrong with the operation, before anything is asked.
     fn refusal(&self) -> Option<Box<Failure>> {
-        let operation = &self.operation;
-        if !(1..=KEY_BYTES_MAX).contains(&operation.key.len()) {
-            return Some(operation.refused(Code::KeyInvalid, KEY_BYTES_MAX));
+        refusal(&self.operation)
+    }
+}
+
+/// What is wrong with an operation on a key, before anything is asked.
+pub(crate) fn refusal(operation: &Operation) -> Option<Box<Failure>> {
+    if !(1..=KEY_BYTES_MAX).contains(&operation.key.len()) {
+        return Some(operation.refused(Code::KeyInvalid, KEY_BYTES_MAX));
+    }
+    if KeyspaceName::from_str(&operation.keyspace).is_err() {
+        return Some(operation.refused(Code::KeyspaceUnknown, 0));
+    }
+    match &operation.payload {
+        Payload::Put { value, .. } if value.len() > VALUE_BYTES_MAX => {
+            Some(operation.refused(Code::ValueTooLarge, VALUE_BYTES_MAX))
         }
-        if KeyspaceName::from_str(&operation.keyspace).is_err() {
-            return Some(operation.refused(Code::KeyspaceUnknown, 0));
-        }
-        match &operation.payload {
-            Payload::Put { value, .. } if value.len() > VALUE_BYTES_MAX => {
-                Some(operation.refused(Code::ValueTooLarge, VALUE_BYTES_MAX))
-            }
-            Payload::Get | Payload::Put { .. } | Payload::Delete { .. } => None,
-        }
+        Payload::Get | Payload::Put { .. } | Payload::Delete { .. } | Payload::Scan { .. } => None,
     }
 }
 
@@ -214,7 +253,7 @@ impl Write {
     fn after(mut self, After(seen): After) -> Self {
         self.lacks_context = seen.is_none();
         let slot: Option<&mut Option<Context>> = match &mut self.call.operation.payload {
-            Payload::Get => None,
+            Payload::Get | Payload::Scan { .. } => None,
             Payload::Put { context, .. } | Payload::Delete { context } => Some(context),
         };
         if let Some(slot) = slot {

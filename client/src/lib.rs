@@ -30,12 +30,14 @@ mod context;
 mod error;
 mod keyspace;
 pub mod link;
+mod multi;
 mod op_id;
 pub mod outcome;
 mod pool;
 mod rand;
 pub mod retry;
 pub mod route;
+mod scan;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod topology;
@@ -55,7 +57,9 @@ pub use error::{
     PutError, ReplicaPart, SeedFailure, SeedReason, WriteError,
 };
 pub use keyspace::{DEADLINE_DEFAULT, Delete, Get, Keyspace, Put, Write};
+pub use multi::{BatchError, MultiGet, MultiPut, WriteItem};
 pub use quorate_ring::ConsistencyLevel as Level;
+pub use scan::{Scan, ScanPage, ScanPages, ScanPosition, ScanPositionParseError, ScannedRecord};
 pub use topology::{Owners, Topology, TopologyUnusable};
 pub use transport::{BoxFuture, CallCause, CallError, NodeEndpoint, Transport};
 pub use versions::{Read, Siblings, Versions, Written};

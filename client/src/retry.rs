@@ -126,6 +126,10 @@ fn class(code: Code) -> Class {
         | Code::AttemptTooOld
         | Code::RequestInvalid
         | Code::RoleRefused
+        | Code::ScanTokenInvalid
+        | Code::RangeInvalid
+        | Code::BatchTooLarge
+        | Code::BatchItemRepeated
         | Code::Other(_) => Class::Final,
         Code::Unavailable
         | Code::DiskFull

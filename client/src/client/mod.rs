@@ -7,6 +7,7 @@
 //! Not here: one operation (`perform`), its builders (`keyspace`), questions to one node (`admin`).
 
 mod admin;
+mod batch;
 mod builder;
 mod dump;
 mod operation;
@@ -20,9 +21,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_ring::{MonoTime, NodeId};
 
+pub(crate) use batch::ItemEnd;
 pub use builder::{ClientBuilder, Seed};
 pub use dump::DumpPages;
-pub(crate) use operation::{Operation, Payload};
+pub(crate) use operation::{Done, Operation, Payload};
 
 use crate::clock::Clock;
 use crate::config::ClientConfig;

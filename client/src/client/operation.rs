@@ -35,6 +35,12 @@ pub(crate) enum Payload {
     Delete {
         context: Option<Context>,
     },
+    /// A page of a scan that begins at the key.
+    Scan {
+        end: Option<Bytes>,
+        token: Option<wire::ScanToken>,
+        limit: u32,
+    },
 }
 
 impl Operation {
@@ -43,15 +49,35 @@ impl Operation {
             Payload::Get => OperationKind::Get,
             Payload::Put { .. } => OperationKind::Put,
             Payload::Delete { .. } => OperationKind::Delete,
+            Payload::Scan { .. } => OperationKind::Scan,
         }
     }
 
     /// Whether it leaves something behind.
     pub(super) const fn is_write(&self) -> bool {
         match self.payload {
-            Payload::Get => false,
+            Payload::Get | Payload::Scan { .. } => false,
             Payload::Put { .. } | Payload::Delete { .. } => true,
         }
+    }
+
+    pub(super) const fn is_scan(&self) -> bool {
+        match self.payload {
+            Payload::Scan { .. } => true,
+            Payload::Get | Payload::Put { .. } | Payload::Delete { .. } => false,
+        }
+    }
+
+    /// About how many bytes it adds to a request.
+    pub(super) fn bytes(&self) -> usize {
+        let payload = match &self.payload {
+            Payload::Get | Payload::Scan { .. } => 0,
+            Payload::Put { value, context } => {
+                value.len() + context.as_ref().map_or(0, |c| c.to_wire().0.len())
+            }
+            Payload::Delete { context } => context.as_ref().map_or(0, |c| c.to_wire().0.len()),
+        };
+        self.keyspace.len() + self.key.len() + payload
     }
 
     /// A failure before any attempt.
@@ -95,6 +121,14 @@ impl Operation {
                 attempt,
                 age_ms,
             }),
+            Payload::Scan { end, token, limit } => Request::Scan(wire::Scan {
+                keyspace,
+                start: key,
+                end: end.clone(),
+                token: token.clone(),
+                limit: *limit,
+                level,
+            }),
         }
     }
 }
@@ -103,6 +137,7 @@ impl Operation {
 pub(crate) enum Done {
     Read(Read),
     Written(Written),
+    Page(wire::ScanPage),
 }
 
 impl Done {
@@ -110,7 +145,7 @@ impl Done {
     pub(crate) fn into_read(self) -> Option<Read> {
         match self {
             Self::Read(read) => Some(read),
-            Self::Written(_) => None,
+            Self::Written(_) | Self::Page(_) => None,
         }
     }
 
@@ -118,7 +153,15 @@ impl Done {
     pub(crate) fn into_written(self) -> Option<Written> {
         match self {
             Self::Written(written) => Some(written),
-            Self::Read(_) => None,
+            Self::Read(_) | Self::Page(_) => None,
+        }
+    }
+
+    /// The answer to a page of a scan.
+    pub(crate) fn into_page(self) -> Option<wire::ScanPage> {
+        match self {
+            Self::Page(page) => Some(page),
+            Self::Read(_) | Self::Written(_) => None,
         }
     }
 }

@@ -57,7 +57,7 @@ impl Client {
         Err(progress.failure(&self.topology(), &operation, gave_up))
     }
 
-    fn checked_level(&self, operation: &Operation) -> Result<wire::Level, Box<Failure>> {
+    pub(super) fn checked_level(&self, operation: &Operation) -> Result<wire::Level, Box<Failure>> {
         let topology = self.topology();
         let fits = topology.level_fits(&operation.keyspace, operation.level, operation.is_write());
         wire_level(operation.level)
@@ -66,7 +66,7 @@ impl Client {
     }
 
     /// The node to ask next; starts another round when all were tried.
-    fn choose(
+    pub(super) fn choose(
         &self,
         topology: &Topology,
         operation: &Operation,
@@ -117,7 +117,7 @@ impl Client {
         let late = |_| CallError::Lost(CallCause::TimedOut);
         let answer = timeout(limit + GRACE, call).await.map_err(late);
         let ended = match answer.and_then(|answer| answer) {
-            Ok(Response::Read(read)) if !operation.is_write() => {
+            Ok(Response::Read(read)) if !operation.is_write() && !operation.is_scan() => {
                 in_flight.verdict = NodeVerdict::Works;
                 return Ok(Done::Read(Read::from_wire(read)));
             }
@@ -128,6 +128,10 @@ impl Client {
                     applied, mark.op_id, count,
                 )));
             }
+            Ok(Response::Page(page)) if operation.is_scan() => {
+                in_flight.verdict = NodeVerdict::Works;
+                return Ok(Done::Page(page));
+            }
             Ok(Response::Failure(failure)) => Ended::Refused(failure),
             Ok(
                 Response::Topology(_)
@@ -135,7 +139,9 @@ impl Client {
                 | Response::Read(_)
                 | Response::Status(_)
                 | Response::Local(_)
-                | Response::Dump(_),
+                | Response::Dump(_)
+                | Response::Page(_)
+                | Response::Batch(_),
             ) => Ended::NoAnswer(CallError::Lost(CallCause::Malformed)),
             Err(error) => Ended::NoAnswer(error),
         };

@@ -19,6 +19,8 @@ pub enum OperationKind {
     Put,
     /// A write of a tombstone.
     Delete,
+    /// A page of a scan.
+    Scan,
 }
 
 impl fmt::Display for OperationKind {
@@ -27,6 +29,7 @@ impl fmt::Display for OperationKind {
             Self::Get => "get",
             Self::Put => "put",
             Self::Delete => "delete",
+            Self::Scan => "scan",
         })
     }
 }

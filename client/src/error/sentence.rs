@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::failure::{AttemptEnd, Failure, OperationKind};
 use crate::retry::GiveUp;
-use crate::wire::{Code, KEY_BYTES_MAX, Outcome, ReplicaState, VALUE_BYTES_MAX};
+use crate::wire::{BATCH_ITEMS_MAX, Code, KEY_BYTES_MAX, Outcome, ReplicaState, VALUE_BYTES_MAX};
 
 /// Most bytes of a key that are printed.
 const KEY_SHOWN_MAX: usize = 48;
@@ -21,7 +21,7 @@ impl fmt::Display for Sentence<'_> {
             ""
         };
         let became = match (failure.kind, failure.outcome) {
-            (OperationKind::Get, _) => "failed",
+            (OperationKind::Get | OperationKind::Scan, _) => "failed",
             (_, Outcome::NotApplied) => "was not applied",
             (_, Outcome::Unknown | Outcome::Applied) => "has an unknown outcome",
         };
@@ -78,6 +78,15 @@ fn cause(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
         }
         Code::RequestInvalid => f.write_str("the node does not understand the request"),
         Code::RoleRefused => f.write_str("the client's certificate has not the role for it"),
+        Code::ScanTokenInvalid => f.write_str(
+            "the token is altered, or was given by a scan of another keyspace, range or cluster",
+        ),
+        Code::RangeInvalid => write!(
+            f,
+            "a bound or prefix is longer than {KEY_BYTES_MAX} bytes, or the end is before the start",
+        ),
+        Code::BatchTooLarge => write!(f, "a batch has 1 to {BATCH_ITEMS_MAX} items"),
+        Code::BatchItemRepeated => f.write_str("the batch names a key twice"),
         Code::Damaged => f.write_str("the range is damaged on the replica"),
         Code::Internal => f.write_str("the node met a bug of its own"),
         Code::Other(number) => write!(f, "the node answered with the unknown code {number}"),
@@ -115,7 +124,7 @@ fn trail(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
 }
 
 fn advice(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
-    let is_write = failure.kind != OperationKind::Get;
+    let is_write = matches!(failure.kind, OperationKind::Put | OperationKind::Delete);
     if is_write && failure.outcome != Outcome::NotApplied {
         return f.write_str(
             "it may be on some replicas and may still become visible: read the key to see, \
@@ -139,6 +148,10 @@ fn advice(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
         (Code::RequestInvalid | Code::Other(_), _) => {
             f.write_str("use a client of the same release as the cluster")
         }
+        (Code::ScanTokenInvalid, _) => f.write_str("begin the scan anew"),
+        (Code::RangeInvalid, _) => f.write_str("use another range"),
+        (Code::BatchTooLarge, _) => f.write_str("split the batch"),
+        (Code::BatchItemRepeated, _) => f.write_str("name each key once"),
         (Code::ConnectFailed, _) => f.write_str("check that the nodes run and can be reached"),
         (Code::DiskFull, _) => f.write_str("free space on the nodes or add some"),
         (Code::Damaged | Code::Internal | Code::BelowFloor | Code::PayloadUnsupported, _) => {

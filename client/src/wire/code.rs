@@ -127,6 +127,15 @@ codes! {
     BelowFloor = 42, "BELOW_FLOOR";
     /// The payload's form is not supported by the replica (between nodes).
     PayloadUnsupported = 43, "PAYLOAD_UNSUPPORTED";
+
+    /// The token of a scan is altered, or of another keyspace, range or cluster.
+    ScanTokenInvalid = 50, "SCAN_TOKEN_INVALID";
+    /// A bound of a scan's range or its prefix is over 1,024 bytes, or the end lies before the start.
+    RangeInvalid = 51, "RANGE_INVALID";
+    /// The batch has no items, or more than 1,000.
+    BatchTooLarge = 52, "BATCH_TOO_LARGE";
+    /// The batch names a key twice: which of the two should win?
+    BatchItemRepeated = 53, "BATCH_ITEM_REPEATED";
 }
 
 impl std::fmt::Display for Code {

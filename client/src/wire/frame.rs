@@ -13,6 +13,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 
+use super::batch::{ItemIn, ItemOut, ResultIn, ResultOut};
 use super::prescan::{self, ScanError};
 use super::{LocalRecord, Request, RequestFrame, Response, ResponseFrame, lenient};
 
@@ -24,6 +25,9 @@ pub const SMALL_FRAME_BYTES_MAX: usize = 64 * 1024;
 
 /// Most MessagePack values in a request. The largest of this release has 14.
 pub const REQUEST_ITEMS_MAX: usize = 128;
+
+/// Most MessagePack values in a batch: 1,000 items of at most 14, and room.
+pub const BATCH_REQUEST_ITEMS_MAX: usize = 32 * 1024;
 
 /// Most MessagePack values in a response: a page of records, or a large topology.
 pub const RESPONSE_ITEMS_MAX: usize = 256 * 1024;
@@ -100,6 +104,8 @@ mod kind {
     pub(super) const STATUS: u8 = 5;
     pub(super) const READ_LOCAL: u8 = 6;
     pub(super) const DUMP_LOCAL: u8 = 7;
+    pub(super) const SCAN: u8 = 20;
+    pub(super) const BATCH: u8 = 21;
 
     pub(super) const TOPOLOGY_INFO: u8 = 65;
     pub(super) const APPLIED: u8 = 66;
@@ -108,6 +114,8 @@ mod kind {
     pub(super) const NODE_STATUS: u8 = 69;
     pub(super) const LOCAL: u8 = 70;
     pub(super) const DUMP: u8 = 71;
+    pub(super) const PAGE: u8 = 84;
+    pub(super) const BATCH_RESULTS: u8 = 85;
 }
 
 #[derive(Serialize)]
@@ -208,6 +216,11 @@ pub fn encode_request(
         Request::Status => put(out, kind::STATUS, id, deadline_ms, &NoFields {}),
         Request::ReadLocal(fields) => put(out, kind::READ_LOCAL, id, deadline_ms, fields),
         Request::DumpLocal(fields) => put(out, kind::DUMP_LOCAL, id, deadline_ms, fields),
+        Request::Scan(fields) => put(out, kind::SCAN, id, deadline_ms, fields),
+        Request::Batch(items) => {
+            let items: Vec<ItemOut<'_>> = items.iter().map(ItemOut::from).collect();
+            put(out, kind::BATCH, id, deadline_ms, &items)
+        }
     }
 }
 
@@ -236,6 +249,11 @@ pub fn encode_response(
         Response::Status(fields) => put(out, kind::NODE_STATUS, id, fields),
         Response::Local(record) => put(out, kind::LOCAL, id, &LocalOut { record }),
         Response::Dump(fields) => put(out, kind::DUMP, id, fields),
+        Response::Page(fields) => put(out, kind::PAGE, id, fields),
+        Response::Batch(results) => {
+            let results: Vec<ResultOut<'_>> = results.iter().map(ResultOut::from).collect();
+            put(out, kind::BATCH_RESULTS, id, &results)
+        }
     }
 }
 
@@ -267,6 +285,8 @@ pub fn decode_request(frame: &RawFrame) -> Result<RequestFrame, FrameError> {
         kind::STATUS => body(frame, |NoFields {}| Request::Status),
         kind::READ_LOCAL => body(frame, Request::ReadLocal),
         kind::DUMP_LOCAL => body(frame, Request::DumpLocal),
+        kind::SCAN => body(frame, Request::Scan),
+        kind::BATCH => decode_batch(frame),
         kind => {
             let read = decode_body::<RequestIn<IgnoredAny>>(frame, REQUEST_ITEMS_MAX)?;
             Err(FrameError::UnknownKind {
@@ -275,6 +295,30 @@ pub fn decode_request(frame: &RawFrame) -> Result<RequestFrame, FrameError> {
             })
         }
     }
+}
+
+fn decode_batch(frame: &RawFrame) -> Result<RequestFrame, FrameError> {
+    let RequestIn::<Vec<ItemIn>> {
+        id,
+        deadline_ms,
+        fields,
+    } = decode_body(frame, BATCH_REQUEST_ITEMS_MAX)?;
+    let items = fields.into_iter().map(ItemIn::into_item);
+    let items = items.collect::<Option<Vec<_>>>();
+    let request = Request::Batch(items.ok_or(FrameError::Fields { kind: frame.kind })?);
+    Ok(RequestFrame {
+        id,
+        deadline_ms,
+        request,
+    })
+}
+
+fn decode_batch_results(frame: &RawFrame) -> Result<ResponseFrame, FrameError> {
+    let ResponseIn::<Vec<ResultIn>> { id, fields } = decode_body(frame, RESPONSE_ITEMS_MAX)?;
+    let results = fields.into_iter().map(ResultIn::into_result);
+    let results = results.collect::<Option<Vec<_>>>();
+    let response = Response::Batch(results.ok_or(FrameError::Fields { kind: frame.kind })?);
+    Ok(ResponseFrame { id, response })
 }
 
 /// Looks `frame` over and decodes it as a response.
@@ -300,6 +344,8 @@ pub fn decode_response(frame: &RawFrame) -> Result<ResponseFrame, FrameError> {
         kind::NODE_STATUS => body(frame, Response::Status),
         kind::LOCAL => body(frame, |LocalIn { record }| Response::Local(record)),
         kind::DUMP => body(frame, Response::Dump),
+        kind::PAGE => body(frame, Response::Page),
+        kind::BATCH_RESULTS => decode_batch_results(frame),
         kind => {
             let read = decode_body::<ResponseIn<IgnoredAny>>(frame, RESPONSE_ITEMS_MAX)?;
             Err(FrameError::UnknownKind {
@@ -329,9 +375,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::{
-        Applied, Code, ContextToken, Delete, DumpLocal, DumpPage, Failure, FrameSplitter, Get,
-        KeyspaceInfo, Level, NodeInfo, NodeStatus, OpId, Outcome, PeerStatus, Put, Read, ReadLocal,
-        ReplicaReport, ReplicaState, TopologyInfo, Value,
+        Applied, BatchItem, Code, ContextToken, Delete, DumpLocal, DumpPage, Failure,
+        FrameSplitter, Get, ItemResult, KeyspaceInfo, Level, NodeInfo, NodeStatus, OpId, Outcome,
+        PeerStatus, Put, Read, ReadLocal, ReplicaReport, ReplicaState, Scan, ScanPage, ScanRecord,
+        ScanToken, TopologyInfo, Value,
     };
     use super::*;
 
@@ -373,6 +420,19 @@ mod tests {
             after: Some(key()),
             limit: 100,
         };
+        let scan = Scan {
+            keyspace: keyspace(),
+            start: key(),
+            end: Some(Bytes::from_static(b"kez")),
+            token: Some(ScanToken(Bytes::from_static(b"sealed"))),
+            limit: 1000,
+            level: Level::Quorum,
+        };
+        let items = vec![
+            BatchItem::Put(put.clone()),
+            BatchItem::Delete(delete.clone()),
+            BatchItem::Get(get.clone()),
+        ];
         vec![
             ("request_topology", Request::Topology),
             ("request_put", Request::Put(put)),
@@ -387,6 +447,8 @@ mod tests {
                 }),
             ),
             ("request_dump_local", Request::DumpLocal(dump)),
+            ("request_scan", Request::Scan(scan)),
+            ("request_batch", Request::Batch(items)),
         ]
     }
 
@@ -410,7 +472,30 @@ mod tests {
             record: Bytes::from_static(b"record"),
         };
         let values = vec![Value(Bytes::from_static(b"a")), Value(Bytes::new())];
+        let read = Read {
+            values: values.clone(),
+            context: token(),
+            replicas: 2,
+        };
+        let applied = Applied {
+            context: None,
+            acks: 2,
+        };
+        let results = vec![
+            ItemResult::Applied(applied),
+            ItemResult::Read(read),
+            ItemResult::Failure(failure.clone()),
+        ];
+        let page = ScanPage {
+            records: vec![ScanRecord {
+                key: Bytes::from_static(b"key"),
+                values: values.clone(),
+            }],
+            next: Some(ScanToken(Bytes::from_static(b"sealed"))),
+        };
         vec![
+            ("response_page", Response::Page(page)),
+            ("response_batch", Response::Batch(results)),
             ("response_topology", Response::Topology(topology())),
             (
                 "response_applied",
@@ -625,7 +710,7 @@ mod tests {
         /// Random and altered bytes are refused or read, never a panic.
         #[test]
         fn altered_frames_never_panic(
-            which in 0..15_usize,
+            which in 0..19_usize,
             changes in proptest::collection::vec((any::<usize>(), any::<u8>()), 0..6),
             cut_at in any::<usize>(),
         ) {

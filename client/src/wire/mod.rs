@@ -10,6 +10,7 @@
 //!
 //! Not here: how frames travel (`link`), frames between nodes (`quorate-node`).
 
+mod batch;
 pub mod chunk;
 mod code;
 pub mod frame;
@@ -24,11 +25,13 @@ pub use frame::{
     FrameError, RawFrame, decode_request, decode_response, encode_request, encode_response,
 };
 pub use request::{
-    ContextToken, Delete, DumpLocal, Get, Level, OpId, Put, ReadLocal, Request, RequestFrame,
+    BatchItem, ContextToken, Delete, DumpLocal, Get, Level, OpId, Put, ReadLocal, Request,
+    RequestFrame, Scan, ScanToken,
 };
 pub use response::{
-    Applied, DumpPage, Failure, KeyspaceInfo, LocalRecord, NodeInfo, NodeStatus, PeerStatus, Read,
-    ReplicaReport, ReplicaState, Response, ResponseFrame, TopologyInfo, Value,
+    Applied, DumpPage, Failure, ItemResult, KeyspaceInfo, LocalRecord, NodeInfo, NodeStatus,
+    PeerStatus, Read, ReplicaReport, ReplicaState, Response, ResponseFrame, ScanPage, ScanRecord,
+    TopologyInfo, Value,
 };
 
 pub use split::FrameSplitter;
@@ -44,6 +47,12 @@ pub const KEY_BYTES_MAX: usize = 1024;
 
 /// Longest value, in bytes.
 pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Most items of a batch.
+pub const BATCH_ITEMS_MAX: usize = 1_000;
+
+/// Most records of a page of a scan.
+pub const SCAN_RECORDS_MAX: usize = 1_000;
 
 /// Longest context token, in bytes: the context's limit of 64 KiB plus its envelope.
 pub const TOKEN_BYTES_MAX: usize = 64 * 1024 + 128;

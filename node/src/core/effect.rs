@@ -9,6 +9,7 @@ use quorate_ring::{BucketId, FixedMap, Lsn, MonoTime, NodeId};
 use super::input::RequestId;
 use super::key::RecordKey;
 use super::message::{PeerMessage, Reply};
+use super::scan_page::ScanRead;
 use super::timeline::Memory;
 
 /// What one step, or a batch of steps, causes.
@@ -62,6 +63,8 @@ pub enum Effect {
     Count(Event),
     /// Stop the node: it must not serve.
     Stop(StopReason),
+    /// Read a page of a scan; answered by [`super::StoreEvent::Scanned`].
+    Scan(ScanRead),
 }
 
 /// What a client asked for, for metrics.
@@ -82,6 +85,10 @@ pub enum RequestKind {
     Delete,
     /// Get.
     Get,
+    /// A page of a scan.
+    Scan,
+    /// Many puts, deletes and gets at once.
+    Batch,
 }
 
 /// Content of a log frame.

@@ -56,6 +56,14 @@ pub enum Cause {
     PayloadUnsupported,
     /// The range is damaged here.
     Damaged,
+    /// The token of a scan is altered, or of another keyspace or range.
+    ScanTokenInvalid,
+    /// A bound of a scan's range is too long, or its end lies in front of its start.
+    RangeInvalid,
+    /// The batch has no items, or too many.
+    BatchTooLarge,
+    /// The batch names a key twice.
+    BatchItemRepeated,
 }
 
 /// One replica's part in a failed request.

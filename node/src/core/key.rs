@@ -73,6 +73,12 @@ impl RecordKey {
         VnodeId(u16::from_be_bytes([head[4], head[5]]))
     }
 
+    /// The user's key, borrowed.
+    #[must_use]
+    pub fn user_bytes(&self) -> &[u8] {
+        self.0.get(PREFIX_BYTES..).unwrap_or_default()
+    }
+
     /// The user's key.
     #[must_use]
     pub fn user_key(&self) -> Bytes {

@@ -11,10 +11,14 @@ pub mod key;
 pub mod message;
 pub mod node_set;
 pub mod put;
+pub mod scan;
+pub mod scan_page;
+pub mod scan_token;
 pub mod seal;
 pub mod shard;
 pub mod table;
 pub mod timeline;
+pub mod vnode_set;
 
 pub use effect::{Effect, Effects, Entry};
 pub use failure::{Cause, Effectiveness, Failure, ReplicaPart};

@@ -15,6 +15,8 @@
 //!
 //! Not here: merging (`replica`, `put`), when to freeze (`shard`), the engine (`shell::store`).
 
+mod page;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 

@@ -36,11 +36,15 @@ pub enum Operation {
     Delete,
     /// A get.
     Get,
+    /// A page of a scan.
+    Scan,
+    /// A batch; its items are not counted one by one.
+    Batch,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 3] = [Self::Put, Self::Delete, Self::Get];
+    pub const ALL: [Self; 5] = [Self::Put, Self::Delete, Self::Get, Self::Scan, Self::Batch];
 
     /// Its label.
     #[must_use]
@@ -49,6 +53,8 @@ impl Operation {
             Self::Put => "put",
             Self::Delete => "delete",
             Self::Get => "get",
+            Self::Scan => "scan",
+            Self::Batch => "batch",
         }
     }
 }

@@ -15,6 +15,7 @@ use quorate_node::core::Input;
 use quorate_node::core::input::RequestId;
 use quorate_node::core::message::Reply;
 use quorate_node::shell::seam::{ClientPort, Clock};
+use quorate_node::shell::serve::{AdminRequest, Incoming, incoming_of, response_of};
 use quorate_ring::{NodeId, Topology};
 use tokio::sync::oneshot;
 
@@ -206,7 +207,7 @@ impl ClientNet {
         &self,
         client: usize,
         node: NodeId,
-        request: quorate_node::core::message::Request,
+        request: Incoming,
         budget: Duration,
     ) -> Result<
         (
@@ -262,7 +263,7 @@ impl ClientNet {
         node: NodeId,
         port: &Port,
         id: RequestId,
-        request: quorate_node::core::message::Request,
+        request: Incoming,
         budget: Duration,
     ) {
         let same = self
@@ -279,11 +280,25 @@ impl ClientNet {
             });
         let (inlet, clock) = (port.inlet.clone(), port.clock.clone());
         port.gate.pass(move || {
-            inlet(Input::Request {
-                from: id,
-                deadline: clock.now() + budget,
-                request,
-            });
+            let (from, deadline) = (id, clock.now() + budget);
+            match request {
+                Incoming::Data(request) => inlet(Input::Request {
+                    from,
+                    deadline,
+                    request,
+                }),
+                Incoming::Scan(request) => inlet(Input::Scan {
+                    from,
+                    deadline,
+                    request,
+                }),
+                Incoming::Batch(items) => inlet(Input::Batch {
+                    from,
+                    deadline,
+                    items,
+                }),
+                Incoming::Admin(_) => {}
+            }
         });
     }
 
@@ -305,7 +320,7 @@ impl ClientNet {
         if lost {
             self.trace.count("fault.reply-lost");
         } else {
-            self.answer_after(latency, id, Ok(convert::response(reply)));
+            self.answer_after(latency, id, Ok(response_of(reply)));
         }
     }
 }
@@ -348,15 +363,16 @@ impl ClientTransport {
         request: wire::Request,
         deadline: Duration,
     ) -> Result<wire::Response, CallError> {
-        let request = match convert::request(request) {
-            convert::Incoming::Data(request) => request,
-            convert::Incoming::Topology => {
+        let request = match incoming_of(request) {
+            Incoming::Admin(AdminRequest::Topology) => {
                 return Ok(wire::Response::Topology(convert::topology(
                     &self.net.topology,
                     node,
                 )));
             }
-            convert::Incoming::Other => return Err(CallError::NotSent(CallCause::Malformed)),
+            // Clients of the simulator ask nodes nothing else about themselves.
+            Incoming::Admin(_) => return Err(CallError::NotSent(CallCause::Malformed)),
+            request @ (Incoming::Data(_) | Incoming::Scan(_) | Incoming::Batch(_)) => request,
         };
         let (id, receiver) = match self.net.send(self.client, node, request, deadline) {
             Ok(sent) => sent,

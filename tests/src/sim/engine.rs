@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_node::core::input::Damaged;
 use quorate_node::core::key::RecordKey;
+use quorate_node::core::scan_page::{PagePart, PageRange};
 use quorate_node::shell::seam::{BoxFuture, Checkpoint, Engine, EngineError, EnginePage, Loaded};
 
 use super::seeded::Seeded;
@@ -232,6 +233,17 @@ impl Engine for EngineMount {
             let from = after.map_or(Bound::Unbounded, Bound::Excluded);
             let rows = state.rows.range((from, Bound::Unbounded)).take(limit);
             Ok(rows.map(|(key, row)| (key.clone(), row.clone())).collect())
+        })
+    }
+
+    fn page(&self, range: PageRange) -> BoxFuture<'_, Result<PagePart, EngineError>> {
+        Box::pin(async move {
+            self.wait(|faults| faults.latency_max).await;
+            let state = self.engine.lock();
+            let rows = state.rows.iter().filter(|(key, _)| range.holds(key));
+            let rows = rows.map(|(key, row)| (key.user_key(), (key.clone(), row.clone())));
+            let rows: BTreeMap<Bytes, (RecordKey, Bytes)> = rows.collect();
+            PagePart::take(&range, rows.into_values().map(Ok))
         })
     }
 

@@ -658,7 +658,12 @@ fn frame_bytes(frame: &Frame) -> u64 {
             | PeerMessage::ReplicateReply(_)
             | PeerMessage::Read(_)
             | PeerMessage::Forward(_)
-            | PeerMessage::ForwardReply(_) => 128,
+            | PeerMessage::ForwardReply(_)
+            | PeerMessage::Scan(_) => 128,
+            PeerMessage::ScanReply(reply) => match &reply.result {
+                Ok(part) => 64 + 256 * part.rows.len(),
+                Err(_) => 64,
+            },
         })
         .sum();
     32 + bytes as u64
@@ -674,5 +679,7 @@ fn message_kind(message: &PeerMessage) -> &'static str {
         PeerMessage::ReadReply(_) => "peer.read-reply",
         PeerMessage::Forward(_) => "peer.forward",
         PeerMessage::ForwardReply(_) => "peer.forward-reply",
+        PeerMessage::Scan(_) => "peer.scan",
+        PeerMessage::ScanReply(_) => "peer.scan-reply",
     }
 }

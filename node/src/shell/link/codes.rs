@@ -28,6 +28,10 @@ pub fn code_of(cause: Cause) -> Code {
         Cause::BelowFloor => Code::BelowFloor,
         Cause::PayloadUnsupported => Code::PayloadUnsupported,
         Cause::Damaged => Code::Damaged,
+        Cause::ScanTokenInvalid => Code::ScanTokenInvalid,
+        Cause::RangeInvalid => Code::RangeInvalid,
+        Cause::BatchTooLarge => Code::BatchTooLarge,
+        Cause::BatchItemRepeated => Code::BatchItemRepeated,
     }
 }
 
@@ -56,6 +60,10 @@ pub fn cause_of(code: Code) -> Option<Cause> {
         Code::BelowFloor => Cause::BelowFloor,
         Code::PayloadUnsupported => Cause::PayloadUnsupported,
         Code::Damaged => Cause::Damaged,
+        Code::ScanTokenInvalid => Cause::ScanTokenInvalid,
+        Code::RangeInvalid => Cause::RangeInvalid,
+        Code::BatchTooLarge => Cause::BatchTooLarge,
+        Code::BatchItemRepeated => Cause::BatchItemRepeated,
         // Codes without a cause, and, because the enum may grow, those that are not known here.
         _ => return None,
     })
@@ -78,6 +86,6 @@ mod tests {
         }
         causes.sort_unstable();
         causes.dedup();
-        assert_eq!(causes.len(), 20, "every cause has a code");
+        assert_eq!(causes.len(), 24, "every cause has a code");
     }
 }

@@ -29,7 +29,7 @@ use quorate_ring::{FixedMap, FixedSet, MonoTime};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::convert::{refused, request_of, response_of};
+use super::convert::{Incoming, incoming_of, refused, response_of};
 use crate::core::Input;
 use crate::core::input::RequestId;
 use crate::core::message::Reply;
@@ -425,27 +425,35 @@ impl Intake {
         }
         in_flight.insert(id);
         drop(in_flight);
-        match request_of(request) {
-            Ok(request) => {
-                let from = RequestId {
-                    connection: self.link.number,
-                    id,
-                };
-                Ok(Some(Input::Request {
-                    from,
-                    deadline,
-                    request,
-                }))
-            }
-            Err(request) => {
+        let from = RequestId {
+            connection: self.link.number,
+            id,
+        };
+        Ok(match incoming_of(request) {
+            Incoming::Data(request) => Some(Input::Request {
+                from,
+                deadline,
+                request,
+            }),
+            Incoming::Scan(request) => Some(Input::Scan {
+                from,
+                deadline,
+                request,
+            }),
+            Incoming::Batch(items) => Some(Input::Batch {
+                from,
+                deadline,
+                items,
+            }),
+            Incoming::Admin(request) => {
                 self.admit_admin(AdminWaiting {
                     id,
                     deadline,
                     request,
                 });
-                Ok(None)
+                None
             }
-        }
+        })
     }
 
     fn admit_admin(&self, waiting: AdminWaiting) {

@@ -6,18 +6,23 @@
 //!
 //! Calls block: they are made on the store's own threads.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use fjall::config::{BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry};
-use fjall::{AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, Slice};
-use quorate_ring::Lsn;
+use fjall::{
+    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, Readable, Slice,
+};
+use quorate_ring::{Lsn, VnodeId};
 
 use super::bytes::{Fields, SEAL_BYTES, seal, unseal};
 use crate::core::input::Damaged;
 use crate::core::key::RecordKey;
+use crate::core::scan_page::{PagePart, PageRange};
 use crate::shell::seam::{BoxFuture, Checkpoint, Engine, EngineError, EnginePage, Loaded};
 
 const KEYSPACE: &str = "records";
@@ -134,15 +139,51 @@ impl FjallEngine {
         let after = after.map_or(CHECKPOINT_KEY, |key| key.as_bytes());
         let range = (Bound::Excluded(after), Bound::Unbounded::<&[u8]>);
         let rows = self.rows.range::<&[u8], _>(range).take(limit);
-        let page = rows.map(|guard| {
-            let (key, record) = guard.into_inner().map_err(failed)?;
-            let key = RecordKey::from_bytes(Bytes::from(key)).ok_or_else(|| EngineError {
-                reason: "a row has a key that is too short".to_owned(),
-            })?;
-            Ok((key, Bytes::from(record)))
-        });
-        page.collect()
+        rows.map(read_row).collect()
     }
+
+    /// A merge over one open range per vnode, read row by row: no more than is returned, and one row
+    /// of each vnode.
+    fn merged(&self, range: &PageRange) -> Result<PagePart, EngineError> {
+        let snapshot = self.database.snapshot();
+        let mut vnodes = Vec::new();
+        let mut heads = BinaryHeap::new();
+        for vnode in range.vnodes.iter() {
+            let from = RecordKey::new(range.keyspace, vnode, &range.from);
+            let to = match &range.end {
+                Some(end) => RecordKey::new(range.keyspace, vnode, end),
+                None => RecordKey::before(range.keyspace, VnodeId(vnode.0.saturating_add(1))),
+            };
+            let rows = (
+                Bound::Included(&from.as_bytes()[..]),
+                Bound::Excluded(&to.as_bytes()[..]),
+            );
+            let mut rows = snapshot.range::<&[u8], _>(&self.rows, rows);
+            if let Some(row) = rows.next().map(read_row).transpose()? {
+                heads.push(Reverse((row.0.user_key(), vnodes.len(), row)));
+                vnodes.push(rows);
+            }
+        }
+        let rows = std::iter::from_fn(|| {
+            let Reverse((_, vnode, row)) = heads.pop()?;
+            let next = vnodes.get_mut(vnode).and_then(Iterator::next);
+            match next.map(read_row).transpose() {
+                Ok(Some(next)) => heads.push(Reverse((next.0.user_key(), vnode, next))),
+                Ok(None) => {}
+                Err(error) => return Some(Err(error)),
+            }
+            Some(Ok(row))
+        });
+        PagePart::take(range, rows)
+    }
+}
+
+fn read_row(guard: fjall::Guard) -> Result<(RecordKey, Bytes), EngineError> {
+    let (key, record) = guard.into_inner().map_err(failed)?;
+    let key = RecordKey::from_bytes(Bytes::from(key)).ok_or_else(|| EngineError {
+        reason: "a row has a key that is too short".to_owned(),
+    })?;
+    Ok((key, Bytes::from(record)))
 }
 
 fn failed(error: fjall::Error) -> EngineError {
@@ -208,6 +249,10 @@ impl Engine for FjallEngine {
         limit: usize,
     ) -> BoxFuture<'_, Result<EnginePage, EngineError>> {
         Box::pin(std::future::ready(self.page(after.as_ref(), limit)))
+    }
+
+    fn page(&self, range: PageRange) -> BoxFuture<'_, Result<PagePart, EngineError>> {
+        Box::pin(std::future::ready(self.merged(&range)))
     }
 
     fn backlog(&self) -> u64 {
