@@ -28,6 +28,7 @@ mod clock;
 pub mod config;
 mod context;
 mod error;
+pub mod hedge;
 mod keyspace;
 pub mod link;
 mod op_id;

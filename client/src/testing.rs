@@ -75,6 +75,8 @@ pub enum Fault {
     AnswerLost,
     /// It is stuck: it does nothing, and no answer comes before the attempt's time is over.
     Stuck,
+    /// It does what it is asked, and its answer comes too late.
+    Late,
 }
 
 /// A cluster in memory.
@@ -143,6 +145,10 @@ impl FakeCluster {
                 detail: "connection refused".to_owned(),
             })),
             Some(Fault::Stuck) => Err(CallError::Lost(CallCause::TimedOut)),
+            Some(Fault::Late) => {
+                state.carry_out(request);
+                Err(CallError::Lost(CallCause::TimedOut))
+            }
             Some(Fault::AnswerLost) => {
                 state.carry_out(request);
                 Err(CallError::Lost(CallCause::Closed {

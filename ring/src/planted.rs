@@ -31,6 +31,8 @@ pub enum Bug {
     RetryForgetsOpId,
     /// A coordinator takes the owners in an order of its own and so other primaries.
     PlacementOrder,
+    /// A hedge goes out under a new op id.
+    HedgeForgetsOpId,
 }
 
 impl Bug {
@@ -48,6 +50,7 @@ impl Bug {
         Self::DotFromDurableView,
         Self::RetryForgetsOpId,
         Self::PlacementOrder,
+        Self::HedgeForgetsOpId,
     ];
 
     /// The name by which it is chosen.
@@ -66,6 +69,7 @@ impl Bug {
             Self::DotFromDurableView => "dot-from-durable-view",
             Self::RetryForgetsOpId => "retry-forgets-op-id",
             Self::PlacementOrder => "placement-order",
+            Self::HedgeForgetsOpId => "hedge-forgets-op-id",
         }
     }
 }

@@ -9,6 +9,7 @@
 mod admin;
 mod builder;
 mod dump;
+mod hedge;
 mod operation;
 mod perform;
 mod progress;
@@ -27,11 +28,12 @@ pub(crate) use operation::{Operation, Payload};
 use crate::clock::Clock;
 use crate::config::ClientConfig;
 use crate::error::ConnectError;
+use crate::hedge::HedgeBudget;
 use crate::keyspace::Keyspace;
 use crate::op_id::Attempts;
 use crate::rand::Rand;
 use crate::retry::RetryBudget;
-use crate::route::{NodeVerdict, RouteTable};
+use crate::route::{Kind, NodeVerdict, RouteTable};
 use crate::topology::{Owners, Topology, TopologyUnusable};
 use crate::transport::{NodeEndpoint, Transport};
 use crate::wire::{OpId, TopologyInfo};
@@ -61,6 +63,7 @@ struct Shared {
     topology: Mutex<Arc<Topology>>,
     routes: Mutex<RouteTable>,
     budget: Mutex<RetryBudget>,
+    hedges: Mutex<HedgeBudget>,
     rand: Mutex<Rand>,
 }
 
@@ -111,6 +114,7 @@ impl Client {
             topology: Mutex::new(Arc::new(topology)),
             routes: Mutex::new(RouteTable::with_rotation(rotation)),
             budget: Mutex::new(RetryBudget::full()),
+            hedges: Mutex::new(HedgeBudget::full()),
             rand: Mutex::new(rand),
         };
         Self {
@@ -174,25 +178,44 @@ impl Client {
 struct InFlight<'a> {
     client: &'a Client,
     node: NodeId,
+    kind: Kind,
+    sent: MonoTime,
+    /// It was carried out: refusals say nothing of the latency.
+    is_answered: bool,
     verdict: NodeVerdict,
 }
 
 impl<'a> InFlight<'a> {
-    fn start(client: &'a Client, node: NodeId) -> Self {
-        let now = client.now();
+    fn start(client: &'a Client, node: NodeId, kind: Kind, now: MonoTime) -> Self {
         lock(&client.shared.routes).started(now, node);
         Self {
             client,
             node,
+            kind,
+            sent: now,
+            is_answered: false,
             verdict: NodeVerdict::Nothing,
         }
+    }
+}
+
+impl InFlight<'_> {
+    /// It was carried out.
+    fn works(&mut self) {
+        self.is_answered = true;
+        self.verdict = NodeVerdict::Works;
     }
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         let now = self.client.now();
-        lock(&self.client.shared.routes).ended(now, self.node, self.verdict);
+        let mut routes = lock(&self.client.shared.routes);
+        // One that lost took at least this long: left out, the measured tail would shrink.
+        if self.is_answered || self.verdict == NodeVerdict::Outrun {
+            routes.measured(self.node, self.kind, now.since(self.sent));
+        }
+        routes.ended(now, self.node, self.verdict);
     }
 }
 

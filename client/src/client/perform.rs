@@ -1,21 +1,23 @@
 //! One operation, from its first attempt to its outcome.
 //!
 //! The loop asks `route` for a node, sends, adds what came of it to `outcome`, and asks `retry`
-//! what follows. It decides nothing itself. All attempts of a write carry one op id.
+//! what follows. An attempt may be joined by a hedge (`hedge`). The loop decides nothing
+//! itself. All attempts of a write carry one op id.
 //!
 //! Not here: those decisions; what is remembered and told (`progress`); how a request travels (`transport`).
 
 use std::time::Duration;
 
-use quorate_ring::NodeId;
-use tokio::time::{sleep, timeout};
+use quorate_ring::{MonoTime, NodeId};
+use tokio::time::{Instant, sleep};
 
 use super::operation::{Done, Operation, wire_level};
 use super::progress::{Ended, Progress};
 use super::{Client, InFlight, lock};
 use crate::error::Failure;
+use crate::op_id::AttemptMark;
 use crate::retry::{GiveUp, RetryDecision, attempt_timeout, decide};
-use crate::route::NodeVerdict;
+use crate::route::Kind;
 use crate::topology::Topology;
 use crate::transport::{CallCause, CallError};
 use crate::versions::{Read, Written};
@@ -25,11 +27,56 @@ use crate::wire::{self, Code, Response};
 /// whether the request was sent, so it answers first.
 pub(super) const GRACE: Duration = Duration::from_millis(5);
 
+/// What all attempts of an operation have in common.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) topology: &'a Topology,
+    pub(super) operation: &'a Operation,
+    pub(super) level: wire::Level,
+}
+
+impl Asked<'_> {
+    pub(super) fn kind(self) -> Kind {
+        if self.operation.is_write() {
+            Kind::Write
+        } else {
+            Kind::Read
+        }
+    }
+}
+
+/// Whether an attempt goes out by itself or beside one that is under way.
+#[derive(Clone, Copy)]
+pub(super) enum Turn {
+    Alone,
+    Hedge,
+}
+
+/// One attempt that goes out.
+pub(super) struct Sent {
+    pub(super) node: NodeId,
+    pub(super) mark: AttemptMark,
+    pub(super) at: MonoTime,
+    limit: Duration,
+    /// When its answer is not waited for any longer.
+    pub(super) over: Instant,
+}
+
+impl Sent {
+    /// A hedge takes no more of the deadline than the attempt that it joins.
+    pub(super) fn shorten(&mut self, joined: &Self) {
+        let saved = self.limit.saturating_sub(joined.limit);
+        self.limit -= saved;
+        self.over -= saved;
+    }
+}
+
 impl Client {
     /// Carries out an operation within its deadline.
     pub(crate) async fn perform(&self, operation: Operation) -> Result<Done, Box<Failure>> {
         let level = self.checked_level(&operation)?;
         let mut progress = Progress::start(self, operation.deadline);
+        lock(&self.shared.hedges).begun();
         let gave_up = loop {
             if progress.until <= self.now() {
                 break GiveUp::Deadline;
@@ -38,8 +85,13 @@ impl Client {
             let Some(node) = self.choose(&topology, &operation, &mut progress) else {
                 break GiveUp::Final;
             };
-            let attempt = self.attempt(&topology, &operation, level, node, &mut progress);
-            let ended = match attempt.await {
+            let asked = Asked {
+                topology: &topology,
+                operation: &operation,
+                level,
+            };
+            let (node, answer) = self.attempt(asked, node, &mut progress).await;
+            let ended = match answer {
                 Ok(done) => {
                     lock(&self.shared.budget).succeeded();
                     return Ok(done);
@@ -72,6 +124,22 @@ impl Client {
         operation: &Operation,
         progress: &mut Progress,
     ) -> Option<NodeId> {
+        let chosen = self.untried(topology, operation, progress).or_else(|| {
+            progress.tried.clear();
+            progress.rounds += 1;
+            self.untried(topology, operation, progress)
+        });
+        progress.tried.extend(chosen);
+        chosen
+    }
+
+    /// The best of the nodes that this round has not asked, those that are said to be down last.
+    pub(super) fn untried(
+        &self,
+        topology: &Topology,
+        operation: &Operation,
+        progress: &Progress,
+    ) -> Option<NodeId> {
         let now = self.now();
         let primaries = topology.primaries(&operation.keyspace, &operation.key);
         let nodes = topology.nodes();
@@ -80,53 +148,65 @@ impl Client {
             let endpoint = topology.endpoint(node);
             endpoint.is_some_and(|endpoint| transport.is_connected(endpoint))
         };
-        let mut routes = lock(&self.shared.routes);
         let passed_over = [progress.tried.as_slice(), progress.down.as_slice()].concat();
-        let chosen = routes
+        let mut routes = lock(&self.shared.routes);
+        routes
             .pick(now, primaries, nodes, &passed_over, is_connected)
-            .or_else(|| routes.pick(now, primaries, nodes, &progress.tried, is_connected));
-        let chosen = chosen.or_else(|| {
-            progress.tried.clear();
-            progress.rounds += 1;
-            routes.pick(now, primaries, nodes, &[], is_connected)
-        });
-        progress.tried.extend(chosen);
-        chosen
+            .or_else(|| routes.pick(now, primaries, nodes, &progress.tried, is_connected))
     }
 
-    async fn attempt(
+    /// Says how the next attempt goes out, to the node that was just chosen.
+    pub(super) fn sent(
         &self,
-        topology: &Topology,
-        operation: &Operation,
-        level: wire::Level,
+        asked: Asked<'_>,
         node: NodeId,
+        turn: Turn,
         progress: &mut Progress,
-    ) -> Result<Done, Ended> {
+    ) -> Sent {
         let now = self.now();
-        let unknown_node = || Ended::NoAnswer(CallError::NotSent(CallCause::Malformed));
-        let endpoint = topology.endpoint(node).ok_or_else(unknown_node)?;
         // The node just chosen counts as tried already.
-        let nodes = topology.nodes().len();
+        let nodes = asked.topology.nodes().len();
         let untried = (nodes + 1).saturating_sub(progress.tried.len());
         let limit = attempt_timeout(progress.until.since(now), untried, nodes);
         let age = now.since(*progress.first_sent.get_or_insert(now));
-        let mark = progress.write.next(age, || self.draw_op_id());
-        let mut in_flight = InFlight::start(self, node);
-        let request = operation.request(level, mark);
-        let call = self.shared.transport.call(endpoint, request, limit);
-        let late = |_| CallError::Lost(CallCause::TimedOut);
-        let answer = timeout(limit + GRACE, call).await.map_err(late);
-        let ended = match answer.and_then(|answer| answer) {
+        let mark = match turn {
+            Turn::Alone => progress.write.next(age, || self.draw_op_id()),
+            Turn::Hedge => progress.write.hedge(age, || self.draw_op_id()),
+        };
+        Sent {
+            node,
+            mark,
+            at: now,
+            limit,
+            over: Instant::now() + limit + GRACE,
+        }
+    }
+
+    /// One request and its answer; the caller stops waiting when it is over.
+    pub(super) async fn exchange(
+        &self,
+        asked: Asked<'_>,
+        sent: &Sent,
+        in_flight: &mut InFlight<'_>,
+    ) -> Result<Done, Ended> {
+        let Asked {
+            topology,
+            operation,
+            level,
+        } = asked;
+        let unknown_node = || Ended::NoAnswer(CallError::NotSent(CallCause::Malformed));
+        let endpoint = topology.endpoint(sent.node).ok_or_else(unknown_node)?;
+        let request = operation.request(level, sent.mark);
+        let answer = self.shared.transport.call(endpoint, request, sent.limit);
+        let ended = match answer.await {
             Ok(Response::Read(read)) if !operation.is_write() => {
-                in_flight.verdict = NodeVerdict::Works;
+                in_flight.works();
                 return Ok(Done::Read(Read::from_wire(read)));
             }
             Ok(Response::Applied(applied)) if operation.is_write() => {
-                in_flight.verdict = NodeVerdict::Works;
-                let count = progress.write.count();
-                return Ok(Done::Written(Written::from_wire(
-                    applied, mark.op_id, count,
-                )));
+                in_flight.works();
+                let AttemptMark { op_id, number, .. } = sent.mark;
+                return Ok(Done::Written(Written::from_wire(applied, op_id, number)));
             }
             Ok(Response::Failure(failure)) => Ended::Refused(failure),
             Ok(
@@ -139,6 +219,9 @@ impl Client {
             ) => Ended::NoAnswer(CallError::Lost(CallCause::Malformed)),
             Err(error) => Ended::NoAnswer(error),
         };
+        if ended.is_overload() {
+            lock(&self.shared.hedges).overloaded(self.now());
+        }
         in_flight.verdict = ended.verdict();
         Err(ended)
     }

@@ -11,7 +11,7 @@ use super::{Client, lock};
 use crate::error::{Attempt, AttemptEnd, Failure, ReplicaPart};
 use crate::op_id::Attempts;
 use crate::outcome::OutcomeTally;
-use crate::retry::{AttemptFailure, GiveUp, RetrySituation};
+use crate::retry::{AttemptFailure, GiveUp, RetrySituation, is_final};
 use crate::route::NodeVerdict;
 use crate::topology::Topology;
 use crate::transport::{CallCause, CallError};
@@ -46,6 +46,22 @@ impl Ended {
                 NodeVerdict::Works
             }
             Self::NoAnswer(_) => NodeVerdict::Broken,
+        }
+    }
+
+    /// Whether more requests would make it worse.
+    pub(super) fn is_overload(&self) -> bool {
+        match self {
+            Self::Refused(failure) => failure.code == Code::Overloaded,
+            Self::NoAnswer(error) => *error.cause() == CallCause::Full,
+        }
+    }
+
+    /// Whether every node would answer the same.
+    pub(super) fn is_final(&self) -> bool {
+        match self {
+            Self::Refused(failure) => is_final(failure.code),
+            Self::NoAnswer(_) => false,
         }
     }
 

@@ -600,3 +600,60 @@ async fn a_thousand_operations_share_one_handle() {
     let results = tasks.join_all().await;
     assert!(results.iter().all(Result::is_ok), "one stuck node of three");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stopped_node_costs_one_hedge() {
+    let cluster = FakeCluster::new();
+    let keyspace = cluster.client(1).keyspace("default");
+    for index in 0..50 {
+        keyspace
+            .put_blind(format!("{index}"), "v")
+            .await
+            .expect("all answer");
+    }
+    cluster.break_node("2", Some(Fault::Stuck));
+    let before = cluster.calls().len();
+    let mut slowest = Duration::ZERO;
+    let started = tokio::time::Instant::now();
+    for index in 0..50 {
+        let asked = tokio::time::Instant::now();
+        let read = keyspace.get(format!("{index}")).await.expect("two answer");
+        assert_eq!(read.values().len(), 1);
+        slowest = slowest.max(asked.elapsed());
+    }
+    assert!(slowest <= Duration::from_millis(50), "{slowest:?}");
+    // It is asked again only to see whether it is back.
+    assert!(started.elapsed() <= Duration::from_millis(100));
+    assert!(cluster.calls().len() - before <= 52);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedged_write_is_one_write() {
+    let cluster = FakeCluster::new();
+    let keyspace = cluster.client(1).keyspace("default");
+    cluster.break_node("1", Some(Fault::Late));
+    for index in 0..12 {
+        keyspace
+            .put_blind(format!("{index}"), "v")
+            .await
+            .expect("two answer");
+    }
+    assert!(cluster.calls().len() > 12, "a hedge went out");
+    for index in 0..12 {
+        let read = keyspace.get(format!("{index}")).await.expect("two answer");
+        assert_eq!(read.values().len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hedges_stay_within_their_budget_when_every_node_is_slow() {
+    let cluster = FakeCluster::new();
+    let keyspace = cluster.client(1).keyspace("default");
+    ["1", "2", "3"]
+        .iter()
+        .for_each(|node| cluster.break_node(node, Some(Fault::Stuck)));
+    let get = keyspace.get("k").deadline(Duration::from_millis(200));
+    let failure = get.await.expect_err("nobody answers").failure().clone();
+    assert_eq!(failure.outcome, Outcome::NotApplied);
+    assert!(cluster.calls().len() <= 6, "{}", cluster.calls().len());
+}
