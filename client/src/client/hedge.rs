@@ -9,8 +9,8 @@
 
 use std::pin::Pin;
 
-use quorate_ring::NodeId;
-use tokio::time::{Instant, timeout_at};
+use quorate_ring::{MonoTime, NodeId};
+use tokio::time::timeout;
 
 use super::operation::Done;
 use super::perform::{Asked, Sent, Turn};
@@ -38,7 +38,7 @@ impl Client {
             let mut call = std::pin::pin!(self.exchange(asked, &sent, &mut in_flight));
             loop {
                 let until = hedge_at.unwrap_or(sent.over).min(sent.over);
-                if let Ok(answer) = timeout_at(until, &mut call).await {
+                if let Ok(answer) = timeout(until.since(self.now()), &mut call).await {
                     break Some((node, answer));
                 }
                 if until >= sent.over {
@@ -70,12 +70,12 @@ impl Client {
     }
 
     /// When the answer of `sent` is late; `None` if nobody else can be asked.
-    fn hedge_at(&self, asked: Asked<'_>, sent: &Sent) -> Option<Instant> {
+    fn hedge_at(&self, asked: Asked<'_>, sent: &Sent) -> Option<MonoTime> {
         if asked.topology.nodes().len() < 2 {
             return None;
         }
         let delay = lock(&self.shared.routes).hedge_delay(sent.node, asked.kind());
-        Some(Instant::now() + delay)
+        Some(sent.at + delay)
     }
 
     /// Who takes a hedge away from `node` now, if anybody may.
@@ -108,7 +108,7 @@ impl Client {
             let mut hedge = std::pin::pin!(self.exchange(asked, &sent, &mut in_flight));
             tokio::select! {
                 biased;
-                answer = timeout_at(first.over, &mut call) => {
+                answer = timeout(first.over.since(self.now()), &mut call) => {
                     let ended = match answer {
                         Ok(Ok(done)) => return Some((first.node, Ok(done))),
                         Ok(Err(ended)) => ended,
@@ -119,12 +119,12 @@ impl Client {
                         return Some((first.node, Err(ended)));
                     }
                     progress.note(asked.topology, first.node, ended, is_write);
-                    match timeout_at(sent.over, &mut hedge).await {
+                    match timeout(sent.over.since(self.now()), &mut hedge).await {
                         Ok(answer) => return Some((other, answer)),
                         Err(_) => None,
                     }
                 }
-                answer = timeout_at(sent.over, &mut hedge) => match answer {
+                answer = timeout(sent.over.since(self.now()), &mut hedge) => match answer {
                     Ok(Ok(done)) => return Some((other, Ok(done))),
                     Ok(Err(ended)) if ended.is_final() => {
                         progress.note(asked.topology, first.node, timed_out(), is_write);
@@ -143,7 +143,7 @@ impl Client {
         in_flight.verdict = ended.verdict();
         drop(in_flight);
         progress.note(asked.topology, other, ended, is_write);
-        let answer = timeout_at(first.over, call).await.ok()?;
+        let answer = timeout(first.over.since(self.now()), call).await.ok()?;
         Some((first.node, answer))
     }
 }

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use quorate_ring::{MonoTime, NodeId};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::operation::{Done, Operation, wire_level};
 use super::progress::{Ended, Progress};
@@ -59,15 +59,14 @@ pub(super) struct Sent {
     pub(super) at: MonoTime,
     limit: Duration,
     /// When its answer is not waited for any longer.
-    pub(super) over: Instant,
+    pub(super) over: MonoTime,
 }
 
 impl Sent {
     /// A hedge takes no more of the deadline than the attempt that it joins.
     pub(super) fn shorten(&mut self, joined: &Self) {
-        let saved = self.limit.saturating_sub(joined.limit);
-        self.limit -= saved;
-        self.over -= saved;
+        self.limit = self.limit.min(joined.limit);
+        self.over = self.at + self.limit + GRACE;
     }
 }
 
@@ -178,7 +177,7 @@ impl Client {
             mark,
             at: now,
             limit,
-            over: Instant::now() + limit + GRACE,
+            over: now + limit + GRACE,
         }
     }
 
