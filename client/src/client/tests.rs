@@ -658,3 +658,46 @@ async fn hedges_stay_within_their_budget_when_every_node_is_slow() {
     assert_eq!(failure.outcome, Outcome::NotApplied);
     assert!(cluster.calls().len() <= 6, "{}", cluster.calls().len());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_breaks_while_its_hedge_is_open_changes_nothing_for_the_caller() {
+    let lost_later = Step::Answer(
+        MS * 60,
+        Err(CallError::Lost(CallCause::Closed {
+            detail: "reset".to_owned(),
+        })),
+    );
+    let applied = Response::Applied(Applied {
+        context: None,
+        acks: 2,
+    });
+    let (script, client) = Script::new([lost_later, Step::Answer(MS * 50, Ok(applied))]);
+    let clock = Clock::start();
+    let start = clock.now();
+    let put = client.keyspace("default").put_blind("k", "v").await;
+    put.expect("the hedge is applied");
+    // 40 ms until the hedge, as nothing was measured, and the hedge's own 50 ms.
+    let took = clock.now().since(start);
+    assert!(took >= MS * 90 && took < MS * 93, "{took:?}");
+    let puts = script.puts();
+    assert_eq!(puts.len(), 2);
+    assert_eq!(puts[0].op_id, puts[1].op_id);
+    assert_eq!((puts[0].attempt, puts[1].attempt), (1, 2));
+    assert!(puts[1].age_ms >= 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_hedge_goes_out_while_the_nodes_say_that_they_are_overloaded() {
+    let overloaded = failure(Code::Overloaded, Outcome::NotApplied);
+    let applied = Response::Applied(Applied {
+        context: None,
+        acks: 2,
+    });
+    let (script, client) = Script::new([
+        answer(Response::Failure(overloaded)),
+        Step::Answer(MS * 90, Ok(applied)),
+    ]);
+    let put = client.keyspace("default").put_blind("k", "v").await;
+    put.expect("the second attempt is applied");
+    assert_eq!(script.puts().len(), 2, "late, but within 100 ms and closed");
+}
