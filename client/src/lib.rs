@@ -39,6 +39,7 @@ mod error;
 mod hybrid;
 mod keyspace;
 pub mod link;
+mod metrics;
 mod op_id;
 pub mod outcome;
 mod pool;

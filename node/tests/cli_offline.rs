@@ -416,3 +416,30 @@ fn the_ring_answers_offline() {
     );
     assert_eq!(code(&file), 0, "{}", stderr(&file));
 }
+
+#[test]
+fn explain_knows_every_code_by_name_and_number_and_names_the_nearest() {
+    let dir = folder();
+    let all = quorate(dir.path(), &["explain", "-o", "json"]);
+    let all = document(&all, "codes/v1");
+    let all = all["codes"].as_array().expect("a list");
+    assert!(all.len() > 30);
+    for entry in all {
+        let name = entry["code"].as_str().expect("a name");
+        let number = entry["number"].to_string();
+        assert!(
+            entry["meaning"]
+                .as_str()
+                .is_some_and(|text| text.ends_with('.')),
+            "{entry}"
+        );
+        for asked in [name, number.as_str()] {
+            let one = quorate(dir.path(), &["explain", asked, "-o", "json"]);
+            assert_eq!(document(&one, "code/v1")["code"], name);
+        }
+    }
+    let misspelt = quorate(dir.path(), &["explain", "QUORUM_NOT_REACHD"]);
+    assert_eq!(code(&misspelt), 2);
+    assert!(stderr(&misspelt).contains("did you mean QUORUM_NOT_REACHED?"));
+    assert_eq!(code(&quorate(dir.path(), &["explain", "0"])), 2);
+}

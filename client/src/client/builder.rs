@@ -18,6 +18,7 @@ use crate::config::{ClientConfig, ConfigError, read_text};
 use crate::error::{ConnectError, SeedFailure, SeedReason};
 use crate::hybrid::{SystemWallClock, WallClock};
 use crate::link::{ClusterId, Credentials};
+use crate::metrics::ClientMetrics;
 use crate::pool;
 use crate::profile::Profile;
 use crate::rand::Rand;
@@ -83,6 +84,7 @@ pub struct ClientBuilder {
     connect_timeout: Duration,
     profiles: Vec<(String, Profile)>,
     wall_clock: Option<Arc<dyn WallClock>>,
+    metrics: Option<ClientMetrics>,
 }
 
 #[derive(Clone)]
@@ -110,6 +112,7 @@ impl Default for ClientBuilder {
             connect_timeout: CONNECT_TIMEOUT,
             profiles: Vec::new(),
             wall_clock: None,
+            metrics: None,
         }
     }
 }
@@ -192,6 +195,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Counts operations, their outcomes and times with this recorder, in place of the one that the
+    /// process installed.
+    #[must_use]
+    pub fn metrics(mut self, recorder: &dyn metrics::Recorder) -> Self {
+        self.metrics = Some(ClientMetrics::of(recorder));
+        self
+    }
+
     /// Makes everything random follow from `seed`. Two clients of one cluster must never have the
     /// same: their writes would have the same identities. For simulation and tests.
     #[must_use]
@@ -219,7 +230,9 @@ impl ClientBuilder {
         let topology = self.first_topology(&*transport, rand.bits()).await?;
         let wall_clock = self.wall_clock.clone();
         let wall_clock = wall_clock.unwrap_or_else(|| Arc::new(SystemWallClock));
-        let client = Client::assemble(transport, topology, rand, wall_clock);
+        let metrics = self.metrics.clone();
+        let metrics = metrics.unwrap_or_else(ClientMetrics::of_process);
+        let client = Client::assemble(transport, topology, rand, wall_clock, metrics);
         for (name, profile) in &self.profiles {
             let set = client.set_profile(name, *profile);
             set.map_err(ConfigError::Profile)?;

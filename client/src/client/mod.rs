@@ -30,6 +30,7 @@ use crate::config::ClientConfig;
 use crate::error::ConnectError;
 use crate::hybrid::{HybridClock, SystemWallClock, WallClock};
 use crate::keyspace::Keyspace;
+use crate::metrics::ClientMetrics;
 use crate::op_id::Attempts;
 use crate::profile::{Profile, ProfileError, ProfileSlot, Profiles};
 use crate::rand::Rand;
@@ -68,6 +69,7 @@ struct Shared {
     rand: Mutex<Rand>,
     profiles: Profiles,
     stamps: Mutex<HybridClock>,
+    metrics: ClientMetrics,
 }
 
 /// Locks what a panic in another thread cannot have left half changed.
@@ -108,7 +110,10 @@ impl Client {
         let topology = Topology::from_wire(topology)?;
         let wall_clock = Arc::new(SystemWallClock);
         let rand = Rand::from_seed(seed);
-        Ok(Self::assemble(transport, topology, rand, wall_clock))
+        let metrics = ClientMetrics::of_process();
+        Ok(Self::assemble(
+            transport, topology, rand, wall_clock, metrics,
+        ))
     }
 
     fn assemble(
@@ -116,6 +121,7 @@ impl Client {
         topology: Topology,
         mut rand: Rand,
         wall_clock: Arc<dyn WallClock>,
+        metrics: ClientMetrics,
     ) -> Self {
         let rotation = rand.bits();
         let shared = Shared {
@@ -127,6 +133,7 @@ impl Client {
             rand: Mutex::new(rand),
             profiles: Profiles::default(),
             stamps: Mutex::new(HybridClock::new(wall_clock)),
+            metrics,
         };
         Self {
             shared: Arc::new(shared),
@@ -226,6 +233,7 @@ impl<'a> InFlight<'a> {
     fn start(client: &'a Client, node: NodeId) -> Self {
         let now = client.now();
         lock(&client.shared.routes).started(now, node);
+        client.shared.metrics.sent();
         Self {
             client,
             node,

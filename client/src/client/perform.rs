@@ -38,9 +38,13 @@ impl Client {
             outcome = tracing::field::Empty,
             attempts = tracing::field::Empty,
         );
+        let (kind, from) = (operation.kind(), self.now());
         // Pinned where it is: the span then wraps a reference, and the large future is not moved.
         let carried = std::pin::pin!(self.carry_out(operation));
         let done = carried.instrument(span.clone()).await;
+        let failed = done.as_ref().err().map(|failure| failure.outcome);
+        let metrics = &self.shared.metrics;
+        metrics.ended(kind, failed, self.now().since(from));
         match &done {
             Ok(_) => span.record("outcome", "ok"),
             Err(failure) => span

@@ -23,14 +23,25 @@ pub enum OperationKind {
     Resolve,
 }
 
-impl fmt::Display for OperationKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl OperationKind {
+    /// Every kind.
+    pub const ALL: &'static [Self] = &[Self::Get, Self::Put, Self::Delete, Self::Resolve];
+
+    /// The word for it, in sentences and in the labels of metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::Get => "get",
             Self::Put => "put",
             Self::Delete => "delete",
             Self::Resolve => "resolve",
-        })
+        }
+    }
+}
+
+impl fmt::Display for OperationKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -152,52 +152,8 @@ fn advice(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
     if failure.gave_up == GiveUp::Budget {
         return f.write_str("too many of this client's requests were retries: slow down");
     }
-    match (failure.code, failure.retry_after) {
-        (_, Some(after)) => write!(f, "try again after {after:?}"),
-        (Code::KeyInvalid, _) => f.write_str("use another key"),
-        (Code::ValueTooLarge, _) => f.write_str("split the value"),
-        (Code::TooManySiblings | Code::RecordTooLarge | Code::ContextFull, _) => {
-            f.write_str("read the key and put one value after that read")
-        }
-        (Code::KeyspaceUnknown, _) => f.write_str("`quorate status` lists the keyspaces"),
-        (Code::LevelImpossible, _) => f.write_str("choose a level that the keyspace can meet"),
-        (Code::ContextInvalid, _) => f.write_str("read the key and write after that read"),
-        (Code::SessionFull, _) => f.write_str(
-            "read the key in the session, forget keys that the session needs no more, or begin \
-             another session",
-        ),
-        (Code::SessionBehind, _) => f.write_str(
-            "the replicas that hold what was seen are down or slow: try again, or read outside \
-             of the session",
-        ),
-        (Code::WrongMode, _) => {
-            f.write_str("in an lww keyspace write without a context, and outside of sessions")
-        }
-        (Code::TtlInvalid, _) => f.write_str("use another TTL, or none"),
-        (Code::StampAhead | Code::ClockOff, _) => {
-            f.write_str("set the clocks right, then try again")
-        }
-        (Code::RoleRefused, _) => f.write_str("use a client certificate with the role it needs"),
-        (Code::RequestInvalid | Code::Other(_), _) => {
-            f.write_str("use a client of the same release as the cluster")
-        }
-        (Code::ConnectFailed, _) => f.write_str("check that the nodes run and can be reached"),
-        (Code::DiskFull, _) => f.write_str("free space on the nodes or add some"),
-        (Code::Damaged | Code::Internal | Code::BelowFloor | Code::PayloadUnsupported, _) => {
-            f.write_str("see the log of that node")
-        }
-        (
-            Code::QuorumNotReached
-            | Code::Unavailable
-            | Code::DeadlineExceeded
-            | Code::Overloaded
-            | Code::NotReady
-            | Code::ShuttingDown
-            | Code::EpochMismatch
-            | Code::ConnectionLost
-            | Code::AttemptTooOld
-            | Code::OperationNotSeen,
-            _,
-        ) => f.write_str("try again, with a longer deadline or a lower level if it persists"),
+    match failure.retry_after {
+        Some(after) => write!(f, "try again after {after:?}"),
+        None => f.write_str(failure.code.advice()),
     }
 }

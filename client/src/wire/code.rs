@@ -38,13 +38,13 @@ impl TryFrom<u8> for Outcome {
 }
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident = $number:literal, $text:literal;)*) => {
         /// Why a request failed. The number is what travels; the name is what people read.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(into = "u16", from = "u16")]
         #[non_exhaustive]
         pub enum Code {
-            $($(#[$doc])* $name,)*
+            $($(#[doc = $doc])* $name,)*
             /// A code of a newer release, by its number.
             Other(u16),
         }
@@ -57,6 +57,23 @@ macro_rules! codes {
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self { $(Self::$name => $text,)* Self::Other(_) => "OTHER" }
+            }
+        }
+
+        impl Code {
+            /// What it means, in a sentence or two.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!($($doc,)*).trim_start(),)*
+                    Self::Other(_) => "A code of a newer release.",
+                }
+            }
+
+            /// The code of that name.
+            #[must_use]
+            pub fn of_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|code| code.name().eq_ignore_ascii_case(name))
             }
         }
 
@@ -143,6 +160,57 @@ codes! {
     SessionBehind = 65, "SESSION_BEHIND";
     /// The session remembers as much as it may (in the SDK).
     SessionFull = 66, "SESSION_FULL";
+}
+
+impl Code {
+    /// What to do about a failure with this code when no other advice came with it.
+    #[must_use]
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::KeyInvalid => "use another key",
+            Self::ValueTooLarge => "split the value",
+            Self::TooManySiblings | Self::RecordTooLarge | Self::ContextFull => {
+                "read the key and put one value after that read"
+            }
+            Self::KeyspaceUnknown => "`quorate status` lists the keyspaces",
+            Self::LevelImpossible => "choose a level that the keyspace can meet",
+            Self::ContextInvalid => "read the key and write after that read",
+            Self::SessionFull => {
+                "read the key in the session, forget keys that the session needs no more, or begin \
+                 another session"
+            }
+            Self::SessionBehind => {
+                "the replicas that hold what was seen are down or slow: try again, or read outside \
+                 of the session"
+            }
+            Self::WrongMode => {
+                "in an lww keyspace write without a context, and outside of sessions"
+            }
+            Self::TtlInvalid => "use another TTL, or none",
+            Self::StampAhead | Self::ClockOff => "set the clocks right, then try again",
+            Self::RoleRefused => "use a client certificate with the role it needs",
+            Self::RequestInvalid | Self::Other(_) => {
+                "use a client of the same release as the cluster"
+            }
+            Self::ConnectFailed => "check that the nodes run and can be reached",
+            Self::DiskFull => "free space on the nodes or add some",
+            Self::Damaged | Self::Internal | Self::BelowFloor | Self::PayloadUnsupported => {
+                "see the log of that node"
+            }
+            Self::QuorumNotReached
+            | Self::Unavailable
+            | Self::DeadlineExceeded
+            | Self::Overloaded
+            | Self::NotReady
+            | Self::ShuttingDown
+            | Self::EpochMismatch
+            | Self::ConnectionLost
+            | Self::AttemptTooOld
+            | Self::OperationNotSeen => {
+                "try again, with a longer deadline or a lower level if it persists"
+            }
+        }
+    }
 }
 
 impl std::fmt::Display for Code {

@@ -90,6 +90,8 @@ pub(super) enum Command {
     Cluster(ClusterArgs),
     /// Make and show certificates.
     Certs(CertsArgs),
+    /// Say what an error code means and what to do about it.
+    Explain(ExplainArgs),
 }
 
 /// What every command on data takes.
@@ -105,6 +107,14 @@ pub(super) struct DataOptions {
     /// Time for each operation, as 500ms, 2s or 1m.
     #[arg(long, default_value = "2s", value_name = "TIME", value_parser = parse_duration)]
     pub(super) deadline: Duration,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  quorate explain QUORUM_NOT_REACHED")]
+pub(super) struct ExplainArgs {
+    /// Name or number of the code; without it all codes are listed.
+    pub(super) code: Option<String>,
 }
 
 /// Arguments of `put`.

@@ -15,6 +15,7 @@ mod driver;
 mod dump_local;
 mod events;
 mod exit;
+mod explain;
 mod get;
 mod import;
 mod keyspace_arg;
@@ -94,6 +95,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Problem> {
         Command::Cluster(args) => match args.command {
             args::ClusterCommand::Create(args) => cluster_create::run(args, global.output),
         },
+        Command::Explain(args) => explain::run(&args, global.output),
         Command::Certs(args) => certs::run(args, &global),
     }
 }

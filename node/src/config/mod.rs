@@ -7,7 +7,7 @@ mod cluster_file;
 mod hex;
 mod keys;
 mod layers;
-mod nearest;
+pub mod nearest;
 mod node;
 mod secrets;
 pub mod units;
