@@ -63,7 +63,7 @@ pub mod wire;
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
-pub use client::{Client, ClientBuilder, DumpPages, IfSuperseded, Seed};
+pub use client::{Client, ClientBuilder, ConnectState, DumpPages, IfSuperseded, LazyClient, Seed};
 pub use codec::{Codec, CodecError, Packed, Typed};
 pub use context::{After, Context, ContextParseError};
 pub use diagnostics::Diagnostics;

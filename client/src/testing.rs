@@ -206,6 +206,16 @@ impl FakeCluster {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The node's name; of a seed that was given by its address alone, the name of who listens there.
+    fn name_of(&self, node: &NodeEndpoint) -> String {
+        let topology = self.state().topology();
+        let listens = topology
+            .nodes
+            .into_iter()
+            .find(|known| node.name.is_none() && known.address == node.address);
+        listens.map_or_else(|| node.label().to_owned(), |known| known.name)
+    }
+
     /// The fault that a call to `node` meets.
     fn meet(&self, node: &str, request: &Request) -> Option<Fault> {
         let mut state = self.state();
@@ -252,7 +262,8 @@ impl Transport for FakeCluster {
         deadline: Duration,
     ) -> BoxFuture<'a, Result<Response, CallError>> {
         Box::pin(async move {
-            let fault = self.meet(node.label(), &request);
+            let name = self.name_of(node);
+            let fault = self.meet(&name, &request);
             let late = match fault {
                 Some(Fault::Stuck) => deadline,
                 Some(Fault::Slow(by)) => by.min(deadline),
@@ -264,7 +275,7 @@ impl Transport for FakeCluster {
             if matches!(fault, Some(Fault::Slow(by)) if by >= deadline) {
                 return Err(CallError::Lost(CallCause::TimedOut));
             }
-            self.answer(node.label(), fault, request)
+            self.answer(&name, fault, request)
         })
     }
 }

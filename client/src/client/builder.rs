@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{Client, seed_endpoint};
+use super::{Client, LazyClient, seed_endpoint};
 use crate::clock::Clock;
 use crate::config::{ClientConfig, ConfigError, read_text};
 use crate::error::{ConnectError, SeedFailure, SeedReason};
@@ -209,6 +209,13 @@ impl ClientBuilder {
     pub fn random_seed(mut self, seed: u64) -> Self {
         self.random_seed = Some(seed);
         self
+    }
+
+    /// Connects when the client is first needed, and tries again with each call until it could:
+    /// for a service that may start before its cluster. Asks nothing yet.
+    #[must_use]
+    pub fn connect_lazy(self) -> LazyClient {
+        LazyClient::new(self)
     }
 
     /// Asks the seeds for the topology.

@@ -9,6 +9,7 @@
 mod admin;
 mod builder;
 mod dump;
+mod lazy;
 mod operation;
 mod perform;
 mod progress;
@@ -22,6 +23,7 @@ use quorate_ring::{MonoTime, NodeId};
 
 pub use builder::{ClientBuilder, Seed};
 pub use dump::DumpPages;
+pub use lazy::{ConnectState, LazyClient};
 pub use operation::IfSuperseded;
 pub(crate) use operation::{AttemptLimits, Diagnose, Operation, Payload, wire_level};
 

@@ -393,12 +393,11 @@ mod tests {
                 begin.send(()).expect("it is waited for");
                 Some(value.unwrap_or(0) + 1)
             });
-            for node in ["1", "2", "3"] {
-                cluster.fail_next(node, Fault::Slow(Duration::from_millis(20)));
-                cluster.fail_next(node, Fault::Slow(Duration::from_millis(40)));
-            }
+            cluster.break_all(Some(Fault::Slow(Duration::from_millis(20))));
             let interfere = async {
                 begun.await.expect("the change is made");
+                // The update's write is on its way already.
+                cluster.break_all(None);
                 other.put_blind("k", "7").await
             };
             let (updated, interfered) = tokio::join!(update.run(), interfere);
