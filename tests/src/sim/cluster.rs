@@ -351,7 +351,12 @@ impl Cluster {
                     generation_log_bytes: 512 << 10,
                     cache_bytes: 32 << 10,
                 },
-                limits: Limits::default(),
+                limits: Limits {
+                    requests_max: plan
+                        .overload
+                        .map_or(4_096, |overload| overload.requests_max),
+                    ..Limits::default()
+                },
             },
             store: OpenOptions {
                 folder: gated(&slot.folder),

@@ -23,6 +23,7 @@ mod seeded;
 pub mod trace;
 pub mod workload;
 mod workload_modes;
+mod workload_overload;
 
 pub use disk::{Crash, DiskFaults, SimDisk};
 pub use engine::{EngineFaults, SimEngine};

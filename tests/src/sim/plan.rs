@@ -14,6 +14,7 @@ use quorate_ring::{
 use super::client_net::ClientTemper;
 use super::net::NetTemper;
 use super::rand::SimRand;
+use super::workload_overload::Overload;
 
 /// Seeds under this one stay what they were when a kind of fault is added: tests name them.
 const NAMED_SEEDS: u64 = 10;
@@ -129,6 +130,8 @@ pub enum Workload {
     WrongMode,
     /// Hot keys whose values expire.
     Expiring,
+    /// W15: bursts beyond what the nodes admit.
+    Overload,
 }
 
 impl Workload {
@@ -158,7 +161,7 @@ impl Workload {
     #[must_use]
     pub fn only_adds(self) -> bool {
         match self {
-            Self::UniqueKeys | Self::Sets => true,
+            Self::UniqueKeys | Self::Sets | Self::Overload => true,
             Self::Blind
             | Self::Chained
             | Self::Deletes
@@ -211,6 +214,8 @@ pub struct Plan {
     pub bad_clock: Option<NodeId>,
     /// Keyspaces are of durability `memory`, and only this node's process ever ends.
     pub memory_victim: Option<NodeId>,
+    /// Clients begin far more at once than the nodes admit.
+    pub overload: Option<Overload>,
     /// Faults that are on.
     pub faults: BTreeSet<Fault>,
     /// Mean time between two faults.
@@ -263,6 +268,7 @@ impl Plan {
             clocks_jump: false,
             bad_clock: None,
             memory_victim: None,
+            overload: None,
             topology,
             machines,
             clients: 3 + rand.index(6),
@@ -280,7 +286,29 @@ impl Plan {
         plan.draw_sessions();
         plan.draw_modes();
         plan.draw_disk_errors();
+        plan.draw_overload();
         plan
+    }
+
+    /// Turns a part of the seeds without other plans into runs of overload, from a random stream of
+    /// its own.
+    fn draw_overload(&mut self) {
+        let mut rand = SimRand::derive(self.seed, 0, "overload");
+        let usual = self.workloads.iter().all(|w| Workload::USUAL.contains(w));
+        let named = self.seed < NAMED_SEEDS || NAMED_LATER.contains(&self.seed);
+        let taken = self.faults.contains(&Fault::PowerAgain) || self.memory_victim.is_some();
+        if !rand.chance(0.3) || !usual || named || taken {
+            return;
+        }
+        let requests_max = 2 + rand.index(7);
+        // Five times what all nodes admit, begun by all clients together.
+        let admitted = requests_max * self.topology.nodes().len();
+        self.overload = Some(Overload {
+            requests_max,
+            burst: (5 * admitted).div_ceil(self.clients),
+        });
+        self.think_us = self.think_us.max(150_000);
+        self.workloads = vec![Workload::Overload];
     }
 
     /// Turns a part of the seeds into runs for lww keyspaces, for TTLs, or for durability `memory`. Its
@@ -560,7 +588,10 @@ mod tests {
         for fault in Fault::ALL {
             assert!(plans.iter().any(|p| p.faults.contains(fault)), "{fault:?}");
         }
-        for workload in Workload::ALL.iter().chain(&[Workload::Sessions]) {
+        for workload in Workload::ALL
+            .iter()
+            .chain(&[Workload::Sessions, Workload::Overload])
+        {
             assert!(plans.iter().any(|p| p.workloads.contains(workload)));
         }
     }

@@ -26,6 +26,8 @@ use super::workload::{Pace, Recorder, SimClient, Way};
 use crate::check::{self, Expiring, KeyIndex, OpIndex, Outcome, ReplicaDump};
 
 const SECOND: u64 = 1_000_000;
+/// Longest time of an operation after an overload: many times what drawn networks and disks need.
+const AFTER_OVERLOAD_US: u64 = SECOND / 2;
 
 /// How a seed is run.
 #[derive(Debug, Clone, Copy)]
@@ -242,6 +244,9 @@ impl Run {
             }
         }
         drop(ledger);
+        if self.plan.overload.is_some() {
+            self.check_after_overload(from, until);
+        }
         if counts.1 * 2 < counts.0 || counts.0 == 0 {
             let text = format!(
                 "quiet phase: only {} of {} operations succeeded",
@@ -250,6 +255,27 @@ impl Run {
             self.problems.push(text);
         }
         counts
+    }
+
+    /// After an overload nothing is shed any more, and nothing waits for what is left of it.
+    fn check_after_overload(&mut self, from: u64, until: u64) {
+        if self.trace.counted("state.request shed") == 0 {
+            self.problems.push("nothing was shed".to_owned());
+        }
+        let ledger = self.recorder.lock();
+        let operations = ledger.history().operations();
+        let quiet = operations.filter(|(_, op)| (from..until).contains(&op.invoked_us));
+        let slow = quiet.filter(|(_, op)| {
+            let ended = op.ending.as_ref();
+            let took = ended.map(|ended| ended.at_us - op.invoked_us);
+            let shed = ended.is_some_and(|ended| ended.error.starts_with("OVERLOADED"));
+            shed || took.is_none_or(|took| took > AFTER_OVERLOAD_US)
+        });
+        let slow: Vec<String> = slow.map(|(op, _)| format!("#{}", op.0)).collect();
+        if !slow.is_empty() {
+            let text = format!("shed or slow after the overload: {}", slow.join(" "));
+            self.problems.push(text);
+        }
     }
 
     /// Reads every key at `all` until every replica holds the same; what was read and dumped last.
@@ -339,7 +365,8 @@ impl Run {
                         | Workload::Chained
                         | Workload::Deletes
                         | Workload::Sessions
-                        | Workload::Expiring,
+                        | Workload::Expiring
+                        | Workload::Overload,
                     )
                     | None => {
                         violations.extend(check::check_reads(history, name, operations, during))

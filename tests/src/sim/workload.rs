@@ -294,7 +294,7 @@ pub struct SimClient {
     pub(super) rand: SimRand,
     /// What the client last saw of a key.
     pub(super) contexts: BTreeMap<(usize, String), (OpIndex, Context)>,
-    unique: u64,
+    pub(super) unique: u64,
     /// The session under way, and its number over all clients.
     session: Option<(u64, Session)>,
     sessions_begun: u64,
@@ -333,6 +333,7 @@ impl SimClient {
             Workload::Lww => self.lww().await,
             Workload::WrongMode => self.wrong_mode().await,
             Workload::Expiring => self.expiring().await,
+            Workload::Overload => self.overload().await,
         }
         if think {
             let think_us = self.pace.think_us(self.plan.think_us);
