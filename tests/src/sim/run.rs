@@ -259,9 +259,6 @@ impl Run {
 
     /// After an overload nothing is shed any more, and nothing waits for what is left of it.
     fn check_after_overload(&mut self, from: u64, until: u64) {
-        if self.trace.counted("state.request shed") == 0 {
-            self.problems.push("nothing was shed".to_owned());
-        }
         let ledger = self.recorder.lock();
         let operations = ledger.history().operations();
         let quiet = operations.filter(|(_, op)| (from..until).contains(&op.invoked_us));
@@ -406,6 +403,11 @@ impl Run {
         self.problems
             .extend(violations.iter().map(ToString::to_string));
         self.problems.extend(self.cluster.problems());
+        // Told by the nodes when they stopped.
+        if self.plan.overload.is_some() && self.trace.counted("state.request shed") == 0 {
+            self.problems
+                .push("planned overload: nothing was shed".to_owned());
+        }
     }
 
     fn report(mut self, quiet: (u64, u64)) -> Report {
