@@ -16,8 +16,10 @@ use quorate_ring::{ConsistencyLevel, KeyspaceMode, KeyspaceName, Ttl};
 use crate::client::{AttemptLimits, Client, Diagnose, IfSuperseded, Operation, Payload};
 use crate::context::{After, Context};
 use crate::error::{Failure, GetError, OperationKind, WriteError};
+use crate::multi::{MultiGet, MultiPut, WriteItem};
 use crate::profile::{Profile, ProfileError, ProfileSlot, present};
 use crate::resolve::ResolveWrite;
+use crate::scan::Scan;
 use crate::session::{Session, SessionCall};
 use crate::transport::BoxFuture;
 use crate::versions::{Read, Written};
@@ -137,6 +139,55 @@ impl Keyspace {
         Write::new(self.call(key.into(), Payload::Delete { context: None }))
     }
 
+    /// Reads many keys at once, at most 1,000 and each once; results come in their order, each for
+    /// itself.
+    ///
+    /// # Example
+    /// ```
+    /// # quorate_client::testing::block_on(async {
+    /// use quorate_client::WriteItem;
+    ///
+    /// let users = quorate_client::testing::client().keyspace("default");
+    /// let items = vec![WriteItem::put_blind("ann", "1"), WriteItem::put_blind("bob", "2")];
+    /// for written in users.multi_put(items).await? {
+    ///     written?;
+    /// }
+    /// let reads = users.multi_get(["ann", "eve"]).await?;
+    /// assert_eq!(reads[0].as_ref().map(|read| read.values().len()), Ok(1));
+    /// assert_eq!(reads[1].as_ref().map(|read| read.values().len()), Ok(0));
+    /// # Ok(()) });
+    /// ```
+    pub fn multi_get(&self, keys: impl IntoIterator<Item = impl Into<Bytes>>) -> MultiGet {
+        let get = |key: Bytes| self.call(key, Payload::Get);
+        MultiGet::new(keys.into_iter().map(|key| get(key.into())).collect())
+    }
+
+    /// Writes and deletes many keys at once, at most 1,000 and each once; outcomes come in their
+    /// order, each for itself.
+    pub fn multi_put(&self, items: Vec<WriteItem>) -> MultiPut {
+        let write = |item: WriteItem| {
+            let (key, payload, ttl) = (item.key, item.payload, item.ttl);
+            let mut call = self.call(key, payload);
+            call.operation.ttl = ttl;
+            (call, item.lacks_context)
+        };
+        MultiPut::new(items.into_iter().map(write).collect())
+    }
+
+    /// Reads all records, or those of a range, in key order, at the read level and within the
+    /// attempts of its profile. A scan is no part of a session.
+    pub fn scan(&self) -> Scan {
+        let payload = Payload::Scan {
+            end: None,
+            token: None,
+            limit: 0,
+        };
+        Scan::new(
+            self.client.clone(),
+            self.call(Bytes::new(), payload).operation,
+        )
+    }
+
     fn call(&self, key: Bytes, payload: Payload) -> Call {
         let options = self.client.topology().options(&self.name);
         // Without a profile the keyspace says how far an operation must reach.
@@ -149,7 +200,7 @@ impl Keyspace {
             present,
         );
         let level = match &payload {
-            Payload::Get | Payload::SessionGet { .. } => profile.read_level,
+            Payload::Get | Payload::SessionGet { .. } | Payload::Scan { .. } => profile.read_level,
             Payload::Put { .. } | Payload::Delete { .. } | Payload::Resolve { .. } => {
                 profile.write_level
             }
@@ -178,19 +229,19 @@ impl Keyspace {
 /// An operation with all that it is made with.
 #[derive(Debug)]
 pub(crate) struct Call {
-    client: Client,
+    pub(crate) client: Client,
     session: Option<Session>,
     pub(crate) operation: Operation,
 }
 
 impl Call {
     /// `None` keeps what the keyspace has.
-    fn set_level(&mut self, level: Option<ConsistencyLevel>) {
+    pub(crate) fn set_level(&mut self, level: Option<ConsistencyLevel>) {
         self.operation.level = level.unwrap_or(self.operation.level);
     }
 
     /// What is wrong with the operation, before anything is asked.
-    fn refusal(&self) -> Option<Box<Failure>> {
+    pub(crate) fn refusal(&self) -> Option<Box<Failure>> {
         let operation = &self.operation;
         if !(1..=KEY_BYTES_MAX).contains(&operation.key.len()) {
             return Some(operation.refused(Code::KeyInvalid, KEY_BYTES_MAX));
@@ -205,6 +256,7 @@ impl Call {
             Payload::Put { context, .. } | Payload::Delete { context } => {
                 context.is_some() || self.session.is_some()
             }
+            Payload::Scan { .. } => false,
         };
         let mode = self.client.topology().mode(&operation.keyspace);
         if has_context && mode == Some(KeyspaceMode::Lww) {
@@ -223,13 +275,14 @@ impl Call {
             Payload::Get
             | Payload::SessionGet { .. }
             | Payload::Resolve { .. }
+            | Payload::Scan { .. }
             | Payload::Put { .. }
             | Payload::Delete { .. } => None,
         }
     }
 
     /// Takes part in the session, if there is one.
-    fn begin(&mut self) -> Result<Option<SessionCall>, Box<Failure>> {
+    pub(crate) fn begin(&mut self) -> Result<Option<SessionCall>, Box<Failure>> {
         let Some(session) = &self.session else {
             return Ok(None);
         };
@@ -359,7 +412,10 @@ impl Write {
     fn after(mut self, After(seen): After) -> Self {
         self.lacks_context = seen.is_none();
         let slot: Option<&mut Option<Context>> = match &mut self.call.operation.payload {
-            Payload::Get | Payload::SessionGet { .. } | Payload::Resolve { .. } => None,
+            Payload::Get
+            | Payload::SessionGet { .. }
+            | Payload::Resolve { .. }
+            | Payload::Scan { .. } => None,
             Payload::Put { context, .. } | Payload::Delete { context } => Some(context),
         };
         if let Some(slot) = slot {

@@ -40,6 +40,7 @@ mod hybrid;
 mod keyspace;
 pub mod link;
 mod metrics;
+mod multi;
 mod op_id;
 pub mod outcome;
 mod pool;
@@ -48,6 +49,7 @@ mod rand;
 mod resolve;
 pub mod retry;
 pub mod route;
+mod scan;
 mod session;
 mod settle;
 #[cfg(any(test, feature = "testing"))]
@@ -73,9 +75,11 @@ pub use error::{
 };
 pub use hybrid::WallClock;
 pub use keyspace::{DEADLINE_DEFAULT, Delete, Get, Keyspace, Put, Write};
+pub use multi::{BatchError, MultiGet, MultiPut, WriteItem};
 pub use profile::{DEADLINE_MAX, Profile, ProfileError};
 pub use quorate_ring::ConsistencyLevel as Level;
 pub use resolve::{Resolution, ResolveWrite};
+pub use scan::{Scan, ScanPage, ScanPages, ScanPosition, ScanPositionParseError, ScannedRecord};
 pub use session::{
     SESSION_BYTES_MAX, SESSION_KEYS_MAX, SESSION_TOKEN_BYTES_MAX, SESSION_WRITES_MAX, Session,
     SessionError, SessionToken,

@@ -22,7 +22,7 @@ use crate::link::{
     self, CloseCode, Connection, Credentials, Endpoint, LostReason, Target, TransportOptions,
 };
 use crate::transport::{BoxFuture, CallCause, CallError, NodeEndpoint, Transport};
-use crate::wire::{Request, Response};
+use crate::wire::{BatchItem, Request, Response};
 
 /// Rest after the first failed attempt to connect.
 const REST_FIRST: Duration = Duration::from_millis(50);
@@ -227,10 +227,17 @@ impl Dialling {
 /// for younger than it is.
 fn grow_older(request: &mut Request, held: Duration) {
     let held_ms = u32::try_from(held.as_millis()).unwrap_or(u32::MAX);
+    let grow = |age_ms: &mut u32| *age_ms = age_ms.saturating_add(held_ms);
     match request {
-        Request::Put(put) => put.age_ms = put.age_ms.saturating_add(held_ms),
-        Request::Delete(delete) => delete.age_ms = delete.age_ms.saturating_add(held_ms),
+        Request::Put(put) => grow(&mut put.age_ms),
+        Request::Delete(delete) => grow(&mut delete.age_ms),
+        Request::Batch(items) => items.iter_mut().for_each(|item| match item {
+            BatchItem::Put(put) => grow(&mut put.age_ms),
+            BatchItem::Delete(delete) => grow(&mut delete.age_ms),
+            BatchItem::Get(_) | BatchItem::SessionGet(_) => {}
+        }),
         Request::Get(_)
+        | Request::Scan(_)
         | Request::Topology
         | Request::Status
         | Request::ReadLocal(_)

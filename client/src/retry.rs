@@ -129,6 +129,10 @@ fn class(code: Code) -> Class {
         | Code::SessionFull
         | Code::WrongMode
         | Code::TtlInvalid
+        | Code::ScanTokenInvalid
+        | Code::RangeInvalid
+        | Code::BatchTooLarge
+        | Code::BatchItemRepeated
         | Code::Other(_) => Class::Final,
         // Another node's clock may be right.
         Code::StampAhead | Code::ClockOff => Class::OncePerNode,
@@ -145,6 +149,7 @@ fn class(code: Code) -> Class {
         Code::QuorumNotReached
         | Code::DeadlineExceeded
         | Code::Overloaded
+        | Code::BatchAnswerFull
         | Code::SessionBehind => Class::Wait,
         Code::EpochMismatch => Class::Refresh,
     }

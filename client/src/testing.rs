@@ -39,8 +39,8 @@ use bytes::Bytes;
 use crate::client::Client;
 use crate::transport::{BoxFuture, CallCause, CallError, NodeEndpoint, Transport};
 use crate::wire::{
-    Applied, Code, ContextToken, Failure, KeyspaceInfo, NodeInfo, OpId, Outcome, Read, Request,
-    Response, TopologyInfo, Value,
+    Applied, BatchItem, Code, ContextToken, Failure, ItemResult, KeyspaceInfo, NodeInfo, OpId,
+    Outcome, Read, Request, Response, Scan, ScanPage, ScanRecord, ScanToken, TopologyInfo, Value,
 };
 
 /// Runs an example to its end on a runtime of its own.
@@ -327,6 +327,17 @@ impl State {
                 let record = self.record(resolve.keyspace, resolve.key)?;
                 record.resolve(resolve.op_id)
             }
+            Request::Scan(scan) => self.scan(&scan)?,
+            Request::Batch(items) => {
+                let one = |item| match item {
+                    BatchItem::Put(put) => Request::Put(put),
+                    BatchItem::Delete(delete) => Request::Delete(delete),
+                    BatchItem::Get(get) => Request::Get(get),
+                    BatchItem::SessionGet(get) => Request::SessionGet(get),
+                };
+                let results = items.into_iter().map(|item| self.carry_out(one(item)));
+                Response::Batch(results.filter_map(item_result).collect())
+            }
             Request::Status | Request::ReadLocal(_) | Request::DumpLocal(_) => {
                 refusal(Code::RequestInvalid)
             }
@@ -351,7 +362,9 @@ impl State {
                     refusal(Code::SessionBehind)
                 }
             }
-            Request::Topology
+            Request::Scan(_)
+            | Request::Batch(_)
+            | Request::Topology
             | Request::Put(_)
             | Request::Delete(_)
             | Request::Resolve(_)
@@ -359,6 +372,60 @@ impl State {
             | Request::ReadLocal(_)
             | Request::DumpLocal(_) => self.carry_out(request),
         }
+    }
+}
+
+/// The part of a single answer that a batch can hold.
+fn item_result(response: Response) -> Option<ItemResult> {
+    match response {
+        Response::Applied(applied) => Some(ItemResult::Applied(applied)),
+        Response::Read(read) => Some(ItemResult::Read(read)),
+        Response::Failure(failure) => Some(ItemResult::Failure(failure)),
+        _ => None,
+    }
+}
+
+impl State {
+    /// Positions are sealed by a copy of the range that they are for.
+    fn scan(&self, scan: &Scan) -> Result<Response, Code> {
+        if scan.keyspace != "default" && !self.keyspaces.contains(&scan.keyspace) {
+            return Err(Code::KeyspaceUnknown);
+        }
+        let end = scan.end.clone().unwrap_or_default();
+        let seal = [&scan.start[..], b"\0", &end, b"\0"].concat();
+        let from = match &scan.token {
+            None => scan.start.clone(),
+            Some(ScanToken(token)) => match token.strip_prefix(&seal[..]) {
+                Some(position) => Bytes::copy_from_slice(position),
+                None => return Err(Code::ScanTokenInvalid),
+            },
+        };
+        let limit = usize::try_from(scan.limit).unwrap_or(usize::MAX);
+        let visible = |record: &Record| -> Vec<Value> {
+            record
+                .siblings
+                .values()
+                .flatten()
+                .cloned()
+                .map(Value)
+                .collect()
+        };
+        let inside = |key: &Bytes| scan.end.as_ref().is_none_or(|end| key < end);
+        let mut rest = self
+            .records
+            .range((scan.keyspace.clone(), from)..)
+            .take_while(|((keyspace, key), _)| *keyspace == scan.keyspace && inside(key))
+            .map(|((_, key), record)| (key, visible(record)))
+            .filter(|(_, values)| !values.is_empty());
+        let records = rest.by_ref().take(limit).map(|(key, values)| ScanRecord {
+            key: key.clone(),
+            values,
+        });
+        let records = records.collect();
+        let next = rest
+            .next()
+            .map(|(key, _)| ScanToken([&seal[..], key].concat().into()));
+        Ok(Response::Page(ScanPage { records, next }))
     }
 }
 

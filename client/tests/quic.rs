@@ -173,17 +173,19 @@ fn answer(request: Request, address: SocketAddr) -> Response {
             replicas: 1,
             stamp: None,
         }),
-        Request::Status | Request::ReadLocal(_) | Request::DumpLocal(_) => {
-            Response::Failure(Failure {
-                code: Code::RoleRefused,
-                outcome: Outcome::NotApplied,
-                acks: 0,
-                required: 0,
-                replicas: Vec::new(),
-                retry_after_ms: 0,
-                limit: 0,
-            })
-        }
+        Request::Status
+        | Request::ReadLocal(_)
+        | Request::DumpLocal(_)
+        | Request::Scan(_)
+        | Request::Batch(_) => Response::Failure(Failure {
+            code: Code::RoleRefused,
+            outcome: Outcome::NotApplied,
+            acks: 0,
+            required: 0,
+            replicas: Vec::new(),
+            retry_after_ms: 0,
+            limit: 0,
+        }),
     }
 }
 

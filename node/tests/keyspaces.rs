@@ -16,7 +16,10 @@ use quorate_node::core::failure::{Cause, Effectiveness};
 use quorate_node::core::input::{
     Input, LinkEvent, Now, Recovered, RequestId, StoreEvent, Volatile,
 };
-use quorate_node::core::message::{PeerMessage, ReadRequest, Reply, Request, WriteRequest};
+use quorate_node::core::message::{
+    PeerMessage, ReadRequest, Reply, Request, ScanRequest, WriteRequest,
+};
+use quorate_node::core::scan_page::PagePart;
 use quorate_node::core::seal::SealKey;
 use quorate_node::core::table::TableLimits;
 use quorate_node::core::timeline::{Life, Timeline};
@@ -170,6 +173,11 @@ impl Lab {
                 Effect::Load(key) => {
                     let loaded = StoreEvent::Loaded(vec![(key, Ok(None))]);
                     self.step(node, Input::Store(loaded));
+                }
+                Effect::Scan(read) => {
+                    let number = read.number;
+                    let page = Ok(read.finish(PagePart::default()));
+                    self.step(node, Input::Store(StoreEvent::Scanned { number, page }));
                 }
                 Effect::Stop(reason) => panic!("{node} stops: {reason}"),
                 Effect::Ingest(_)
@@ -555,4 +563,57 @@ fn c7_a_node_that_may_have_forgotten_counts_for_no_memory_keyspace() {
     assert!(matches!(lab.reply(on_disk), Reply::Read { .. }));
     let status = lab.shards[&A].status(lab.clock(A));
     assert!(!status.memory_whole);
+}
+
+/// The values of a whole keyspace, in a page that `node` makes.
+fn scanned(lab: &mut Lab, node: NodeId, keyspace: &str) -> Vec<(Bytes, Vec<Bytes>)> {
+    lab.next_request += 1;
+    let id = lab.next_request;
+    let asked = Input::Scan {
+        from: RequestId { connection: 1, id },
+        deadline: lab.clock(node).mono + Duration::from_secs(2),
+        request: ScanRequest {
+            keyspace: keyspace.into(),
+            start: Bytes::new(),
+            end: None,
+            token: None,
+            limit: 100,
+            level: ConsistencyLevel::Quorum,
+        },
+    };
+    lab.step(node, asked);
+    lab.run();
+    match lab.reply(id) {
+        Reply::Page {
+            records,
+            next: None,
+        } => {
+            let rows = records
+                .iter()
+                .map(|row| (row.key.clone(), row.values.clone()));
+            rows.collect()
+        }
+        other => panic!("the page got {other:?}"),
+    }
+}
+
+#[test]
+fn a_scan_shows_what_gets_of_its_keyspace_show_in_every_mode_and_durability() {
+    let mut lab = Lab::ready();
+    lab.ask(A, stamped(1, "one", 10));
+    lab.ask(B, stamped(2, "two", 20));
+    lab.ask(C, Request::Write(write("short", 3, "gone soon")));
+    let row = |value: &'static str| {
+        let value = Bytes::from_static(value.as_bytes());
+        vec![(Bytes::from_static(b"k"), vec![value])]
+    };
+    assert_eq!(scanned(&mut lab, C, "lww"), row("two"));
+    assert_eq!(scanned(&mut lab, A, "short"), row("gone soon"));
+    lab.now += 6 * SECOND;
+    assert_eq!(scanned(&mut lab, A, "short"), []);
+    // Acknowledged before any sync, so a scan shows it before any sync too.
+    lab.syncs = false;
+    let put = lab.ask(A, Request::Write(write("memory", 4, "in flight")));
+    assert!(matches!(lab.reply(put), Reply::Applied { .. }));
+    assert_eq!(scanned(&mut lab, B, "memory"), row("in flight"));
 }

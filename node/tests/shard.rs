@@ -19,8 +19,10 @@ use quorate_node::core::failure::{Cause, Effectiveness};
 use quorate_node::core::input::{Input, LinkEvent, Now, Recovered, RequestId, StoreEvent};
 use quorate_node::core::key::RecordKey;
 use quorate_node::core::message::{
-    PeerMessage, ReadRequest, Reply, Request, ResolveRequest, SessionReadRequest, WriteRequest,
+    PeerMessage, ReadRequest, Reply, Request, ResolveRequest, ScanRequest, SessionReadRequest,
+    WriteRequest,
 };
+use quorate_node::core::scan_page::PagePart;
 use quorate_node::core::seal::SealKey;
 use quorate_node::core::table::TableLimits;
 use quorate_node::core::timeline::{Life, Memory, Timeline};
@@ -69,7 +71,7 @@ fn config(me: NodeId) -> ShardConfig {
         table: TableLimits {
             generation_bytes: 1 << 20,
             generation_log_bytes: 1 << 20,
-            cache_bytes: 1 << 20,
+            cache_bytes: 64 << 20,
         },
         limits: Limits::default(),
     }
@@ -191,6 +193,11 @@ impl Lab {
                     self.ingested.push(generation.applied);
                     let applied = generation.applied;
                     self.step(node, Input::Store(StoreEvent::Ingested { applied }));
+                }
+                Effect::Scan(read) => {
+                    let number = read.number;
+                    let page = Ok(read.finish(PagePart::default()));
+                    self.step(node, Input::Store(StoreEvent::Scanned { number, page }));
                 }
                 Effect::Remember { .. } | Effect::CloseLink { .. } | Effect::Count(_) => {}
             }
@@ -927,4 +934,300 @@ fn a_sessions_token_of_another_key_is_refused() {
         failure(lab.reply(read)),
         (Cause::ContextInvalid, Effectiveness::NotApplied)
     );
+}
+
+impl Lab {
+    fn scan(&mut self, node: NodeId, request: ScanRequest) -> Reply {
+        let id = self.begin_scan(node, request);
+        self.run();
+        if self.reply(id).is_none() {
+            // A replica does not answer: another one is asked.
+            self.pass(500);
+        }
+        self.reply(id).cloned().expect("the page is made")
+    }
+
+    fn begin_scan(&mut self, node: NodeId, request: ScanRequest) -> u64 {
+        self.next_request += 1;
+        let id = self.next_request;
+        let deadline = self.clock().mono + Duration::from_secs(2);
+        let from = RequestId {
+            connection: u64::from(node.0),
+            id,
+        };
+        let input = Input::Scan {
+            from,
+            deadline,
+            request,
+        };
+        self.step(node, input);
+        id
+    }
+
+    fn batch(&mut self, node: NodeId, items: Vec<Request>) -> Reply {
+        self.next_request += 1;
+        let id = self.next_request;
+        let received = self.clock().mono;
+        let asked = Input::Batch {
+            from: RequestId { connection: 1, id },
+            received,
+            deadline: received + Duration::from_secs(2),
+            items,
+        };
+        self.step(node, asked);
+        self.run();
+        self.reply(id).cloned().expect("an answer")
+    }
+
+    /// Keys and values of a whole scan, page by page, each page at another node.
+    fn scan_all(&mut self, request: &ScanRequest) -> Vec<(String, Vec<String>)> {
+        let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+        let (mut found, mut token) = (Vec::new(), None);
+        for node in [A, B, C].into_iter().cycle().take(100) {
+            let request = ScanRequest {
+                token,
+                ..request.clone()
+            };
+            match self.scan(node, request) {
+                Reply::Page { records, next } => {
+                    let rows = records.iter();
+                    found.extend(rows.map(|r| (text(&r.key), r.values.iter().map(text).collect())));
+                    token = next;
+                }
+                other => panic!("the page got {other:?}"),
+            }
+            if token.is_none() {
+                return found;
+            }
+        }
+        panic!("the scan does not end: {found:?}");
+    }
+
+    fn fill(&mut self, count: u8) {
+        for number in 0..count {
+            let id = self.ask(A, put_key(number, "v", number));
+            self.run();
+            assert!(matches!(self.reply(id), Some(Reply::Applied { .. })));
+        }
+    }
+}
+
+fn put_key(number: u8, value: &str, op: u8) -> Request {
+    Request::Write(WriteRequest {
+        keyspace: "default".into(),
+        key: Bytes::from(format!("key-{number:03}")),
+        value: Some(Bytes::copy_from_slice(value.as_bytes())),
+        context: None,
+        level: ConsistencyLevel::Quorum,
+        op_id: OpId([op; 16]),
+        flagged: false,
+        age: Duration::ZERO,
+        stamp: None,
+        ttl_ms: None,
+    })
+}
+
+fn whole_scan(limit: usize) -> ScanRequest {
+    ScanRequest {
+        keyspace: "default".into(),
+        start: Bytes::new(),
+        end: None,
+        token: None,
+        limit,
+        level: ConsistencyLevel::Quorum,
+    }
+}
+
+fn rows(numbers: impl Iterator<Item = u8>) -> Vec<(String, Vec<String>)> {
+    let row = |number| (format!("key-{number:03}"), vec!["v".to_owned()]);
+    numbers.map(row).collect()
+}
+
+#[test]
+fn a_scan_shows_every_key_once_and_in_order_whatever_its_pages() {
+    let mut lab = Lab::ready();
+    lab.fill(40);
+    for limit in [1, 3, 39, 40, 41, 1000] {
+        assert_eq!(lab.scan_all(&whole_scan(limit)), rows(0..40), "{limit}");
+    }
+    let range = ScanRequest {
+        start: Bytes::from_static(b"key-007"),
+        end: Some(Bytes::from_static(b"key-030")),
+        ..whole_scan(5)
+    };
+    assert_eq!(lab.scan_all(&range), rows(7..30));
+}
+
+#[test]
+fn a_scan_at_quorum_shows_what_only_two_replicas_hold_and_repairs_the_third() {
+    let mut lab = Lab::ready();
+    lab.cut.push(C);
+    lab.fill(10);
+    lab.cut.clear();
+    // C coordinates: its own copies are missing, one other replica decides.
+    let Reply::Page { records, next } = lab.scan(C, whole_scan(100)) else {
+        panic!("no page");
+    };
+    assert_eq!((records.len(), next), (10, None));
+    lab.run();
+    let one = ScanRequest {
+        level: ConsistencyLevel::One,
+        ..whole_scan(100)
+    };
+    let Reply::Page { records, .. } = lab.scan(C, one) else {
+        panic!("no page");
+    };
+    assert_eq!(records.len(), 10, "the scan repaired what it found missing");
+}
+
+#[test]
+fn a_scan_goes_on_while_a_replica_is_away() {
+    let mut lab = Lab::ready();
+    lab.fill(20);
+    lab.cut.push(B);
+    let Reply::Page { records, .. } = lab.scan(A, whole_scan(100)) else {
+        panic!("no page");
+    };
+    assert_eq!(records.len(), 20);
+}
+
+#[test]
+fn a_scan_that_cannot_be_is_refused() {
+    let mut lab = Lab::ready();
+    lab.fill(3);
+    let Reply::Page { next, .. } = lab.scan(A, whole_scan(1)) else {
+        panic!("no page");
+    };
+    let token = next.expect("more follows");
+    let altered = [&token[..token.len() - 1], b"x"].concat();
+    let long = Bytes::from(vec![b'a'; 1025]);
+    let base = || whole_scan(10);
+    let cases = [
+        (
+            Cause::KeyspaceUnknown,
+            ScanRequest {
+                keyspace: "no".into(),
+                ..base()
+            },
+        ),
+        (
+            Cause::RangeInvalid,
+            ScanRequest {
+                start: long.clone(),
+                ..base()
+            },
+        ),
+        (
+            Cause::RangeInvalid,
+            ScanRequest {
+                end: Some(long),
+                ..base()
+            },
+        ),
+        (
+            Cause::RangeInvalid,
+            ScanRequest {
+                start: Bytes::from_static(b"b"),
+                end: Some(Bytes::from_static(b"a")),
+                ..base()
+            },
+        ),
+        (
+            Cause::LevelImpossible,
+            ScanRequest {
+                level: ConsistencyLevel::Read(4),
+                ..base()
+            },
+        ),
+        (
+            Cause::ScanTokenInvalid,
+            ScanRequest {
+                token: Some(altered.into()),
+                ..base()
+            },
+        ),
+        (
+            Cause::ScanTokenInvalid,
+            ScanRequest {
+                start: Bytes::from_static(b"a"),
+                token: Some(token),
+                ..base()
+            },
+        ),
+    ];
+    for (want, request) in cases {
+        let Reply::Failed(failure) = lab.scan(B, request.clone()) else {
+            panic!("{request:?} was not refused");
+        };
+        assert_eq!(failure.cause, want, "{request:?}");
+    }
+}
+
+#[test]
+fn the_items_of_a_batch_have_outcomes_of_their_own() {
+    let mut lab = Lab::ready();
+    let bad = Request::Read(ReadRequest {
+        keyspace: "no".into(),
+        key: Bytes::from_static(b"k"),
+        level: ConsistencyLevel::Quorum,
+    });
+    let items = vec![put_key(1, "v", 1), bad, get(ConsistencyLevel::Quorum)];
+    let Reply::Batch(replies) = lab.batch(A, items) else {
+        panic!("no batch");
+    };
+    assert!(matches!(replies[0], Reply::Applied { .. }), "{replies:?}");
+    assert!(matches!(&replies[1], Reply::Failed(f) if f.cause == Cause::KeyspaceUnknown));
+    assert!(matches!(&replies[2], Reply::Read { values, .. } if values.is_empty()));
+    let cases = [
+        (Cause::BatchTooLarge, vec![]),
+        (
+            Cause::BatchTooLarge,
+            (0..1001).map(|_| put_key(1, "v", 1)).collect(),
+        ),
+        (
+            Cause::BatchItemRepeated,
+            vec![put_key(1, "v", 2), put_key(1, "w", 3)],
+        ),
+    ];
+    for (want, items) in cases {
+        let reply = lab.batch(A, items);
+        assert!(
+            matches!(&reply, Reply::Failed(f) if f.cause == want),
+            "{reply:?}"
+        );
+    }
+    assert!(lab.shards[&A].is_idle());
+}
+
+#[test]
+fn the_answer_to_a_batch_is_bounded_and_what_did_not_fit_can_be_asked_for_again() {
+    let mut lab = Lab::ready();
+    let large: &'static str = Box::leak("v".repeat(900_000).into_boxed_str());
+    for number in 0..5 {
+        let id = lab.ask(A, put_key(number, large, number));
+        lab.run();
+        assert!(matches!(lab.reply(id), Some(Reply::Applied { .. })));
+    }
+    let mut wanted: Vec<u8> = (0..5).collect();
+    let mut rounds = Vec::new();
+    while !wanted.is_empty() && rounds.len() < 5 {
+        let read = |number: &u8| {
+            Request::Read(ReadRequest {
+                keyspace: "default".into(),
+                key: Bytes::from(format!("key-{number:03}")),
+                level: ConsistencyLevel::Quorum,
+            })
+        };
+        let items = wanted.iter().map(read).collect();
+        let Reply::Batch(replies) = lab.batch(A, items) else {
+            panic!("no batch");
+        };
+        let full =
+            |reply: &Reply| matches!(reply, Reply::Failed(f) if f.cause == Cause::BatchAnswerFull);
+        let left = wanted.iter().zip(&replies).filter(|(_, reply)| full(reply));
+        let left: Vec<u8> = left.map(|(number, _)| *number).collect();
+        rounds.push(wanted.len() - left.len());
+        wanted = left;
+    }
+    assert_eq!(rounds, [2, 2, 1], "read in each round");
 }

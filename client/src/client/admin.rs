@@ -150,7 +150,9 @@ pub(super) fn no_answer(endpoint: &NodeEndpoint, answer: Response) -> NodeError 
         | Response::Read(_)
         | Response::Status(_)
         | Response::Local(_)
-        | Response::Dump(_) => unexpected(endpoint),
+        | Response::Dump(_)
+        | Response::Page(_)
+        | Response::Batch(_) => unexpected(endpoint),
     }
 }
 

@@ -330,7 +330,9 @@ impl ClientBuilder {
             | Response::Read(_)
             | Response::Status(_)
             | Response::Local(_)
-            | Response::Dump(_) => return Err(SeedReason::UnexpectedAnswer),
+            | Response::Dump(_)
+            | Response::Page(_)
+            | Response::Batch(_) => return Err(SeedReason::UnexpectedAnswer),
         };
         if let Some(expected) = self.cluster_id.filter(|id| id.0 != info.cluster_id) {
             return Err(SeedReason::OtherCluster {

@@ -7,6 +7,7 @@
 //! Not here: one operation (`perform`), its builders (`keyspace`), questions to one node (`admin`).
 
 mod admin;
+mod batch;
 mod builder;
 mod dump;
 mod lazy;
@@ -21,11 +22,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_ring::{MonoTime, NodeId};
 
+pub(crate) use batch::ItemEnd;
 pub use builder::{ClientBuilder, Seed};
 pub use dump::DumpPages;
 pub use lazy::{ConnectState, LazyClient};
 pub use operation::IfSuperseded;
-pub(crate) use operation::{AttemptLimits, Diagnose, Operation, Payload, wire_level};
+pub(crate) use operation::{AttemptLimits, Diagnose, Done, Operation, Payload, wire_level};
 
 use crate::clock::Clock;
 use crate::config::ClientConfig;

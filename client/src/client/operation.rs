@@ -60,7 +60,7 @@ pub enum IfSuperseded {
 }
 
 /// What is to be done with the key.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Payload {
     Get,
     Put {
@@ -77,6 +77,12 @@ pub(crate) enum Payload {
     Resolve {
         op_id: wire::OpId,
     },
+    /// A page of a scan that begins at the key.
+    Scan {
+        end: Option<Bytes>,
+        token: Option<wire::ScanToken>,
+        limit: u32,
+    },
 }
 
 impl Operation {
@@ -86,13 +92,17 @@ impl Operation {
             Payload::Resolve { .. } => OperationKind::Resolve,
             Payload::Put { .. } => OperationKind::Put,
             Payload::Delete { .. } => OperationKind::Delete,
+            Payload::Scan { .. } => OperationKind::Scan,
         }
     }
 
     /// Whether it leaves something behind.
     pub(super) const fn is_write(&self) -> bool {
         match self.payload {
-            Payload::Get | Payload::SessionGet { .. } | Payload::Resolve { .. } => false,
+            Payload::Get
+            | Payload::SessionGet { .. }
+            | Payload::Resolve { .. }
+            | Payload::Scan { .. } => false,
             Payload::Put { .. } | Payload::Delete { .. } => true,
         }
     }
@@ -100,16 +110,41 @@ impl Operation {
     /// Whether its level counts replicas that hold, not replicas that answer.
     pub(super) const fn has_write_level(&self) -> bool {
         match self.payload {
-            Payload::Get | Payload::SessionGet { .. } => false,
+            Payload::Get | Payload::SessionGet { .. } | Payload::Scan { .. } => false,
             Payload::Put { .. } | Payload::Delete { .. } | Payload::Resolve { .. } => true,
         }
+    }
+
+    pub(super) const fn is_scan(&self) -> bool {
+        match self.payload {
+            Payload::Scan { .. } => true,
+            Payload::Get
+            | Payload::SessionGet { .. }
+            | Payload::Put { .. }
+            | Payload::Delete { .. }
+            | Payload::Resolve { .. } => false,
+        }
+    }
+
+    /// About how many bytes it adds to a request.
+    pub(super) fn bytes(&self) -> usize {
+        let of_context = |context: &Option<Context>| context.as_ref().map_or(0, Context::len);
+        let payload = match &self.payload {
+            Payload::Get | Payload::Scan { .. } | Payload::Resolve { .. } => 0,
+            Payload::SessionGet { covers } => covers.iter().map(Context::len).sum(),
+            Payload::Put { value, context } => value.len() + of_context(context),
+            Payload::Delete { context } => of_context(context),
+        };
+        self.keyspace.len() + self.key.len() + payload
     }
 
     /// Whether an attempt of `outcome` leaves the outcome of a write open. A resolve that fails
     /// says nothing about the write.
     pub(super) const fn outcome_of(&self, attempt: wire::Outcome) -> wire::Outcome {
         match self.payload {
-            Payload::Get | Payload::SessionGet { .. } => wire::Outcome::NotApplied,
+            Payload::Get | Payload::SessionGet { .. } | Payload::Scan { .. } => {
+                wire::Outcome::NotApplied
+            }
             Payload::Put { .. } | Payload::Delete { .. } => attempt,
             Payload::Resolve { .. } => wire::Outcome::Unknown,
         }
@@ -118,7 +153,7 @@ impl Operation {
     /// The write that it is about.
     pub(super) fn op_id(&self, own: wire::OpId) -> Option<wire::OpId> {
         match self.payload {
-            Payload::Get | Payload::SessionGet { .. } => None,
+            Payload::Get | Payload::SessionGet { .. } | Payload::Scan { .. } => None,
             Payload::Put { .. } | Payload::Delete { .. } => Some(own),
             Payload::Resolve { op_id } => Some(op_id),
         }
@@ -133,6 +168,7 @@ impl Operation {
             Payload::Resolve { op_id } => Some(op_id),
             Payload::Get
             | Payload::SessionGet { .. }
+            | Payload::Scan { .. }
             | Payload::Put { .. }
             | Payload::Delete { .. } => None,
         };
@@ -193,6 +229,14 @@ impl Operation {
                 age_ms,
                 stamp,
             }),
+            Payload::Scan { end, token, limit } => Request::Scan(wire::Scan {
+                keyspace,
+                start: key,
+                end: end.clone(),
+                token: token.clone(),
+                limit: *limit,
+                level,
+            }),
         }
     }
 }
@@ -205,6 +249,7 @@ fn whole_millis(time: Duration) -> u64 {
 pub(crate) enum Done {
     Read(Read),
     Written(Written),
+    Page(wire::ScanPage),
 }
 
 impl Done {
@@ -213,6 +258,7 @@ impl Done {
         match self {
             Self::Read(read) => Self::Read(read.with_diagnostics(diagnostics)),
             Self::Written(written) => Self::Written(written.with_diagnostics(diagnostics)),
+            Self::Page(page) => Self::Page(page),
         }
     }
 
@@ -220,7 +266,7 @@ impl Done {
     pub(crate) fn into_read(self) -> Option<Read> {
         match self {
             Self::Read(read) => Some(read),
-            Self::Written(_) => None,
+            Self::Written(_) | Self::Page(_) => None,
         }
     }
 
@@ -228,7 +274,15 @@ impl Done {
     pub(crate) fn into_written(self) -> Option<Written> {
         match self {
             Self::Written(written) => Some(written),
-            Self::Read(_) => None,
+            Self::Read(_) | Self::Page(_) => None,
+        }
+    }
+
+    /// The answer to a page of a scan.
+    pub(crate) fn into_page(self) -> Option<wire::ScanPage> {
+        match self {
+            Self::Page(page) => Some(page),
+            Self::Read(_) | Self::Written(_) => None,
         }
     }
 }

@@ -76,7 +76,7 @@ impl Client {
     }
 
     /// The stamp of a write, if its keyspace wants one.
-    fn stamp_for(&self, operation: &Operation) -> Option<u64> {
+    pub(super) fn stamp_for(&self, operation: &Operation) -> Option<u64> {
         let mode = self.topology().mode(&operation.keyspace);
         let stamped = operation.is_write() && mode == Some(KeyspaceMode::Lww);
         stamped.then(|| lock(&self.shared.stamps).stamp())
@@ -127,7 +127,7 @@ impl Client {
         Err(progress.failure(self.now(), &self.topology(), operation, gave_up))
     }
 
-    fn checked_level(&self, operation: &Operation) -> Result<wire::Level, Box<Failure>> {
+    pub(super) fn checked_level(&self, operation: &Operation) -> Result<wire::Level, Box<Failure>> {
         let topology = self.topology();
         let holds = operation.has_write_level();
         let fits = topology.level_fits(&operation.keyspace, operation.level, holds);
@@ -137,7 +137,7 @@ impl Client {
     }
 
     /// The node to ask next; starts another round when all were tried.
-    fn choose(
+    pub(super) fn choose(
         &self,
         topology: &Topology,
         operation: &Operation,
@@ -198,7 +198,7 @@ impl Client {
         let late = |_| CallError::Lost(CallCause::TimedOut);
         let answer = timeout(limit + GRACE, call).await.map_err(late);
         let ended = match answer.and_then(|answer| answer) {
-            Ok(Response::Read(read)) if !operation.has_write_level() => {
+            Ok(Response::Read(read)) if !operation.has_write_level() && !operation.is_scan() => {
                 in_flight.verdict = NodeVerdict::Works;
                 self.follow_stamp(read.stamp);
                 return Ok(Done::Read(Read::from_wire(read)));
@@ -215,6 +215,10 @@ impl Client {
                     progress.stamp,
                 )));
             }
+            Ok(Response::Page(page)) if operation.is_scan() => {
+                in_flight.verdict = NodeVerdict::Works;
+                return Ok(Done::Page(page));
+            }
             Ok(Response::Failure(failure)) => {
                 if failure.code == Code::StampAhead {
                     lock(&self.shared.stamps).refused();
@@ -227,7 +231,9 @@ impl Client {
                 | Response::Read(_)
                 | Response::Status(_)
                 | Response::Local(_)
-                | Response::Dump(_),
+                | Response::Dump(_)
+                | Response::Page(_)
+                | Response::Batch(_),
             ) => Ended::NoAnswer(CallError::Lost(CallCause::Malformed)),
             Err(error) => Ended::NoAnswer(error),
         };
@@ -235,7 +241,7 @@ impl Client {
         Err(ended)
     }
 
-    fn follow_stamp(&self, told: Option<Stamp>) {
+    pub(super) fn follow_stamp(&self, told: Option<Stamp>) {
         if let Some(Stamp { feed, .. }) = told {
             lock(&self.shared.stamps).observe(feed);
         }

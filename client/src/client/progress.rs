@@ -172,6 +172,11 @@ impl Progress {
         });
     }
 
+    /// Time since it began.
+    pub(super) fn took(&self, now: MonoTime) -> Duration {
+        now.since(self.started)
+    }
+
     /// The way of an operation that succeeded at `node`.
     pub(super) fn diagnostics(mut self, now: MonoTime, node: String) -> Diagnostics {
         self.add_to_trail(now, node, AttemptEnd::Succeeded);

@@ -21,11 +21,19 @@ pub enum OperationKind {
     Delete,
     /// A question what became of a write.
     Resolve,
+    /// A page of a scan.
+    Scan,
 }
 
 impl OperationKind {
     /// Every kind.
-    pub const ALL: &'static [Self] = &[Self::Get, Self::Put, Self::Delete, Self::Resolve];
+    pub const ALL: &'static [Self] = &[
+        Self::Get,
+        Self::Put,
+        Self::Delete,
+        Self::Resolve,
+        Self::Scan,
+    ];
 
     /// The word for it, in sentences and in the labels of metrics.
     #[must_use]
@@ -35,6 +43,7 @@ impl OperationKind {
             Self::Put => "put",
             Self::Delete => "delete",
             Self::Resolve => "resolve",
+            Self::Scan => "scan",
         }
     }
 }

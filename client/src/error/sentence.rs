@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::failure::{AttemptEnd, Failure, OperationKind};
 use crate::retry::GiveUp;
-use crate::wire::{Code, KEY_BYTES_MAX, Outcome, ReplicaState, VALUE_BYTES_MAX};
+use crate::wire::{BATCH_ITEMS_MAX, Code, KEY_BYTES_MAX, Outcome, ReplicaState, VALUE_BYTES_MAX};
 
 /// Most bytes of a key that are printed.
 const KEY_SHOWN_MAX: usize = 48;
@@ -21,7 +21,7 @@ impl fmt::Display for Sentence<'_> {
             ""
         };
         let became = match (failure.kind, failure.outcome) {
-            (OperationKind::Get, _) => "failed",
+            (OperationKind::Get | OperationKind::Scan, _) => "failed",
             (OperationKind::Resolve, _) => "did not find out what became of the write",
             (_, Outcome::NotApplied) => "was not applied",
             (_, Outcome::Unknown | Outcome::Applied) => "has an unknown outcome",
@@ -90,6 +90,16 @@ fn cause(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
         Code::ClockOff => {
             f.write_str("the node's clock is not known to be near those of its peers")
         }
+        Code::ScanTokenInvalid => f.write_str(
+            "the token is altered, or was given by a scan of another keyspace, range or cluster",
+        ),
+        Code::RangeInvalid => write!(
+            f,
+            "a bound or prefix is longer than {KEY_BYTES_MAX} bytes, or the end is before the start",
+        ),
+        Code::BatchTooLarge => write!(f, "a batch has 1 to {BATCH_ITEMS_MAX} items"),
+        Code::BatchItemRepeated => f.write_str("the batch names a key twice"),
+        Code::BatchAnswerFull => f.write_str("the answer to the batch had no room for it"),
         Code::Damaged => f.write_str("the range is damaged on the replica"),
         Code::OperationNotSeen => f.write_str("no replica that could be asked knows the operation"),
         Code::SessionBehind => {
@@ -142,7 +152,7 @@ fn advice(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
              when all replicas are up, or read the key",
         );
     }
-    let is_write = failure.kind != OperationKind::Get;
+    let is_write = matches!(failure.kind, OperationKind::Put | OperationKind::Delete);
     if is_write && failure.outcome != Outcome::NotApplied {
         return f.write_str(
             "it may be on some replicas and may still become visible: ask with \

@@ -44,7 +44,7 @@ impl SessionCall {
         let mut state = session.lock();
         let tokens_max = match &operation.payload {
             // A read makes one token of all, so it is still taken where a write is not.
-            Payload::Get | Payload::SessionGet { .. } => COVERS_MAX,
+            Payload::Get | Payload::SessionGet { .. } | Payload::Scan { .. } => COVERS_MAX,
             Payload::Put { .. } | Payload::Delete { .. } | Payload::Resolve { .. } => {
                 SESSION_WRITES_MAX
             }
@@ -74,7 +74,7 @@ impl SessionCall {
             Payload::Put { context, .. } | Payload::Delete { context } => {
                 call.replaces = context.iter().cloned().collect();
             }
-            Payload::Resolve { .. } => {}
+            Payload::Resolve { .. } | Payload::Scan { .. } => {}
         }
         drop(state);
         Ok(call)

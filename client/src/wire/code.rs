@@ -145,6 +145,17 @@ codes! {
     /// The payload's form is not supported by the replica (between nodes).
     PayloadUnsupported = 43, "PAYLOAD_UNSUPPORTED";
 
+    /// The token of a scan is altered, or of another keyspace, range or cluster.
+    ScanTokenInvalid = 50, "SCAN_TOKEN_INVALID";
+    /// A bound of a scan's range or its prefix is over 1,024 bytes, or the end lies before the start.
+    RangeInvalid = 51, "RANGE_INVALID";
+    /// The batch has no items, or more than 1,000.
+    BatchTooLarge = 52, "BATCH_TOO_LARGE";
+    /// The batch names a key twice, and nothing says which of the two should win.
+    BatchItemRepeated = 53, "BATCH_ITEM_REPEATED";
+    /// The answer to a batch is full; this item was not read and is to be asked for again.
+    BatchAnswerFull = 54, "BATCH_ANSWER_FULL";
+
     /// The operation is one of another keyspace mode: a context in an lww keyspace, a stamp elsewhere.
     WrongMode = 60, "WRONG_MODE";
     /// The TTL is 0 or over ten years.
@@ -188,6 +199,11 @@ impl Code {
             }
             Self::TtlInvalid => "use another TTL, or none",
             Self::StampAhead | Self::ClockOff => "set the clocks right, then try again",
+            Self::ScanTokenInvalid => "begin the scan anew",
+            Self::RangeInvalid => "use another range",
+            Self::BatchTooLarge => "split the batch",
+            Self::BatchItemRepeated => "name each key once",
+            Self::BatchAnswerFull => "ask for the item again",
             Self::RoleRefused => "use a client certificate with the role it needs",
             Self::RequestInvalid | Self::Other(_) => {
                 "use a client of the same release as the cluster"

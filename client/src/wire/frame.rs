@@ -13,6 +13,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 
+use super::batch::{ItemIn, ItemOut, ResultIn, ResultOut};
 use super::prescan::{self, ScanError};
 use super::{LocalRecord, Request, RequestFrame, Response, ResponseFrame, lenient};
 
@@ -24,6 +25,10 @@ pub const SMALL_FRAME_BYTES_MAX: usize = 64 * 1024;
 
 /// Most MessagePack values in a request. The largest of this release has 15.
 pub const REQUEST_ITEMS_MAX: usize = 128;
+
+/// Most MessagePack values in a batch: 1,000 items of at most 48, one of them a get in a session with
+/// all that it must cover, and room.
+pub const BATCH_REQUEST_ITEMS_MAX: usize = 64 * 1024;
 
 /// Most MessagePack values in a response: a page of records, or a large topology.
 pub const RESPONSE_ITEMS_MAX: usize = 256 * 1024;
@@ -102,6 +107,8 @@ mod kind {
     pub(super) const DUMP_LOCAL: u8 = 7;
     pub(super) const RESOLVE: u8 = 20;
     pub(super) const SESSION_GET: u8 = 21;
+    pub(super) const SCAN: u8 = 22;
+    pub(super) const BATCH: u8 = 23;
 
     pub(super) const TOPOLOGY_INFO: u8 = 65;
     pub(super) const APPLIED: u8 = 66;
@@ -110,6 +117,8 @@ mod kind {
     pub(super) const NODE_STATUS: u8 = 69;
     pub(super) const LOCAL: u8 = 70;
     pub(super) const DUMP: u8 = 71;
+    pub(super) const PAGE: u8 = 84;
+    pub(super) const BATCH_RESULTS: u8 = 85;
 }
 
 #[derive(Serialize)]
@@ -220,6 +229,11 @@ pub fn encode_request(
         Request::Status => put(out, kind::STATUS, id, deadline_ms, &NoFields {}),
         Request::ReadLocal(fields) => put(out, kind::READ_LOCAL, id, deadline_ms, fields),
         Request::DumpLocal(fields) => put(out, kind::DUMP_LOCAL, id, deadline_ms, fields),
+        Request::Scan(fields) => put(out, kind::SCAN, id, deadline_ms, fields),
+        Request::Batch(items) => {
+            let items: Vec<ItemOut<'_>> = items.iter().map(ItemOut::from).collect();
+            put(out, kind::BATCH, id, deadline_ms, &items)
+        }
         Request::Resolve(fields) => put(out, kind::RESOLVE, id, deadline_ms, fields),
         Request::SessionGet(fields) => put(out, kind::SESSION_GET, id, deadline_ms, fields),
     }
@@ -257,6 +271,11 @@ pub fn encode_response(
         Response::Status(fields) => put(out, kind::NODE_STATUS, id, fields),
         Response::Local(record) => put(out, kind::LOCAL, id, &LocalOut { record }),
         Response::Dump(fields) => put(out, kind::DUMP, id, fields),
+        Response::Page(fields) => put(out, kind::PAGE, id, fields),
+        Response::Batch(results) => {
+            let results: Vec<ResultOut<'_>> = results.iter().map(ResultOut::from).collect();
+            put(out, kind::BATCH_RESULTS, id, &results)
+        }
     }
 }
 
@@ -292,6 +311,8 @@ pub fn decode_request(frame: &RawFrame) -> Result<RequestFrame, FrameError> {
         kind::DUMP_LOCAL => body(frame, Request::DumpLocal),
         kind::RESOLVE => body(frame, Request::Resolve),
         kind::SESSION_GET => body(frame, Request::SessionGet),
+        kind::SCAN => body(frame, Request::Scan),
+        kind::BATCH => decode_batch(frame),
         kind => {
             let read = decode_body::<RequestIn<IgnoredAny>>(frame, REQUEST_ITEMS_MAX)?;
             Err(FrameError::UnknownKind {
@@ -300,6 +321,32 @@ pub fn decode_request(frame: &RawFrame) -> Result<RequestFrame, FrameError> {
             })
         }
     }
+}
+
+fn decode_batch(frame: &RawFrame) -> Result<RequestFrame, FrameError> {
+    let RequestIn::<Vec<ItemIn>> {
+        id,
+        deadline_ms,
+        fields,
+        held_ms,
+    } = decode_body(frame, BATCH_REQUEST_ITEMS_MAX)?;
+    let items = fields.into_iter().map(ItemIn::into_item);
+    let items = items.collect::<Option<Vec<_>>>();
+    let request = Request::Batch(items.ok_or(FrameError::Fields { kind: frame.kind })?);
+    Ok(RequestFrame {
+        id,
+        deadline_ms,
+        held_ms,
+        request,
+    })
+}
+
+fn decode_batch_results(frame: &RawFrame) -> Result<ResponseFrame, FrameError> {
+    let ResponseIn::<Vec<ResultIn>> { id, fields } = decode_body(frame, RESPONSE_ITEMS_MAX)?;
+    let results = fields.into_iter().map(ResultIn::into_result);
+    let results = results.collect::<Option<Vec<_>>>();
+    let response = Response::Batch(results.ok_or(FrameError::Fields { kind: frame.kind })?);
+    Ok(ResponseFrame { id, response })
 }
 
 /// Looks `frame` over and decodes it as a response.
@@ -325,6 +372,8 @@ pub fn decode_response(frame: &RawFrame) -> Result<ResponseFrame, FrameError> {
         kind::NODE_STATUS => body(frame, Response::Status),
         kind::LOCAL => body(frame, |LocalIn { record }| Response::Local(record)),
         kind::DUMP => body(frame, Response::Dump),
+        kind::PAGE => body(frame, Response::Page),
+        kind::BATCH_RESULTS => decode_batch_results(frame),
         kind => {
             let read = decode_body::<ResponseIn<IgnoredAny>>(frame, RESPONSE_ITEMS_MAX)?;
             Err(FrameError::UnknownKind {
@@ -354,9 +403,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::{
-        Applied, Code, ContextToken, Delete, DumpLocal, DumpPage, Failure, FrameSplitter, Get,
-        KeyspaceInfo, Level, NodeInfo, NodeStatus, OpId, Outcome, PeerStatus, Put, Read, ReadLocal,
-        ReplicaReport, ReplicaState, Resolve, SessionGet, Stamp, TopologyInfo, Value,
+        Applied, BatchItem, Code, ContextToken, Delete, DumpLocal, DumpPage, Failure,
+        FrameSplitter, Get, ItemResult, KeyspaceInfo, Level, NodeInfo, NodeStatus, OpId, Outcome,
+        PeerStatus, Put, Read, ReadLocal, ReplicaReport, ReplicaState, Resolve, Scan, ScanPage,
+        ScanRecord, ScanToken, SessionGet, Stamp, TopologyInfo, Value,
     };
     use super::*;
 
@@ -401,6 +451,25 @@ mod tests {
             after: Some(key()),
             limit: 100,
         };
+        let scan = Scan {
+            keyspace: keyspace(),
+            start: key(),
+            end: Some(Bytes::from_static(b"kez")),
+            token: Some(ScanToken(Bytes::from_static(b"sealed"))),
+            limit: 1000,
+            level: Level::Quorum,
+        };
+        let items = vec![
+            BatchItem::Put(put.clone()),
+            BatchItem::Delete(delete.clone()),
+            BatchItem::Get(get.clone()),
+            BatchItem::SessionGet(SessionGet {
+                keyspace: keyspace(),
+                key: key(),
+                level: Level::One,
+                covers: vec![token(), token()],
+            }),
+        ];
         vec![
             ("request_topology", Request::Topology),
             ("request_put", Request::Put(put)),
@@ -433,6 +502,8 @@ mod tests {
                     covers: vec![token(), token()],
                 }),
             ),
+            ("request_scan", Request::Scan(scan)),
+            ("request_batch", Request::Batch(items)),
         ]
     }
 
@@ -456,7 +527,32 @@ mod tests {
             record: Bytes::from_static(b"record"),
         };
         let values = vec![Value(Bytes::from_static(b"a")), Value(Bytes::new())];
+        let read = Read {
+            values: values.clone(),
+            context: token(),
+            replicas: 2,
+            stamp: None,
+        };
+        let applied = Applied {
+            context: None,
+            acks: 2,
+            superseded_by: Some(Stamp { stamp: 9, feed: 8 }),
+        };
+        let results = vec![
+            ItemResult::Applied(applied),
+            ItemResult::Read(read),
+            ItemResult::Failure(failure.clone()),
+        ];
+        let page = ScanPage {
+            records: vec![ScanRecord {
+                key: Bytes::from_static(b"key"),
+                values: values.clone(),
+            }],
+            next: Some(ScanToken(Bytes::from_static(b"sealed"))),
+        };
         vec![
+            ("response_page", Response::Page(page)),
+            ("response_batch", Response::Batch(results)),
             ("response_topology", Response::Topology(topology())),
             (
                 "response_applied",
@@ -711,7 +807,7 @@ mod tests {
         /// Random and altered bytes are refused or read, never a panic.
         #[test]
         fn altered_frames_never_panic(
-            which in 0..15_usize,
+            which in 0..19_usize,
             changes in proptest::collection::vec((any::<usize>(), any::<u8>()), 0..6),
             cut_at in any::<usize>(),
         ) {

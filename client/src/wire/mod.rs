@@ -10,6 +10,7 @@
 //!
 //! Not here: how frames travel (`link`), frames between nodes (`quorate-node`).
 
+mod batch;
 pub mod chunk;
 mod code;
 pub mod frame;
@@ -25,12 +26,13 @@ pub use frame::{
     set_held_ms,
 };
 pub use request::{
-    ContextToken, Delete, DumpLocal, Get, Level, OpId, Put, ReadLocal, Request, RequestFrame,
-    Resolve, SessionGet,
+    BatchItem, ContextToken, Delete, DumpLocal, Get, Level, OpId, Put, ReadLocal, Request,
+    RequestFrame, Resolve, Scan, ScanToken, SessionGet,
 };
 pub use response::{
-    Applied, DumpPage, Failure, KeyspaceInfo, LocalRecord, NodeInfo, NodeStatus, PeerStatus, Read,
-    ReplicaReport, ReplicaState, Response, ResponseFrame, Stamp, TopologyInfo, Value,
+    Applied, DumpPage, Failure, ItemResult, KeyspaceInfo, LocalRecord, NodeInfo, NodeStatus,
+    PeerStatus, Read, ReplicaReport, ReplicaState, Response, ResponseFrame, ScanPage, ScanRecord,
+    Stamp, TopologyInfo, Value,
 };
 
 pub use split::FrameSplitter;
@@ -53,6 +55,12 @@ pub const TOKEN_BYTES_MAX: usize = 80 * 1024;
 
 /// Most context tokens of one [`SessionGet`].
 pub const COVERS_MAX: usize = 32;
+
+/// Most items of a batch.
+pub const BATCH_ITEMS_MAX: usize = 1_000;
+
+/// Most records of a page of a scan.
+pub const SCAN_RECORDS_MAX: usize = 1_000;
 
 /// Longest request that a node accepts.
 pub const FRAME_BYTES_MAX: usize = 5 * 1024 * 1024;

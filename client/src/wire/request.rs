@@ -178,6 +178,41 @@ pub struct SessionGet {
     pub covers: Vec<ContextToken>,
 }
 
+/// Asks for a page of a keyspace's records in key order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scan {
+    /// Name of the keyspace.
+    pub keyspace: String,
+    /// First key of the range, up to 1,024 bytes; empty = from the first key on.
+    pub start: Bytes,
+    /// First key behind the range, up to 1,024 bytes; absent = to the last key.
+    pub end: Option<Bytes>,
+    /// Where to go on, as an earlier page of the same keyspace and range told.
+    pub token: Option<ScanToken>,
+    /// Most records of the page; the node may send fewer.
+    pub limit: u32,
+    /// Replicas that must answer.
+    pub level: Level,
+}
+
+/// Where a scan goes on, as a node sealed it: opaque, bound to cluster, keyspace and range, valid on
+/// every node and for ever.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ScanToken(pub Bytes);
+
+/// One item of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BatchItem {
+    /// Writes a value.
+    Put(Put),
+    /// Writes a tombstone.
+    Delete(Delete),
+    /// Reads.
+    Get(Get),
+    /// Reads in a session.
+    SessionGet(SessionGet),
+}
+
 /// One request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
@@ -199,6 +234,10 @@ pub enum Request {
     Resolve(Resolve),
     /// Reads in a session.
     SessionGet(SessionGet),
+    /// Pages through a keyspace.
+    Scan(Scan),
+    /// Many items at once, 1 to 1,000, each key once; each has its own outcome.
+    Batch(Vec<BatchItem>),
 }
 
 /// A request with what every request carries.

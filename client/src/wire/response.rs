@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::code::{Code, Outcome};
-use super::request::{ContextToken, Level};
+use super::request::{ContextToken, Level, ScanToken};
 
 /// A stamp of an lww keyspace, both in microseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -249,6 +249,35 @@ pub struct DumpPage {
     pub end: bool,
 }
 
+/// A record of a scan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanRecord {
+    /// The key.
+    pub key: Bytes,
+    /// Its concurrent values, at least one.
+    pub values: Vec<Value>,
+}
+
+/// A page of a scan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanPage {
+    /// Records with a value, in key order. May be none although more follow.
+    pub records: Vec<ScanRecord>,
+    /// Where to go on; absent at the end of the range.
+    pub next: Option<ScanToken>,
+}
+
+/// What became of one item of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ItemResult {
+    /// A put or delete was applied.
+    Applied(Applied),
+    /// A get.
+    Read(Read),
+    /// The item failed; the others are not concerned.
+    Failure(Failure),
+}
+
 /// One answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Response {
@@ -266,6 +295,10 @@ pub enum Response {
     Local(Option<LocalRecord>),
     /// Answer to `DumpLocal`.
     Dump(DumpPage),
+    /// Answer to `Scan`.
+    Page(ScanPage),
+    /// Answer to `Batch`: a result for each item, in the items' order.
+    Batch(Vec<ItemResult>),
 }
 
 /// An answer with the id of its request.

@@ -86,6 +86,8 @@ pub(super) enum Command {
     DumpLocal(DumpLocalArgs),
     /// Be a client on standard input and output: one JSON line per request and reply.
     Driver(DriverArgs),
+    /// Print the records of a keyspace or a range in key order, as JSON lines.
+    Scan(ScanArgs),
     /// Create a cluster.
     Cluster(ClusterArgs),
     /// Make and show certificates.
@@ -236,6 +238,34 @@ pub(super) struct DumpLocalArgs {
     /// Id of the node.
     #[arg(long, value_name = "ID")]
     pub(super) node: String,
+}
+
+/// Arguments of `scan`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A line is {\"key\":..,\"value\":..} or {\"key\":..,\"siblings\":[..]}, as import \
+                        takes it. Interrupted, it tells\nhow to go on; the range must be the same \
+                        then.\n\nExample:\n  quorate scan --prefix user/ --limit 100"
+)]
+pub(super) struct ScanArgs {
+    /// Keys that begin with this, up to 1,024 bytes.
+    #[arg(long, conflicts_with_all = ["start", "end"])]
+    pub(super) prefix: Option<OsString>,
+    /// Keys from this one on.
+    #[arg(long, value_name = "KEY")]
+    pub(super) start: Option<OsString>,
+    /// Keys before this one.
+    #[arg(long, value_name = "KEY")]
+    pub(super) end: Option<OsString>,
+    /// Most records.
+    #[arg(long, value_name = "COUNT")]
+    pub(super) limit: Option<u64>,
+    /// Go on where an interrupted scan of the same range stood.
+    #[arg(long, value_name = "TOKEN")]
+    pub(super) resume: Option<String>,
+    /// Keyspace, level, and deadline of each page.
+    #[command(flatten)]
+    pub(super) data: DataOptions,
 }
 
 /// Arguments of `driver`.

@@ -26,6 +26,7 @@ mod output;
 mod put;
 mod record_json;
 mod ring;
+mod scan;
 mod serve;
 mod session;
 mod signals;
@@ -91,6 +92,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Problem> {
         Command::Ring(args) => on_runtime(ring::run(args, global)),
         Command::Whereis(args) => on_runtime(whereis::run(args, global)),
         Command::DumpLocal(args) => on_runtime(dump_local::run(args, global)),
+        Command::Scan(args) => on_runtime(scan::run(args, global)),
         Command::Driver(args) => on_runtime(driver::run(args, global)),
         Command::Cluster(args) => match args.command {
             args::ClusterCommand::Create(args) => cluster_create::run(args, global.output),

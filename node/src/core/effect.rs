@@ -8,6 +8,7 @@ use super::generation::Generation;
 use super::input::RequestId;
 use super::key::RecordKey;
 use super::message::{PeerMessage, Reply};
+use super::scan_page::ScanRead;
 use super::timeline::Memory;
 
 /// What one step, or a batch of steps, causes.
@@ -61,6 +62,8 @@ pub enum Effect {
     Count(Event),
     /// Stop the node: it must not serve.
     Stop(StopReason),
+    /// Read a page of a scan; answered by [`super::StoreEvent::Scanned`].
+    Scan(ScanRead),
 }
 
 /// What a client asked for, for metrics.
@@ -83,6 +86,10 @@ pub enum RequestKind {
     Get,
     /// Resolve of an unknown outcome.
     Resolve,
+    /// A page of a scan.
+    Scan,
+    /// Many puts, deletes and gets at once.
+    Batch,
 }
 
 /// Content of a log frame.

@@ -68,6 +68,16 @@ pub enum Cause {
     StampAhead,
     /// This node's clock is too far off its peers' for a TTL, or not known to be near them yet.
     ClockOff,
+    /// The token of a scan is altered, or of another keyspace or range.
+    ScanTokenInvalid,
+    /// A bound of a scan's range is too long, or its end lies in front of its start.
+    RangeInvalid,
+    /// The batch has no items, or too many.
+    BatchTooLarge,
+    /// The batch names a key twice.
+    BatchItemRepeated,
+    /// The answer to the batch has no room for this item.
+    BatchAnswerFull,
 }
 
 /// One replica's part in a failed request.

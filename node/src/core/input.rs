@@ -7,7 +7,8 @@ use quorate_antientropy::BucketDigests;
 use quorate_ring::{Incarnation, Lsn, MonoTime, NodeId};
 
 use super::key::RecordKey;
-use super::message::{PeerHeader, PeerMessage, Request};
+use super::message::{PeerHeader, PeerMessage, Request, ScanRequest};
+use super::scan_page::ScanRow;
 use super::timeline::{Memory, Timeline};
 
 /// Names a client's request until it is answered: its connection and its id there.
@@ -64,6 +65,43 @@ pub enum Input {
         /// Who says so.
         peer: NodeId,
     },
+    /// A client asks for a page of a scan.
+    Scan {
+        /// Where the answer goes.
+        from: RequestId,
+        /// When the client stops waiting.
+        deadline: MonoTime,
+        /// What it asks.
+        request: ScanRequest,
+    },
+    /// A client asks for many things at once.
+    Batch {
+        /// Where the answer goes.
+        from: RequestId,
+        /// When it arrived.
+        received: MonoTime,
+        /// When the client stops waiting.
+        deadline: MonoTime,
+        /// What it asks, each key once.
+        items: Vec<Request>,
+    },
+}
+
+impl Input {
+    /// Whether it is a client's request, which may be shed at the edge.
+    #[must_use]
+    pub const fn is_request(&self) -> bool {
+        match self {
+            Self::Request { .. } | Self::Scan { .. } | Self::Batch { .. } => true,
+            Self::Peer { .. }
+            | Self::Link(_)
+            | Self::Store(_)
+            | Self::DiskSpace { .. }
+            | Self::Tick
+            | Self::Drain
+            | Self::Rival { .. } => false,
+        }
+    }
 }
 
 /// The two clocks at one moment.
@@ -108,6 +146,13 @@ pub enum StoreEvent {
     },
     /// The store cannot go on; the node must stop.
     Failed(StoreFailure),
+    /// A page of a scan was read.
+    Scanned {
+        /// The shard's number for it.
+        number: u64,
+        /// The rows and how far they are complete; an error is damage.
+        page: Result<(Vec<ScanRow>, Option<Bytes>), Damaged>,
+    },
 }
 
 /// Keys with what the engine holds of them; `None` is absent, an error is damage.

@@ -15,7 +15,9 @@ use quorate_ring::{
 
 use super::effect::RequestKind;
 use super::failure::{Cause, Failure};
+use super::scan_page::{PageRange, ScanRow};
 use super::timeline::{Memory, Timeline};
+use super::vnode_set::VnodeSet;
 
 /// A coordinator's number for one of its operations, unique within its incarnation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -208,6 +210,43 @@ pub struct ForwardReply {
     pub reply: Reply,
 }
 
+/// Asks a replica for its part of a page of a scan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanAsk {
+    /// The coordinator's operation.
+    pub op: OpNumber,
+    /// Which of its questions.
+    pub ask: u32,
+    /// What is wanted.
+    pub range: PageRange,
+    /// Whole records of these vnodes, digests of the others.
+    pub whole: VnodeSet,
+    /// Time that is left.
+    pub budget: Duration,
+}
+
+/// A replica's answer to [`ScanAsk`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanReply {
+    /// The coordinator's operation.
+    pub op: OpNumber,
+    /// Which of its questions.
+    pub ask: u32,
+    /// What it holds.
+    pub result: Result<ScanPart, Refusal>,
+}
+
+/// What a replica durably holds of a range, in key order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanPart {
+    /// Its records.
+    pub rows: Vec<ScanRow>,
+    /// All of the range in front of this key is there; `None` = all of it.
+    pub until: Option<Bytes>,
+    /// Vnodes for which the replica does not count.
+    pub uncounted: VnodeSet,
+}
+
 /// Everything that nodes say to each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PeerMessage {
@@ -229,6 +268,10 @@ pub enum PeerMessage {
     ForwardReply(ForwardReply),
     /// Goes with every keep-alive.
     Clock(ClockProbe),
+    /// Read a page of a scan.
+    Scan(ScanAsk),
+    /// Answer.
+    ScanReply(ScanReply),
 }
 
 /// A client's data request, as the core sees it.
@@ -370,6 +413,32 @@ pub struct SessionReadRequest {
     pub covers: Vec<Bytes>,
 }
 
+/// A page of a scan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanRequest {
+    /// Name of the keyspace.
+    pub keyspace: String,
+    /// First key of the range.
+    pub start: Bytes,
+    /// First key behind the range; `None` = to the end of the keyspace.
+    pub end: Option<Bytes>,
+    /// Where to go on, as an earlier page told.
+    pub token: Option<Bytes>,
+    /// Most records of the page.
+    pub limit: usize,
+    /// R.
+    pub level: ConsistencyLevel,
+}
+
+/// A record of a page: its visible values, in canonical order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScannedRecord {
+    /// The user's key.
+    pub key: Bytes,
+    /// At least one.
+    pub values: Vec<Bytes>,
+}
+
 /// What a client is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
@@ -395,4 +464,13 @@ pub enum Reply {
     },
     /// The request failed.
     Failed(Failure),
+    /// A page of a scan, to clients only.
+    Page {
+        /// Records with a value, in key order.
+        records: Vec<ScannedRecord>,
+        /// Where to go on; `None` at the end of the range.
+        next: Option<Bytes>,
+    },
+    /// What became of the items of a batch, in their order; to clients only.
+    Batch(Vec<Reply>),
 }

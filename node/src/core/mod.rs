@@ -15,11 +15,15 @@ pub mod node_set;
 pub mod packed;
 pub mod put;
 pub mod resolve;
+pub mod scan;
+pub mod scan_page;
+pub mod scan_token;
 pub mod seal;
 pub mod shard;
 pub mod standing;
 pub mod table;
 pub mod timeline;
+pub mod vnode_set;
 
 pub use effect::{Effect, Effects, Entry};
 pub use failure::{Cause, Effectiveness, Failure, ReplicaPart};

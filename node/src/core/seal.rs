@@ -54,6 +54,12 @@ impl SealKey {
         Self(secret)
     }
 
+    /// A key for another purpose, from which this one cannot be found.
+    #[must_use]
+    pub fn derived(&self, purpose: &str) -> [u8; 32] {
+        blake3::derive_key(purpose, &self.0)
+    }
+
     /// Seals what a client has seen of `key`; `None` if the context is over [`SEALED_BYTES_MAX`].
     #[must_use]
     pub fn seal(&self, keyspace: KeyspaceId, key: &[u8], token: &Token) -> Option<Bytes> {

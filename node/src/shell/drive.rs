@@ -236,6 +236,12 @@ impl Drive {
                         .get_or_insert(self.store_failed("the engine's queue"));
                 }
             }
+            Effect::Scan(read) => {
+                if self.store.scans.push(read).is_err() {
+                    out.stop
+                        .get_or_insert(self.store_failed("the scanner's queue"));
+                }
+            }
             Effect::CloseLink { peer, link } => self.links.close(peer, link),
             Effect::Count(event) => out.tally.event(event),
             Effect::Stop(reason) => {
@@ -268,12 +274,17 @@ const fn operation(kind: RequestKind) -> Operation {
         RequestKind::Delete => Operation::Delete,
         RequestKind::Get => Operation::Get,
         RequestKind::Resolve => Operation::Resolve,
+        RequestKind::Scan => Operation::Scan,
+        RequestKind::Batch => Operation::Batch,
     }
 }
 
 const fn ended(reply: &Reply) -> Ended {
     match reply {
-        Reply::Applied { .. } | Reply::Read { .. } => Ended::Ok,
+        // What became of a batch's items is told item by item.
+        Reply::Applied { .. } | Reply::Read { .. } | Reply::Page { .. } | Reply::Batch(_) => {
+            Ended::Ok
+        }
         Reply::Failed(failure) => match failure.effect {
             Effectiveness::NotApplied => Ended::NotApplied,
             Effectiveness::Unknown => Ended::Unknown,

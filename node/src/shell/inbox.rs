@@ -50,9 +50,7 @@ impl Inbox {
         let before = waiting.inputs.len();
         waiting.inputs.extend(inputs);
         let fresh = waiting.inputs.iter().skip(before);
-        let requests = fresh
-            .filter(|input| matches!(input, Input::Request { .. }))
-            .count();
+        let requests = fresh.filter(|input| input.is_request()).count();
         waiting.requests += requests;
         let wake = before == 0 && !waiting.inputs.is_empty();
         drop(waiting);

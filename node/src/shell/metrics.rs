@@ -38,11 +38,22 @@ pub enum Operation {
     Get,
     /// A resolve of an unknown outcome.
     Resolve,
+    /// A page of a scan.
+    Scan,
+    /// A batch; its items are not counted one by one.
+    Batch,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 4] = [Self::Put, Self::Delete, Self::Get, Self::Resolve];
+    pub const ALL: [Self; 6] = [
+        Self::Put,
+        Self::Delete,
+        Self::Get,
+        Self::Resolve,
+        Self::Scan,
+        Self::Batch,
+    ];
 
     /// Its label.
     #[must_use]
@@ -52,6 +63,8 @@ impl Operation {
             Self::Delete => "delete",
             Self::Get => "get",
             Self::Resolve => "resolve",
+            Self::Scan => "scan",
+            Self::Batch => "batch",
         }
     }
 }

@@ -18,6 +18,7 @@ pub use crate::core::input::Loaded;
 use crate::core::input::RequestId;
 use crate::core::key::RecordKey;
 use crate::core::message::{PeerHeader, PeerMessage, Reply};
+use crate::core::scan_page::{PagePart, PageRange};
 
 /// A boxed future: one allocation per batch, never per record.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -178,6 +179,9 @@ pub trait Engine: Debug + Send + Sync {
         after: Option<RecordKey>,
         limit: usize,
     ) -> BoxFuture<'_, Result<EnginePage, EngineError>>;
+    /// The smallest keys of a range over many vnodes, in the order of the user's keys, up to the
+    /// range's bounds. Reads as many rows as it returns, and one more of each vnode.
+    fn page(&self, range: PageRange) -> BoxFuture<'_, Result<PagePart, EngineError>>;
     /// Work left before the engine is at rest: runs of level 0 above its target, plus compactions
     /// under way. 0 = at rest.
     fn backlog(&self) -> u64;

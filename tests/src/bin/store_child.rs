@@ -175,7 +175,7 @@ impl Writer {
                     self.table.retain(|_, (lsn, _)| *lsn > applied);
                 }
                 StoreEvent::Failed(failure) => bail!("{failure}"),
-                StoreEvent::Loaded(_) => {}
+                StoreEvent::Loaded(_) | StoreEvent::Scanned { .. } => {}
             }
         }
         Ok(line)

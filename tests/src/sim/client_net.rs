@@ -15,7 +15,7 @@ use quorate_node::core::Input;
 use quorate_node::core::input::RequestId;
 use quorate_node::core::message::Reply;
 use quorate_node::shell::seam::{ClientPort, Clock};
-use quorate_node::shell::serve::{AdminRequest, request_of, response_of, topology_of};
+use quorate_node::shell::serve::{AdminRequest, Incoming, incoming_of, response_of, topology_of};
 use quorate_ring::{NodeId, Topology};
 use tokio::sync::oneshot;
 
@@ -207,7 +207,7 @@ impl ClientNet {
         &self,
         client: usize,
         node: NodeId,
-        request: quorate_node::core::message::Request,
+        request: Incoming,
         budget: Duration,
     ) -> Result<
         (
@@ -263,7 +263,7 @@ impl ClientNet {
         node: NodeId,
         port: &Port,
         id: RequestId,
-        request: quorate_node::core::message::Request,
+        request: Incoming,
         budget: Duration,
     ) {
         let same = self
@@ -280,12 +280,27 @@ impl ClientNet {
             });
         let (inlet, clock) = (port.inlet.clone(), port.clock.clone());
         port.gate.pass(move || {
-            inlet(Input::Request {
-                from: id,
-                received: clock.now(),
-                deadline: clock.now() + budget,
-                request,
-            });
+            let (from, deadline) = (id, clock.now() + budget);
+            match request {
+                Incoming::Data(request) => inlet(Input::Request {
+                    from,
+                    received: clock.now(),
+                    deadline,
+                    request,
+                }),
+                Incoming::Scan(request) => inlet(Input::Scan {
+                    from,
+                    deadline,
+                    request,
+                }),
+                Incoming::Batch(items) => inlet(Input::Batch {
+                    from,
+                    received: clock.now(),
+                    deadline,
+                    items,
+                }),
+                Incoming::Admin(_) => {}
+            }
         });
     }
 
@@ -350,16 +365,14 @@ impl ClientTransport {
         request: wire::Request,
         deadline: Duration,
     ) -> Result<wire::Response, CallError> {
-        let request = match request_of(request) {
-            Ok(request) => request,
-            Err(AdminRequest::Topology) => {
+        let request = match incoming_of(request) {
+            Incoming::Admin(AdminRequest::Topology) => {
                 let topology = topology_of(&self.net.topology, CLUSTER_ID, node);
                 return Ok(wire::Response::Topology(topology));
             }
-            // Clients of the simulator do not ask anything else.
-            Err(AdminRequest::Status | AdminRequest::ReadLocal(_) | AdminRequest::DumpLocal(_)) => {
-                return Err(CallError::NotSent(CallCause::Malformed));
-            }
+            // Clients of the simulator ask nodes nothing else about themselves.
+            Incoming::Admin(_) => return Err(CallError::NotSent(CallCause::Malformed)),
+            request @ (Incoming::Data(_) | Incoming::Scan(_) | Incoming::Batch(_)) => request,
         };
         let (id, receiver) = match self.net.send(self.client, node, request, deadline) {
             Ok(sent) => sent,

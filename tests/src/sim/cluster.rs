@@ -421,6 +421,7 @@ impl Cluster {
         tasks.spawn(store_loops.preparer);
         tasks.spawn(store_loops.feeder);
         tasks.spawn(store_loops.loader);
+        tasks.spawn(store_loops.scanner);
         let watcher = self.clone();
         tasks.spawn(async move {
             match drive.await {

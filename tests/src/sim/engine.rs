@@ -13,6 +13,7 @@ use bytes::Bytes;
 use quorate_node::core::generation::GenerationRows;
 use quorate_node::core::input::Damaged;
 use quorate_node::core::key::RecordKey;
+use quorate_node::core::scan_page::{PagePart, PageRange};
 use quorate_node::shell::seam::{BoxFuture, Checkpoint, Engine, EngineError, EnginePage, Loaded};
 
 use super::seeded::Seeded;
@@ -234,6 +235,20 @@ impl Engine for EngineMount {
             let from = after.map_or(Bound::Unbounded, Bound::Excluded);
             let rows = state.rows.range((from, Bound::Unbounded)).take(limit);
             Ok(rows.map(|(key, row)| (key.clone(), row.clone())).collect())
+        })
+    }
+
+    fn page(&self, range: PageRange) -> BoxFuture<'_, Result<PagePart, EngineError>> {
+        Box::pin(async move {
+            self.wait(|faults| faults.latency_max).await;
+            let state = self.engine.lock();
+            let rows = state.rows.iter().filter(|(key, _)| range.holds(key));
+            let rows: BTreeMap<_, _> = rows.map(|row| (row.0.user_key(), row)).collect();
+            let rows = rows.into_values();
+            PagePart::take(
+                &range,
+                rows.map(|(key, row)| Ok((key.clone(), row.clone()))),
+            )
         })
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quorate_node::core::generation::GenerationRows;
 use quorate_node::core::key::RecordKey;
+use quorate_node::core::scan_page::{PagePart, PageRange};
 use quorate_node::shell::seam::{
     BoxFuture, Checkpoint, Disk, DiskError, Engine, EngineError, EnginePage, Loaded,
 };
@@ -114,6 +115,10 @@ impl Engine for GatedEngine {
         limit: usize,
     ) -> BoxFuture<'_, Result<EnginePage, EngineError>> {
         gated!(self, self.engine.scan(after, limit))
+    }
+
+    fn page(&self, range: PageRange) -> BoxFuture<'_, Result<PagePart, EngineError>> {
+        gated!(self, self.engine.page(range))
     }
 
     fn backlog(&self) -> u64 {

@@ -246,7 +246,13 @@ impl Running {
             loops: parts,
         } = opened.await?;
         let mut loops = JoinSet::new();
-        for part in [parts.committer, parts.preparer, parts.feeder, parts.loader] {
+        for part in [
+            parts.committer,
+            parts.preparer,
+            parts.feeder,
+            parts.loader,
+            parts.scanner,
+        ] {
             loops.spawn(part);
         }
         Ok(Self {

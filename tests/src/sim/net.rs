@@ -659,7 +659,12 @@ fn frame_bytes(frame: &Frame) -> u64 {
             | PeerMessage::Read(_)
             | PeerMessage::Forward(_)
             | PeerMessage::ForwardReply(_)
-            | PeerMessage::Clock(_) => 128,
+            | PeerMessage::Clock(_)
+            | PeerMessage::Scan(_) => 128,
+            PeerMessage::ScanReply(reply) => match &reply.result {
+                Ok(part) => 64 + 256 * part.rows.len(),
+                Err(_) => 64,
+            },
         })
         .sum();
     32 + bytes as u64
@@ -676,5 +681,7 @@ fn message_kind(message: &PeerMessage) -> &'static str {
         PeerMessage::Forward(_) => "peer.forward",
         PeerMessage::ForwardReply(_) => "peer.forward-reply",
         PeerMessage::Clock(_) => "peer.clock",
+        PeerMessage::Scan(_) => "peer.scan",
+        PeerMessage::ScanReply(_) => "peer.scan-reply",
     }
 }

@@ -10,14 +10,19 @@
 //!
 //! `write` coordinates puts and deletes, `read` gets, `replica` does a replica's part, `forward`
 //! hands requests to owners, `resolve` finds out what became of a write, `session_read` a session's
-//! gets, `lww` makes writes of lww keyspaces, `persist` talks to the table and the store.
+//! gets, `lww` makes writes of lww keyspaces, `persist` talks to the table and the store. `scan`
+//! coordinates pages of scans, `scan_replica` does a replica's part of them, `batch` takes many
+//! requests as one.
 
+mod batch;
 mod forward;
 mod lww;
 mod persist;
 mod read;
 mod replica;
 mod resolve;
+mod scan;
+mod scan_replica;
 mod session_read;
 mod write;
 
@@ -48,9 +53,16 @@ use super::put::PutMachine;
 use super::resolve::{ResolveMachine, Step as ResolveStep};
 use super::seal::{SealKey, Token};
 use super::table::{Lookup, Table, TableLimits};
+use batch::BatchOp;
+use scan::ScanOp;
+use scan_replica::ScanReading;
 
 /// Longest key, in bytes.
 pub const KEY_BYTES_MAX: usize = 1024;
+pub use batch::BATCH_ITEMS_MAX;
+pub use scan::{SCAN_RECORDS_MAX, SCANS_MAX};
+pub use scan_replica::SCAN_READS_MAX;
+
 /// Longest value, in bytes.
 pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
 /// Timers are kept in slots of this many microseconds: one look-up per slot, not per operation.
@@ -116,8 +128,24 @@ pub struct ShardConfig {
 /// Who waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
-    Client { to: RequestId, asked: Asked },
-    Forwarder { node: NodeId, op: OpNumber },
+    Client {
+        to: RequestId,
+        asked: Asked,
+    },
+    Forwarder {
+        node: NodeId,
+        op: OpNumber,
+    },
+    /// A key of a page on which replicas differ.
+    Scan {
+        op: OpNumber,
+        row: usize,
+    },
+    /// An item of a batch.
+    Batch {
+        op: OpNumber,
+        item: usize,
+    },
 }
 
 /// Where a key lives and who owns it.
@@ -316,6 +344,11 @@ pub struct Shard {
     hints_wanted: u64,
     /// Where records are encoded; used again each time.
     scratch: Vec<u8>,
+    scans: BTreeMap<OpNumber, ScanOp>,
+    scan_reads: BTreeMap<u64, ScanReading>,
+    batches: BTreeMap<OpNumber, BatchOp>,
+    /// Answers to the shard's own requests, taken at the end of the step.
+    own_replies: VecDeque<(Origin, Reply)>,
 }
 
 impl Shard {
@@ -387,6 +420,10 @@ impl Shard {
             stopped: false,
             hints_wanted: 0,
             scratch: Vec::new(),
+            scans: BTreeMap::new(),
+            scan_reads: BTreeMap::new(),
+            batches: BTreeMap::new(),
+            own_replies: VecDeque::new(),
         }
     }
 
@@ -442,7 +479,23 @@ impl Shard {
             Input::Tick => self.tick(now, effects),
             Input::Drain => self.draining = true,
             Input::Rival { peer } => effects.push(Effect::Stop(StopReason::Rival { peer })),
+            Input::Scan {
+                from,
+                deadline,
+                request,
+            } => self.scan(now, from, deadline, request, effects),
+            Input::Batch {
+                from,
+                received,
+                deadline,
+                mut items,
+            } => {
+                let held = now.mono.since(received) + self.stood_still(now);
+                items.iter_mut().for_each(|item| item.grow_older(held));
+                self.batch(now, from, deadline, items, effects);
+            }
         }
+        self.take_own_replies(now, effects);
         let stop = effects
             .iter()
             .skip(before)
@@ -486,6 +539,7 @@ impl Shard {
         let slot = self.timers.first_key_value().map(|(slot, _)| *slot + 1);
         let timer = slot.map(|slot| MonoTime::from_micros(slot.saturating_mul(TIMER_SLOT_MICROS)));
         let fixed = self.continuity.next_deadline().min(self.next_sweep);
+        let fixed = fixed.min(self.next_scan_deadline());
         timer.map_or(fixed, |timer| timer.min(fixed))
     }
 
@@ -686,6 +740,8 @@ impl Shard {
                     self.probe_clock(now, from, effects);
                 }
             }
+            PeerMessage::Scan(ask) => self.peer_scan(now, from, header.epoch, ask, effects),
+            PeerMessage::ScanReply(reply) => self.peer_scan_reply(now, from, reply, effects),
         }
     }
 
@@ -719,6 +775,7 @@ impl Shard {
         if now.mono >= self.next_sweep {
             self.sweep(now, effects);
         }
+        self.tick_scans(now, effects);
         self.table.trim();
         // Not only after a commit: a node may start with more log than lets it take a write.
         self.freeze_if_due(effects);
@@ -741,6 +798,7 @@ impl Shard {
             for op in self.open_ops() {
                 self.tick_op(now, op, effects);
             }
+            self.judge_scans(now, effects);
         }
     }
 
@@ -775,6 +833,7 @@ impl Shard {
 
     /// A peer can be talked to again: sends it what open operations still want from it.
     fn send_again(&mut self, now: Now, peer: NodeId, effects: &mut Effects) {
+        self.send_scans_again(now, peer, effects);
         for number in self.open_ops() {
             let message = match self.ops.get(&number) {
                 Some(Op::Put(put)) if put.machine.wants(peer) => {
@@ -834,14 +893,28 @@ impl Shard {
         self.reply(origin, reply, effects);
     }
 
-    fn reply(&self, origin: Origin, reply: Reply, effects: &mut Effects) {
+    fn reply(&mut self, origin: Origin, reply: Reply, effects: &mut Effects) {
         effects.push(match origin {
             Origin::Client { to, asked } => Effect::Reply { to, asked, reply },
             Origin::Forwarder { node, op } => Effect::Send {
                 to: node,
                 message: PeerMessage::ForwardReply(ForwardReply { op, reply }),
             },
+            Origin::Scan { .. } | Origin::Batch { .. } => {
+                return self.own_replies.push_back((origin, reply));
+            }
         });
+    }
+
+    /// Hands answers to scans and batches, which may ask again.
+    fn take_own_replies(&mut self, now: Now, effects: &mut Effects) {
+        while let Some((origin, reply)) = self.own_replies.pop_front() {
+            match origin {
+                Origin::Scan { op, row } => self.scan_row_read(now, op, row, reply, effects),
+                Origin::Batch { op, item } => self.batch_item_done(op, item, reply, effects),
+                Origin::Client { .. } | Origin::Forwarder { .. } => {}
+            }
+        }
     }
 
     /// The owners of a key, in the order of the preference list.

@@ -111,6 +111,7 @@ impl Shard {
                 let reason = failure.to_string();
                 effects.push(Effect::Stop(StopReason::StoreFailed { reason }));
             }
+            StoreEvent::Scanned { number, page } => self.scanned(now, number, page, effects),
         }
     }
 

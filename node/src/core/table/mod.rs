@@ -15,6 +15,7 @@
 //!
 //! Not here: merging (`replica`, `put`), when to freeze (`shard`), the engine (`shell::store`).
 
+mod page;
 mod slots;
 
 use std::collections::VecDeque;
@@ -25,6 +26,7 @@ use quorate_antientropy::{BucketDigests, DigestChange};
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{BucketId, Lsn};
 
+use self::page::KeyOrders;
 use self::slots::{Entry, Slot, Slots};
 use super::generation::{Generation, GenerationRows, Row};
 use super::key::RecordKey;
@@ -91,6 +93,8 @@ pub struct Table {
     unsettled: VecDeque<Unsettled>,
     active: GenerationRows,
     frozen: Option<Arc<GenerationRows>>,
+    active_orders: KeyOrders,
+    frozen_orders: KeyOrders,
     /// Number of the active generation, from 1.
     generation: u32,
     /// The newest generation that the engine holds.
@@ -133,6 +137,8 @@ impl Table {
             unsettled: VecDeque::new(),
             active: GenerationRows::default(),
             frozen: None,
+            active_orders: KeyOrders::default(),
+            frozen_orders: KeyOrders::default(),
             generation: 1,
             ingested: 0,
             sizes: Sizes::default(),
@@ -287,6 +293,7 @@ impl Table {
         self.sizes.frozen_newest = self.sizes.frozen;
         self.log_bytes_since_freeze = 0;
         self.frozen = Some(Arc::clone(&rows));
+        self.frozen_orders = std::mem::take(&mut self.active_orders);
         Generation {
             applied,
             rows,
@@ -300,6 +307,7 @@ impl Table {
             self.ingested = self.generation - 1;
             self.sizes.clean += std::mem::take(&mut self.sizes.frozen_newest);
             self.sizes.frozen = 0;
+            self.frozen_orders = KeyOrders::default();
         }
     }
 

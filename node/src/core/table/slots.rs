@@ -148,7 +148,8 @@ impl Slots {
         self.free.push(slot);
     }
 
-    fn entry(&self, slot: Slot) -> Option<&Entry> {
+    /// The entry at `slot`, if it is held.
+    pub(super) fn entry(&self, slot: Slot) -> Option<&Entry> {
         let at = slot.0 as usize;
         self.chunks.get(at / CHUNK)?.get(at % CHUNK)?.as_ref()
     }
@@ -163,11 +164,12 @@ impl Slots {
 
     /// One more chunk; gives its first slot, the others are free.
     fn grow(&mut self) -> Slot {
-        let begin = u32::try_from(self.chunks.len() * CHUNK)
-            .expect("memory is bounded far below 2^32 records");
+        let number =
+            |slots: usize| u32::try_from(slots).expect("memory is bounded far below 2^32 records");
+        let begin = number(self.chunks.len() * CHUNK);
         self.chunks
             .push(std::iter::repeat_with(|| None).take(CHUNK).collect());
-        let end = begin + 1024;
+        let end = begin + number(CHUNK);
         self.free.extend((begin + 1..end).rev().map(Slot));
         Slot(begin)
     }

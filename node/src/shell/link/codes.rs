@@ -34,6 +34,11 @@ pub fn code_of(cause: Cause) -> Code {
         Cause::TtlInvalid => Code::TtlInvalid,
         Cause::StampAhead => Code::StampAhead,
         Cause::ClockOff => Code::ClockOff,
+        Cause::ScanTokenInvalid => Code::ScanTokenInvalid,
+        Cause::RangeInvalid => Code::RangeInvalid,
+        Cause::BatchTooLarge => Code::BatchTooLarge,
+        Cause::BatchItemRepeated => Code::BatchItemRepeated,
+        Cause::BatchAnswerFull => Code::BatchAnswerFull,
     }
 }
 
@@ -68,6 +73,11 @@ pub fn cause_of(code: Code) -> Option<Cause> {
         Code::TtlInvalid => Cause::TtlInvalid,
         Code::StampAhead => Cause::StampAhead,
         Code::ClockOff => Cause::ClockOff,
+        Code::ScanTokenInvalid => Cause::ScanTokenInvalid,
+        Code::RangeInvalid => Cause::RangeInvalid,
+        Code::BatchTooLarge => Cause::BatchTooLarge,
+        Code::BatchItemRepeated => Cause::BatchItemRepeated,
+        Code::BatchAnswerFull => Cause::BatchAnswerFull,
         // Codes without a cause, and, because the enum may grow, those that are not known here.
         _ => return None,
     })
@@ -90,6 +100,6 @@ mod tests {
         }
         causes.sort_unstable();
         causes.dedup();
-        assert_eq!(causes.len(), 26, "every cause has a code");
+        assert_eq!(causes.len(), 31, "every cause has a code");
     }
 }

@@ -27,6 +27,7 @@ use super::dial::Dialler;
 use super::format::{decode_frame, encode_frame};
 use crate::core::continuity::SILENT_MAX;
 use crate::core::message::{PeerHeader, PeerMessage};
+use crate::core::scan_page::{RowContent, ScanRow};
 use crate::core::{Input, LinkEvent};
 use crate::shell::certs::NodeTls;
 use crate::shell::inbox::Inbox;
@@ -495,12 +496,16 @@ fn hostile(end: Result<(), ReadFailure<FrameError>>) -> Option<FrameError> {
 
 fn is_request(message: &PeerMessage) -> bool {
     match message {
-        PeerMessage::Replicate(_) | PeerMessage::Read(_) | PeerMessage::Forward(_) => true,
+        PeerMessage::Replicate(_)
+        | PeerMessage::Read(_)
+        | PeerMessage::Forward(_)
+        | PeerMessage::Scan(_) => true,
         PeerMessage::Hello(_)
         | PeerMessage::KeepAlive(_)
         | PeerMessage::ReplicateReply(_)
         | PeerMessage::ReadReply(_)
         | PeerMessage::ForwardReply(_)
+        | PeerMessage::ScanReply(_)
         | PeerMessage::Clock(_) => false,
     }
 }
@@ -544,6 +549,20 @@ fn payload_bytes(message: &PeerMessage) -> usize {
                 values, context, ..
             } => context.len() + values.iter().map(|value| value.len() + 8).sum::<usize>(),
             Reply::Failed(failure) => 8 * failure.replicas.len(),
+            Reply::Page { .. } | Reply::Batch(_) => 0,
+        },
+        PeerMessage::Scan(ask) => ask.range.from.len() + 2 * ask.range.vnodes.to_bytes().len(),
+        PeerMessage::ScanReply(reply) => match &reply.result {
+            Ok(part) => part.rows.iter().map(row_bytes).sum(),
+            Err(_) => 0,
         },
     }
+}
+
+fn row_bytes(row: &ScanRow) -> usize {
+    let content = match &row.content {
+        RowContent::Whole(record) => record.len(),
+        RowContent::Digest(_) => 16,
+    };
+    row.key.len() + content + 16
 }

@@ -6,6 +6,6 @@ pub mod http;
 mod native;
 pub mod view;
 
-pub use convert::{request_of, response_of, topology_of};
+pub use convert::{Incoming, incoming_of, response_of, topology_of};
 pub use endpoint::NodeEndpoint;
 pub use native::{AdminHandler, AdminRequest, ClientLimits, ClientServer, ClientServerConfig};

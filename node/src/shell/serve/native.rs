@@ -29,7 +29,7 @@ use quorate_ring::{FixedMap, FixedSet, MonoTime};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::convert::{refused, request_of, response_of};
+use super::convert::{Incoming, incoming_of, refused, response_of};
 use crate::core::Input;
 use crate::core::input::RequestId;
 use crate::core::message::Reply;
@@ -427,29 +427,44 @@ impl Intake {
         }
         in_flight.insert(id);
         drop(in_flight);
-        match request_of(request) {
-            Ok(mut request) => {
-                request.grow_older(Duration::from_millis(held_ms.into()));
-                let from = RequestId {
-                    connection: self.link.number,
-                    id,
-                };
-                Ok(Some(Input::Request {
+        let from = RequestId {
+            connection: self.link.number,
+            id,
+        };
+        let held = Duration::from_millis(held_ms.into());
+        Ok(match incoming_of(request) {
+            Incoming::Data(mut request) => {
+                request.grow_older(held);
+                Some(Input::Request {
                     from,
                     received: now,
                     deadline,
                     request,
-                }))
+                })
             }
-            Err(request) => {
+            Incoming::Scan(request) => Some(Input::Scan {
+                from,
+                deadline,
+                request,
+            }),
+            Incoming::Batch(mut items) => {
+                items.iter_mut().for_each(|item| item.grow_older(held));
+                Some(Input::Batch {
+                    from,
+                    received: now,
+                    deadline,
+                    items,
+                })
+            }
+            Incoming::Admin(request) => {
                 self.admit_admin(AdminWaiting {
                     id,
                     deadline,
                     request,
                 });
-                Ok(None)
+                None
             }
-        }
+        })
     }
 
     fn admit_admin(&self, waiting: AdminWaiting) {

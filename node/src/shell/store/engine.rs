@@ -6,20 +6,26 @@
 //!
 //! Calls block: they are made on the store's own threads.
 
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use fjall::config::{BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry};
-use fjall::{AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, Slice};
-use quorate_ring::Lsn;
+use fjall::{
+    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, Readable, Slice,
+};
+use quorate_ring::{Lsn, VnodeId};
 
 use super::bytes::{Fields, SEAL_BYTES, seal, unseal};
 use crate::core::generation::GenerationRows;
+use crate::core::generation::Row;
 use crate::core::input::Damaged;
 use crate::core::key::RecordKey;
 use crate::core::packed::packed;
+use crate::core::scan_page::{PagePart, PageRange};
 use crate::shell::seam::{BoxFuture, Checkpoint, Engine, EngineError, EnginePage, Loaded};
 
 const KEYSPACE: &str = "records";
@@ -149,15 +155,80 @@ impl FjallEngine {
         let after = after.map_or(CHECKPOINT_KEY, |key| key.as_bytes());
         let range = (Bound::Excluded(after), Bound::Unbounded::<&[u8]>);
         let rows = self.rows.range::<&[u8], _>(range).take(limit);
-        let page = rows.map(|guard| {
-            let (key, record) = guard.into_inner().map_err(failed)?;
-            let key = RecordKey::from_bytes(&key).ok_or_else(|| EngineError {
-                reason: "a row has a key that is too short".to_owned(),
-            })?;
-            Ok((key, Bytes::from(record)))
-        });
-        page.collect()
+        rows.map(read_row).collect()
     }
+
+    /// A merge over one open range per vnode, read row by row: no more than is returned, and one row
+    /// of each vnode.
+    fn merged(&self, range: &PageRange) -> Result<PagePart, EngineError> {
+        let snapshot = self.database.snapshot();
+        let mut vnodes = Vec::new();
+        let mut heads: BinaryHeap<Head> = BinaryHeap::new();
+        for vnode in range.vnodes.iter() {
+            let from = RecordKey::new(range.keyspace, vnode, &range.from);
+            let to = match &range.end {
+                Some(end) => RecordKey::new(range.keyspace, vnode, end),
+                None => RecordKey::before(range.keyspace, VnodeId(vnode.0.saturating_add(1))),
+            };
+            let rows = (
+                Bound::Included(from.as_bytes()),
+                Bound::Excluded(to.as_bytes()),
+            );
+            let mut rows = snapshot.range::<&[u8], _>(&self.rows, rows);
+            if let Some(row) = rows.next().map(read_row).transpose()? {
+                let vnode = vnodes.len();
+                heads.push(Head { row, vnode });
+                vnodes.push(rows);
+            }
+        }
+        let rows = std::iter::from_fn(|| {
+            let Head { row, vnode } = heads.pop()?;
+            let next = vnodes.get_mut(vnode).and_then(Iterator::next);
+            match next.map(read_row).transpose() {
+                Ok(Some(row)) => heads.push(Head { row, vnode }),
+                Ok(None) => {}
+                Err(error) => return Some(Err(error)),
+            }
+            Some(Ok(row))
+        });
+        PagePart::take(range, rows)
+    }
+}
+
+/// The next row of one of the vnodes that a page is merged from; that of the smallest key is the
+/// greatest head.
+struct Head {
+    row: Row,
+    vnode: usize,
+}
+
+impl Ord for Head {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (own, others) = (self.row.0.user_key(), other.row.0.user_key());
+        others.cmp(own).then(other.vnode.cmp(&self.vnode))
+    }
+}
+
+impl PartialOrd for Head {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Head {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Head {}
+
+fn read_row(guard: fjall::Guard) -> Result<(RecordKey, Bytes), EngineError> {
+    let (key, record) = guard.into_inner().map_err(failed)?;
+    let key = RecordKey::from_bytes(&key).ok_or_else(|| EngineError {
+        reason: "a row has a key that is too short".to_owned(),
+    })?;
+    Ok((key, Bytes::from(record)))
 }
 
 fn failed(error: fjall::Error) -> EngineError {
@@ -223,6 +294,10 @@ impl Engine for FjallEngine {
         limit: usize,
     ) -> BoxFuture<'_, Result<EnginePage, EngineError>> {
         Box::pin(std::future::ready(self.page(after.as_ref(), limit)))
+    }
+
+    fn page(&self, range: PageRange) -> BoxFuture<'_, Result<PagePart, EngineError>> {
+        Box::pin(std::future::ready(self.merged(&range)))
     }
 
     fn backlog(&self) -> u64 {

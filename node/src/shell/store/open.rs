@@ -25,6 +25,7 @@ use super::group::Group;
 use super::identity::{Owner, StoreId, claim, consume_mark};
 use super::loader::{LoadQueue, Loader};
 use super::queue::Queue;
+use super::scanner::{SCAN_QUEUE_MAX, ScanQueue, Scanner};
 use super::segments::Segments;
 use super::start::{Start, Started};
 use crate::core::input::Recovered;
@@ -76,6 +77,8 @@ pub struct StoreHandle {
     pub feed: FeedQueue,
     /// Keys to load.
     pub loads: LoadQueue,
+    /// Pages of scans to read.
+    pub scans: ScanQueue,
     /// The engine, for scans and its backlog.
     pub engine: Arc<dyn Engine>,
     segments: Arc<Segments>,
@@ -86,6 +89,7 @@ impl StoreHandle {
     /// may be pushed afterwards.
     pub fn stop(&self) {
         self.loads.queue.close();
+        self.scans.queue.close();
         self.feed.queue.close();
         self.commits.queue.close();
         self.segments.halt();
@@ -103,6 +107,8 @@ pub struct StoreLoops {
     pub feeder: BoxFuture<'static, ()>,
     /// Looks keys up in the engine.
     pub loader: BoxFuture<'static, ()>,
+    /// Reads pages of scans from the engine.
+    pub scanner: BoxFuture<'static, ()>,
 }
 
 /// Opens a store, whichever state a crash left it in.
@@ -191,6 +197,9 @@ impl Assembly {
             loads: LoadQueue {
                 queue: Arc::new(Queue::new(self.config.load_queue_max)),
             },
+            scans: ScanQueue {
+                queue: Arc::new(Queue::new(SCAN_QUEUE_MAX)),
+            },
             engine: self.engine.clone(),
             segments: segments.clone(),
         };
@@ -249,16 +258,22 @@ impl Assembly {
             applied: self.applied,
         };
         let loader = Loader {
-            engine: self.engine,
+            engine: self.engine.clone(),
             queue: handle.loads.queue.clone(),
-            events: self.events,
+            events: self.events.clone(),
             batch_max: self.config.load_batch_max,
+        };
+        let scanner = Scanner {
+            engine: self.engine,
+            queue: handle.scans.queue.clone(),
+            events: self.events,
         };
         StoreLoops {
             committer: Box::pin(committer.run()),
             preparer: Box::pin(segments.run()),
             feeder: Box::pin(feeder.run()),
             loader: Box::pin(loader.run()),
+            scanner: Box::pin(scanner.run()),
         }
     }
 }

@@ -25,12 +25,14 @@ impl StoreThreads {
             preparer,
             feeder,
             loader,
+            scanner,
         } = loops;
         let named = [
             ("log-commit", committer),
             ("log-segments", preparer),
             ("engine-feed", feeder),
             ("engine-load", loader),
+            ("engine-page", scanner),
         ];
         let threads = named.into_iter().map(|(name, future)| run(name, future));
         Ok(Self {

@@ -379,7 +379,7 @@ impl ReplicateForm {
 }
 
 #[derive(Serialize, Deserialize)]
-struct RefusalForm {
+pub(super) struct RefusalForm {
     code: u16,
     floor: u64,
 }
@@ -553,7 +553,7 @@ impl ReadReplyForm {
     }
 }
 
-fn one_of<T, E>(done: Option<T>, refused: Option<E>) -> Option<Result<T, E>> {
+pub(super) fn one_of<T, E>(done: Option<T>, refused: Option<E>) -> Option<Result<T, E>> {
     match (done, refused) {
         (Some(done), None) => Some(Ok(done)),
         (None, Some(refused)) => Some(Err(refused)),
@@ -909,8 +909,9 @@ pub(super) struct ForwardReplyForm {
     failed: Option<FailureForm>,
 }
 
-impl From<&ForwardReply> for ForwardReplyForm {
-    fn from(ForwardReply { op, reply }: &ForwardReply) -> Self {
+impl ForwardReplyForm {
+    /// `None` for what is never forwarded and so never answered to a forwarder.
+    pub(super) fn of(ForwardReply { op, reply }: &ForwardReply) -> Option<Self> {
         let mut form = Self {
             op: op.0,
             applied: None,
@@ -944,8 +945,9 @@ impl From<&ForwardReply> for ForwardReplyForm {
                 });
             }
             Reply::Failed(failure) => form.failed = Some(FailureForm::from(failure)),
+            Reply::Page { .. } | Reply::Batch(_) => return None,
         }
-        form
+        Some(form)
     }
 }
 
@@ -1044,6 +1046,6 @@ impl From<FailureForm> for Failure {
     }
 }
 
-fn micros(time: Duration) -> u64 {
+pub(super) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

@@ -8,6 +8,7 @@
 //! Not here: the arrays themselves (`forms`), how frames travel (`peer`).
 
 mod forms;
+mod scan;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_client::wire::frame::{LENGTH_BYTES, decode_body, put_frame};
@@ -18,6 +19,7 @@ use forms::{
     ClockForm, ForwardForm, ForwardReplyForm, HeaderForm, HelloForm, KeepAliveForm, ReadForm,
     ReadReplyForm, ReplicateForm, ReplicateReplyForm,
 };
+use scan::{ScanForm, ScanReplyForm};
 
 /// Kind of every frame between nodes.
 pub(super) const PEER_FRAME: u8 = 1;
@@ -36,6 +38,8 @@ mod kind {
     pub(super) const FORWARD: u8 = 8;
     pub(super) const FORWARD_REPLY: u8 = 9;
     pub(super) const CLOCK: u8 = 30;
+    pub(super) const SCAN: u8 = 20;
+    pub(super) const SCAN_REPLY: u8 = 21;
 }
 
 /// Appends one frame with `header` and `messages` to `out`; returns its length in bytes.
@@ -90,9 +94,14 @@ fn put_message(out: &mut BytesMut, message: &PeerMessage) -> Result<usize, Frame
         PeerMessage::ReadReply(m) => put_frame(out, kind::READ_REPLY, &ReadReplyForm::from(m)),
         PeerMessage::Forward(m) => put_frame(out, kind::FORWARD, &ForwardForm::from(m)),
         PeerMessage::ForwardReply(m) => {
-            put_frame(out, kind::FORWARD_REPLY, &ForwardReplyForm::from(m))
+            let form = ForwardReplyForm::of(m).ok_or(FrameError::Encode {
+                kind: kind::FORWARD_REPLY,
+            })?;
+            put_frame(out, kind::FORWARD_REPLY, &form)
         }
         PeerMessage::Clock(m) => put_frame(out, kind::CLOCK, &ClockForm::from(m)),
+        PeerMessage::Scan(m) => put_frame(out, kind::SCAN, &ScanForm::from(m)),
+        PeerMessage::ScanReply(m) => put_frame(out, kind::SCAN_REPLY, &ScanReplyForm::from(m)),
     }
 }
 
@@ -162,6 +171,14 @@ fn message_of(item: &RawFrame) -> Result<PeerMessage, FrameError> {
             PeerMessage::ForwardReply(form.into_domain().ok_or_else(fields)?)
         }
         kind::CLOCK => PeerMessage::Clock(decode_body::<ClockForm>(item, ITEMS_MAX)?.into()),
+        kind::SCAN => {
+            let form: ScanForm = decode_body(item, ITEMS_MAX)?;
+            PeerMessage::Scan(form.into_domain().ok_or_else(fields)?)
+        }
+        kind::SCAN_REPLY => {
+            let form: ScanReplyForm = decode_body(item, ITEMS_MAX)?;
+            PeerMessage::ScanReply(form.into_domain().ok_or_else(fields)?)
+        }
         kind => return Err(FrameError::UnknownKind { kind, id: None }),
     })
 }

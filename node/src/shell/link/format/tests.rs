@@ -5,17 +5,20 @@ use proptest::prelude::*;
 use super::*;
 use std::time::Duration;
 
-use quorate_antientropy::{Context, Delta, Dot, Mint, OpId, Sibling};
+use quorate_antientropy::{Context, Delta, Digest, Dot, Mint, OpId, Sibling};
 use quorate_ring::{
-    Actor, ConsistencyLevel, Epoch, Incarnation, KeyspaceId, Lsn, MonoTime, NodeId,
+    Actor, ConsistencyLevel, Epoch, Incarnation, KeyspaceId, Lsn, MonoTime, NodeId, VnodeId,
 };
 
 use crate::core::message::{
     ClockEcho, ClockProbe, Forward, ForwardReply, Held, Hello, KeepAlive, OpNumber, Payload,
     PurgeNumber, ReadRecord, ReadRecordReply, ReadRequest, Refusal, Replicate, ReplicateReply,
-    Reply, Request, ResolveRequest, SessionReadRequest, StampTold, Stored, WriteRequest,
+    Reply, Request, ResolveRequest, ScanAsk, ScanPart, ScanReply, SessionReadRequest, StampTold,
+    Stored, WriteRequest,
 };
+use crate::core::scan_page::{PageRange, RowContent, ScanRow};
 use crate::core::timeline::{Life, Memory, Timeline};
+use crate::core::vnode_set::VnodeSet;
 use crate::core::{Cause, Effectiveness, Failure, ReplicaPart};
 
 fn header() -> PeerHeader {
@@ -138,6 +141,35 @@ fn messages() -> Vec<PeerMessage> {
         })
     };
     let forward_reply = |reply| PeerMessage::ForwardReply(ForwardReply { op, reply });
+    let vnodes: VnodeSet = [VnodeId(0), VnodeId(300)].into_iter().collect();
+    let scan_ask = PeerMessage::Scan(ScanAsk {
+        op,
+        ask: 3,
+        range: PageRange {
+            keyspace,
+            vnodes: vnodes.clone(),
+            from: Bytes::new(),
+            end: Some(key()),
+            rows_max: 1000,
+            bytes_max: 70_000,
+        },
+        whole: VnodeSet::default(),
+        budget,
+    });
+    let row = |content| ScanRow {
+        vnode: VnodeId(300),
+        key: key(),
+        content,
+    };
+    let part = ScanPart {
+        rows: vec![
+            row(RowContent::Whole(key())),
+            row(RowContent::Digest(Digest(u128::MAX - 7))),
+        ],
+        until: Some(key()),
+        uncounted: vnodes,
+    };
+    let scan_reply = |result| PeerMessage::ScanReply(ScanReply { op, ask: 3, result });
     vec![
         PeerMessage::Hello(hello),
         PeerMessage::KeepAlive(KeepAlive {
@@ -189,6 +221,9 @@ fn messages() -> Vec<PeerMessage> {
             stamp: None,
         }),
         forward_reply(Reply::Failed(failure)),
+        scan_ask,
+        scan_reply(Ok(part)),
+        scan_reply(Err(refusal)),
     ]
 }
 

@@ -1,0 +1,371 @@
+//! Many operations at once: one request per node and round, an outcome per item.
+//!
+//! Each item keeps what a single operation keeps (its op id, its attempts, its deadline) and is
+//! retried by the same policy; what an item's failure says, it says of that item alone. A round
+//! sends the items that are due, grouped by the node that each of them wants to ask next, and ends
+//! when all its requests have.
+//!
+//! Not here: the policies (`route`, `retry`, `outcome`), single operations (`perform`).
+
+use std::collections::BTreeMap;
+use std::task::Poll;
+use std::time::Duration;
+
+use quorate_ring::{MonoTime, NodeId};
+use tokio::time::{sleep, timeout};
+
+use super::operation::{Done, IfSuperseded, Operation};
+use super::perform::GRACE;
+use super::progress::{Ended, Progress};
+use super::{Client, InFlight, lock};
+use crate::error::{Failure, LinkPhase};
+use crate::op_id::AttemptMark;
+use crate::retry::{GiveUp, RetryDecision, attempt_timeout, decide};
+use crate::route::NodeVerdict;
+use crate::topology::Topology;
+use crate::transport::{BoxFuture, CallCause, CallError};
+use crate::versions::{Read, Written};
+use crate::wire::{self, BATCH_ITEMS_MAX, BatchItem, Code, ItemResult, Request, Response, Stamp};
+
+/// Bytes of keys and values that one request carries, well under the longest frame.
+const REQUEST_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// A request's node, its items, and how it ended.
+type Sent = (
+    NodeId,
+    Vec<(usize, AttemptMark)>,
+    Result<Response, CallError>,
+);
+
+/// Time for looking the topology up between two rounds.
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What became of one operation.
+pub(crate) type ItemEnd = Result<Done, Box<Failure>>;
+
+struct Item {
+    operation: Operation,
+    level: wire::Level,
+    progress: Progress,
+    due: MonoTime,
+    /// It was applied in an lww keyspace and told that it was superseded; it is written again.
+    applied: Option<Written>,
+    end: Option<ItemEnd>,
+}
+
+/// A request of a round, with the items that it carries.
+struct Group {
+    node: NodeId,
+    items: Vec<(usize, AttemptMark)>,
+    request: Vec<BatchItem>,
+    limit: Duration,
+}
+
+impl Client {
+    /// Carries out all operations, each within its deadline; ends come in their order.
+    pub(crate) async fn perform_all(&self, operations: Vec<Operation>) -> Vec<ItemEnd> {
+        let mut items: Vec<Item> = operations.into_iter().map(|o| self.item(o)).collect();
+        while let Some(due) = self.next_due(&mut items) {
+            let now = self.now();
+            if now < due {
+                sleep(due.since(now)).await;
+            }
+            self.round(&mut items).await;
+        }
+        let ends = items.into_iter().map(|item| {
+            let end = item.end.expect("nothing is due when all have ended");
+            let failed = end.as_ref().err().map(|failure| failure.outcome);
+            let took = item.progress.took(self.now());
+            self.shared
+                .metrics
+                .ended(item.operation.kind(), failed, took);
+            end
+        });
+        ends.collect()
+    }
+
+    fn item(&self, operation: Operation) -> Item {
+        let until = self.now() + operation.deadline;
+        let progress = Progress::start(self, until, self.stamp_for(&operation));
+        let checked = self.checked_level(&operation);
+        Item {
+            level: *checked.as_ref().unwrap_or(&wire::Level::Quorum),
+            operation,
+            progress,
+            due: self.now(),
+            applied: None,
+            end: checked.err().map(Err),
+        }
+    }
+
+    /// Ends items that are out of time; when the next one is due, `None` if all have ended.
+    fn next_due(&self, items: &mut [Item]) -> Option<MonoTime> {
+        let now = self.now();
+        let mut next = None;
+        for item in items.iter_mut().filter(|item| item.end.is_none()) {
+            if item.progress.until <= now {
+                self.give_up(item, GiveUp::Deadline);
+            } else {
+                let due = item.due.min(item.progress.until);
+                next = Some(next.map_or(due, |next: MonoTime| next.min(due)));
+            }
+        }
+        next
+    }
+
+    fn give_up(&self, item: &mut Item, gave_up: GiveUp) {
+        if let Some(applied) = item.applied.take() {
+            // What was applied stays applied, whatever becomes of writing it again.
+            item.end = Some(Ok(Done::Written(applied)));
+            return;
+        }
+        let (now, topology) = (self.now(), self.topology());
+        let spent = Progress::start(self, now, None);
+        let progress = std::mem::replace(&mut item.progress, spent);
+        item.end = Some(Err(progress.failure(
+            now,
+            &topology,
+            &item.operation,
+            gave_up,
+        )));
+    }
+
+    /// Sends all items that are due and takes in what comes of them.
+    async fn round(&self, items: &mut [Item]) {
+        let topology = self.topology();
+        let groups = self.groups(&topology, items);
+        let calls = groups.into_iter().map(|group| {
+            let topology = &topology;
+            let call = async move {
+                let (node, members) = (group.node, group.items.clone());
+                (node, members, self.send_group(topology, group).await)
+            };
+            Box::pin(call) as BoxFuture<'_, Sent>
+        });
+        let mut refresh = None;
+        for (node, members, answer) in all(calls.collect()).await {
+            let results = results(answer, members.len());
+            for ((index, mark), result) in members.into_iter().zip(results) {
+                if let Some(item) = items.get_mut(index) {
+                    let stale = self.take(&topology, item, node, mark, result);
+                    refresh = refresh.or(stale.then_some(node));
+                }
+            }
+        }
+        if let Some(node) = refresh {
+            self.refresh_from(node, REFRESH_TIMEOUT).await;
+        }
+    }
+
+    /// The items that are due, by the node that each wants to ask, in requests of bounded size.
+    fn groups(&self, topology: &Topology, items: &mut [Item]) -> Vec<Group> {
+        let now = self.now();
+        let mut groups: Vec<Group> = Vec::new();
+        let mut open: BTreeMap<NodeId, (usize, usize)> = BTreeMap::new();
+        for (index, item) in items.iter_mut().enumerate() {
+            if item.end.is_some() || now < item.due {
+                continue;
+            }
+            let Some(node) = self.choose(topology, &item.operation, &mut item.progress) else {
+                self.give_up(item, GiveUp::Final);
+                continue;
+            };
+            let bytes = item.operation.bytes();
+            let fits = open.get(&node).copied().filter(|(at, held)| {
+                let members = groups.get(*at).map_or(0, |group| group.items.len());
+                members < BATCH_ITEMS_MAX && held + bytes <= REQUEST_BYTES_MAX
+            });
+            let (at, held) = fits.unwrap_or((groups.len(), 0));
+            open.insert(node, (at, held + bytes));
+            if at == groups.len() {
+                groups.push(Group {
+                    node,
+                    items: Vec::new(),
+                    request: Vec::new(),
+                    limit: Duration::ZERO,
+                });
+            }
+            if let Some(group) = groups.get_mut(at) {
+                self.join(topology, item, index, group);
+            }
+        }
+        groups
+    }
+
+    /// Puts an item's next attempt into a request.
+    fn join(&self, topology: &Topology, item: &mut Item, index: usize, group: &mut Group) {
+        let (now, progress) = (self.now(), &mut item.progress);
+        let nodes = topology.nodes().len();
+        let untried = (nodes + 1).saturating_sub(progress.tried.len());
+        let limit = attempt_timeout(progress.until.since(now), untried, nodes);
+        let limit = limit.min(item.operation.attempts.deadline.unwrap_or(limit));
+        group.limit = group.limit.max(limit);
+        progress.sent = (now, LinkPhase::Open);
+        let age = now.since(*progress.first_sent.get_or_insert(now));
+        let mark = progress.write.next(age, || self.draw_op_id());
+        group.items.push((index, mark));
+        group.request.extend(
+            match item.operation.request(item.level, mark, progress.stamp) {
+                Request::Put(put) => Some(BatchItem::Put(put)),
+                Request::Delete(delete) => Some(BatchItem::Delete(delete)),
+                Request::Get(get) => Some(BatchItem::Get(get)),
+                Request::SessionGet(get) => Some(BatchItem::SessionGet(get)),
+                Request::Topology
+                | Request::Resolve(_)
+                | Request::Status
+                | Request::ReadLocal(_)
+                | Request::DumpLocal(_)
+                | Request::Scan(_)
+                | Request::Batch(_) => None,
+            },
+        );
+    }
+
+    async fn send_group(&self, topology: &Topology, group: Group) -> Result<Response, CallError> {
+        let unknown_node = || CallError::NotSent(CallCause::Malformed);
+        let endpoint = topology.endpoint(group.node).ok_or_else(unknown_node)?;
+        let mut in_flight = InFlight::start(self, group.node);
+        let request = Request::Batch(group.request);
+        let call = self.shared.transport.call(endpoint, request, group.limit);
+        let late = |_| CallError::Lost(CallCause::TimedOut);
+        let answer = timeout(group.limit + GRACE, call).await.map_err(late);
+        let answer = answer.and_then(|answer| answer);
+        in_flight.verdict = match &answer {
+            Ok(Response::Batch(_)) => NodeVerdict::Works,
+            Ok(Response::Failure(failure)) => Ended::Refused(failure.clone()).verdict(),
+            Ok(_) => NodeVerdict::Broken,
+            Err(error) => Ended::NoAnswer(error.clone()).verdict(),
+        };
+        answer
+    }
+
+    /// Takes in what became of an item's attempt; true if the topology may be stale.
+    fn take(
+        &self,
+        topology: &Topology,
+        item: &mut Item,
+        node: NodeId,
+        mark: AttemptMark,
+        result: Result<ItemResult, CallError>,
+    ) -> bool {
+        let is_write = item.operation.is_write();
+        let ended = match result {
+            Ok(ItemResult::Read(read)) if !is_write => {
+                lock(&self.shared.budget).succeeded();
+                self.follow_stamp(read.stamp);
+                item.end = Some(Ok(Done::Read(Read::from_wire(read))));
+                return false;
+            }
+            Ok(ItemResult::Applied(applied)) if is_write => {
+                lock(&self.shared.budget).succeeded();
+                self.follow_stamp(applied.superseded_by);
+                let count = item.progress.write.count();
+                let stamp = item.progress.stamp;
+                let written = Written::from_wire(applied, mark.op_id, count, stamp);
+                self.written(item, written);
+                return false;
+            }
+            // Asked, but its answer did not fit: this was no attempt that failed.
+            Ok(ItemResult::Failure(failure)) if failure.code == Code::BatchAnswerFull => {
+                item.progress.tried.retain(|tried| *tried != node);
+                item.due = self.now();
+                return false;
+            }
+            Ok(ItemResult::Failure(failure)) => {
+                if failure.code == Code::StampAhead {
+                    lock(&self.shared.stamps).refused();
+                }
+                Ended::Refused(failure)
+            }
+            Ok(ItemResult::Read(_) | ItemResult::Applied(_)) => {
+                Ended::NoAnswer(CallError::Lost(CallCause::Malformed))
+            }
+            Err(error) => Ended::NoAnswer(error),
+        };
+        let failure = ended.for_retry();
+        let progress = &mut item.progress;
+        progress.note(self.now(), topology, node, ended, &item.operation);
+        let most = item.operation.attempts.count_max.unwrap_or(u16::MAX);
+        if progress.write.count() >= most {
+            self.give_up(item, GiveUp::Attempts);
+            return false;
+        }
+        let situation = item.progress.situation(self, topology, &item.operation);
+        let decision = decide(failure, &situation);
+        let (after, costs) = match decision {
+            RetryDecision::Retry { after, costs } => (after, costs),
+            RetryDecision::Refresh { after } => (after, true),
+            RetryDecision::GiveUp(gave_up) => {
+                self.give_up(item, gave_up);
+                return false;
+            }
+        };
+        if costs && !lock(&self.shared.budget).take() {
+            self.give_up(item, GiveUp::Budget);
+            return false;
+        }
+        item.due = self.now() + after;
+        matches!(decision, RetryDecision::Refresh { .. })
+    }
+}
+
+impl Client {
+    /// Ends an item that was applied, unless it is to be written again above a higher stamp.
+    fn written(&self, item: &mut Item, written: Written) {
+        let earlier = item.applied.take().map_or(0, |before| before.attempts());
+        let written = written.after_attempts(earlier);
+        let again = item.operation.if_superseded == IfSuperseded::WriteAgain;
+        match written.superseded_by() {
+            Some(Stamp { stamp, feed }) if again && self.now() < item.progress.until => {
+                let above = lock(&self.shared.stamps).stamp_above(stamp, feed);
+                item.progress = Progress::start(self, item.progress.until, Some(above));
+                item.due = self.now();
+                item.applied = Some(written);
+            }
+            _ => item.end = Some(Ok(Done::Written(written))),
+        }
+    }
+}
+
+/// What became of each of `count` items of one request.
+fn results(
+    answer: Result<Response, CallError>,
+    count: usize,
+) -> Vec<Result<ItemResult, CallError>> {
+    let malformed = || CallError::Lost(CallCause::Malformed);
+    match answer {
+        Ok(Response::Batch(results)) if results.len() == count => {
+            results.into_iter().map(Ok).collect()
+        }
+        // Refused as a whole: each of its items was.
+        Ok(Response::Failure(failure)) => {
+            let refused = |_| Ok(ItemResult::Failure(failure.clone()));
+            (0..count).map(refused).collect()
+        }
+        Ok(_) => (0..count).map(|_| Err(malformed())).collect(),
+        Err(error) => (0..count).map(|_| Err(error.clone())).collect(),
+    }
+}
+
+/// Waits for all of `futures` at once, without tasks.
+async fn all<T>(futures: Vec<BoxFuture<'_, T>>) -> Vec<T> {
+    let mut open: Vec<Result<BoxFuture<'_, T>, T>> = futures.into_iter().map(Ok).collect();
+    std::future::poll_fn(|context| {
+        let mut waiting = false;
+        for slot in &mut open {
+            if let Ok(future) = slot {
+                match future.as_mut().poll(context) {
+                    Poll::Ready(done) => *slot = Err(done),
+                    Poll::Pending => waiting = true,
+                }
+            }
+        }
+        if waiting {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    })
+    .await;
+    open.into_iter().filter_map(Result::err).collect()
+}
