@@ -1,6 +1,7 @@
 //! Kills of real processes, in a size that runs in seconds. `kill_all` and `import_debian` in
 //! `src/bin` are the same with the numbers that are promised.
 
+use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use quorate_tests::cluster::{Cluster, http_get};
 use quorate_tests::scenario::import::import_that_loses_a_node;
 use quorate_tests::scenario::kill_all::{KillAllPlan, kill_all};
 use quorate_tests::scenario::packages::Records;
+use quorate_tests::scenario::scan::{ScanPlan, scan_interrupted};
 
 #[tokio::test]
 async fn acknowledged_writes_survive_kills_of_all_nodes() {
@@ -22,6 +24,24 @@ async fn acknowledged_writes_survive_kills_of_all_nodes() {
         figures.overwrites * 5 >= figures.acknowledged * 2,
         "{figures:?}"
     );
+}
+
+#[tokio::test]
+async fn a_scan_that_clients_and_nodes_do_not_survive_yields_exactly_the_records() {
+    let plan = ScanPlan {
+        records: 20_000,
+        interruptions: 4,
+    };
+    let figures = scan_interrupted(plan, |file, position| {
+        let mut scanner = Command::new(env!("CARGO_BIN_EXE_scan_interrupted"));
+        scanner.arg("--scanner").arg(file);
+        if let Some(position) = position {
+            scanner.args(["--position", position]);
+        }
+        Ok(scanner)
+    });
+    let figures = figures.await.expect("exactly the records");
+    assert_eq!((figures.clients_killed, figures.nodes_killed), (2, 2));
 }
 
 #[tokio::test]

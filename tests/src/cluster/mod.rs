@@ -7,6 +7,7 @@
 
 mod binary;
 mod http;
+mod memory;
 mod nodes;
 mod ports;
 mod process;
@@ -14,6 +15,7 @@ mod wait;
 
 pub use binary::binary;
 pub use http::{Answer, http_get};
+pub use memory::Memory;
 pub use nodes::{Cluster, NODE_NAMES};
 pub use ports::free_base;
 pub use process::{NodeProcess, quorate};

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::http::http_get;
+use super::memory::Memory;
 use super::ports::free_base;
 use super::process::{NodeProcess, quorate};
 use super::wait::until;
@@ -109,6 +110,15 @@ impl Cluster {
         Ok(())
     }
 
+    /// Memory of a node that runs.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn memory(&mut self, node: usize) -> Result<Memory> {
+        let process = self.node(node)?.as_ref();
+        Memory::of(process.context("the node does not run")?.id())
+    }
+
     /// Kills these nodes at once, as `kill -9` does, and waits until they are gone.
     ///
     /// # Errors
@@ -169,7 +179,7 @@ impl Cluster {
     /// If there is no binary.
     pub fn command<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Result<Command> {
         let mut command = quorate(arguments)?;
-        command.env("QUORATE_CLIENT", self.path().join("client.toml"));
+        command.env("QUORATE_CLIENT", self.client_file());
         Ok(command)
     }
 
@@ -181,7 +191,13 @@ impl Cluster {
     /// # Cancel safety
     /// Nothing is left behind.
     pub async fn client(&self) -> Result<Client> {
-        Ok(Client::from_file(self.path().join("client.toml")).await?)
+        Ok(Client::from_file(self.client_file()).await?)
+    }
+
+    /// The admin's client file.
+    #[must_use]
+    pub fn client_file(&self) -> PathBuf {
+        self.path().join("client.toml")
     }
 
     /// Writes that were applied, as the running nodes count them since their start.

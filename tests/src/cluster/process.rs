@@ -56,6 +56,12 @@ impl NodeProcess {
         Ok(Self { child, log })
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Kills it as `kill -9` does, without waiting: kill all of several, then [`Self::reap`] each.
     ///
     /// # Errors

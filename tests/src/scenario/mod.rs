@@ -4,4 +4,5 @@
 pub mod import;
 pub mod kill_all;
 pub mod packages;
+pub mod scan;
 mod writes;
