@@ -62,6 +62,7 @@ impl fmt::Display for Diagnostics {
             write!(f, "; node {node} after {after:?} for {took:?}{handshake}: ")?;
             match end {
                 AttemptEnd::Succeeded => f.write_str("succeeded")?,
+                AttemptEnd::Outrun => f.write_str("another one succeeded first")?,
                 AttemptEnd::Refused { code, .. } => write!(f, "{code}")?,
                 AttemptEnd::NoAnswer(error) => write!(f, "{error}")?,
             }

@@ -9,6 +9,7 @@
 //! | `quorate_client_operations_total` | counter | `operation`, `outcome` |
 //! | `quorate_client_operation_seconds` | histogram | `operation` |
 //! | `quorate_client_requests_total` | counter | none: requests sent to nodes, retries included |
+//! | `quorate_client_hedges_total` | counter | none: those of them that joined a late one |
 //!
 //! Outcomes are `ok`, `not_applied` (a read that failed too) and `unknown`. What the SDK refuses
 //! before it asks for a node, such as an empty key, is not counted.
@@ -27,12 +28,14 @@ const METADATA: Metadata<'static> = Metadata::new("quorate_client", Level::INFO,
 const OPERATIONS: &str = "quorate_client_operations_total";
 const SECONDS: &str = "quorate_client_operation_seconds";
 const REQUESTS: &str = "quorate_client_requests_total";
+const HEDGES: &str = "quorate_client_hedges_total";
 
 /// The handles of one client.
 #[derive(Debug, Clone)]
 pub(crate) struct ClientMetrics {
     kinds: Vec<(OperationKind, OfKind)>,
     requests: Counter,
+    hedges: Counter,
 }
 
 #[derive(Debug, Clone)]
@@ -54,7 +57,11 @@ impl ClientMetrics {
             recorder.describe_counter(name.into(), Some(Unit::Count), help.into());
         };
         describe(OPERATIONS, "Operations that ended, by what became of them.");
-        describe(REQUESTS, "Requests sent to nodes, retries included.");
+        describe(
+            REQUESTS,
+            "Requests sent to nodes, retries and hedges included.",
+        );
+        describe(HEDGES, "Requests sent beside one whose answer was late.");
         let help = "Time of an operation from the call to its end, retries included.";
         recorder.describe_histogram(SECONDS.into(), Some(Unit::Seconds), help.into());
         let kinds = OperationKind::ALL.iter();
@@ -62,12 +69,18 @@ impl ClientMetrics {
         Self {
             kinds: kinds.collect(),
             requests: recorder.register_counter(&Key::from_static_name(REQUESTS), &METADATA),
+            hedges: recorder.register_counter(&Key::from_static_name(HEDGES), &METADATA),
         }
     }
 
     /// A request goes to a node.
     pub(crate) fn sent(&self) {
         self.requests.increment(1);
+    }
+
+    /// A second request goes out beside one whose answer is late.
+    pub(crate) fn hedged(&self) {
+        self.hedges.increment(1);
     }
 
     /// An operation ended; `failed` is the outcome of one that failed.

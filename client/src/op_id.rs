@@ -41,6 +41,15 @@ impl Attempts {
         self.count
     }
 
+    /// Marks a hedge: an attempt beside one that is still under way.
+    pub(crate) fn hedge(&mut self, age: Duration, other: impl Fn() -> OpId) -> AttemptMark {
+        let mut mark = self.next(age, &other);
+        if planted(Bug::HedgeForgetsOpId) {
+            mark.op_id = other();
+        }
+        mark
+    }
+
     /// Marks the next attempt, `age` after the first one.
     pub(crate) fn next(&mut self, age: Duration, other: impl FnOnce() -> OpId) -> AttemptMark {
         self.count = self.count.saturating_add(1);

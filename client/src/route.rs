@@ -10,12 +10,25 @@
 //! to a node that is probably down is still better than none. After its rest one request probes a
 //! node, and the others wait for what becomes of it.
 //!
+//! A node that lost to a hedge rests in the same way, and a node that has had requests open for
+//! 100 ms without answering any is tried last as long as that lasts: a stopped process keeps its
+//! connections. Any answer ends both. Requests in flight weigh double at a node whose answers take
+//! twice as long as those of the fastest, and so on: slow nodes get a smaller share, not none.
+//!
 //! Not here: which nodes are primaries (`quorate_ring`), when to try again (`retry`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quorate_ring::{MonoTime, NodeId};
+
+use crate::hedge::{P95, Reason};
+
+/// A node with requests open is taken for stuck after this long without an answer.
+const SILENCE: Duration = Duration::from_millis(100);
+
+/// Differences in latency below this are noise of schedulers and networks.
+const LATENCY_NOISE_MICROS: u64 = 2_000;
 
 /// Rest after the first failure of a node.
 const REST_FIRST: Duration = Duration::from_millis(100);
@@ -35,6 +48,8 @@ pub enum NodeVerdict {
     Broken,
     /// It answered that it cannot serve now; it is spared for at least this long.
     Busy(Duration),
+    /// Another node, asked later, answered first.
+    Outrun,
     /// The request was given up before anything was learned.
     Nothing,
 }
@@ -54,12 +69,46 @@ struct NodeState {
     /// A request was sent since the last failure was counted.
     is_probed: bool,
     rests_until: Option<MonoTime>,
+    /// Since when it owes an answer: the last one, or when the oldest open request went out.
+    owes_since: MonoTime,
+    /// Moving average of its answers' latency.
+    latency_micros: u64,
+    p95_of_reads: P95,
+    p95_of_writes: P95,
+    p95_of_pages: P95,
+}
+
+/// The kinds of requests, whose latencies have nothing to do with each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Gets.
+    Read,
+    /// Puts and deletes.
+    Write,
+    /// Pages of scans.
+    Page,
+}
+
+impl NodeState {
+    fn is_silent(&self, now: MonoTime) -> bool {
+        self.in_flight > 0 && now.since(self.owes_since) >= SILENCE
+    }
+
+    /// How much heavier a request weighs here than at a node whose answers take `least_micros`.
+    fn slowness(&self, least_micros: u64) -> u32 {
+        if self.latency_micros <= least_micros.saturating_add(LATENCY_NOISE_MICROS) {
+            return 1;
+        }
+        let times = self.latency_micros / least_micros.max(1);
+        u32::try_from(times.clamp(1, 64)).unwrap_or(1)
+    }
 }
 
 /// Lower is better; `rests_until` first, so that any node at work comes before a resting one.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     rests_until: Option<MonoTime>,
+    is_silent: bool,
     is_first_and_cold: bool,
     is_other: bool,
     load: u32,
@@ -94,16 +143,20 @@ impl RouteTable {
         let is_first = self.picks < FIRST_PICKS;
         self.picks = self.picks.saturating_add(1);
         let count = nodes.len().max(1);
+        let measured = self.nodes.values().map(|state| state.latency_micros);
+        let least_micros = measured.filter(|micros| *micros > 0).min().unwrap_or(0);
         let untried = nodes.iter().enumerate();
         let untried = untried.filter(|(_, node)| !tried.contains(node));
         let best = untried.min_by_key(|(index, node)| {
             let state = self.nodes.get(node).copied().unwrap_or_default();
             let is_cold = !is_connected(**node);
+            let load = state.in_flight.saturating_add(u32::from(is_cold));
             Rank {
                 is_first_and_cold: is_first && is_cold,
+                is_silent: state.is_silent(now),
                 rests_until: state.rests_until.filter(|until| now < *until),
                 is_other: !primaries.contains(node),
-                load: state.in_flight.saturating_add(u32::from(is_cold)),
+                load: load.saturating_mul(state.slowness(least_micros)),
                 turn: (index + self.rotation) % count,
             }
         });
@@ -113,11 +166,55 @@ impl RouteTable {
     /// A request goes out to `node`. Each call is followed by one of [`RouteTable::ended`].
     pub fn started(&mut self, now: MonoTime, node: NodeId) {
         let state = self.nodes.entry(node).or_default();
+        if state.in_flight == 0 {
+            state.owes_since = now;
+        }
         state.in_flight += 1;
         if state.failures > 0 {
             // This one probes; until it ends the others go elsewhere.
             state.is_probed = true;
             state.rests_until = Some(now + rest(state.failures));
+        }
+    }
+
+    /// An answer of `node` to a request of this kind took this long.
+    pub fn measured(&mut self, node: NodeId, kind: Kind, took: Duration) {
+        let state = self.nodes.entry(node).or_default();
+        match kind {
+            Kind::Read => state.p95_of_reads.measured(took),
+            Kind::Write => state.p95_of_writes.measured(took),
+            Kind::Page => state.p95_of_pages.measured(took),
+        }
+        if kind == Kind::Page {
+            // Pages take far longer than gets, which says nothing of the node.
+            return;
+        }
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        state.latency_micros = match state.latency_micros {
+            0 => micros,
+            before => (before.saturating_mul(15).saturating_add(micros) / 16).max(1),
+        };
+    }
+
+    /// How long to wait for an answer of `node` before another one is asked as well.
+    #[must_use]
+    pub fn hedge_delay(&self, node: NodeId, kind: Kind) -> Duration {
+        let state = self.nodes.get(&node).copied().unwrap_or_default();
+        match kind {
+            Kind::Read => state.p95_of_reads.delay(),
+            Kind::Write => state.p95_of_writes.delay(),
+            Kind::Page => state.p95_of_pages.delay(),
+        }
+    }
+
+    /// What a hedge away from `node` would be for.
+    #[must_use]
+    pub fn hedge_reason(&self, now: MonoTime, node: NodeId) -> Reason {
+        let state = self.nodes.get(&node).copied().unwrap_or_default();
+        if state.failures > 0 || state.is_silent(now) {
+            Reason::Stuck
+        } else {
+            Reason::Slow
         }
     }
 
@@ -127,10 +224,11 @@ impl RouteTable {
         state.in_flight = state.in_flight.saturating_sub(1);
         match verdict {
             NodeVerdict::Works => {
+                state.owes_since = now;
                 state.failures = 0;
                 state.rests_until = None;
             }
-            NodeVerdict::Broken => {
+            NodeVerdict::Broken | NodeVerdict::Outrun => {
                 // Requests that were in flight together break together: one failure.
                 if state.failures == 0 || state.is_probed {
                     state.failures = state.failures.saturating_add(1);
@@ -139,6 +237,7 @@ impl RouteTable {
                 state.rests_until = Some(now + rest(state.failures));
             }
             NodeVerdict::Busy(spare) => {
+                state.owes_since = now;
                 let until = now + spare.clamp(REST_FIRST, REST_MAX);
                 state.rests_until = state.rests_until.max(Some(until));
             }
@@ -264,6 +363,48 @@ mod tests {
             fail(&mut table, at(ms), node);
         }
         assert_eq!(order(&mut table, at(10)), [C, A, B, D]);
+    }
+
+    #[test]
+    fn a_node_that_lost_to_a_hedge_comes_last_until_it_answers() {
+        let mut table = RouteTable::default();
+        table.started(at(0), B);
+        table.started(at(0), B);
+        assert_eq!(table.hedge_reason(at(5), B), Reason::Slow);
+        table.ended(at(5), B, NodeVerdict::Outrun);
+        assert_eq!(table.hedge_reason(at(6), B), Reason::Stuck);
+        assert_eq!(order(&mut table, at(6)).last(), Some(&B));
+        table.ended(at(7), B, NodeVerdict::Works);
+        assert_ne!(order(&mut table, at(7)).last(), Some(&B));
+        assert_eq!(table.hedge_reason(at(7), B), Reason::Slow);
+    }
+
+    #[test]
+    fn a_node_that_is_silent_with_requests_open_comes_last() {
+        let mut table = RouteTable::default();
+        table.started(at(0), B);
+        assert_ne!(order(&mut table, at(99)).last(), Some(&B));
+        assert_eq!(order(&mut table, at(100)).last(), Some(&B));
+        assert_eq!(table.hedge_reason(at(100), B), Reason::Stuck);
+        // One that has nothing open owes nothing, however long ago it spoke.
+        table.ended(at(101), B, NodeVerdict::Works);
+        table.started(at(500), B);
+        assert_eq!(table.hedge_reason(at(501), B), Reason::Slow);
+    }
+
+    #[test]
+    fn a_slower_primary_gets_a_smaller_share() {
+        let mut table = RouteTable::default();
+        for (node, ms) in [(B, 40), (C, 4), (D, 4)] {
+            table.measured(node, Kind::Read, Duration::from_millis(ms));
+        }
+        let mut counts = BTreeMap::new();
+        for _ in 0..63 {
+            let node = table.pick(at(0), &PRIMARIES, &NODES, &[], up).expect("one");
+            table.started(at(0), node);
+            *counts.entry(node).or_insert(0) += 1;
+        }
+        assert!((1..=6).contains(&counts[&B]), "{counts:?}");
     }
 
     #[test]

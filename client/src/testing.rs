@@ -110,6 +110,8 @@ pub enum Fault {
     Stale,
     /// It does what it is asked, this much later, or not at all if the attempt ends before.
     Slow(Duration),
+    /// It does what it is asked, and its answer comes too late.
+    Late,
 }
 
 /// A cluster in memory.
@@ -244,6 +246,10 @@ impl FakeCluster {
                 detail: "connection refused".to_owned(),
             })),
             Some(Fault::Stuck) => Err(CallError::Lost(CallCause::TimedOut)),
+            Some(Fault::Late) => {
+                state.carry_out(request);
+                Err(CallError::Lost(CallCause::TimedOut))
+            }
             Some(Fault::AnswerLost) => {
                 state.carry_out(request);
                 Err(CallError::Lost(CallCause::Closed {
@@ -264,6 +270,11 @@ impl Transport for FakeCluster {
         Box::pin(async move {
             let name = self.name_of(node);
             let fault = self.meet(&name, &request);
+            if fault == Some(Fault::Late) {
+                let too_late = self.answer(&name, fault, request);
+                tokio::time::sleep(deadline).await;
+                return too_late;
+            }
             let late = match fault {
                 Some(Fault::Stuck) => deadline,
                 Some(Fault::Slow(by)) => by.min(deadline),

@@ -205,6 +205,11 @@ impl Written {
     }
 
     /// The same, with what was sent for it before it was written again.
+    /// The same, sent so many times.
+    pub(crate) fn with_attempts(self, attempts: u16) -> Self {
+        Self { attempts, ..self }
+    }
+
     pub(crate) fn after_attempts(self, earlier: u16) -> Self {
         Self {
             attempts: self.attempts.saturating_add(earlier),

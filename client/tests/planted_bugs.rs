@@ -28,11 +28,33 @@ async fn values_after_lost_answers() -> usize {
         .len()
 }
 
+/// Every write is done by a node whose answer is late, and so by the hedge too.
+async fn values_after_hedges() -> usize {
+    let cluster = FakeCluster::new();
+    let keyspace = cluster.client(1).keyspace("default");
+    cluster.break_node("1", Some(Fault::Late));
+    for _ in 0..8 {
+        keyspace
+            .put_blind("k", "v")
+            .await
+            .expect("two nodes answer");
+    }
+    let calls = cluster.calls().len();
+    assert!(calls > 8, "a hedge went out");
+    let read = keyspace.get("k").await.expect("two nodes answer");
+    read.values().len()
+}
+
 #[tokio::test(start_paused = true)]
 async fn each_bug_shows() {
     assert_eq!(values_after_lost_answers().await, 1);
     plant(Some(Bug::RetryForgetsOpId));
     assert!(values_after_lost_answers().await > 1);
+
+    plant(None);
+    assert_eq!(values_after_hedges().await, 8);
+    plant(Some(Bug::HedgeForgetsOpId));
+    assert!(values_after_hedges().await > 8);
 
     plant(Some(Bug::OutcomeOfLastAttempt));
     let mut tally = OutcomeTally::default();

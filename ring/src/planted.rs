@@ -43,6 +43,8 @@ pub enum Bug {
     ForgetfulMemoryCounts,
     /// A write that met a higher stamp is not told so.
     SupersededNotTold,
+    /// A hedge goes out under a new op id.
+    HedgeForgetsOpId,
 }
 
 impl Bug {
@@ -66,6 +68,7 @@ impl Bug {
         Self::ExpiryByBadClock,
         Self::ForgetfulMemoryCounts,
         Self::SupersededNotTold,
+        Self::HedgeForgetsOpId,
     ];
 
     /// The name by which it is chosen.
@@ -90,6 +93,7 @@ impl Bug {
             Self::ExpiryByBadClock => "v12-expiry-by-bad-clock",
             Self::ForgetfulMemoryCounts => "c7-forgetful-memory-counts",
             Self::SupersededNotTold => "superseded-not-told",
+            Self::HedgeForgetsOpId => "hedge-forgets-op-id",
         }
     }
 }

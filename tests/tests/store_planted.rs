@@ -132,6 +132,7 @@ async fn passes(bug: Bug, seed: u64) -> bool {
         | Bug::ExpiryByBadClock
         | Bug::ForgetfulMemoryCounts
         | Bug::SupersededNotTold
+        | Bug::HedgeForgetsOpId
         | Bug::ResolveWithoutQuorum
         | Bug::SessionReadIgnoresRequirement => panic!("no bug of the store"),
     }

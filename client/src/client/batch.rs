@@ -21,7 +21,7 @@ use super::{Client, InFlight, lock};
 use crate::error::{Failure, LinkPhase};
 use crate::op_id::AttemptMark;
 use crate::retry::{GiveUp, RetryDecision, attempt_timeout, decide};
-use crate::route::NodeVerdict;
+use crate::route::{Kind, NodeVerdict};
 use crate::topology::Topology;
 use crate::transport::{BoxFuture, CallCause, CallError};
 use crate::versions::{Read, Written};
@@ -224,7 +224,8 @@ impl Client {
     async fn send_group(&self, topology: &Topology, group: Group) -> Result<Response, CallError> {
         let unknown_node = || CallError::NotSent(CallCause::Malformed);
         let endpoint = topology.endpoint(group.node).ok_or_else(unknown_node)?;
-        let mut in_flight = InFlight::start(self, group.node);
+        // Its time says nothing of that of single requests: it is not measured.
+        let mut in_flight = InFlight::start(self, group.node, Kind::Write, self.now());
         let request = Request::Batch(group.request);
         let call = self.shared.transport.call(endpoint, request, group.limit);
         let late = |_| CallError::Lost(CallCause::TimedOut);

@@ -10,6 +10,7 @@ mod admin;
 mod batch;
 mod builder;
 mod dump;
+mod hedge;
 mod lazy;
 mod operation;
 mod perform;
@@ -32,6 +33,7 @@ pub(crate) use operation::{AttemptLimits, Diagnose, Done, Operation, Payload, wi
 use crate::clock::Clock;
 use crate::config::ClientConfig;
 use crate::error::ConnectError;
+use crate::hedge::HedgeBudget;
 use crate::hybrid::{HybridClock, SystemWallClock, WallClock};
 use crate::keyspace::Keyspace;
 use crate::metrics::ClientMetrics;
@@ -39,7 +41,7 @@ use crate::op_id::Attempts;
 use crate::profile::{Profile, ProfileError, ProfileSlot, Profiles};
 use crate::rand::Rand;
 use crate::retry::RetryBudget;
-use crate::route::{NodeVerdict, RouteTable};
+use crate::route::{Kind, NodeVerdict, RouteTable};
 use crate::session::{Session, SessionError, SessionToken};
 use crate::topology::{Owners, Topology, TopologyUnusable};
 use crate::transport::{NodeEndpoint, Transport};
@@ -70,6 +72,7 @@ struct Shared {
     topology: Mutex<Arc<Topology>>,
     routes: Mutex<RouteTable>,
     budget: Mutex<RetryBudget>,
+    hedges: Mutex<HedgeBudget>,
     rand: Mutex<Rand>,
     profiles: Profiles,
     stamps: Mutex<HybridClock>,
@@ -134,6 +137,7 @@ impl Client {
             topology: Mutex::new(Arc::new(topology)),
             routes: Mutex::new(RouteTable::with_rotation(rotation)),
             budget: Mutex::new(RetryBudget::full()),
+            hedges: Mutex::new(HedgeBudget::full()),
             rand: Mutex::new(rand),
             profiles: Profiles::default(),
             stamps: Mutex::new(HybridClock::new(wall_clock)),
@@ -230,26 +234,45 @@ impl Client {
 struct InFlight<'a> {
     client: &'a Client,
     node: NodeId,
+    kind: Kind,
+    sent: MonoTime,
+    /// It was carried out: refusals say nothing of the latency.
+    is_answered: bool,
     verdict: NodeVerdict,
 }
 
 impl<'a> InFlight<'a> {
-    fn start(client: &'a Client, node: NodeId) -> Self {
-        let now = client.now();
+    fn start(client: &'a Client, node: NodeId, kind: Kind, now: MonoTime) -> Self {
         lock(&client.shared.routes).started(now, node);
         client.shared.metrics.sent();
         Self {
             client,
             node,
+            kind,
+            sent: now,
+            is_answered: false,
             verdict: NodeVerdict::Nothing,
         }
+    }
+}
+
+impl InFlight<'_> {
+    /// It was carried out.
+    fn works(&mut self) {
+        self.is_answered = true;
+        self.verdict = NodeVerdict::Works;
     }
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         let now = self.client.now();
-        lock(&self.client.shared.routes).ended(now, self.node, self.verdict);
+        let mut routes = lock(&self.client.shared.routes);
+        // One that lost took at least this long: left out, the measured tail would shrink.
+        if self.is_answered || self.verdict == NodeVerdict::Outrun {
+            routes.measured(self.node, self.kind, now.since(self.sent));
+        }
+        routes.ended(now, self.node, self.verdict);
     }
 }
 

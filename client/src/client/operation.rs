@@ -253,6 +253,14 @@ pub(crate) enum Done {
 }
 
 impl Done {
+    /// The same with how often a write was sent.
+    pub(super) fn with_attempts(self, attempts: u16) -> Self {
+        match self {
+            Self::Written(written) => Self::Written(written.with_attempts(attempts)),
+            other @ (Self::Read(_) | Self::Page(_)) => other,
+        }
+    }
+
     /// The same with the way that led to it.
     pub(super) fn with_diagnostics(self, diagnostics: Diagnostics) -> Self {
         match self {

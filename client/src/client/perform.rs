@@ -1,7 +1,8 @@
 //! One operation, from its first attempt to its outcome.
 //!
 //! The loop asks `route` for a node, sends, adds what came of it to `outcome`, and asks `retry`
-//! what follows. It decides nothing itself. All attempts of a write carry one op id.
+//! what follows. An attempt may be joined by a hedge (`hedge`). The loop decides nothing
+//! itself. All attempts of a write carry one op id.
 //!
 //! Not here: those decisions; what is remembered and told (`progress`); how a request travels (`transport`).
 
@@ -9,15 +10,16 @@ use std::time::Duration;
 
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{KeyspaceMode, MonoTime, NodeId};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tracing::Instrument;
 
 use super::operation::{Diagnose, Done, IfSuperseded, Operation, wire_level};
 use super::progress::{Ended, Progress};
 use super::{Client, InFlight, lock};
 use crate::error::{Failure, LinkPhase};
+use crate::op_id::AttemptMark;
 use crate::retry::{GiveUp, RetryDecision, attempt_timeout, decide};
-use crate::route::NodeVerdict;
+use crate::route::Kind;
 use crate::topology::Topology;
 use crate::transport::{CallCause, CallError};
 use crate::versions::{Read, Written};
@@ -26,6 +28,59 @@ use crate::wire::{self, Code, Response, Stamp};
 /// How much later than the transport the SDK itself stops waiting: the transport knows better
 /// whether the request was sent, so it answers first.
 pub(super) const GRACE: Duration = Duration::from_millis(5);
+
+/// What all attempts of an operation have in common.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) topology: &'a Topology,
+    pub(super) operation: &'a Operation,
+    pub(super) level: wire::Level,
+}
+
+impl Asked<'_> {
+    pub(super) fn kind(self) -> Kind {
+        if self.operation.is_scan() {
+            Kind::Page
+        } else if self.operation.is_write() {
+            Kind::Write
+        } else {
+            Kind::Read
+        }
+    }
+}
+
+/// Whether an attempt goes out by itself or beside one that is under way.
+#[derive(Clone, Copy)]
+pub(super) enum Turn {
+    Alone,
+    Hedge,
+}
+
+/// One attempt that goes out.
+pub(super) struct Sent {
+    pub(super) node: NodeId,
+    pub(super) mark: AttemptMark,
+    /// Its stamp in an lww keyspace.
+    stamp: Option<u64>,
+    pub(super) at: MonoTime,
+    pub(super) link: LinkPhase,
+    limit: Duration,
+    /// When its answer is not waited for any longer.
+    pub(super) over: MonoTime,
+}
+
+impl Sent {
+    /// When and how it went out.
+    pub(super) const fn way(&self) -> (MonoTime, LinkPhase) {
+        (self.at, self.link)
+    }
+
+    /// A hedge takes no more of the deadline than the attempt that it joins.
+    pub(super) fn shorten(&mut self, joined: &Self) {
+        self.limit = self.limit.min(joined.limit);
+        self.over = self.at + self.limit + GRACE;
+    }
+}
 
 impl Client {
     /// Carries out an operation within its deadline, in a span of its own.
@@ -90,6 +145,7 @@ impl Client {
     ) -> Result<Done, Box<Failure>> {
         let level = self.checked_level(operation)?;
         let mut progress = Progress::start(self, until, stamp);
+        lock(&self.shared.hedges).begun();
         let gave_up = loop {
             if progress.until <= self.now() {
                 break GiveUp::Deadline;
@@ -98,10 +154,17 @@ impl Client {
             let Some(node) = self.choose(&topology, operation, &mut progress) else {
                 break GiveUp::Final;
             };
-            let attempt = self.attempt(&topology, operation, level, node, &mut progress);
-            let ended = match attempt.await {
+            let asked = Asked {
+                topology: &topology,
+                operation,
+                level,
+            };
+            let (node, answer) = self.attempt(asked, node, &mut progress).await;
+            let ended = match answer {
                 Ok(done) => {
                     lock(&self.shared.budget).succeeded();
+                    // A hedge counts, whoever won: both may have written.
+                    let done = done.with_attempts(progress.write.count());
                     return Ok(match operation.attempts.diagnose {
                         Diagnose::No => done,
                         Diagnose::Yes => {
@@ -143,6 +206,22 @@ impl Client {
         operation: &Operation,
         progress: &mut Progress,
     ) -> Option<NodeId> {
+        let chosen = self.untried(topology, operation, progress).or_else(|| {
+            progress.tried.clear();
+            progress.rounds += 1;
+            self.untried(topology, operation, progress)
+        });
+        progress.tried.extend(chosen);
+        chosen
+    }
+
+    /// The best of the nodes that this round has not asked, those that are said to be down last.
+    pub(super) fn untried(
+        &self,
+        topology: &Topology,
+        operation: &Operation,
+        progress: &Progress,
+    ) -> Option<NodeId> {
         let now = self.now();
         let primaries = topology.primaries(&operation.keyspace, &operation.key);
         let nodes = topology.nodes();
@@ -151,72 +230,85 @@ impl Client {
             let endpoint = topology.endpoint(node);
             endpoint.is_some_and(|endpoint| transport.is_connected(endpoint))
         };
-        let mut routes = lock(&self.shared.routes);
         let passed_over = [progress.tried.as_slice(), progress.down.as_slice()].concat();
-        let chosen = routes
+        let mut routes = lock(&self.shared.routes);
+        routes
             .pick(now, primaries, nodes, &passed_over, is_connected)
-            .or_else(|| routes.pick(now, primaries, nodes, &progress.tried, is_connected));
-        let chosen = chosen.or_else(|| {
-            progress.tried.clear();
-            progress.rounds += 1;
-            routes.pick(now, primaries, nodes, &[], is_connected)
-        });
-        progress.tried.extend(chosen);
-        chosen
+            .or_else(|| routes.pick(now, primaries, nodes, &progress.tried, is_connected))
     }
 
-    async fn attempt(
+    /// Says how the next attempt goes out, to the node that was just chosen.
+    pub(super) fn sent(
         &self,
-        topology: &Topology,
-        operation: &Operation,
-        level: wire::Level,
+        asked: Asked<'_>,
         node: NodeId,
+        turn: Turn,
         progress: &mut Progress,
-    ) -> Result<Done, Ended> {
+    ) -> Sent {
         let now = self.now();
-        let unknown_node = || Ended::NoAnswer(CallError::NotSent(CallCause::Malformed));
-        let endpoint = topology.endpoint(node).ok_or_else(unknown_node)?;
         // The node just chosen counts as tried already.
-        let nodes = topology.nodes().len();
+        let nodes = asked.topology.nodes().len();
         let untried = (nodes + 1).saturating_sub(progress.tried.len());
         let limit = attempt_timeout(progress.until.since(now), untried, nodes);
-        let limit = limit.min(operation.attempts.deadline.unwrap_or(limit));
-        let link = if self.shared.transport.is_connected(endpoint) {
+        let limit = limit.min(asked.operation.attempts.deadline.unwrap_or(limit));
+        let endpoint = asked.topology.endpoint(node);
+        let link = if endpoint.is_some_and(|to| self.shared.transport.is_connected(to)) {
             LinkPhase::Open
         } else {
             LinkPhase::Handshake
         };
         progress.sent = (now, link);
         let age = now.since(*progress.first_sent.get_or_insert(now));
-        let mark = progress.write.next(age, || self.draw_op_id());
-        let mut in_flight = InFlight::start(self, node);
+        let mark = match turn {
+            Turn::Alone => progress.write.next(age, || self.draw_op_id()),
+            Turn::Hedge => progress.write.hedge(age, || self.draw_op_id()),
+        };
         if planted(Bug::RetryStampsAnew) && mark.number > 1 && progress.stamp.is_some() {
             progress.stamp = Some(lock(&self.shared.stamps).stamp());
         }
-        let request = operation.request(level, mark, progress.stamp);
-        let call = self.shared.transport.call(endpoint, request, limit);
-        let late = |_| CallError::Lost(CallCause::TimedOut);
-        let answer = timeout(limit + GRACE, call).await.map_err(late);
-        let ended = match answer.and_then(|answer| answer) {
+        Sent {
+            node,
+            mark,
+            stamp: progress.stamp,
+            at: now,
+            link,
+            limit,
+            over: now + limit + GRACE,
+        }
+    }
+
+    /// One request and its answer; the caller stops waiting when it is over.
+    pub(super) async fn exchange(
+        &self,
+        asked: Asked<'_>,
+        sent: &Sent,
+        in_flight: &mut InFlight<'_>,
+    ) -> Result<Done, Ended> {
+        let Asked {
+            topology,
+            operation,
+            level,
+        } = asked;
+        let unknown_node = || Ended::NoAnswer(CallError::NotSent(CallCause::Malformed));
+        let endpoint = topology.endpoint(sent.node).ok_or_else(unknown_node)?;
+        let request = operation.request(level, sent.mark, sent.stamp);
+        let answer = self.shared.transport.call(endpoint, request, sent.limit);
+        let ended = match answer.await {
             Ok(Response::Read(read)) if !operation.has_write_level() && !operation.is_scan() => {
-                in_flight.verdict = NodeVerdict::Works;
+                in_flight.works();
                 self.follow_stamp(read.stamp);
                 return Ok(Done::Read(Read::from_wire(read)));
             }
             Ok(Response::Applied(applied)) if operation.has_write_level() => {
-                in_flight.verdict = NodeVerdict::Works;
-                let count = progress.write.count();
+                in_flight.works();
                 self.follow_stamp(applied.superseded_by);
-                let op_id = operation.op_id(mark.op_id).unwrap_or(mark.op_id);
-                return Ok(Done::Written(Written::from_wire(
-                    applied,
-                    op_id,
-                    count,
-                    progress.stamp,
-                )));
+                let AttemptMark { op_id, number, .. } = sent.mark;
+                let op_id = operation.op_id(op_id).unwrap_or(op_id);
+                let written = Written::from_wire(applied, op_id, number, sent.stamp);
+                return Ok(Done::Written(written));
             }
             Ok(Response::Page(page)) if operation.is_scan() => {
-                in_flight.verdict = NodeVerdict::Works;
+                in_flight.works();
                 return Ok(Done::Page(page));
             }
             Ok(Response::Failure(failure)) => {
@@ -237,6 +329,9 @@ impl Client {
             ) => Ended::NoAnswer(CallError::Lost(CallCause::Malformed)),
             Err(error) => Ended::NoAnswer(error),
         };
+        if ended.is_overload() {
+            lock(&self.shared.hedges).overloaded(self.now());
+        }
         in_flight.verdict = ended.verdict();
         Err(ended)
     }

@@ -12,7 +12,7 @@ use crate::diagnostics::Diagnostics;
 use crate::error::{Attempt, AttemptEnd, Failure, LinkPhase, ReplicaPart};
 use crate::op_id::Attempts;
 use crate::outcome::OutcomeTally;
-use crate::retry::{AttemptFailure, GiveUp, RetrySituation};
+use crate::retry::{AttemptFailure, GiveUp, RetrySituation, is_final};
 use crate::route::NodeVerdict;
 use crate::topology::Topology;
 use crate::transport::{CallCause, CallError};
@@ -46,6 +46,22 @@ impl Ended {
                 NodeVerdict::Works
             }
             Self::NoAnswer(_) => NodeVerdict::Broken,
+        }
+    }
+
+    /// Whether more requests would make it worse.
+    pub(super) fn is_overload(&self) -> bool {
+        match self {
+            Self::Refused(failure) => failure.code == Code::Overloaded,
+            Self::NoAnswer(error) => *error.cause() == CallCause::Full,
+        }
+    }
+
+    /// Whether every node would answer the same.
+    pub(super) fn is_final(&self) -> bool {
+        match self {
+            Self::Refused(failure) => is_final(failure.code),
+            Self::NoAnswer(_) => false,
         }
     }
 
@@ -175,6 +191,11 @@ impl Progress {
     /// Time since it began.
     pub(super) fn took(&self, now: MonoTime) -> Duration {
         now.since(self.started)
+    }
+
+    /// The request sent last was still open when another one succeeded.
+    pub(super) fn outrun(&mut self, now: MonoTime, node: String) {
+        self.add_to_trail(now, node, AttemptEnd::Outrun);
     }
 
     /// The way of an operation that succeeded at `node`.

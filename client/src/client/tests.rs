@@ -757,3 +757,106 @@ async fn a_session_asks_with_what_it_has_seen_and_at_more_replicas_where_a_token
     ];
     assert_eq!(gets, want);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stopped_node_costs_one_hedge() {
+    let cluster = FakeCluster::new();
+    let keyspace = cluster.client(1).keyspace("default");
+    for index in 0..50 {
+        keyspace
+            .put_blind(format!("{index}"), "v")
+            .await
+            .expect("all answer");
+    }
+    cluster.break_node("2", Some(Fault::Stuck));
+    let before = cluster.calls().len();
+    let clock = Clock::start();
+    let mut slowest = Duration::ZERO;
+    let started = clock.now();
+    for index in 0..50 {
+        let asked = clock.now();
+        let read = keyspace.get(format!("{index}")).await.expect("two answer");
+        assert_eq!(read.values().len(), 1);
+        slowest = slowest.max(clock.now().since(asked));
+    }
+    assert!(slowest <= Duration::from_millis(50), "{slowest:?}");
+    // It is asked again only to see whether it is back.
+    assert!(clock.now().since(started) <= Duration::from_millis(100));
+    assert!(cluster.calls().len() - before <= 52);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedged_write_is_one_write() {
+    let cluster = FakeCluster::new();
+    let keyspace = cluster.client(1).keyspace("default");
+    cluster.break_node("1", Some(Fault::Late));
+    for index in 0..12 {
+        keyspace
+            .put_blind(format!("{index}"), "v")
+            .await
+            .expect("two answer");
+    }
+    assert!(cluster.calls().len() > 12, "a hedge went out");
+    for index in 0..12 {
+        let read = keyspace.get(format!("{index}")).await.expect("two answer");
+        assert_eq!(read.values().len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hedges_stay_within_their_budget_when_every_node_is_slow() {
+    let cluster = FakeCluster::new();
+    let keyspace = cluster.client(1).keyspace("default");
+    ["1", "2", "3"]
+        .iter()
+        .for_each(|node| cluster.break_node(node, Some(Fault::Stuck)));
+    let get = keyspace.get("k").deadline(Duration::from_millis(200));
+    let failure = get.await.expect_err("nobody answers").failure().clone();
+    assert_eq!(failure.outcome, Outcome::NotApplied);
+    assert!(cluster.calls().len() <= 6, "{}", cluster.calls().len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_breaks_while_its_hedge_is_open_changes_nothing_for_the_caller() {
+    let lost_later = Step::Answer(
+        MS * 60,
+        Err(CallError::Lost(CallCause::Closed {
+            detail: "reset".to_owned(),
+        })),
+    );
+    let applied = Response::Applied(Applied {
+        context: None,
+        acks: 2,
+        superseded_by: None,
+    });
+    let (script, client) = Script::new([lost_later, Step::Answer(MS * 50, Ok(applied))]);
+    let clock = Clock::start();
+    let start = clock.now();
+    let put = client.keyspace("default").put_blind("k", "v").await;
+    put.expect("the hedge is applied");
+    // 40 ms until the hedge, as nothing was measured, and the hedge's own 50 ms.
+    let took = clock.now().since(start);
+    assert!(took >= MS * 90 && took < MS * 93, "{took:?}");
+    let puts = script.puts();
+    assert_eq!(puts.len(), 2);
+    assert_eq!(puts[0].op_id, puts[1].op_id);
+    assert_eq!((puts[0].attempt, puts[1].attempt), (1, 2));
+    assert!(puts[1].age_ms >= 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_hedge_goes_out_while_the_nodes_say_that_they_are_overloaded() {
+    let overloaded = failure(Code::Overloaded, Outcome::NotApplied);
+    let applied = Response::Applied(Applied {
+        context: None,
+        acks: 2,
+        superseded_by: None,
+    });
+    let (script, client) = Script::new([
+        answer(Response::Failure(overloaded)),
+        Step::Answer(MS * 90, Ok(applied)),
+    ]);
+    let put = client.keyspace("default").put_blind("k", "v").await;
+    put.expect("the second attempt is applied");
+    assert_eq!(script.puts().len(), 2, "late, but within 100 ms and closed");
+}

@@ -69,6 +69,8 @@ pub struct ReplicaPart {
 pub enum AttemptEnd {
     /// The node answered what was asked: this attempt succeeded.
     Succeeded,
+    /// Another attempt, sent while this one was open, succeeded first. Its own end is not known.
+    Outrun,
     /// The node answered with a failure.
     Refused {
         /// Why.

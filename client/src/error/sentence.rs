@@ -138,7 +138,7 @@ fn trail(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
         count => write!(f, ", {count} attempts, the last at node {}", last.node)?,
     }
     match &last.end {
-        AttemptEnd::Succeeded => Ok(()),
+        AttemptEnd::Succeeded | AttemptEnd::Outrun => Ok(()),
         AttemptEnd::Refused { code, .. } if *code == failure.code => Ok(()),
         AttemptEnd::Refused { code, .. } => write!(f, ": {code}"),
         AttemptEnd::NoAnswer(error) => write!(f, ": {error}"),
