@@ -36,7 +36,6 @@ pub mod config;
 mod context;
 mod diagnostics;
 mod error;
-pub mod hedge;
 mod hybrid;
 mod keyspace;
 pub mod link;

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use quorate_ring::{MonoTime, NodeId};
 
-use crate::hedge::{P95, Reason};
+use quorate_ring::hedge::{P95, Reason};
 
 /// A node with requests open is taken for stuck after this long without an answer.
 const SILENCE: Duration = Duration::from_millis(100);

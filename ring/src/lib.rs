@@ -15,6 +15,7 @@ mod distribution;
 mod epoch;
 mod fixed_map;
 mod flow;
+pub mod hedge;
 mod keyspace;
 mod keyspace_options;
 mod node;

@@ -43,6 +43,8 @@ pub enum Bug {
     ForgetfulMemoryCounts,
     /// A write that met a higher stamp is not told so.
     SupersededNotTold,
+    /// M3: read repair writes the older record.
+    RepairWritesOlder,
     /// A hedge goes out under a new op id.
     HedgeForgetsOpId,
 }
@@ -68,6 +70,7 @@ impl Bug {
         Self::ExpiryByBadClock,
         Self::ForgetfulMemoryCounts,
         Self::SupersededNotTold,
+        Self::RepairWritesOlder,
         Self::HedgeForgetsOpId,
     ];
 
@@ -93,6 +96,7 @@ impl Bug {
             Self::ExpiryByBadClock => "v12-expiry-by-bad-clock",
             Self::ForgetfulMemoryCounts => "c7-forgetful-memory-counts",
             Self::SupersededNotTold => "superseded-not-told",
+            Self::RepairWritesOlder => "m3-repair-writes-older",
             Self::HedgeForgetsOpId => "hedge-forgets-op-id",
         }
     }

@@ -133,6 +133,7 @@ async fn passes(bug: Bug, seed: u64) -> bool {
         | Bug::ForgetfulMemoryCounts
         | Bug::SupersededNotTold
         | Bug::HedgeForgetsOpId
+        | Bug::RepairWritesOlder
         | Bug::ResolveWithoutQuorum
         | Bug::SessionReadIgnoresRequirement => panic!("no bug of the store"),
     }

@@ -6,7 +6,7 @@
 //! repeat ends both, and the one that is still open counts as lost, a write's outcome as unknown.
 //! While the answer is in time there is one timer, as without hedging.
 //!
-//! Not here: when a hedge is due and whether there is budget (`crate::hedge`, `crate::route`).
+//! Not here: when a hedge is due and whether there is budget (`quorate_ring::hedge`, `crate::route`).
 
 use std::pin::Pin;
 
@@ -17,9 +17,9 @@ use super::operation::Done;
 use super::perform::{Asked, Sent, Turn};
 use super::progress::{Ended, Progress};
 use super::{Client, InFlight, lock};
-use crate::hedge::{ASK_AGAIN_AFTER, Reason};
 use crate::route::NodeVerdict;
 use crate::transport::{CallCause, CallError};
+use quorate_ring::hedge::{ASK_AGAIN_AFTER, Reason};
 
 /// What became of a request.
 type Answer = Result<Done, Ended>;

@@ -33,7 +33,6 @@ pub(crate) use operation::{AttemptLimits, Diagnose, Done, Operation, Payload, wi
 use crate::clock::Clock;
 use crate::config::ClientConfig;
 use crate::error::ConnectError;
-use crate::hedge::HedgeBudget;
 use crate::hybrid::{HybridClock, SystemWallClock, WallClock};
 use crate::keyspace::Keyspace;
 use crate::metrics::ClientMetrics;
@@ -46,6 +45,7 @@ use crate::session::{Session, SessionError, SessionToken};
 use crate::topology::{Owners, Topology, TopologyUnusable};
 use crate::transport::{NodeEndpoint, Transport};
 use crate::wire::{OpId, TopologyInfo};
+use quorate_ring::hedge::HedgeBudget;
 
 /// A handle to a cluster: cheap to clone, safe to share, without a pool to configure.
 ///

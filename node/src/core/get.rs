@@ -20,8 +20,6 @@ use super::message::{OpNumber, PurgeNumber, ReadRecord};
 use super::node_set::NodeSet;
 use super::standing::Standing;
 
-/// A replica that has not answered for this long is joined by the rest.
-pub const WIDEN_AFTER: Duration = Duration::from_millis(40);
 /// A replica that answered without counting is asked again after this.
 pub const ASK_AGAIN_AFTER: Duration = Duration::from_millis(25);
 
@@ -44,6 +42,8 @@ pub struct GetPlan {
     pub down: Vec<NodeId>,
     /// A single replica's word is enough even if it does not count yet: `one`, from this node.
     pub trusts_uncounted: Option<NodeId>,
+    /// Replicas that have not answered for this long are joined by the rest.
+    pub widen_after: Duration,
     /// When the client stops waiting.
     pub deadline: MonoTime,
 }
@@ -96,6 +96,7 @@ pub struct GetMachine {
     answers: BTreeMap<NodeId, Answer>,
     uncounted: BTreeMap<NodeId, MonoTime>,
     refused: NodeSet,
+    started: MonoTime,
     widen_at: MonoTime,
     phase: Phase,
     merged: Option<KeyState>,
@@ -107,6 +108,7 @@ impl GetMachine {
     /// A get that has asked nobody yet.
     #[must_use]
     pub fn new(now: MonoTime, plan: GetPlan) -> Self {
+        let widen_at = now + plan.widen_after;
         Self {
             plan,
             asked: 0,
@@ -114,7 +116,8 @@ impl GetMachine {
             answers: BTreeMap::new(),
             uncounted: BTreeMap::new(),
             refused: NodeSet::default(),
-            widen_at: now + WIDEN_AFTER,
+            started: now,
+            widen_at,
             phase: Phase::Asking,
             merged: None,
             requirement: None,
@@ -265,7 +268,7 @@ impl GetMachine {
             });
         } else {
             self.uncounted.clear();
-            self.widen_at = now + WIDEN_AFTER;
+            self.widen_at = now + self.plan.widen_after;
             self.phase = Phase::Repairing {
                 holders: current.into_iter().collect(),
                 stale: stale.into_iter().collect(),
@@ -301,6 +304,41 @@ impl GetMachine {
         self.requirement.is_some()
             && self.phase == Phase::Asking
             && self.answers.len() >= usize::from(self.plan.required)
+    }
+
+    /// Those whose answers are late, so that others would join them now; empty if none is due.
+    #[must_use]
+    pub fn late(&self, now: MonoTime) -> Vec<NodeId> {
+        if now < self.widen_at {
+            return Vec::new();
+        }
+        let waited_for = match &self.phase {
+            Phase::Asking => &self.waiting,
+            Phase::Repairing { stale, .. } => stale,
+            Phase::Done => return Vec::new(),
+        };
+        let all = self.plan.candidates.iter().copied();
+        all.filter(|node| waited_for.contains(*node)).collect()
+    }
+
+    /// The record that `node` answered with.
+    #[must_use]
+    pub fn held_by(&self, node: NodeId) -> Option<&KeyState> {
+        self.answers.get(&node)?.record.as_ref()
+    }
+
+    /// Others join the late ones only from this time on.
+    pub fn widen_later(&mut self, at: MonoTime) {
+        self.widen_at = at;
+    }
+
+    /// How long the answer of `node` took, if it was among those asked first.
+    #[must_use]
+    pub fn first_answer_after(&self, now: MonoTime, node: NodeId) -> Option<Duration> {
+        let first = self.plan.candidates.iter();
+        let first = first.take(usize::from(self.plan.required));
+        let waits = self.phase == Phase::Asking && self.waiting.contains(node);
+        (waits && first.copied().any(|asked| asked == node)).then(|| now.since(self.started))
     }
 
     fn replicas(&self) -> u8 {

@@ -274,6 +274,23 @@ pub enum PeerMessage {
     ScanReply(ScanReply),
 }
 
+impl PeerMessage {
+    /// Whether its receiver owes an answer.
+    #[must_use]
+    pub const fn asks(&self) -> bool {
+        match self {
+            Self::Replicate(_) | Self::Read(_) | Self::Forward(_) | Self::Scan(_) => true,
+            Self::Hello(_)
+            | Self::KeepAlive(_)
+            | Self::ReplicateReply(_)
+            | Self::ReadReply(_)
+            | Self::ForwardReply(_)
+            | Self::Clock(_)
+            | Self::ScanReply(_) => false,
+        }
+    }
+}
+
 /// A client's data request, as the core sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {

@@ -13,6 +13,7 @@ pub mod key;
 pub mod message;
 pub mod node_set;
 pub mod packed;
+pub mod peer_tail;
 pub mod put;
 pub mod resolve;
 pub mod scan;

@@ -49,6 +49,7 @@ use super::message::{
     ForwardReply, OpNumber, PeerHeader, PeerMessage, ReadRecord, Replicate, Reply, Request,
     StampTold, WriteRequest,
 };
+use super::peer_tail::PeerTails;
 use super::put::PutMachine;
 use super::resolve::{ResolveMachine, Step as ResolveStep};
 use super::seal::{SealKey, Token};
@@ -347,6 +348,7 @@ pub struct Shard {
     scans: BTreeMap<OpNumber, ScanOp>,
     scan_reads: BTreeMap<u64, ScanReading>,
     batches: BTreeMap<OpNumber, BatchOp>,
+    tails: PeerTails,
     /// Answers to the shard's own requests, taken at the end of the step.
     own_replies: VecDeque<(Origin, Reply)>,
 }
@@ -423,6 +425,7 @@ impl Shard {
             scans: BTreeMap::new(),
             scan_reads: BTreeMap::new(),
             batches: BTreeMap::new(),
+            tails: PeerTails::default(),
             own_replies: VecDeque::new(),
         }
     }
@@ -496,11 +499,14 @@ impl Shard {
             }
         }
         self.take_own_replies(now, effects);
-        let stop = effects
-            .iter()
-            .skip(before)
-            .any(|effect| matches!(effect, Effect::Stop(_)));
-        self.stopped |= stop;
+        for effect in effects.iter().skip(before) {
+            match effect {
+                Effect::Stop(_) => self.stopped = true,
+                Effect::Send { to, message } if message.asks() => self.tails.asked(now.mono, *to),
+                Effect::Count(Event::Shed) => self.tails.overloaded(now.mono),
+                _ => {}
+            }
+        }
     }
 
     /// The process was stopped, or did not come to run: requests may have waited in the system's
@@ -709,6 +715,7 @@ impl Shard {
         if !self.continuity.heard(now.mono, from, link, header, effects) {
             return;
         }
+        self.tails.heard(from);
         match message {
             PeerMessage::Hello(_) => {}
             PeerMessage::KeepAlive(message) => {
@@ -843,7 +850,7 @@ impl Shard {
                     PeerMessage::Read(get.machine.read(now.mono))
                 }
                 Some(Op::Get(get)) if get.machine.repairs(peer) => {
-                    match Self::repair_message(now, number, get) {
+                    match Self::repair_message(now, number, peer, get) {
                         Some(message) => message,
                         None => continue,
                     }

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 use quorate_antientropy::{Context, KeyState};
+use quorate_ring::hedge::ASK_AGAIN_AFTER;
+use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{ConsistencyLevel, Epoch, MonoTime, NodeId, is_monotonic, majority};
 
 use super::super::continuity::Liveness;
@@ -59,12 +61,17 @@ impl Shard {
             .owners(&place)
             .into_iter()
             .partition(|node| self.liveness(now, *node) == Liveness::Down);
-        // The own copy costs no message. The others take turns; suspects come last.
+        // The own copy costs no message. The others take turns; slow ones and suspects come last.
         let me = self.me;
         let turn = usize::try_from(number.0 % 64).unwrap_or(0);
         let others = candidates.len().max(1);
         candidates.rotate_left(turn % others);
-        candidates.sort_by_key(|node| (*node != me, self.liveness(now, *node) != Liveness::Up));
+        candidates.sort_by_cached_key(|node| {
+            let is_suspect = self.liveness(now, *node) != Liveness::Up;
+            (*node != me, is_suspect, self.tails.rank(now.mono, *node))
+        });
+        let first = candidates.iter().take(usize::from(required)).copied();
+        let widen_after = self.tails.read_begins(first.filter(|node| *node != me));
         let quorum = if is_monotonic(place.copies, required) {
             majority(place.copies)
         } else {
@@ -85,6 +92,7 @@ impl Shard {
                 candidates,
                 down,
                 trusts_uncounted: trusted.then_some(me),
+                widen_after,
                 deadline,
             },
         );
@@ -203,9 +211,17 @@ impl Shard {
         }
     }
 
-    /// What a replica is told so that it holds the merged record.
-    pub(super) fn repair_message(now: Now, op: OpNumber, get: &GetOp) -> Option<PeerMessage> {
-        let merged = get.machine.merged()?;
+    /// What `node` is told so that it holds the merged record.
+    pub(super) fn repair_message(
+        now: Now,
+        op: OpNumber,
+        node: NodeId,
+        get: &GetOp,
+    ) -> Option<PeerMessage> {
+        let mut merged = get.machine.merged()?;
+        if planted(Bug::RepairWritesOlder) {
+            merged = get.machine.held_by(node)?;
+        }
         let plan = get.machine.plan();
         Some(PeerMessage::Replicate(Replicate {
             op,
@@ -221,7 +237,7 @@ impl Shard {
         let Some(Op::Get(get)) = self.ops.get(&op) else {
             return;
         };
-        let Some(message) = Self::repair_message(now, op, get) else {
+        let Some(message) = Self::repair_message(now, op, node, get) else {
             return;
         };
         if node != self.me {
@@ -308,6 +324,10 @@ impl Shard {
         let down = |node| continuity.liveness(now.mono, node) == Liveness::Down;
         let mut steps = Vec::new();
         if let Some(Op::Get(get)) = self.ops.get_mut(&op) {
+            let late = get.machine.late(now.mono);
+            if !late.is_empty() && !self.tails.may_widen(now.mono, late.into_iter()) {
+                get.machine.widen_later(now.mono + ASK_AGAIN_AFTER);
+            }
             get.machine.tick(now.mono, down, &mut steps);
         }
         if steps.iter().any(|step| matches!(step, Step::Ask(_))) {
@@ -394,6 +414,9 @@ impl Shard {
         let Some(Op::Get(get)) = self.ops.get_mut(&op) else {
             return;
         };
+        if let Some(took) = get.machine.first_answer_after(now.mono, from) {
+            self.tails.measured(from, took);
+        }
         let mode = get.place.mode;
         let decode = |record: &Bytes| KeyState::decode_as(mode, record);
         match result {

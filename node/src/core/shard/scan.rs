@@ -186,7 +186,10 @@ impl Shard {
         let turn = usize::try_from(self.next_op % 64).unwrap_or(0);
         let all = nodes.len().max(1);
         nodes.rotate_left(turn % all);
-        nodes.sort_by_key(|node| (*node != self.me, rank(self.liveness(now, *node))));
+        nodes.sort_by_cached_key(|node| {
+            let liveness = rank(self.liveness(now, *node));
+            (*node != self.me, liveness, self.tails.rank(now.mono, *node))
+        });
         let vnodes = self.topology.vnode_count().vnodes();
         let ordered = |vnode: VnodeId| {
             let owners = self.topology.owners(vnode, copies);

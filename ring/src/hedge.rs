@@ -1,19 +1,20 @@
-//! When a request that got no answer yet is sent to a second node as well. Pure: time arrives as
-//! `now`, the delay follows from what was measured.
+//! When a request that got no answer yet is sent to a second node as well, for the SDK and for
+//! coordinators alike. Pure: time arrives as `now`, the delay follows from what was measured.
 //!
 //! A hedge goes out when the node asked first is slower than 95 of 100 of its answers were. The
 //! budget keeps hedges at most one in twenty requests, so that a cluster that is slow because it is
 //! loaded is not loaded more; it closes for a while when a node says that it is overloaded. Hedges
-//! away from a node that `route` takes for stuck are outside of it: each of them replaces a request
+//! away from a node that is taken for stuck are outside of it: each of them replaces a request
 //! that would wait in vain.
 //!
 //! Reads and writes are measured apart: in a mix, the common kind would hide the tail of the rare.
 //!
-//! Not here: which node takes the hedge and which one is stuck (`route`), sending (`client::perform`).
+//! Not here: which node takes the hedge and which one is stuck (the SDK's `route`, the node's
+//! `core::peer_tail`), sending.
 
 use std::time::Duration;
 
-use quorate_ring::MonoTime;
+use crate::MonoTime;
 
 /// The delay while nothing was measured yet.
 const DELAY_UNMEASURED: Duration = Duration::from_millis(40);
