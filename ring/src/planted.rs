@@ -43,6 +43,10 @@ pub enum Bug {
     ForgetfulMemoryCounts,
     /// A write that met a higher stamp is not told so.
     SupersededNotTold,
+    /// A scan goes on behind the first key of its next page.
+    ScanSkipsPageBoundary,
+    /// A page shows what the engine holds where the table holds something newer.
+    ScanStaleRowWins,
     /// M3: read repair writes the older record.
     RepairWritesOlder,
     /// A hedge goes out under a new op id.
@@ -70,6 +74,8 @@ impl Bug {
         Self::ExpiryByBadClock,
         Self::ForgetfulMemoryCounts,
         Self::SupersededNotTold,
+        Self::ScanSkipsPageBoundary,
+        Self::ScanStaleRowWins,
         Self::RepairWritesOlder,
         Self::HedgeForgetsOpId,
     ];
@@ -96,6 +102,8 @@ impl Bug {
             Self::ExpiryByBadClock => "v12-expiry-by-bad-clock",
             Self::ForgetfulMemoryCounts => "c7-forgetful-memory-counts",
             Self::SupersededNotTold => "superseded-not-told",
+            Self::ScanSkipsPageBoundary => "scan-skips-page-boundary",
+            Self::ScanStaleRowWins => "scan-stale-row-wins",
             Self::RepairWritesOlder => "m3-repair-writes-older",
             Self::HedgeForgetsOpId => "hedge-forgets-op-id",
         }

@@ -134,6 +134,8 @@ async fn passes(bug: Bug, seed: u64) -> bool {
         | Bug::SupersededNotTold
         | Bug::HedgeForgetsOpId
         | Bug::RepairWritesOlder
+        | Bug::ScanSkipsPageBoundary
+        | Bug::ScanStaleRowWins
         | Bug::ResolveWithoutQuorum
         | Bug::SessionReadIgnoresRequirement => panic!("no bug of the store"),
     }

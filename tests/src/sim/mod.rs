@@ -24,6 +24,7 @@ pub mod trace;
 pub mod workload;
 mod workload_modes;
 mod workload_overload;
+mod workload_scan;
 
 pub use disk::{Crash, DiskFaults, SimDisk};
 pub use engine::{EngineFaults, SimEngine};

@@ -216,6 +216,8 @@ pub struct Plan {
     pub memory_victim: Option<NodeId>,
     /// Clients begin far more at once than the nodes admit.
     pub overload: Option<Overload>,
+    /// Clients scan what is there now and then.
+    pub scans: bool,
     /// Faults that are on.
     pub faults: BTreeSet<Fault>,
     /// Mean time between two faults.
@@ -269,6 +271,7 @@ impl Plan {
             bad_clock: None,
             memory_victim: None,
             overload: None,
+            scans: false,
             topology,
             machines,
             clients: 3 + rand.index(6),
@@ -287,6 +290,8 @@ impl Plan {
         plan.draw_modes();
         plan.draw_disk_errors();
         plan.draw_overload();
+        let named = seed < NAMED_SEEDS || NAMED_LATER.contains(&seed);
+        plan.scans = !named && SimRand::derive(seed, 0, "scans").chance(0.5);
         plan
     }
 

@@ -321,6 +321,9 @@ impl SimClient {
 
     /// Carries out one step of the workload, then thinks.
     pub async fn step(&mut self, think: bool) {
+        if self.plan.scans && self.rand.chance(0.05) {
+            self.scan_some().await;
+        }
         let workloads = &self.plan.workloads;
         let workload = self.rand.pick(workloads).copied().unwrap_or(Workload::Sets);
         match workload {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quorate_antientropy::{Digest, KeyState};
+use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{ConsistencyLevel, Copies, KeyspaceId, KeyspaceMode, MonoTime, NodeId, VnodeId};
 
 use super::super::continuity::Liveness;
@@ -418,7 +419,13 @@ impl Shard {
             }
         }
         let bound = bound(scan.keyspace, &scan.start, scan.end.as_ref());
-        let next = next.map(|position| seal_position(&self.seal, bound, &position));
+        let next = next.map(|position| {
+            if planted(Bug::ScanSkipsPageBoundary) {
+                let behind = [&position[..], b"\0"].concat();
+                return seal_position(&self.seal, bound, &behind);
+            }
+            seal_position(&self.seal, bound, &position)
+        });
         self.end_scan(op, Reply::Page { records, next }, effects);
     }
 
