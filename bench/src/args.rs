@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 use quorate_client::Level;
 
 use crate::keys::Distribution;
+use crate::open::{Arrivals, Mix, Ramp};
 
 /// Load for a running cluster: a closed loop of reads and writes, its latencies and its cost in CPU
-/// time. The tool must run on the machine of the nodes.
+/// time, or an open loop at a rate. The closed loop must run on the machine of the nodes.
 #[derive(Debug, Parser)]
 #[command(
     name = "load",
@@ -17,7 +18,9 @@ use crate::keys::Distribution;
     after_help = "Every combination of --reads and --in-flight is a case of its own.\nExit codes: 0 \
                   every operation was done, 1 some were not, or a read found what cannot be, 2 \
                   usage.\n\nExamples:\n  load --spawn 3 --reads 0,100 --in-flight 1,64,256\n  \
-                  load --client quorate-data/client.toml --reads 95 --distribution zipf -o json"
+                  load --client quorate-data/client.toml --reads 95 --distribution zipf -o json\n  \
+                  load --spawn 3 --rate 5000 --mix read=60,write=30,delete=5,scan=5 --verify\n  \
+                  load --spawn 3 --ramp 5000..60000/12 --seconds 10"
 )]
 pub struct LoadArgs {
     /// How to reach the cluster.
@@ -95,9 +98,56 @@ pub struct LoadArgs {
     /// What is drawn follows from it.
     #[arg(long, default_value_t = 1, value_name = "NUMBER")]
     pub seed: u64,
+    /// Open loop instead of the closed one.
+    #[command(flatten)]
+    pub open: OpenArgs,
     /// Form of the report.
     #[arg(short = 'o', long, value_enum, default_value_t = Form::Text, value_name = "FORM")]
     pub output: Form,
+}
+
+/// The open loop: operations start at their time, however many are under way.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Open loop")]
+pub struct OpenArgs {
+    /// Start this many operations per second; latencies count from the intended start.
+    #[arg(long, value_name = "PER_SECOND", conflicts_with = "ramp")]
+    pub rate: Option<f64>,
+    /// Climb from one rate to another, FROM..TO or FROM..TO/STEPS, until the cluster does not keep
+    /// up.
+    #[arg(long, value_name = "RANGE")]
+    pub ramp: Option<Ramp>,
+    /// Seconds of the run, or of each step of a ramp.
+    #[arg(long, default_value_t = 30, value_name = "COUNT",
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: u64,
+    /// Seconds at the (first) rate before that, judged and not counted: connections are made.
+    #[arg(long, default_value_t = 2, value_name = "COUNT",
+          value_parser = clap::value_parser!(u64).range(0..=3_600))]
+    pub warmup_seconds: u64,
+    /// Shares of read, write, delete, update, multi-get, multi-put and scan.
+    #[arg(long, default_value = "read=50,write=50", value_name = "SHARES")]
+    pub mix: Mix,
+    /// How starts lie in time.
+    #[arg(long, value_enum, default_value_t = Arrivals::Poisson, value_name = "WHICH")]
+    pub arrivals: Arrivals,
+    /// Operations under way at most; one that finds no room is not started, and counted.
+    #[arg(long, default_value_t = 4_096, value_name = "COUNT",
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub in_flight_max: u32,
+    /// Level of reads [default: --level].
+    #[arg(long, value_name = "LEVEL")]
+    pub read_level: Option<Level>,
+    /// Level of writes [default: --level].
+    #[arg(long, value_name = "LEVEL")]
+    pub write_level: Option<Level>,
+    /// TTL of every put in seconds.
+    #[arg(long, value_name = "SECONDS", conflicts_with = "verify")]
+    pub ttl_seconds: Option<u64>,
+    /// Judge every answer while it loads, and read everything back at the end. The keyspace must
+    /// hold none of the keys, and reads must meet writes.
+    #[arg(long)]
+    pub verify: bool,
 }
 
 /// Whether keys are loaded first.

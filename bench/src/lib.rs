@@ -1,12 +1,12 @@
 //! Load tools for Quorate: what is asked (`workload`, `keys`, `values`), what the tool remembers of
-//! each key (`tokens`), how it is asked (`fill`, `closed_loop`), what is counted (`recorder`,
+//! each key (`tokens`), how it is asked (`fill`, `closed_loop`, `open`), what is counted (`recorder`,
 //! `usage`, `backlog`), and how it is told (`report`).
 //!
 //! The tool shares its machine with the nodes that it measures, and its own CPU time is part of
 //! every figure: one current-thread runtime, no work per operation beyond the SDK's call, a draw
 //! and a histogram's increment.
 //!
-//! Not here: open-loop load, other engines, micro-benchmarks.
+//! Not here: other engines, micro-benchmarks.
 
 pub mod args;
 pub mod backlog;
@@ -16,9 +16,12 @@ pub mod fill;
 pub mod keys;
 pub mod machine;
 pub mod measure;
+pub mod nodes;
+pub mod open;
 pub mod progress;
 pub mod recorder;
 pub mod report;
+pub mod scenario;
 pub mod spawn;
 pub mod tokens;
 pub mod usage;

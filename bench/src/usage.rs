@@ -36,6 +36,36 @@ pub fn own_cpu() -> Result<Duration> {
     cpu_of(std::process::id())
 }
 
+/// Resident memory of a process, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Memory {
+    /// Now.
+    pub resident: u64,
+    /// The most so far.
+    pub peak: u64,
+}
+
+/// Memory of process `pid`.
+///
+/// # Errors
+/// If there is no such process on this machine.
+pub fn memory_of(pid: u32) -> Result<Memory> {
+    let path = format!("/proc/{pid}/status");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let field = |name: &str| -> Result<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        let kib: u64 = number
+            .with_context(|| format!("{path} has no {name}"))?
+            .parse()?;
+        Ok(kib * 1024)
+    };
+    Ok(Memory {
+        resident: field("VmRSS:")?,
+        peak: field("VmHWM:")?,
+    })
+}
+
 /// Bytes that all disks of the machine have written since its start; 0 if it does not tell.
 #[must_use]
 pub fn disk_written_bytes() -> u64 {

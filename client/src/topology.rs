@@ -162,7 +162,8 @@ impl Topology {
     }
 
     /// N of a keyspace; all nodes if it is not known here.
-    pub(crate) fn copies(&self, keyspace: &str) -> u8 {
+    #[must_use]
+    pub fn copies(&self, keyspace: &str) -> u8 {
         let known = self.ring.keyspace_named(keyspace);
         let nodes = u8::try_from(self.nodes().len()).unwrap_or(u8::MAX);
         known.map_or(nodes, |keyspace| keyspace.copies.get())

@@ -8,18 +8,20 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
-use quorate_bench::args::{FillChoice, Form, LoadArgs};
+use quorate_bench::args::{FillChoice, Form, LoadArgs, OpenArgs};
 use quorate_bench::backlog::Nodes;
 use quorate_bench::clock::Clock;
 use quorate_bench::fill;
 use quorate_bench::machine::Machine;
 use quorate_bench::measure::{Case, measure};
+use quorate_bench::open::{OpenLoop, OpenReport, OpenSpec, climb};
 use quorate_bench::report::{ClusterFacts, Report};
 use quorate_bench::spawn::{SpawnedCluster, binary_beside};
 use quorate_bench::workload::{Workload, WorkloadSpec};
 use quorate_client::Client;
+use quorate_ring::{Copies, KeyspaceMode};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -43,19 +45,14 @@ fn run(args: &LoadArgs) -> Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let report = runtime.block_on(unless_stopped(load(args)))?;
-    let text = match args.output {
-        Form::Text => report.text(),
-        Form::Json => format!("{:#}\n", report.json()),
-    };
+    let (text, is_clean) = runtime.block_on(unless_stopped(load(args)))?;
     std::io::stdout().write_all(text.as_bytes())?;
-    let mut runs = report.cases.iter().flat_map(|(_, runs)| runs);
-    Ok(runs.all(|run| run.recorder.failed() == 0))
+    Ok(is_clean)
 }
 
 /// What `work` returns, unless a signal asks to stop: then it is dropped, so that a cluster that it
 /// started ends with it.
-async fn unless_stopped(work: impl Future<Output = Result<Report>>) -> Result<Report> {
+async fn unless_stopped<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let mut signals = [
         SignalKind::interrupt(),
         SignalKind::terminate(),
@@ -77,7 +74,8 @@ async fn unless_stopped(work: impl Future<Output = Result<Report>>) -> Result<Re
     .await
 }
 
-async fn load(args: &LoadArgs) -> Result<Report> {
+/// The report, and whether every operation was done.
+async fn load(args: &LoadArgs) -> Result<(String, bool)> {
     let clock = Clock::start();
     let spawned = match args.spawn {
         Some(nodes) => Some(spawn(args, nodes, clock).await?),
@@ -88,9 +86,106 @@ async fn load(args: &LoadArgs) -> Result<Report> {
         None => args.client.clone(),
     };
     let client = Client::from_file(&file).await?;
-    let report = measure_all(args, &client, clock).await;
+    let report = if args.open.rate.is_some() || args.open.ramp.is_some() {
+        open_loop(args, &client, clock).await
+    } else {
+        closed_loop(args, &client, clock).await
+    };
     client.close().await;
     report
+}
+
+async fn closed_loop(args: &LoadArgs, client: &Client, clock: Clock) -> Result<(String, bool)> {
+    let report = measure_all(args, client, clock).await?;
+    let mut runs = report.cases.iter().flat_map(|(_, runs)| runs);
+    let is_clean = runs.all(|run| run.recorder.failed() == 0);
+    let text = match args.output {
+        Form::Text => report.text(),
+        Form::Json => format!("{:#}\n", report.json()),
+    };
+    Ok((text, is_clean))
+}
+
+async fn open_loop(args: &LoadArgs, client: &Client, clock: Clock) -> Result<(String, bool)> {
+    let OpenArgs {
+        rate,
+        ramp,
+        seconds,
+        warmup_seconds,
+        mix,
+        arrivals,
+        in_flight_max,
+        read_level,
+        write_level,
+        ttl_seconds,
+        verify,
+    } = &args.open;
+    let mode = client.topology().mode(&args.keyspace);
+    let mode = mode.with_context(|| format!("there is no keyspace `{}`", args.keyspace))?;
+    let spec = OpenSpec {
+        mix: mix.clone(),
+        keys: args.keys,
+        distribution: args.distribution,
+        value_bytes: usize::try_from(args.value_bytes)?,
+        read_level: read_level.unwrap_or(args.level),
+        write_level: write_level.unwrap_or(args.level),
+        ttl: ttl_seconds.map(Duration::from_secs),
+        deadline: args.deadline(),
+        arrivals: *arrivals,
+        in_flight_max: usize::try_from(*in_flight_max)?,
+        has_contexts: mode == KeyspaceMode::Siblings,
+        verify: *verify,
+        seed: args.seed,
+    };
+    let copies = Copies::new(client.topology().copies(&args.keyspace))?;
+    if *verify {
+        let reads = spec.read_level.replicas_for_read(copies)?;
+        let writes = spec.write_level.replicas_for_write(copies)?;
+        ensure!(
+            reads + writes > copies.get(),
+            "reads of {reads} and writes of {writes} of {} replicas need not meet: nothing could be \
+             verified; use levels that meet, such as quorum",
+            copies.get()
+        );
+    }
+    let hold = Duration::from_secs(*seconds);
+    let mut load = OpenLoop::new(spec, vec![client.keyspace(&args.keyspace)], clock);
+    let first_rate = ramp.map(|ramp| ramp.from).or(*rate).unwrap_or(1.0);
+    ensure!(
+        first_rate.is_finite() && first_rate > 0.0,
+        "a rate is above 0 operations per second"
+    );
+    let warm_up = Duration::from_secs(*warmup_seconds);
+    load.run("warm-up", first_rate, warm_up).await?;
+    if let Some(ramp) = ramp {
+        let knee = climb(&mut load, *ramp, hold).await?;
+        let is_clean = knee.rate.is_some();
+        let text = match args.output {
+            Form::Text => knee.text(),
+            Form::Json => format!("{:#}\n", knee.json()),
+        };
+        return Ok((text, is_clean));
+    }
+    let rate = rate.context("a rate is asked for")?;
+    let record = load.run("open loop", rate, hold).await?;
+    let verdict = if *verify {
+        let unread = load.read_back(Duration::from_secs(10)).await?;
+        Some((load.verdict(), unread))
+    } else {
+        None
+    };
+    let report = OpenReport {
+        mix: mix.clone(),
+        rate,
+        seconds: *seconds,
+        record,
+        verdict,
+    };
+    let text = match args.output {
+        Form::Text => report.text(),
+        Form::Json => format!("{:#}\n", report.json()),
+    };
+    Ok((text, report.is_clean()))
 }
 
 async fn spawn(args: &LoadArgs, nodes: u16, clock: Clock) -> Result<SpawnedCluster> {

@@ -1,0 +1,96 @@
+//! What the scenarios of this tool have in common: a verified open loop over a cluster of their own,
+//! and bounds that must hold.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use quorate_client::{Client, Level};
+
+use crate::clock::Clock;
+use crate::keys::Distribution;
+use crate::open::{Arrivals, Mix, OpenLoop, OpenSpec};
+use crate::spawn::{SpawnedCluster, binary_beside};
+
+/// Time for an operation: the SDK's usual deadline.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// Starts three nodes in a temporary folder.
+///
+/// # Errors
+/// If they do not come up.
+///
+/// # Cancel safety
+/// They are stopped.
+pub async fn cluster(binary: Option<&Path>, clock: Clock) -> Result<SpawnedCluster> {
+    let binary = binary.map_or_else(binary_beside, |binary| Ok(binary.to_owned()))?;
+    SpawnedCluster::start(&binary, 3, &std::env::temp_dir(), clock).await
+}
+
+/// A loop of half reads, half writes of small values, every answer judged.
+///
+/// # Errors
+/// None so far.
+pub fn verified(
+    clients: &[Client],
+    keys: u32,
+    in_flight_max: usize,
+    clock: Clock,
+) -> Result<OpenLoop> {
+    let spec = OpenSpec {
+        mix: "read=50,write=50".parse::<Mix>()?,
+        keys,
+        distribution: Distribution::Uniform,
+        value_bytes: 256,
+        read_level: Level::Quorum,
+        write_level: Level::Quorum,
+        ttl: None,
+        deadline: DEADLINE,
+        arrivals: Arrivals::Poisson,
+        in_flight_max,
+        has_contexts: true,
+        verify: true,
+        seed: 1,
+    };
+    let keyspaces = clients.iter().map(|client| client.keyspace("default"));
+    Ok(OpenLoop::new(spec, keyspaces.collect(), clock))
+}
+
+/// Bounds that were broken, told all together.
+#[derive(Debug, Default)]
+pub struct Bounds(Vec<String>);
+
+impl Bounds {
+    /// Notes what is broken unless `holds`.
+    pub fn check(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds {
+            self.0.push(what());
+        }
+    }
+
+    /// Reads everything back and notes what is lost or false.
+    ///
+    /// # Errors
+    /// As [`OpenLoop::read_back`].
+    ///
+    /// # Cancel safety
+    /// Nothing is left behind.
+    pub async fn verify(&mut self, load: &OpenLoop) -> Result<u64> {
+        let unread = load.read_back(Duration::from_secs(10)).await?;
+        let verdict = load.verdict();
+        self.check(unread == 0, || format!("{unread} keys could not be read"));
+        self.check(verdict.lied == 0, || {
+            format!("{} answers were false: {:?}", verdict.lied, verdict.lies)
+        });
+        Ok(verdict.judged)
+    }
+
+    /// # Errors
+    /// Every bound that was broken.
+    pub fn all_hold(self) -> Result<()> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        bail!("{}", self.0.join("\n"))
+    }
+}
