@@ -247,6 +247,19 @@ fn every_message_comes_back_as_it_was() {
     assert_eq!(read, [Ok((header(), messages()))]);
 }
 
+/// The bytes of a released format never change. Written once with `QUORATE_WRITE_FIXTURES=1`.
+#[test]
+fn bytes_are_those_of_the_fixture() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/peer/every_message.bin"
+    );
+    if std::env::var_os("QUORATE_WRITE_FIXTURES").is_some() {
+        std::fs::write(path, encoded()).expect("the folder is there");
+    }
+    assert_eq!(std::fs::read(path).expect(path), encoded());
+}
+
 #[test]
 fn a_frame_without_its_header_first_is_refused() {
     let mut body = BytesMut::new();
