@@ -109,6 +109,10 @@ pub struct Metrics {
     log_bytes_written: Counter,
     frames_refused: Counter,
     handshakes_refused: Counter,
+    streams_not_opened: Counter,
+    slow_readers: Counter,
+    requests_unknown: Counter,
+    requests_shed_at_edge: Counter,
     /// One scrape at a time: gauges are set and rendered together.
     scraping: Mutex<()>,
 }
@@ -165,6 +169,10 @@ impl Metrics {
             log_bytes_written: counter("quorate_log_written_bytes_total", Vec::new()),
             frames_refused: counter("quorate_frames_refused_total", Vec::new()),
             handshakes_refused: counter("quorate_handshakes_refused_total", Vec::new()),
+            streams_not_opened: counter("quorate_streams_not_opened_total", Vec::new()),
+            slow_readers: counter("quorate_slow_readers_total", Vec::new()),
+            requests_unknown: counter("quorate_requests_unknown_total", Vec::new()),
+            requests_shed_at_edge: counter("quorate_requests_shed_at_edge_total", Vec::new()),
             handle: recorder.handle(),
             scraping: Mutex::new(()),
         }
@@ -217,6 +225,15 @@ impl Metrics {
             .map(|counter| counter.load(Ordering::Relaxed))
             .sum();
         self.handshakes_refused.absolute(sum);
+        let as_they_are = [
+            (&self.streams_not_opened, &counters.streams_not_opened),
+            (&self.slow_readers, &counters.slow_readers),
+            (&self.requests_unknown, &counters.requests_unknown),
+            (&self.requests_shed_at_edge, &counters.requests_shed),
+        ];
+        for (metric, counter) in as_they_are {
+            metric.absolute(counter.load(Ordering::Relaxed));
+        }
     }
 
     /// The text of a scrape with the gauges as they were last; for those who only want counters.

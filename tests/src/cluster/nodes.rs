@@ -110,6 +110,12 @@ impl Cluster {
         Ok(())
     }
 
+    /// HTTP ports of all nodes.
+    pub fn http_ports(&self) -> impl Iterator<Item = u16> + use<> {
+        let first = self.base + 1 + HTTP_PORT_OFFSET;
+        (first..).take(NODE_NAMES.len())
+    }
+
     /// Memory of a node that runs.
     ///
     /// # Errors

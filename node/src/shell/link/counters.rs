@@ -25,6 +25,8 @@ pub struct LinkCounters {
     pub requests_shed: AtomicU64,
     /// Requests of a kind that this release does not know.
     pub requests_unknown: AtomicU64,
+    /// Connections of clients closed because their streams were not opened in time.
+    pub streams_not_opened: AtomicU64,
     /// Connections closed because the client did not read its answers.
     pub slow_readers: AtomicU64,
 }

@@ -182,7 +182,10 @@ impl ClientServer {
                 quic.close(CloseCode::Hostile.into(), b"");
             }
             Ok(Err(StreamError::Connection(_))) => {}
-            Err(_) => quic.close(CloseCode::Idle.into(), b""),
+            Err(_) => {
+                LinkCounters::count(&counters.streams_not_opened);
+                quic.close(CloseCode::Idle.into(), b"");
+            }
         }
     }
 
