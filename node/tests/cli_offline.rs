@@ -443,3 +443,69 @@ fn explain_knows_every_code_by_name_and_number_and_names_the_nearest() {
     assert!(stderr(&misspelt).contains("did you mean QUORUM_NOT_REACHED?"));
     assert_eq!(code(&quorate(dir.path(), &["explain", "0"])), 2);
 }
+
+#[test]
+fn config_check_tells_everything_that_is_wrong_and_dump_where_values_come_from() {
+    let dir = folder();
+    assert_eq!(code(&create(dir.path(), "c")), 0);
+    let file = dir.path().join("c/a/quorate.toml");
+    let file_text = std::fs::read_to_string(&file).expect("it was made");
+    let file = file.to_str().expect("a plain path");
+    let good = quorate(
+        dir.path(),
+        &["config", "check", "--config", file, "-o", "json"],
+    );
+    assert_eq!(code(&good), 0, "{}", stderr(&good));
+    assert_eq!(document(&good, "config-check/v1")["good"], true);
+
+    let bad = format!(
+        "{file_text}\nloglevel = \"x\"\nrequests_in_flight_max = \"many\"\nlog_level = 7\n"
+    );
+    std::fs::write(file, bad).expect("writable");
+    let found = quorate(
+        dir.path(),
+        &["config", "check", "--config", file, "-o", "json"],
+    );
+    assert_eq!(code(&found), 2);
+    let text = document(&found, "config-check/v1")["problems"].to_string();
+    assert!(
+        text.contains("loglevel") && text.contains("log_level"),
+        "{text}"
+    );
+
+    std::fs::write(file, format!("{file_text}\nrequests_in_flight_max = 99\n")).expect("writable");
+    let dumped = Command::new(env!("CARGO_BIN_EXE_quorate"))
+        .args(["config", "dump", "--origin", "--config", file, "-o", "json"])
+        .env("QUORATE_LOG_LEVEL", "debug")
+        .output()
+        .expect("the binary starts");
+    let dumped = document(&dumped, "config/v1");
+    let key = |name: &str| {
+        let keys = dumped["keys"].as_array().expect("a list");
+        let key = keys.iter().find(|key| key["key"] == name);
+        key.expect("every key is listed").clone()
+    };
+    assert_eq!(key("requests_in_flight_max")["value"], "99");
+    assert!(
+        key("requests_in_flight_max")["origin"]
+            .to_string()
+            .contains("quorate.toml")
+    );
+    assert_eq!(key("log_level")["value"], "debug");
+    assert!(
+        key("log_level")["origin"]
+            .to_string()
+            .contains("environment")
+    );
+}
+
+#[test]
+fn every_shell_gets_a_script_of_completions() {
+    let dir = folder();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = quorate(dir.path(), &["completions", shell]);
+        assert_eq!(code(&script), 0);
+        assert!(stdout(&script).contains("whereis"), "{shell}");
+    }
+    assert_eq!(code(&quorate(dir.path(), &["completions", "dosh"])), 2);
+}

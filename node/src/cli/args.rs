@@ -75,6 +75,12 @@ pub(super) enum Command {
     Delete(DeleteArgs),
     /// Write every record of a file of JSON lines.
     Import(ImportArgs),
+    /// Write the records of a keyspace or a range to a file of JSON lines, as import takes them.
+    Export(ExportArgs),
+    /// Read, write or delete many keys in one call; each has its own outcome.
+    Multi(MultiArgs),
+    /// Say whether all is well, or wait until it is (exit code 3 if not, 4 if it did not become so).
+    Health(HealthArgs),
     /// Show the nodes, and whether they are up (exit code 3 if one is not).
     #[command(after_help = "Example:\n  quorate status -o json")]
     Status,
@@ -92,6 +98,10 @@ pub(super) enum Command {
     Cluster(ClusterArgs),
     /// Make and show certificates.
     Certs(CertsArgs),
+    /// Check a node's configuration, or show it with where each value comes from.
+    Config(ConfigArgs),
+    /// Print a script by which a shell completes the words of this program.
+    Completions(CompletionsArgs),
     /// Say what an error code means and what to do about it.
     Explain(ExplainArgs),
 }
@@ -109,6 +119,133 @@ pub(super) struct DataOptions {
     /// Time for each operation, as 500ms, 2s or 1m.
     #[arg(long, default_value = "2s", value_name = "TIME", value_parser = parse_duration)]
     pub(super) deadline: Duration,
+}
+
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Interrupted, the same command with --resume goes on where it stood.\n\nExample:\n  \
+                        quorate export users.jsonl --prefix user/"
+)]
+pub(super) struct ExportArgs {
+    /// The file to write.
+    pub(super) file: PathBuf,
+    /// Keys that begin with this, up to 1,024 bytes.
+    #[arg(long)]
+    pub(super) prefix: Option<OsString>,
+    /// Go on where an interrupted export of the same range stood.
+    #[arg(long)]
+    pub(super) resume: bool,
+    /// Keyspace, level, and deadline of each page.
+    #[command(flatten)]
+    pub(super) data: DataOptions,
+}
+
+/// Arguments of `multi`.
+#[derive(Debug, Args)]
+#[command(subcommand_required = true)]
+pub(super) struct MultiArgs {
+    /// What is done.
+    #[command(subcommand)]
+    pub(super) command: MultiCommand,
+}
+
+/// What is done with many keys, at most 1,000 and each once.
+#[derive(Debug, Subcommand)]
+pub(super) enum MultiCommand {
+    /// Read keys.
+    #[command(after_help = "Example:\n  quorate multi get ann bob eve")]
+    Get {
+        /// The keys.
+        #[arg(required = true)]
+        keys: Vec<OsString>,
+        /// Keyspace, level, deadline of all.
+        #[command(flatten)]
+        data: DataOptions,
+    },
+    /// Write values; each supersedes what its key holds.
+    #[command(after_help = "Example:\n  quorate multi put ann 1 bob 2 photo @cat.jpg")]
+    Put {
+        /// Keys and values in turn; a value may be @FILE.
+        #[arg(required = true, num_args = 2.., value_name = "KEY VALUE",
+              allow_negative_numbers = true)]
+        pairs: Vec<OsString>,
+        /// Keyspace, level, deadline of all.
+        #[command(flatten)]
+        data: DataOptions,
+    },
+    /// Delete keys.
+    #[command(after_help = "Example:\n  quorate multi delete ann bob")]
+    Delete {
+        /// The keys.
+        #[arg(required = true)]
+        keys: Vec<OsString>,
+        /// Keyspace, level, deadline of all.
+        #[command(flatten)]
+        data: DataOptions,
+    },
+}
+
+/// Arguments of `health`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  quorate health --wait --timeout 30s && ./deploy")]
+pub(super) struct HealthArgs {
+    /// Wait until every node is up and counts for all its vnodes.
+    #[arg(long)]
+    pub(super) wait: bool,
+    /// Longest wait.
+    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = parse_duration,
+          requires = "wait")]
+    pub(super) timeout: Duration,
+}
+
+/// Arguments of `config`.
+#[derive(Debug, Args)]
+#[command(subcommand_required = true)]
+pub(super) struct ConfigArgs {
+    /// What is done.
+    #[command(subcommand)]
+    pub(super) command: ConfigCommand,
+}
+
+/// What is done with a node's configuration.
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Tell everything that is wrong with it (exit code 2 if anything is).
+    #[command(after_help = "Example:\n  quorate config check --config mycluster/a/quorate.toml")]
+    Check {
+        /// The node's file.
+        #[arg(
+            long,
+            env = "QUORATE_CONFIG",
+            default_value = "quorate.toml",
+            value_name = "FILE"
+        )]
+        config: PathBuf,
+    },
+    /// Print every key with the value that holds.
+    #[command(after_help = "Example:\n  quorate config dump --origin -o json")]
+    Dump {
+        /// The node's file.
+        #[arg(
+            long,
+            env = "QUORATE_CONFIG",
+            default_value = "quorate.toml",
+            value_name = "FILE"
+        )]
+        config: PathBuf,
+        /// Tell where each value was said: in a variable, in the file, nowhere.
+        #[arg(long)]
+        origin: bool,
+    },
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  quorate completions bash > /etc/bash_completion.d/quorate")]
+pub(super) struct CompletionsArgs {
+    /// The shell.
+    pub(super) shell: clap_complete::Shell,
 }
 
 /// Arguments of `explain`.

@@ -8,6 +8,8 @@ mod ask_nodes;
 mod certificate_info;
 mod certs;
 mod cluster_create;
+mod completions;
+mod config;
 mod data;
 mod delete;
 mod dev;
@@ -16,11 +18,14 @@ mod dump_local;
 mod events;
 mod exit;
 mod explain;
+mod export;
 mod get;
+mod health;
 mod import;
 mod keyspace_arg;
 mod level;
 mod lines;
+mod multi;
 mod new_cluster;
 mod output;
 mod put;
@@ -97,6 +102,11 @@ fn dispatch(cli: Cli) -> Result<Exit, Problem> {
         Command::Cluster(args) => match args.command {
             args::ClusterCommand::Create(args) => cluster_create::run(args, global.output),
         },
+        Command::Export(args) => on_runtime(export::run(args, global)),
+        Command::Multi(args) => on_runtime(multi::run(args, global)),
+        Command::Health(args) => on_runtime(health::run(args, global)),
+        Command::Config(args) => config::run(&args, global.output),
+        Command::Completions(args) => completions::run(&args),
         Command::Explain(args) => explain::run(&args, global.output),
         Command::Certs(args) => certs::run(args, &global),
     }

@@ -69,7 +69,7 @@ fn go_on(problem: Problem, pages: &ScanPages) -> Problem {
     }
 }
 
-fn lines(records: &[ScannedRecord]) -> Vec<u8> {
+pub(super) fn lines(records: &[ScannedRecord]) -> Vec<u8> {
     let mut lines = Vec::new();
     for ScannedRecord { key, values } in records {
         let mut document = Map::new();

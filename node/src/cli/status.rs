@@ -31,23 +31,75 @@ pub(super) async fn run(global: Global) -> Result<Exit, Problem> {
     let (topology, answers) = unless_stopped(&mut signals, asked)
         .await
         .ok_or_else(interrupted)??;
-    let refused = answers.iter().find_map(|(_, answer)| match answer {
-        Err(error @ NodeError::Refused { .. }) => Some(unanswered(error)),
-        Ok(_) | Err(_) => None,
-    });
-    if let Some(problem) = refused {
+    if let Some(problem) = refusal(&answers) {
         return Err(problem);
     }
     let has_memory = has_memory_keyspace(&topology);
-    let healthy = answers
-        .iter()
-        .all(|answer| is_whole(answer) && complaints(answer, has_memory).is_empty());
+    let healthy = reasons(&answers, has_memory).is_empty();
     if is_json(global.output) {
         print_json(&document(&topology, &answers, healthy))?;
     } else {
         print(text(&topology, &answers, healthy).as_bytes())?;
     }
     Ok(if healthy { Exit::Ok } else { Exit::Degraded })
+}
+
+/// Whether all is well, and what is not.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Health {
+    /// What is wrong, in sentences.
+    pub(super) reasons: Vec<String>,
+    /// False as long as no node was asked.
+    asked: bool,
+}
+
+impl Health {
+    /// Whether every node is up and counts for all its vnodes.
+    pub(super) const fn is_healthy(&self) -> bool {
+        self.asked && self.reasons.is_empty()
+    }
+}
+
+/// Asks every node of the topology.
+///
+/// # Errors
+/// A [`Problem`] if the certificate has not the role.
+pub(super) async fn health_of(client: &Client) -> Result<Health, Problem> {
+    let answers = ask_all(client).await;
+    if let Some(problem) = refusal(&answers) {
+        return Err(problem);
+    }
+    let has_memory = has_memory_keyspace(&client.topology());
+    Ok(Health {
+        reasons: reasons(&answers, has_memory),
+        asked: true,
+    })
+}
+
+/// The problem of a certificate that may not ask.
+fn refusal(answers: &[Answer]) -> Option<Problem> {
+    answers.iter().find_map(|(_, answer)| match answer {
+        Err(error @ NodeError::Refused { .. }) => Some(unanswered(error)),
+        Ok(_) | Err(_) => None,
+    })
+}
+
+/// What is not well, in sentences.
+fn reasons(answers: &[Answer], has_memory: bool) -> Vec<String> {
+    let mut reasons = Vec::new();
+    for answer in answers {
+        match answer {
+            (_, Err(error)) => reasons.push(error.to_string()),
+            (node, Ok(status)) if !is_whole(answer) => reasons.push(format!(
+                "node {} counts for {} of {} vnodes; it is still hearing from its co-replicas",
+                node.name, status.vnodes_counting, status.vnodes_owned
+            )),
+            (_, Ok(_)) => {}
+        }
+        let complaints = complaints(answer, has_memory).into_iter();
+        reasons.extend(complaints.map(|complaint| format!("node {} {complaint}", answer.0.name)));
+    }
+    reasons
 }
 
 async fn ask_all(client: &Client) -> Vec<Answer> {
@@ -205,18 +257,8 @@ fn text(topology: &Topology, answers: &[Answer], healthy: bool) -> String {
         return text;
     }
     text.push_str("\ndegraded:\n");
-    for answer in answers {
-        match answer {
-            (_, Err(error)) => text.push_str(&format!("  {error}\n")),
-            (node, Ok(status)) if !is_whole(answer) => text.push_str(&format!(
-                "  node {} counts for {} of {} vnodes; it is still hearing from its co-replicas\n",
-                node.name, status.vnodes_counting, status.vnodes_owned
-            )),
-            (_, Ok(_)) => {}
-        }
-        for complaint in complaints(answer, has_memory) {
-            text.push_str(&format!("  node {} {complaint}\n", answer.0.name));
-        }
+    for reason in reasons(answers, has_memory) {
+        text.push_str(&format!("  {reason}\n"));
     }
     text
 }

@@ -1,0 +1,87 @@
+//! Commands on data and health, on real processes: what they print and how they end.
+
+use std::process::Output;
+
+use quorate_tests::cluster::Cluster;
+use serde_json::Value;
+
+fn run(cluster: &Cluster, arguments: &[&str]) -> Output {
+    let mut command = cluster
+        .command(arguments.iter().copied())
+        .expect("a binary");
+    command.output().expect("it starts")
+}
+
+fn document(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let said = String::from_utf8_lossy(&output.stderr);
+    serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}{said}"))
+}
+
+#[test]
+fn many_keys_are_written_scanned_exported_imported_and_deleted() {
+    let cluster = Cluster::run().expect("three nodes");
+    let run = |arguments: &[&str]| run(&cluster, arguments);
+    let healthy = run(&["health", "--wait", "--timeout", "20s", "-o", "json"]);
+    assert_eq!(healthy.status.code(), Some(0));
+    assert_eq!(document(&healthy)["healthy"], true);
+
+    let written = run(&[
+        "multi", "put", "ann", "1", "bob", "2", "eve", "3", "-o", "json",
+    ]);
+    assert_eq!(written.status.code(), Some(0), "{written:?}");
+    let again = run(&["multi", "put", "bob", "4"]);
+    assert_eq!(again.status.code(), Some(0));
+    let read = run(&["multi", "get", "ann", "bob", "nobody", "-o", "json"]);
+    let items = document(&read)["items"].clone();
+    let siblings: Vec<String> = items
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|item| item["siblings"].to_string())
+        .collect();
+    assert_eq!(siblings, [r#"["1"]"#, r#"["4"]"#, "[]"]);
+    let twice = run(&["multi", "get", "ann", "ann"]);
+    assert_eq!(twice.status.code(), Some(2));
+
+    let file = cluster.scratch().join("all.jsonl");
+    let file = file.to_str().expect("a plain path");
+    let exported = run(&["export", file]);
+    assert_eq!(exported.status.code(), Some(0), "{exported:?}");
+    let lines = std::fs::read_to_string(file).expect("it was written");
+    let scanned = run(&["scan", "-o", "json"]);
+    assert_eq!(lines, String::from_utf8_lossy(&scanned.stdout));
+    assert_eq!(lines.lines().count(), 3);
+    let resumed = run(&["export", file, "--resume"]);
+    assert_eq!(
+        resumed.status.code(),
+        Some(2),
+        "there is nothing to go on from"
+    );
+
+    let deleted = run(&["multi", "delete", "ann", "bob", "eve"]);
+    assert_eq!(deleted.status.code(), Some(0));
+    assert!(run(&["scan"]).stdout.is_empty());
+    let imported = run(&["import", file]);
+    assert_eq!(imported.status.code(), Some(0), "{imported:?}");
+    let page = run(&["scan", "--prefix", "b"]);
+    assert_eq!(
+        String::from_utf8_lossy(&page.stdout).trim(),
+        r#"{"key":"bob","value":"4"}"#
+    );
+}
+
+#[test]
+fn health_tells_who_is_down_and_gives_up_waiting() {
+    let mut cluster = Cluster::run().expect("three nodes");
+    cluster.kill(&[2]).expect("it runs");
+    let health = run(&cluster, &["health", "-o", "json"]);
+    assert_eq!(health.status.code(), Some(3));
+    assert!(
+        document(&health)["reasons"][0]
+            .to_string()
+            .contains("node c")
+    );
+    let waited = run(&cluster, &["health", "--wait", "--timeout", "1s"]);
+    assert_eq!(waited.status.code(), Some(4));
+}
