@@ -15,7 +15,7 @@ fn run(cluster: &Cluster, arguments: &[&str]) -> Output {
 fn document(output: &Output) -> Value {
     let text = String::from_utf8_lossy(&output.stdout);
     let said = String::from_utf8_lossy(&output.stderr);
-    serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}{said}"))
+    serde_json::from_str(&text).expect(&format!("{text}{said}"))
 }
 
 #[test]

@@ -29,6 +29,6 @@ pub use names::{ClusterId, Role, client_san, cluster_san, node_san};
 pub use outbox::{Outbox, OutboxError, Route};
 pub use streams::{
     Half, ReadFailure, StreamError, Streams, accept_streams, acknowledge, open_streams, read_bulk,
-    read_small,
+    read_small, read_small_in_turns,
 };
 pub use transport::{TransportOptions, bind_socket, endpoint_config, transport_config};

@@ -157,7 +157,25 @@ pub async fn read_small<E: From<FrameError>>(
     frame_bytes_max: usize,
     handle: impl FnMut(&mut Vec<RawFrame>) -> Result<(), E>,
 ) -> Result<(), ReadFailure<E>> {
-    read(recv, FrameSplitter::new(frame_bytes_max), handle).await
+    let all = || usize::MAX;
+    read(recv, FrameSplitter::new(frame_bytes_max), all, handle).await
+}
+
+/// The same for a side that serves several others: `turn` is asked when a read has come and says how
+/// many of its frames are handed over before the tasks of others have their turn.
+///
+/// # Errors
+/// As [`read_small`].
+///
+/// # Cancel safety
+/// Not cancel safe: received pieces may be lost. Drop the stream with it.
+pub async fn read_small_in_turns<E: From<FrameError>>(
+    recv: &mut RecvStream,
+    frame_bytes_max: usize,
+    turn: impl FnMut() -> usize,
+    handle: impl FnMut(&mut Vec<RawFrame>) -> Result<(), E>,
+) -> Result<(), ReadFailure<E>> {
+    read(recv, FrameSplitter::new(frame_bytes_max), turn, handle).await
 }
 
 /// Reads chunks and hands over the messages that they complete.
@@ -184,12 +202,13 @@ pub async fn read_bulk<E: From<FrameError>>(
             handle(&mut whole)
         }
     };
-    read(recv, splitter, join).await
+    read(recv, splitter, || usize::MAX, join).await
 }
 
 async fn read<E: From<FrameError>>(
     recv: &mut RecvStream,
     mut splitter: FrameSplitter,
+    mut turn: impl FnMut() -> usize,
     mut handle: impl FnMut(&mut Vec<RawFrame>) -> Result<(), E>,
 ) -> Result<(), ReadFailure<E>> {
     let mut pieces = [const { Bytes::new() }; PIECES_MAX];
@@ -202,6 +221,12 @@ async fn read<E: From<FrameError>>(
         let mut split = Ok(());
         for piece in pieces.iter_mut().take(count) {
             split = split.and_then(|()| splitter.split(std::mem::take(piece), &mut frames));
+        }
+        let most = turn().max(1);
+        while frames.len() > most {
+            let mut slice = frames.drain(..most).collect();
+            handle(&mut slice).map_err(ReadFailure::Refused)?;
+            tokio::task::yield_now().await;
         }
         if !frames.is_empty() {
             handle(&mut frames).map_err(ReadFailure::Refused)?;

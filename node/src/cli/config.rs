@@ -77,9 +77,8 @@ fn problems(path: &Path, variables: &BTreeMap<String, String>) -> Vec<String> {
     let mut aside: BTreeMap<&'static str, String> = BTreeMap::new();
     // Each round puts one more key aside.
     for _ in 0..=KEYS.len() {
-        let error = match NodeConfig::load(path, variables, &aside) {
-            Ok(_) => break,
-            Err(error) => error,
+        let Err(error) = NodeConfig::load(path, variables, &aside) else {
+            break;
         };
         match &error {
             ConfigError::UnknownKey { .. } => break,

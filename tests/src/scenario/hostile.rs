@@ -29,8 +29,12 @@ use tokio::task::JoinSet;
 
 use crate::cluster::{Cluster, Memory, NODE_NAMES, Stopwatch, http_get};
 
-/// Operations under way of the honest load.
-const HONEST_IN_FLIGHT: usize = 64;
+/// Honest clients, each with a connection of its own to each node, and what each has under way.
+const HONEST_CLIENTS: usize = 8;
+const HONEST_IN_FLIGHT: usize = 8;
+/// Reads of a burst, and the pause between two bursts.
+const FLOOD_BURST: u64 = 2_000;
+const FLOOD_PAUSE: Duration = Duration::from_millis(400);
 /// A node may grow by this much under attack.
 const MEMORY_GROWTH_MAX: u64 = 256 << 20;
 /// Honest throughput under attack, of that before.
@@ -83,12 +87,16 @@ const REFUSALS: [&str; 6] = [
 /// The cluster is ended.
 pub async fn hostile(plan: HostilePlan) -> Result<HostileFigures> {
     let mut cluster = Cluster::run()?;
-    let client = cluster.client().await?;
-    let keyspace = client.keyspace("default");
-    prepare(&keyspace).await?;
+    let mut clients = Vec::new();
+    for _ in 0..HONEST_CLIENTS {
+        clients.push(cluster.client().await?);
+    }
+    let keyspaces = clients.iter().map(|client| client.keyspace("default"));
+    let keyspaces: Vec<Keyspace> = keyspaces.collect();
+    prepare(&keyspaces[0]).await?;
     let length = Duration::from_secs(plan.seconds);
     let mut figures = HostileFigures::default();
-    let (done, _) = honest(&keyspace, length).await?;
+    let (done, _) = honest(&keyspaces, length).await?;
     figures.honest_before = done as f64 / length.as_secs_f64();
     figures.memory.0 = peak(&mut cluster)?;
     let before = counters(&cluster)?;
@@ -97,7 +105,7 @@ pub async fn hostile(plan: HostilePlan) -> Result<HostileFigures> {
     let attacker = Attacker::new(&cluster)?;
     let counts: Vec<Arc<AtomicU64>> = KINDS.iter().map(|_| Arc::default()).collect();
     let attack = attacker.begin(&stop, &counts)?;
-    let (done, failed) = honest(&keyspace, length).await?;
+    let (done, failed) = honest(&keyspaces, length).await?;
     stop.store(true, Ordering::Relaxed);
     let ended = attack
         .join()
@@ -115,7 +123,9 @@ pub async fn hostile(plan: HostilePlan) -> Result<HostileFigures> {
     figures.refusals = risen
         .map(|(name, (before, after))| (*name, after.saturating_sub(*before)))
         .collect();
-    client.close().await;
+    for client in clients {
+        client.close().await;
+    }
     judge(&mut cluster, plan, &figures)?;
     Ok(figures)
 }
@@ -189,11 +199,11 @@ async fn prepare(keyspace: &Keyspace) -> Result<()> {
 }
 
 /// Reads and writes in a closed loop; how many were done and how many failed.
-async fn honest(keyspace: &Keyspace, length: Duration) -> Result<(u64, u64)> {
+async fn honest(keyspaces: &[Keyspace], length: Duration) -> Result<(u64, u64)> {
     let watch = Stopwatch::start();
     let mut tasks = JoinSet::new();
-    for worker in 0..HONEST_IN_FLIGHT {
-        let keyspace = keyspace.clone();
+    for worker in 0..HONEST_CLIENTS * HONEST_IN_FLIGHT {
+        let keyspace = keyspaces[worker % keyspaces.len()].clone();
         tasks.spawn(async move {
             let mut random = SmallRng::seed_from_u64(worker as u64);
             let (mut done, mut failed) = (0, 0);
@@ -236,17 +246,18 @@ struct Attacker {
 }
 
 /// Kinds of hostility, each with its pause between two actions.
-const KINDS: [(&str, u64); 10] = [
-    ("garbage behind the handshake", 50),
-    ("frame with a huge length", 50),
-    ("tiny frames of unknown kinds", 20),
-    ("flood of answers that nobody reads", 100),
+const KINDS: [(&str, u64); 11] = [
+    ("flood of reads", 0),
+    ("garbage behind the handshake", 200),
+    ("frame with a huge length", 200),
+    ("tiny frames of unknown kinds", 200),
+    ("flood of answers that nobody reads", 1_000),
     ("frame at a byte a time", 100),
     ("connection without streams", 200),
-    ("replay of one write", 10),
-    ("no certificate", 200),
-    ("garbage datagrams", 2),
-    ("streams that are reset", 50),
+    ("replay of one write", 100),
+    ("no certificate", 500),
+    ("garbage datagrams", 5),
+    ("streams that are reset", 200),
 ];
 
 impl Attacker {
@@ -341,6 +352,7 @@ impl Attacker {
                 small.write_all(&u32::MAX.to_le_bytes()).await?;
                 small.write_all(b"x").await?;
             }
+            "flood of reads" => return self.flood(streams).await,
             "tiny frames of unknown kinds" => return self.unknown_kinds(streams).await,
             "flood of answers that nobody reads" => return self.choke(&connection, streams).await,
             "frame at a byte a time" => {
@@ -360,6 +372,32 @@ impl Attacker {
         }
         let _closed = tokio::time::timeout(DEADLINE, connection.closed()).await;
         Ok(())
+    }
+
+    /// Bursts of reads on one connection, far more than one client may have in flight; their answers are
+    /// read and thrown away.
+    async fn flood(&self, streams: Streams) -> Result<()> {
+        let Streams { mut small, .. } = streams;
+        let drain = async {
+            let mut buffer = vec![0; 1 << 16];
+            while let Ok(Some(_)) = small.recv.read(&mut buffer).await {}
+        };
+        let ask = async {
+            for burst in 0..50_u64 {
+                let mut frames = Vec::new();
+                for number in 0..FLOOD_BURST {
+                    let id = burst * FLOOD_BURST + number;
+                    frames.extend_from_slice(&get_frame(id, "honest-1")?);
+                }
+                small.send.write_all(&frames).await?;
+                tokio::time::sleep(FLOOD_PAUSE).await;
+            }
+            Ok(())
+        };
+        tokio::select! {
+            () = drain => Ok(()),
+            asked = ask => asked,
+        }
     }
 
     /// Frames whose kind no release knows, each with an id: they are answered.

@@ -11,13 +11,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use quorate_client::link::{
     CloseCode, Half, Outbox, OutboxError, ReadFailure, Role, Route, StreamError, Streams,
-    accept_streams, acknowledge, read_bulk, read_small,
+    accept_streams, acknowledge, read_bulk, read_small_in_turns,
 };
 use quorate_client::wire::chunk::Reassembly;
 use quorate_client::wire::frame::SMALL_FRAME_BYTES_MAX;
@@ -112,6 +112,7 @@ pub struct ClientServerConfig {
 pub struct ClientServer {
     config: ClientServerConfig,
     last_connection: AtomicU64,
+    open: Arc<AtomicUsize>,
     clients: Mutex<Clients>,
 }
 
@@ -146,6 +147,7 @@ impl ClientServer {
         Self {
             config,
             last_connection: AtomicU64::new(0),
+            open: Arc::default(),
             clients: Mutex::default(),
         }
     }
@@ -216,6 +218,7 @@ impl ClientServer {
             counters: Arc::clone(&self.config.counters),
         });
         clients.connections.insert(number, Arc::clone(&link));
+        self.open.fetch_add(1, Ordering::Relaxed);
         Some(Registered {
             server: self,
             link,
@@ -237,6 +240,8 @@ impl ClientServer {
         let intake = |link: &Arc<ClientLink>| Intake {
             link: Arc::clone(link),
             inbox: Arc::clone(&self.config.inbox),
+            open: Arc::clone(&self.open),
+            arrived_us: AtomicU64::new(0),
             clock: Arc::clone(&self.config.clock),
             admin: admin.clone(),
         };
@@ -254,12 +259,17 @@ impl ClientServer {
         let own = intake(link);
         tasks.spawn(async move {
             let take = |frames: &mut Vec<RawFrame>| own.take(frames);
-            hostile(read_small(&mut small_recv, SMALL_FRAME_BYTES_MAX, take).await)
+            let turn = || own.turn();
+            let limit = SMALL_FRAME_BYTES_MAX;
+            hostile(read_small_in_turns(&mut small_recv, limit, turn, take).await)
         });
         let own = intake(link);
         tasks.spawn(async move {
             let parts = Reassembly::new(FRAME_BYTES_MAX, 2 * FRAME_BYTES_MAX);
-            let take = |frames: &mut Vec<RawFrame>| own.take(frames);
+            let take = |frames: &mut Vec<RawFrame>| {
+                own.turn();
+                own.take(frames)
+            };
             hostile(read_bulk(&mut bulk_recv, parts, take).await)
         });
         let (own, handler) = (Arc::clone(link), Arc::clone(&self.config.admin));
@@ -310,6 +320,7 @@ impl Drop for Registered<'_> {
     fn drop(&mut self) {
         let mut clients = self.server.clients();
         clients.connections.remove(&self.link.number);
+        self.server.open.fetch_sub(1, Ordering::Relaxed);
         if let Some(count) = clients.principals.get_mut(&self.principal) {
             *count -= 1;
             if *count == 0 {
@@ -361,18 +372,47 @@ impl ClientLink {
     }
 }
 
-/// One reader's way to the shard.
+/// Requests of one connection that are taken before those of others have their turn.
+const REQUESTS_PER_TURN: usize = 8;
+
+/// A connection's share of what one may have in flight, however many others there are: a part of this.
+const LEAST_SHARE: usize = 4;
+
+/// One reader's way to the shard. While there are several connections each is taken few requests of at
+/// a time, in turns, and has a share of the requests in flight: who floods waits for itself.
 struct Intake {
     link: Arc<ClientLink>,
+    /// Open connections of clients.
+    open: Arc<AtomicUsize>,
+    /// When the read came of which requests are being taken.
+    arrived_us: AtomicU64,
     inbox: Arc<Inbox>,
     clock: Arc<dyn Clock>,
     admin: mpsc::Sender<AdminWaiting>,
 }
 
 impl Intake {
+    /// A read has come; how many of its requests may be taken in one turn.
+    fn turn(&self) -> usize {
+        let now = self.clock.now().as_micros();
+        self.arrived_us.store(now, Ordering::Relaxed);
+        if self.open.load(Ordering::Relaxed) > 1 {
+            REQUESTS_PER_TURN
+        } else {
+            usize::MAX
+        }
+    }
+
+    /// Requests that the connection may have in flight now.
+    fn in_flight_max(&self) -> usize {
+        let most = self.link.limits.in_flight_max;
+        let open = self.open.load(Ordering::Relaxed).clamp(1, LEAST_SHARE);
+        most / open
+    }
+
     /// Takes the requests of `frames`; data requests reach the shard in one batch.
     fn take(&self, frames: &mut Vec<RawFrame>) -> Result<(), FrameError> {
-        let now = self.clock.now();
+        let now = MonoTime::from_micros(self.arrived_us.load(Ordering::Relaxed));
         let mut room = REQUESTS_WAITING_MAX.saturating_sub(self.inbox.requests_waiting());
         let mut inputs = Vec::with_capacity(frames.len());
         let mut taken = Ok(());
@@ -423,7 +463,7 @@ impl Intake {
             // Two answers under one id could not be told apart.
             return Err(FrameError::Fields { kind: 0 });
         }
-        if room == 0 || in_flight.len() >= self.link.limits.in_flight_max {
+        if room == 0 || in_flight.len() >= self.in_flight_max() {
             drop(in_flight);
             self.shed(id);
             return Ok(None);
