@@ -267,6 +267,7 @@ impl IntoFuture for MultiPut {
 mod tests {
     use super::*;
     use crate::testing::{FakeCluster, Fault, block_on, client};
+    use crate::wire::Request;
 
     #[test]
     fn items_have_outcomes_of_their_own() {
@@ -345,6 +346,55 @@ mod tests {
                 .multi_get((0..300).map(|key| key.to_string()))
                 .await?;
             assert!(reads.iter().flatten().all(|read| read.value().is_some()));
+            Ok(())
+        });
+    }
+
+    fn items_of(request: &Request) -> usize {
+        match request {
+            Request::Batch(items) => items.len(),
+            _ => 0,
+        }
+    }
+
+    #[test]
+    fn large_values_come_in_answers_of_bounded_size_and_are_hardly_read_in_vain() {
+        block_on(async {
+            let cluster = FakeCluster::new();
+            let keyspace = cluster.client(7).keyspace("default");
+            let large = Bytes::from(vec![b'v'; 1024 * 1024]);
+            let keys = || (0..300).map(|key| key.to_string());
+            for key in keys() {
+                keyspace.put_blind(key, large.clone()).await?;
+            }
+            let before = cluster.calls().len();
+            let reads = keyspace.multi_get(keys()).await?;
+            assert!(
+                reads
+                    .iter()
+                    .flatten()
+                    .all(|read| read.values() == [large.clone()])
+            );
+            assert_eq!(reads.iter().flatten().count(), 300);
+            let calls = cluster.calls().split_off(before);
+            let asked: usize = calls.iter().map(|(_, request)| items_of(request)).sum();
+            assert!(asked < 300 + 600, "{asked} reads of 300 items");
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_node_whose_answers_hold_nothing_is_not_asked_without_pause() {
+        block_on(async {
+            let cluster = FakeCluster::new();
+            cluster.break_all(Some(Fault::Refuse(Code::BatchAnswerFull)));
+            let keyspace = cluster.client(7).keyspace("default");
+            let reads = keyspace.multi_get(["a", "b"]);
+            let reads = reads.deadline(Duration::from_millis(300)).await?;
+            let failed = |read: &Result<Read, GetError>| matches!(read, Err(error) if error.code() == Code::BatchAnswerFull);
+            assert!(reads.iter().all(failed), "{reads:?}");
+            let calls = cluster.calls().len();
+            assert!(calls < 50, "{calls} requests in 300 ms");
             Ok(())
         });
     }

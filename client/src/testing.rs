@@ -346,7 +346,9 @@ impl State {
                     BatchItem::Get(get) => Request::Get(get),
                     BatchItem::SessionGet(get) => Request::SessionGet(get),
                 };
+                let mut held = 0;
                 let results = items.into_iter().map(|item| self.carry_out(one(item)));
+                let results = results.map(|response| with_room(response, &mut held));
                 Response::Batch(results.filter_map(item_result).collect())
             }
             Request::Status | Request::ReadLocal(_) | Request::DumpLocal(_) => {
@@ -384,6 +386,22 @@ impl State {
             | Request::DumpLocal(_) => self.carry_out(request),
         }
     }
+}
+
+/// Bytes of values that the answer to a batch holds.
+const BATCH_ANSWER_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// A read whose values find no room behind the `held` bytes of an answer is to be asked for again.
+fn with_room(response: Response, held: &mut usize) -> Response {
+    let Response::Read(read) = &response else {
+        return response;
+    };
+    let bytes: usize = read.values.iter().map(|Value(value)| value.len()).sum();
+    if *held > 0 && *held + bytes > BATCH_ANSWER_BYTES_MAX {
+        return refusal(Code::BatchAnswerFull);
+    }
+    *held += bytes;
+    response
 }
 
 /// The part of a single answer that a batch can hold.

@@ -8,21 +8,23 @@
     reason = "helpers of tests end a test that went another way"
 )]
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::{BucketDigests, DigestSecret, OpId};
-use quorate_node::core::effect::StopReason;
+use quorate_antientropy::{BucketDigests, Digest, DigestSecret, OpId};
+use quorate_node::core::effect::{Event, StopReason};
 use quorate_node::core::failure::{Cause, Effectiveness};
 use quorate_node::core::input::{Input, LinkEvent, Now, Recovered, RequestId, StoreEvent};
 use quorate_node::core::key::RecordKey;
 use quorate_node::core::message::{
-    PeerMessage, ReadRequest, Reply, Request, ResolveRequest, ScanRequest, SessionReadRequest,
-    WriteRequest,
+    PeerMessage, ReadRequest, Reply, Request, ResolveRequest, ScanPart, ScanReply, ScanRequest,
+    SessionReadRequest, WriteRequest,
 };
-use quorate_node::core::scan_page::PagePart;
+use quorate_node::core::scan_page::{PagePart, RowContent, ScanRow};
 use quorate_node::core::seal::SealKey;
 use quorate_node::core::table::TableLimits;
 use quorate_node::core::timeline::{Life, Memory, Timeline};
@@ -111,8 +113,14 @@ struct Lab {
     cut: Vec<NodeId>,
     sync_by_itself: Vec<NodeId>,
     ingested: Vec<Lsn>,
+    counted: Vec<Event>,
+    /// Alters messages on their way.
+    tamper: Option<Tamper>,
     next_request: u64,
 }
+
+/// Sees to whom a message goes.
+type Tamper = Box<dyn FnMut(NodeId, &mut PeerMessage)>;
 
 impl Lab {
     fn unconnected() -> Self {
@@ -126,6 +134,8 @@ impl Lab {
             cut: Vec::new(),
             sync_by_itself: vec![A, B, C],
             ingested: Vec::new(),
+            counted: Vec::new(),
+            tamper: None,
             next_request: 0,
         };
         for node in [A, B, C] {
@@ -199,7 +209,8 @@ impl Lab {
                     let page = Ok(read.finish(PagePart::default()));
                     self.step(node, Input::Store(StoreEvent::Scanned { number, page }));
                 }
-                Effect::Remember { .. } | Effect::CloseLink { .. } | Effect::Count(_) => {}
+                Effect::Count(event) => self.counted.push(event),
+                Effect::Remember { .. } | Effect::CloseLink { .. } => {}
             }
         }
     }
@@ -210,9 +221,12 @@ impl Lab {
             for node in self.sync_by_itself.clone() {
                 self.sync(node);
             }
-            let Some((from, to, message)) = self.wire.pop_front() else {
+            let Some((from, to, mut message)) = self.wire.pop_front() else {
                 break;
             };
+            if let Some(tamper) = &mut self.tamper {
+                tamper(to, &mut message);
+            }
             if self.cut.contains(&from) || self.cut.contains(&to) {
                 continue;
             }
@@ -1089,6 +1103,139 @@ fn a_scan_goes_on_while_a_replica_is_away() {
         panic!("no page");
     };
     assert_eq!(records.len(), 20);
+}
+
+/// Alters the parts of pages that come, the first one only or all of them.
+fn tamper_parts(most: usize, alter: impl Fn(&mut ScanPart) + 'static) -> Tamper {
+    let mut left = most;
+    Box::new(move |_, message| {
+        if let PeerMessage::ScanReply(ScanReply {
+            result: Ok(part), ..
+        }) = message
+            && left > 0
+        {
+            left -= 1;
+            alter(part);
+        }
+    })
+}
+
+#[test]
+fn a_part_that_answers_no_question_is_refused_and_another_replica_asked() {
+    let row = |part: &ScanPart| part.rows.last().cloned().expect("a row");
+    type Alter = Box<dyn Fn(&mut ScanPart)>;
+    let cases: [(&str, Alter); 7] = [
+        ("out of order", Box::new(|part| part.rows.reverse())),
+        (
+            "a key twice",
+            Box::new(move |part| part.rows.push(row(part))),
+        ),
+        (
+            "in front of the range",
+            Box::new(|part| part.rows[0].key = Bytes::from_static(b"key")),
+        ),
+        (
+            "behind the range",
+            Box::new(|part| part.rows.last_mut().expect("a row").key = "key-9".into()),
+        ),
+        (
+            "behind its own bound",
+            Box::new(|part| part.until = Some("key-003".into())),
+        ),
+        (
+            "no further",
+            Box::new(|part| {
+                part.rows.clear();
+                part.until = Some("key-000".into());
+            }),
+        ),
+        (
+            "in another vnode",
+            Box::new(|part| part.rows[0].vnode.0 ^= 1),
+        ),
+    ];
+    for (name, alter) in cases {
+        let mut lab = Lab::ready();
+        lab.fill(20);
+        lab.counted.clear();
+        lab.tamper = Some(tamper_parts(1, alter));
+        let range = ScanRequest {
+            start: "key-000".into(),
+            end: Some("key-9".into()),
+            ..whole_scan(100)
+        };
+        assert_eq!(lab.scan_all(&range), rows(0..20), "{name}");
+        let refused = lab.counted.iter();
+        let refused = refused.filter(|event| **event == Event::PeerMessageRefused);
+        assert_eq!(refused.count(), 1, "{name}");
+    }
+}
+
+#[test]
+fn a_record_of_a_peer_that_cannot_be_read_is_asked_for_by_a_get() {
+    let mut lab = Lab::ready();
+    let (owner, other) = owner_and_other();
+    let id = lab.ask(owner, single(put_at("v", 1, None, ConsistencyLevel::One)));
+    lab.run();
+    assert!(is_applied(lab.reply(id)));
+    lab.tamper = Some(tamper_parts(usize::MAX, |part| {
+        for row in &mut part.rows {
+            row.content = RowContent::Whole(Bytes::from_static(b"no record"));
+        }
+    }));
+    let request = ScanRequest {
+        keyspace: "single".into(),
+        level: ConsistencyLevel::One,
+        ..whole_scan(100)
+    };
+    let found = lab.scan(other, request);
+    let Reply::Page { records, next } = found else {
+        panic!("no page but {found:?}");
+    };
+    assert_eq!((records.len(), next), (1, None));
+    assert_eq!(records[0].values, ["v"]);
+    assert!(lab.stopped.is_empty(), "{:?}", lab.stopped);
+}
+
+/// What replicas tell of a page is little, what gets of its keys find is much.
+#[test]
+fn a_page_starts_no_more_gets_once_they_have_found_enough() {
+    let mut lab = Lab::ready();
+    let large: &'static str = Box::leak("v".repeat(9_000).into_boxed_str());
+    lab.cut = vec![A];
+    for number in 0..100 {
+        lab.ask(B, put_key(number, large, number));
+    }
+    lab.run();
+    lab.cut.clear();
+    let read = Rc::new(RefCell::new(BTreeSet::new()));
+    let seen = Rc::clone(&read);
+    let digest = RowContent::Digest(Digest(1));
+    let key = |number| Bytes::from(format!("key-{number:03}"));
+    let row = move |number| ScanRow {
+        vnode: topology().locate(KeyspaceId(1), &key(number)).vnode,
+        key: key(number),
+        content: digest.clone(),
+    };
+    lab.tamper = Some(Box::new(move |_, message| match message {
+        PeerMessage::ScanReply(ScanReply {
+            result: Ok(part), ..
+        }) => {
+            part.rows = (0..100).map(&row).collect();
+            part.until = None;
+        }
+        PeerMessage::Read(ask) => {
+            seen.borrow_mut().insert(ask.key.clone());
+        }
+        _ => {}
+    }));
+    let Reply::Page { records, next } = lab.scan(A, whole_scan(100)) else {
+        panic!("no page");
+    };
+    assert_eq!(records.len(), 30, "of 9 kB each: 256 KiB are a page");
+    assert!(next.is_some());
+    let read = read.borrow().len();
+    assert!(read <= 64 + 30, "{read} keys were read");
 }
 
 #[test]

@@ -47,6 +47,8 @@ pub enum Bug {
     ScanSkipsPageBoundary,
     /// A page shows what the engine holds where the table holds something newer.
     ScanStaleRowWins,
+    /// The items of a batch are answered in the order in which they end.
+    BatchAnswersByEnd,
     /// M3: read repair writes the older record.
     RepairWritesOlder,
     /// A hedge goes out under a new op id.
@@ -76,6 +78,7 @@ impl Bug {
         Self::SupersededNotTold,
         Self::ScanSkipsPageBoundary,
         Self::ScanStaleRowWins,
+        Self::BatchAnswersByEnd,
         Self::RepairWritesOlder,
         Self::HedgeForgetsOpId,
     ];
@@ -104,6 +107,7 @@ impl Bug {
             Self::SupersededNotTold => "superseded-not-told",
             Self::ScanSkipsPageBoundary => "scan-skips-page-boundary",
             Self::ScanStaleRowWins => "scan-stale-row-wins",
+            Self::BatchAnswersByEnd => "batch-answers-by-end",
             Self::RepairWritesOlder => "m3-repair-writes-older",
             Self::HedgeForgetsOpId => "hedge-forgets-op-id",
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quorate_node::core::generation::GenerationRows;
 use quorate_node::core::key::RecordKey;
+use quorate_node::core::scan_page::{PagePart, PageRange};
 use quorate_node::shell::seam::{Checkpoint, Disk, DiskError, Engine};
 use quorate_node::shell::store::disk::RealDisk;
 use quorate_node::shell::store::engine::{EngineConfig, FjallEngine};
@@ -142,6 +143,101 @@ async fn engine_conforms(engine: &dyn Engine) {
     assert_eq!(loaded, vec![(newer.0, Ok(Some(newer.1)))]);
 }
 
+/// A page's keys as text, with the bound behind them.
+async fn page(engine: &dyn Engine, range: &PageRange) -> (Vec<String>, Option<String>) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let PagePart { rows, until } = engine.page(range.clone()).await.expect("readable");
+    for (key, record) in &rows {
+        assert!(range.holds(key), "{key:?} of {range:?}");
+        let newest = engine.load(vec![key.clone()]).await;
+        assert_eq!(newest, vec![(key.clone(), Ok(Some(record.clone())))]);
+    }
+    let keys = rows.iter().map(|(key, _)| text(key.user_key()));
+    (keys.collect(), until.as_deref().map(text))
+}
+
+/// Pages merge vnodes in key order, show the newest rows, and say where they were cut.
+async fn pages_conform(engine: &dyn Engine) {
+    let whole = |vnodes: &[u16]| PageRange {
+        keyspace: KeyspaceId(1),
+        vnodes: vnodes.iter().copied().map(VnodeId).collect(),
+        from: Bytes::new(),
+        end: None,
+        rows_max: 1000,
+        bytes_max: 1 << 20,
+    };
+    assert_eq!(page(engine, &whole(&[0, 1, 2])).await, (vec![], None));
+
+    // Each key in one vnode, some of them rewritten by a later ingestion; other keyspaces and vnodes
+    // lie around them, the last vnode of all included.
+    let name = |number: u16| format!("k{number:03}");
+    let row = |keyspace, number: u16, text: &str| {
+        let key = in_keyspace(keyspace, number % 4, &name(number));
+        (key, Bytes::from(format!("{text} {number}")))
+    };
+    let mut rows: Vec<_> = (0..200).map(|number| row(1, number, "old")).collect();
+    rows.extend([row(0, 7, "other"), row(2, 7, "other")]);
+    rows.push((in_keyspace(1, u16::MAX, "last"), Bytes::from_static(b"l")));
+    rows.sort();
+    let newer: Vec<_> = (0..200).step_by(4).map(|n| row(1, n, "new")).collect();
+    for (rows, applied) in [(&rows, 20), (&newer, 21)] {
+        let ingested = engine.ingest(generation(rows), checkpoint(applied)).await;
+        ingested.expect("ingested");
+    }
+    let names = |numbers: &mut dyn Iterator<Item = u16>| numbers.map(name).collect::<Vec<_>>();
+    let all = names(&mut (0..200));
+    assert_eq!(
+        page(engine, &whole(&[0, 1, 2, 3, 9])).await,
+        (all.clone(), None)
+    );
+    let some = names(&mut (0..200).filter(|n| n % 4 == 1 || n % 4 == 3));
+    assert_eq!(page(engine, &whole(&[1, 3])).await, (some, None));
+    assert_eq!(page(engine, &whole(&[])).await, (vec![], None));
+
+    // Page by page, by rows and by bytes: each key once, in order.
+    for (rows_max, bytes_max) in [(1, 1 << 20), (7, 1 << 20), (200, 1 << 20), (1000, 40)] {
+        let (mut found, mut from) = (Vec::new(), Bytes::new());
+        loop {
+            let range = PageRange {
+                from,
+                rows_max,
+                bytes_max,
+                ..whole(&[0, 1, 2, 3])
+            };
+            let (keys, until) = page(engine, &range).await;
+            assert!(!keys.is_empty() && keys.len() <= rows_max, "{keys:?}");
+            found.extend(keys);
+            match until {
+                Some(until) => from = Bytes::from(until),
+                None => break,
+            }
+        }
+        assert_eq!(found, all, "{rows_max} rows, {bytes_max} bytes");
+    }
+
+    let bounds = [
+        // The end is not part of it, whether it is a key or not; nor is what begins with it.
+        ("k010", Some("k013"), (10..13), None),
+        ("k0105", Some("k0125"), (11..13), None),
+        ("k", Some("k002"), (0..2), None),
+        ("k198", None, (198..200), None),
+        ("l", None, (0..0), None),
+        // Ranges that hold nothing are no error, backward ones neither.
+        ("k010", Some("k010"), (0..0), None),
+        ("k013", Some("k010"), (0..0), None),
+        ("k010", Some(""), (0..0), None),
+    ];
+    for (from, end, numbers, until) in bounds {
+        let range = PageRange {
+            from: Bytes::from(from),
+            end: end.map(Bytes::from),
+            ..whole(&[0, 1, 2, 3])
+        };
+        let want = (names(&mut numbers.into_iter()), until);
+        assert_eq!(page(engine, &range).await, want, "{from} to {end:?}");
+    }
+}
+
 /// Writes, checkpoints, reopens: the store over any disk and engine.
 async fn store_conforms(mut options: impl FnMut(u64) -> Options) {
     let mut want = Model::new();
@@ -195,6 +291,7 @@ async fn real_disk_conforms() {
 #[tokio::test(start_paused = true)]
 async fn simulated_engine_conforms() {
     engine_conforms(&*SimEngine::new(1).mount()).await;
+    pages_conform(&*SimEngine::new(2).mount()).await;
 }
 
 #[tokio::test]
@@ -208,6 +305,9 @@ async fn real_engine_conforms_also_when_opened_again() {
     let engine = FjallEngine::open(&config).expect("opens");
     assert_eq!(engine.checkpoint().await, Ok(Some(checkpoint(12))));
     assert_eq!(engine.scan(None, 100).await, rows);
+    let config = EngineConfig::new(dir.path().join("pages"));
+    let engine = FjallEngine::open(&config).expect("opens");
+    pages_conform(&engine).await;
 }
 
 #[tokio::test(start_paused = true)]

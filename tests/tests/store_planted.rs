@@ -136,6 +136,7 @@ async fn passes(bug: Bug, seed: u64) -> bool {
         | Bug::RepairWritesOlder
         | Bug::ScanSkipsPageBoundary
         | Bug::ScanStaleRowWins
+        | Bug::BatchAnswersByEnd
         | Bug::ResolveWithoutQuorum
         | Bug::SessionReadIgnoresRequirement => panic!("no bug of the store"),
     }

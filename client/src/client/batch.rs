@@ -14,6 +14,7 @@ use std::time::Duration;
 use quorate_ring::{MonoTime, NodeId};
 use tokio::time::{sleep, timeout};
 
+use super::answer_room::AnswerRoom;
 use super::operation::{Done, IfSuperseded, Operation};
 use super::perform::GRACE;
 use super::progress::{Ended, Progress};
@@ -25,7 +26,7 @@ use crate::route::{Kind, NodeVerdict};
 use crate::topology::Topology;
 use crate::transport::{BoxFuture, CallCause, CallError};
 use crate::versions::{Read, Written};
-use crate::wire::{self, BATCH_ITEMS_MAX, BatchItem, Code, ItemResult, Request, Response, Stamp};
+use crate::wire::{self, BatchItem, Code, ItemResult, Request, Response, Stamp};
 
 /// Bytes of keys and values that one request carries, well under the longest frame.
 const REQUEST_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -53,6 +54,15 @@ struct Item {
     end: Option<ItemEnd>,
 }
 
+impl Item {
+    /// The node that was chosen last has not looked at it, or its answer had no room: that was no
+    /// attempt, and the same node may be chosen again.
+    fn ask_again(&mut self, now: MonoTime) {
+        self.progress.tried.pop();
+        self.due = now;
+    }
+}
+
 /// A request of a round, with the items that it carries.
 struct Group {
     node: NodeId,
@@ -65,12 +75,13 @@ impl Client {
     /// Carries out all operations, each within its deadline; ends come in their order.
     pub(crate) async fn perform_all(&self, operations: Vec<Operation>) -> Vec<ItemEnd> {
         let mut items: Vec<Item> = operations.into_iter().map(|o| self.item(o)).collect();
+        let mut room = AnswerRoom::default();
         while let Some(due) = self.next_due(&mut items) {
             let now = self.now();
             if now < due {
                 sleep(due.since(now)).await;
             }
-            self.round(&mut items).await;
+            self.round(&mut items, &mut room).await;
         }
         let ends = items.into_iter().map(|item| {
             let end = item.end.expect("nothing is due when all have ended");
@@ -131,9 +142,9 @@ impl Client {
     }
 
     /// Sends all items that are due and takes in what comes of them.
-    async fn round(&self, items: &mut [Item]) {
+    async fn round(&self, items: &mut [Item], room: &mut AnswerRoom) {
         let topology = self.topology();
-        let groups = self.groups(&topology, items);
+        let groups = self.groups(&topology, items, room);
         let calls = groups.into_iter().map(|group| {
             let topology = &topology;
             let call = async move {
@@ -145,8 +156,19 @@ impl Client {
         let mut refresh = None;
         for (node, members, answer) in all(calls.collect()).await {
             let results = results(answer, members.len());
+            let left = results
+                .iter()
+                .filter(|result| found_no_room(result))
+                .count();
+            room.note(node, members.len(), left);
+            // An answer that holds nothing at all gets nobody on: that is an attempt that failed.
+            let gets_on = left < members.len();
             for ((index, mark), result) in members.into_iter().zip(results) {
                 if let Some(item) = items.get_mut(index) {
+                    if gets_on && found_no_room(&result) {
+                        item.ask_again(self.now());
+                        continue;
+                    }
                     let stale = self.take(&topology, item, node, mark, result);
                     refresh = refresh.or(stale.then_some(node));
                 }
@@ -158,7 +180,7 @@ impl Client {
     }
 
     /// The items that are due, by the node that each wants to ask, in requests of bounded size.
-    fn groups(&self, topology: &Topology, items: &mut [Item]) -> Vec<Group> {
+    fn groups(&self, topology: &Topology, items: &mut [Item], room: &AnswerRoom) -> Vec<Group> {
         let now = self.now();
         let mut groups: Vec<Group> = Vec::new();
         let mut open: BTreeMap<NodeId, (usize, usize)> = BTreeMap::new();
@@ -173,8 +195,12 @@ impl Client {
             let bytes = item.operation.bytes();
             let fits = open.get(&node).copied().filter(|(at, held)| {
                 let members = groups.get(*at).map_or(0, |group| group.items.len());
-                members < BATCH_ITEMS_MAX && held + bytes <= REQUEST_BYTES_MAX
+                members < room.items_max(node) && held + bytes <= REQUEST_BYTES_MAX
             });
+            if fits.is_none() && room.is_scarce(node) && open.contains_key(&node) {
+                item.ask_again(now);
+                continue;
+            }
             let (at, held) = fits.unwrap_or((groups.len(), 0));
             open.insert(node, (at, held + bytes));
             if at == groups.len() {
@@ -266,12 +292,6 @@ impl Client {
                 self.written(item, written);
                 return false;
             }
-            // Asked, but its answer did not fit: this was no attempt that failed.
-            Ok(ItemResult::Failure(failure)) if failure.code == Code::BatchAnswerFull => {
-                item.progress.tried.retain(|tried| *tried != node);
-                item.due = self.now();
-                return false;
-            }
             Ok(ItemResult::Failure(failure)) => {
                 if failure.code == Code::StampAhead {
                     lock(&self.shared.stamps).refused();
@@ -326,6 +346,10 @@ impl Client {
             _ => item.end = Some(Ok(Done::Written(written))),
         }
     }
+}
+
+fn found_no_room(result: &Result<ItemResult, CallError>) -> bool {
+    matches!(result, Ok(ItemResult::Failure(f)) if f.code == Code::BatchAnswerFull)
 }
 
 /// What became of each of `count` items of one request.

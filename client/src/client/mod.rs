@@ -7,6 +7,7 @@
 //! Not here: one operation (`perform`), its builders (`keyspace`), questions to one node (`admin`).
 
 mod admin;
+mod answer_room;
 mod batch;
 mod builder;
 mod dump;

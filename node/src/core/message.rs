@@ -10,7 +10,7 @@ use bytes::Bytes;
 use quorate_antientropy::{Delta, OpId};
 
 use quorate_ring::{
-    ConsistencyLevel, Epoch, Incarnation, KeyspaceId, KeyspaceMode, Lsn, MonoTime, NodeId,
+    ConsistencyLevel, Epoch, Incarnation, KeyspaceId, KeyspaceMode, Lsn, MonoTime, NodeId, VnodeId,
 };
 
 use super::effect::RequestKind;
@@ -245,6 +245,30 @@ pub struct ScanPart {
     pub until: Option<Bytes>,
     /// Vnodes for which the replica does not count.
     pub uncounted: VnodeSet,
+}
+
+impl ScanPart {
+    /// Whether it can be an answer to a question for `range`: keys in order, each once, inside of
+    /// the range and in the vnode that it is said to be in, and the scan gets on. O(rows).
+    #[must_use]
+    pub fn answers(&self, range: &PageRange, vnode_of: impl Fn(&Bytes) -> VnodeId) -> bool {
+        let Self {
+            rows,
+            until,
+            uncounted: _,
+        } = self;
+        let in_order = rows.is_sorted_by(|one, other| one.key < other.key);
+        let gets_on = until.as_ref().is_none_or(|until| *until > range.from);
+        let is_inside = |row: &ScanRow| {
+            let is_before = |bound: &Option<Bytes>| bound.as_ref().is_none_or(|b| row.key < *b);
+            row.key >= range.from
+                && is_before(&range.end)
+                && is_before(until)
+                && range.vnodes.contains(row.vnode)
+                && vnode_of(&row.key) == row.vnode
+        };
+        rows.len() <= range.rows_max && in_order && gets_on && rows.iter().all(is_inside)
+    }
 }
 
 /// Everything that nodes say to each other.

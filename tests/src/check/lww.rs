@@ -6,6 +6,9 @@
 //! that one began. And one write is read under one stamp, unless it was written again above a higher
 //! one: a retry that were stamped anew would come back from behind its superseder
 //! (`counterexamples.md` V11).
+//!
+//! A scan tells no stamps. What it shows is judged by that rule alone, and where it shows nothing,
+//! some delete must have been able to take away each acknowledged put.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +24,8 @@ pub struct LwwFacts {
     pub stamp: Option<u64>,
     /// The write was applied and told that a higher stamp is there.
     pub superseded: bool,
+    /// The read was part of a scan, which tells no stamp.
+    pub unstamped: bool,
 }
 
 /// Judges all operations of one key of an lww keyspace.
@@ -40,8 +45,14 @@ pub fn check_lww(
     let ended = operations.iter().filter_map(of);
     let acknowledged = ended.filter(|(_, op)| op.outcome() == Outcome::Ok);
     let (writes, reads): (Vec<_>, Vec<_>) = acknowledged.partition(|(_, op)| op.is_write());
+    let (scanned, reads): (Vec<_>, Vec<_>) = reads
+        .into_iter()
+        .partition(|(index, _)| judge.fact(*index).unstamped);
+    let deletes = operations.iter().filter_map(of);
+    let deletes = deletes.filter(|(_, op)| op.is_delete() && op.outcome() != Outcome::Fail);
     let mut violations = judge.order(&writes);
     violations.extend(judge.reads(&writes, &reads));
+    violations.extend(judge.scanned(&writes, &deletes.collect::<Vec<_>>(), &scanned));
     violations.extend(judge.one_stamp_each(&reads));
     violations
 }
@@ -151,6 +162,43 @@ impl Judge<'_> {
         violations
     }
 
+    fn scanned(
+        &self,
+        writes: &[Ended<'_>],
+        deletes: &[Ended<'_>],
+        reads: &[Ended<'_>],
+    ) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        for (index, read) in reads {
+            let ended = read.ended_event().unwrap_or(u64::MAX);
+            let took_away = |put: &Operation| {
+                let mut begun = deletes.iter().filter(|(_, d)| d.invoked_event < ended);
+                // One that was acknowledged before would have been met by the put; of one whose
+                // outcome is unknown a late copy may still be on its way.
+                begun.any(|(_, delete)| {
+                    let is_met = before(delete, put) && meet(delete, put);
+                    delete.outcome() != Outcome::Ok || !is_met
+                })
+            };
+            let shows_none = read.ending.iter().all(|e| e.returned.values.is_empty());
+            let missed = writes.iter().find(|(other, write)| {
+                let is_known = before(write, read) && meet(write, read);
+                let is_lost = shows_none && !write.is_delete() && !took_away(write);
+                is_known
+                    && !self.fact(*other).superseded
+                    && (is_lost || self.shows_older(read, write))
+            });
+            if let Some((write, _)) = missed {
+                violations.push(Violation::Stale {
+                    key: self.key.to_owned(),
+                    read: *index,
+                    write: *write,
+                });
+            }
+        }
+        violations
+    }
+
     /// Whether the read shows a write that was acknowledged before `newer` began.
     fn shows_older(&self, read: &Operation, newer: &Operation) -> bool {
         let values = read.ending.iter().flat_map(|e| &e.returned.values);
@@ -214,6 +262,16 @@ mod tests {
                 writes_again: false,
                 stamp: Some(stamp),
                 superseded,
+                unstamped: false,
+            };
+            self.facts.insert(op, fact);
+        }
+
+        fn scan(&mut self, values: &[OpIndex]) {
+            let op = self.run().get(values);
+            let fact = LwwFacts {
+                unstamped: true,
+                ..LwwFacts::default()
             };
             self.facts.insert(op, fact);
         }
@@ -264,5 +322,32 @@ mod tests {
                 .iter()
                 .any(|v| matches!(v, Violation::Restamped { write, .. } if *write == a))
         );
+    }
+
+    #[test]
+    fn a_scan_shows_what_was_acknowledged_unless_a_delete_may_have_taken_it_away() {
+        let mut run = Run::default();
+        run.scan(&[]);
+        let a = run.put(10, false);
+        run.scan(&[a]);
+        assert_eq!(run.check(), []);
+        let b = run.put(20, false);
+        run.scan(&[b]);
+        assert_eq!(run.check(), []);
+        let stale = |run: &mut Run| run.check().len();
+        run.scan(&[a]);
+        assert_eq!(stale(&mut run), 1, "an older value");
+        run.scan(&[]);
+        assert_eq!(stale(&mut run), 2, "nothing, and nobody deleted");
+        let deleted = run.run().delete(None, Outcome::Ok);
+        run.note(deleted, 25, false);
+        run.scan(&[]);
+        assert_eq!(stale(&mut run), 2);
+        run.put(30, false);
+        run.scan(&[]);
+        assert_eq!(stale(&mut run), 3, "the delete was met by the put");
+        run.run().delete(None, Outcome::Info);
+        run.scan(&[]);
+        assert_eq!(stale(&mut run), 3, "this one may be applied late");
     }
 }

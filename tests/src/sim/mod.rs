@@ -22,6 +22,7 @@ pub mod sched;
 mod seeded;
 pub mod trace;
 pub mod workload;
+mod workload_batch;
 mod workload_modes;
 mod workload_overload;
 mod workload_scan;

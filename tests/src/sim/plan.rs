@@ -218,6 +218,8 @@ pub struct Plan {
     pub overload: Option<Overload>,
     /// Clients scan what is there now and then.
     pub scans: bool,
+    /// Clients read and write several keys at once now and then.
+    pub batches: bool,
     /// Faults that are on.
     pub faults: BTreeSet<Fault>,
     /// Mean time between two faults.
@@ -272,6 +274,7 @@ impl Plan {
             memory_victim: None,
             overload: None,
             scans: false,
+            batches: false,
             topology,
             machines,
             clients: 3 + rand.index(6),
@@ -292,6 +295,9 @@ impl Plan {
         plan.draw_overload();
         let named = seed < NAMED_SEEDS || NAMED_LATER.contains(&seed);
         plan.scans = !named && SimRand::derive(seed, 0, "scans").chance(0.5);
+        // A batch is more than a node of a run of overload admits at once.
+        let admitted = plan.overload.is_none();
+        plan.batches = !named && admitted && SimRand::derive(seed, 0, "batches").chance(0.4);
         plan
     }
 

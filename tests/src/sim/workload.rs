@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_client::WriteError;
 use quorate_client::wire::Outcome as WireOutcome;
-use quorate_client::{Client, Context, Keyspace, Resolution, Session, Transport};
+use quorate_client::{Client, Context, GetError, Keyspace, Read, Resolution, Session, Transport};
 use quorate_ring::{ConsistencyLevel, majority};
 
 use super::clock::Machine;
@@ -208,6 +208,10 @@ impl Recorder {
         }
     }
 
+    pub(super) fn now_us(&self) -> u64 {
+        self.time.now_us()
+    }
+
     /// From now on clients' clocks do not jump.
     pub fn heal_clocks(&self) {
         self.healed.store(true, Ordering::Relaxed);
@@ -324,6 +328,9 @@ impl SimClient {
         if self.plan.scans && self.rand.chance(0.05) {
             self.scan_some().await;
         }
+        if self.plan.batches && self.rand.chance(0.1) {
+            self.batch_some().await;
+        }
         let workloads = &self.plan.workloads;
         let workload = self.rand.pick(workloads).copied().unwrap_or(Workload::Sets);
         match workload {
@@ -386,16 +393,20 @@ impl SimClient {
         let Some((read, context, values)) = self.get(&target).await else {
             return;
         };
+        let elements = self.elements_with(&values);
+        self.put(&target, Some((read, context)), elements).await;
+    }
+
+    /// The elements of a set whose values are these: they themselves, and what they held.
+    pub(super) fn elements_with(&self, values: &[OpIndex]) -> BTreeSet<OpIndex> {
         let mut elements: BTreeSet<OpIndex> = values.iter().copied().collect();
-        {
-            let ledger = self.recorder.lock();
-            for op in values.iter().filter_map(|v| ledger.history.operation(*v)) {
-                if let Action::Put { elements: held } = &op.action {
-                    elements.extend(held.iter().copied());
-                }
+        let ledger = self.recorder.lock();
+        for op in values.iter().filter_map(|v| ledger.history.operation(*v)) {
+            if let Action::Put { elements: held } = &op.action {
+                elements.extend(held.iter().copied());
             }
         }
-        self.put(&target, Some((read, context)), elements).await;
+        elements
     }
 
     async fn blind(&mut self) {
@@ -631,7 +642,17 @@ impl SimClient {
             .get(target.key.clone())
             .level(call.level)
             .deadline(call.deadline);
-        match asked.await {
+        let read = asked.await;
+        self.note_read(target, op, read)
+    }
+
+    pub(super) fn note_read(
+        &mut self,
+        target: &Target,
+        op: OpIndex,
+        read: Result<Read, GetError>,
+    ) -> Option<(OpIndex, Context, Vec<OpIndex>)> {
+        match read {
             Ok(read) => {
                 let returned = self.recorder.lock().recognise(read.values());
                 let values = returned.values.clone();

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::plan::Workload;
 use super::workload::{SimClient, Target};
-use crate::check::{Action, OpIndex, Outcome, Returned};
+use crate::check::{Action, OpIndex};
 
 /// How a run overloads its nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +56,10 @@ impl SimClient {
                     self.count_shed(written.as_ref().err().map(|e| e.code()));
                     self.note_written(&target, op, written);
                 }
-                Ok((_, op, Ended::Get(read))) => self.note_read(op, read),
+                Ok((target, op, Ended::Get(read))) => {
+                    self.count_shed(read.as_ref().err().map(|e| e.code()));
+                    self.note_read(&target, op, read);
+                }
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             }
         }
@@ -86,21 +89,6 @@ impl SimClient {
                 open.spawn(async move { (target, op, Ended::Get(get.await)) });
             }
         }
-    }
-
-    fn note_read(&mut self, op: OpIndex, read: Result<Read, GetError>) {
-        self.count_shed(read.as_ref().err().map(|e| e.code()));
-        let (outcome, returned, error) = match read {
-            Ok(read) => {
-                let returned = self.recorder.lock().recognise(read.values());
-                (Outcome::Ok, returned, String::new())
-            }
-            Err(error) => {
-                let text = format!("{}: {error}", error.code());
-                (Outcome::Fail, Returned::default(), text)
-            }
-        };
-        self.recorder.end(op, outcome, returned, error, 1);
     }
 
     fn count_shed(&self, code: Option<Code>) {

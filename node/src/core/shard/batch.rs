@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use quorate_ring::MonoTime;
+use quorate_ring::planted::{Bug, planted};
 
 use super::super::effect::{Asked, Effect, Effects, RequestKind};
 use super::super::failure::{Cause, Failure};
@@ -76,6 +77,12 @@ impl Shard {
     ) {
         let Some(batch) = self.batches.get_mut(&op) else {
             return;
+        };
+        let item = if planted(Bug::BatchAnswersByEnd) {
+            let free = batch.replies.iter().position(Option::is_none);
+            free.unwrap_or(item)
+        } else {
+            item
         };
         let bytes = answer_bytes(&reply);
         let reply = if batch.bytes > 0 && batch.bytes + bytes > ANSWER_BYTES_MAX {

@@ -13,7 +13,7 @@ use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{ConsistencyLevel, Copies, KeyspaceId, KeyspaceMode, MonoTime, NodeId, VnodeId};
 
 use super::super::continuity::Liveness;
-use super::super::effect::{Asked, Effect, Effects, Event, RequestKind, StopReason};
+use super::super::effect::{Asked, Effect, Effects, Event, RequestKind};
 use super::super::failure::{Cause, Failure};
 use super::super::input::{Now, RequestId};
 use super::super::key::RecordKey;
@@ -21,7 +21,7 @@ use super::super::message::{
     OpNumber, PeerMessage, ReadRequest, Reply, Request, ScanAsk, ScanPart, ScanReply, ScanRequest,
     ScannedRecord,
 };
-use super::super::scan::{ScanMachine, ScanPlan, ScanStep};
+use super::super::scan::{Question, ScanMachine, ScanPlan, ScanStep};
 use super::super::scan_page::PageRange;
 use super::super::scan_token::{ScanBound, open_position, seal_position};
 use super::scan_replica::Reader;
@@ -63,6 +63,8 @@ struct Page {
     /// The first row for which no get was started yet.
     next: usize,
     reading: usize,
+    /// Bytes of the values that gets have found; once they fill a page no further get is started.
+    bytes: usize,
     /// The first get that failed, and of which row.
     failed: Option<(usize, Failure)>,
 }
@@ -72,6 +74,20 @@ struct Row {
     key: Bytes,
     /// Its visible values; `None` until they are known.
     values: Option<Vec<Bytes>>,
+}
+
+impl ScanOp {
+    /// What a node is asked for.
+    fn range_of(&self, question: &Question) -> PageRange {
+        PageRange {
+            keyspace: self.keyspace,
+            vnodes: question.vnodes.clone(),
+            from: self.from.clone(),
+            end: self.end.clone(),
+            rows_max: question.rows_max,
+            bytes_max: PAGE_BYTES_MAX,
+        }
+    }
 }
 
 impl Shard {
@@ -228,14 +244,7 @@ impl Shard {
         let message = ScanAsk {
             op,
             ask,
-            range: PageRange {
-                keyspace: scan.keyspace,
-                vnodes: question.vnodes.clone(),
-                from: scan.from.clone(),
-                end: scan.end.clone(),
-                rows_max: question.rows_max,
-                bytes_max: PAGE_BYTES_MAX,
-            },
+            range: scan.range_of(question),
             whole: question.whole.clone(),
             budget: scan.deadline.since(now.mono),
         };
@@ -260,9 +269,14 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let ScanReply { op, ask, result } = reply;
-        match result {
-            Ok(part) => self.scan_answered(now, from, op, ask, part, effects),
-            Err(_) => {
+        let fits = |part: &ScanPart| self.answers_question(op, ask, part);
+        let told = result.is_ok();
+        match result.ok().filter(fits) {
+            Some(part) => self.scan_answered(now, from, op, ask, part, effects),
+            None => {
+                if told {
+                    effects.push(Effect::Count(Event::PeerMessageRefused));
+                }
                 let mut steps = Vec::new();
                 if let Some(scan) = self.scans.get_mut(&op) {
                     scan.machine.refused(now.mono, from, ask, &mut steps);
@@ -270,6 +284,16 @@ impl Shard {
                 self.perform_scan(now, op, steps, effects);
             }
         }
+    }
+
+    /// Whether a part is one of what was asked; any part is of a page that is over.
+    fn answers_question(&self, op: OpNumber, ask: u32, part: &ScanPart) -> bool {
+        let Some(scan) = self.scans.get(&op) else {
+            return true;
+        };
+        let question = scan.machine.question(ask);
+        let place = |key: &Bytes| self.topology.locate(scan.keyspace, key).vnode;
+        question.is_some_and(|question| part.answers(&scan.range_of(question), place))
     }
 
     /// A replica's part is there.
@@ -304,15 +328,10 @@ impl Shard {
         let wall = self.clocks.hiding_wall(now);
         let mut rows = Vec::with_capacity(collected.len());
         for row in collected {
-            let read = |record| KeyState::decode_as(mode, record);
-            let values = match row.agreed.as_ref().map(read).transpose() {
-                Ok(state) => state.map(|state| state.visible(wall)),
-                Err(error) => {
-                    let reason = format!("a record of a scan cannot be read: {error}");
-                    effects.push(Effect::Stop(StopReason::Damaged { reason }));
-                    return;
-                }
-            };
+            // One that cannot be read is left to a get, which knows whose it is and asks others.
+            let record = row.agreed.as_ref();
+            let state = record.and_then(|record| KeyState::decode_as(mode, record).ok());
+            let values = state.map(|state| state.visible(wall));
             let key = row.key;
             rows.push(Row { key, values });
         }
@@ -321,6 +340,7 @@ impl Shard {
             until,
             next: 0,
             reading: 0,
+            bytes: 0,
             failed: None,
         });
         self.read_rows(now, op, effects);
@@ -340,7 +360,8 @@ impl Shard {
             let Some((row, key)) = undecided.next().map(|(row, r)| (row, r.key.clone())) else {
                 break;
             };
-            if page.failed.is_some() || page.reading >= READS_AT_ONCE {
+            let is_full = page.bytes >= PAGE_BYTES_MAX;
+            if is_full || page.failed.is_some() || page.reading >= READS_AT_ONCE {
                 break;
             }
             page.next = row + 1;
@@ -376,6 +397,7 @@ impl Shard {
         page.reading -= 1;
         match reply {
             Reply::Read { values, .. } => {
+                page.bytes += values.iter().map(Bytes::len).sum::<usize>();
                 if let Some(row) = page.rows.get_mut(row) {
                     row.values = Some(values);
                 }
