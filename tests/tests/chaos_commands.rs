@@ -15,7 +15,9 @@ fn run(cluster: &Cluster, arguments: &[&str]) -> Output {
 fn document(output: &Output) -> Value {
     let text = String::from_utf8_lossy(&output.stdout);
     let said = String::from_utf8_lossy(&output.stderr);
-    serde_json::from_str(&text).expect(&format!("{text}{said}"))
+    let document = serde_json::from_str(&text);
+    assert!(document.is_ok(), "{text}{said}");
+    document.expect("it was looked at")
 }
 
 #[test]
