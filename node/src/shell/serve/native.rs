@@ -407,7 +407,7 @@ impl Intake {
     fn in_flight_max(&self) -> usize {
         let most = self.link.limits.in_flight_max;
         let open = self.open.load(Ordering::Relaxed).clamp(1, LEAST_SHARE);
-        most / open
+        (most / open).max(1)
     }
 
     /// Takes the requests of `frames`; data requests reach the shard in one batch.
