@@ -413,8 +413,19 @@ impl Plan {
             ..keyspace.clone()
         };
         self.with_keyspaces(self.topology.keyspaces().iter().map(memory).collect());
-        let nodes = self.topology.nodes();
-        self.memory_victim = rand.pick(nodes).map(|node| node.id);
+        // One that owns something: faults of its disk must take effect.
+        let owns = |node: &&Node| {
+            let mut vnodes = self.topology.vnode_count().vnodes();
+            vnodes.any(|vnode| self.topology.is_owner(vnode, three, node.id))
+        };
+        let owners: Vec<NodeId> = self
+            .topology
+            .nodes()
+            .iter()
+            .filter(owns)
+            .map(|n| n.id)
+            .collect();
+        self.memory_victim = rand.pick(&owners).copied();
         let ends_several = [
             Fault::KillMany,
             Fault::PowerMany,
