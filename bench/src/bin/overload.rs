@@ -15,7 +15,7 @@ use quorate_client::{Client, Code};
 /// Clients that take turns: more requests than all nodes admit can be open on their connections.
 const CLIENTS: usize = 6;
 /// Operations under way at most.
-const IN_FLIGHT_MAX: usize = 16_384;
+const IN_FLIGHT_MAX: usize = 24_576;
 /// Operations under way while the capacity is measured.
 const IN_FLIGHT_CAPACITY: usize = 512;
 /// For how long that is.
