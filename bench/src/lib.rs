@@ -10,8 +10,10 @@
 
 pub mod args;
 pub mod backlog;
+pub mod ballast;
 pub mod clock;
 pub mod closed_loop;
+pub mod cores;
 pub mod fill;
 pub mod keys;
 pub mod machine;

@@ -54,6 +54,7 @@ mod session;
 mod settle;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod throttle;
 mod topology;
 mod transport;
 mod update;

@@ -103,6 +103,8 @@ pub enum GiveUp {
     Budget,
     /// The operation was tried [`ATTEMPTS_MAX`] times.
     Attempts,
+    /// Nodes refuse most of what this client asks, so that it asks for less: this attempt was not sent.
+    HeldBack,
 }
 
 enum Class {

@@ -571,6 +571,7 @@ fn scanned(lab: &mut Lab, node: NodeId, keyspace: &str) -> Vec<(Bytes, Vec<Bytes
     let id = lab.next_request;
     let asked = Input::Scan {
         from: RequestId { connection: 1, id },
+        received: lab.clock(node).mono,
         deadline: lab.clock(node).mono + Duration::from_secs(2),
         request: ScanRequest {
             keyspace: keyspace.into(),

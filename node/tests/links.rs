@@ -236,11 +236,11 @@ impl TestNode {
     }
 
     async fn next(&self) -> Vec<Input> {
-        tokio::time::timeout(PATIENCE, self.inbox.ready())
+        tokio::time::timeout(PATIENCE, self.inbox.ready(true))
             .await
             .expect("something comes");
         let mut batch = Vec::new();
-        self.inbox.take(&mut batch);
+        self.inbox.take(MonoTime::ZERO, usize::MAX, &mut batch);
         batch
     }
 
@@ -673,7 +673,7 @@ async fn strangers_are_refused_before_any_frame_is_read() {
         assert!(!usable, "{name}");
     }
     let mut seen = Vec::new();
-    node.inbox.take(&mut seen);
+    node.inbox.take(MonoTime::ZERO, usize::MAX, &mut seen);
     assert!(seen.is_empty(), "nothing reached the shard: {seen:?}");
     // The same way in works for who may come.
     let peer = authorities.node("n0");

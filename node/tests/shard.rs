@@ -971,6 +971,7 @@ impl Lab {
         };
         let input = Input::Scan {
             from,
+            received: self.clock().mono,
             deadline,
             request,
         };

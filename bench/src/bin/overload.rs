@@ -6,11 +6,17 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Parser;
+use quorate_bench::ballast::Ballast;
 use quorate_bench::clock::Clock;
+use quorate_bench::cores::Cores;
 use quorate_bench::nodes::NodeProcess;
 use quorate_bench::open::{End, Record};
 use quorate_bench::scenario::{Bounds, cluster, verified};
 use quorate_client::{Client, Code};
+
+/// As in the nodes: what the tool costs is not there for what it asks.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Clients that take turns: more requests than all nodes admit can be open on their connections.
 const CLIENTS: usize = 6;
@@ -37,11 +43,15 @@ struct Args {
     #[arg(long, default_value_t = 60)]
     seconds: u64,
     /// Operations per second before and after, half reads, half writes.
-    #[arg(long, default_value_t = 2_000.0)]
+    #[arg(long, default_value_t = 1_000.0)]
     quiet_rate: f64,
     /// Bound of a node's memory in MiB: the sum of its limits with the default configuration.
     #[arg(long, default_value_t = 1_536)]
     memory_mib: u64,
+    /// Part of half the machine's processors that the nodes have together; the clients have the other
+    /// half, so that they can ask for more than the nodes can do. Below 1 needs root.
+    #[arg(long, default_value_t = 0.25)]
+    nodes_share: f64,
     /// The program of the nodes [default: quorate beside this program].
     #[arg(long)]
     binary: Option<PathBuf>,
@@ -51,7 +61,11 @@ struct Args {
 async fn main() -> Result<()> {
     let args = Args::parse();
     let clock = Clock::start();
+    let cores = Cores::split()?;
+    cores.enter_nodes()?;
     let cluster = cluster(args.binary.as_deref(), clock).await?;
+    cores.enter_tool()?;
+    let _ballast = Ballast::start(cores, args.nodes_share, clock)?;
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
         clients.push(Client::from_file(cluster.client_file()).await?);
@@ -66,7 +80,12 @@ async fn main() -> Result<()> {
     load.run("warm-up", args.quiet_rate, warm_up).await?;
     let measured = load.run("capacity", RATE_ABOVE_ALL, CAPACITY_TIME).await?;
     let capacity = measured.count(End::is_done) as f64 / CAPACITY_TIME.as_secs_f64();
-    writeln!(out, "capacity: {capacity:.0} operations/s")?;
+    let (of_nodes, of_tool) = cores.counts();
+    writeln!(
+        out,
+        "capacity: {capacity:.0} operations/s with {} of {of_nodes} processors; the clients have {of_tool}",
+        args.nodes_share
+    )?;
 
     load.set_in_flight_max(IN_FLIGHT_MAX);
     let quiet = load

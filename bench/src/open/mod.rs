@@ -75,6 +75,9 @@ pub struct OpenSpec {
     pub seed: u64,
 }
 
+/// Operations that are started before those under way have their turn.
+const STARTS_PER_TURN: u64 = 64;
+
 /// An open loop over one keyspace. Its model lives as long as it does, over all its runs.
 #[derive(Debug)]
 pub struct OpenLoop {
@@ -182,6 +185,10 @@ impl OpenLoop {
             }
             while let Some(ended) = open.try_join_next() {
                 ended?;
+            }
+            if started % STARTS_PER_TURN == 0 {
+                // Behind its plan the loop would keep what is under way from going on.
+                tokio::task::yield_now().await;
             }
             let action = self.shared.spec.mix.draw(&mut self.random);
             if open.len() < self.shared.spec.in_flight_max {

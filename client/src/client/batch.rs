@@ -166,6 +166,7 @@ impl Client {
             for ((index, mark), result) in members.into_iter().zip(results) {
                 if let Some(item) = items.get_mut(index) {
                     if gets_on && found_no_room(&result) {
+                        self.note_answer(false);
                         item.ask_again(self.now());
                         continue;
                     }
@@ -186,6 +187,10 @@ impl Client {
         let mut open: BTreeMap<NodeId, (usize, usize)> = BTreeMap::new();
         for (index, item) in items.iter_mut().enumerate() {
             if item.end.is_some() || now < item.due {
+                continue;
+            }
+            if self.holds_back() {
+                self.give_up(item, GiveUp::HeldBack);
                 continue;
             }
             let Some(node) = self.choose(topology, &item.operation, &mut item.progress) else {
@@ -278,12 +283,14 @@ impl Client {
         let is_write = item.operation.is_write();
         let ended = match result {
             Ok(ItemResult::Read(read)) if !is_write => {
+                self.note_answer(false);
                 lock(&self.shared.budget).succeeded();
                 self.follow_stamp(read.stamp);
                 item.end = Some(Ok(Done::Read(Read::from_wire(read))));
                 return false;
             }
             Ok(ItemResult::Applied(applied)) if is_write => {
+                self.note_answer(false);
                 lock(&self.shared.budget).succeeded();
                 self.follow_stamp(applied.superseded_by);
                 let count = item.progress.write.count();
@@ -303,6 +310,7 @@ impl Client {
             }
             Err(error) => Ended::NoAnswer(error),
         };
+        self.note_answer(ended.is_overload());
         let failure = ended.for_retry();
         let progress = &mut item.progress;
         progress.note(self.now(), topology, node, ended, &item.operation);

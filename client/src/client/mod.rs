@@ -43,6 +43,7 @@ use crate::rand::Rand;
 use crate::retry::RetryBudget;
 use crate::route::{Kind, NodeVerdict, RouteTable};
 use crate::session::{Session, SessionError, SessionToken};
+use crate::throttle::Throttle;
 use crate::topology::{Owners, Topology, TopologyUnusable};
 use crate::transport::{NodeEndpoint, Transport};
 use crate::wire::{OpId, TopologyInfo};
@@ -73,6 +74,7 @@ struct Shared {
     topology: Mutex<Arc<Topology>>,
     routes: Mutex<RouteTable>,
     budget: Mutex<RetryBudget>,
+    throttle: Mutex<Throttle>,
     hedges: Mutex<HedgeBudget>,
     rand: Mutex<Rand>,
     profiles: Profiles,
@@ -138,6 +140,7 @@ impl Client {
             topology: Mutex::new(Arc::new(topology)),
             routes: Mutex::new(RouteTable::with_rotation(rotation)),
             budget: Mutex::new(RetryBudget::full()),
+            throttle: Mutex::default(),
             hedges: Mutex::new(HedgeBudget::full()),
             rand: Mutex::new(rand),
             profiles: Profiles::default(),
@@ -212,6 +215,22 @@ impl Client {
 
     pub(crate) fn random(&self) -> u64 {
         lock(&self.shared.rand).bits()
+    }
+
+    /// Whether an attempt that is about to go out is to be held back.
+    fn holds_back(&self) -> bool {
+        lock(&self.shared.throttle).holds_back(self.now(), || self.random())
+    }
+
+    /// A node has answered an attempt, or will not.
+    fn note_answer(&self, is_overload: bool) {
+        let now = self.now();
+        if is_overload {
+            lock(&self.shared.hedges).overloaded(now);
+            lock(&self.shared.throttle).shed(now);
+        } else {
+            lock(&self.shared.throttle).taken(now);
+        }
     }
 
     fn new_write(&self) -> Attempts {

@@ -150,6 +150,9 @@ impl Client {
             if progress.until <= self.now() {
                 break GiveUp::Deadline;
             }
+            if self.holds_back() {
+                break GiveUp::HeldBack;
+            }
             let topology = self.topology();
             let Some(node) = self.choose(&topology, operation, &mut progress) else {
                 break GiveUp::Final;
@@ -296,11 +299,13 @@ impl Client {
         let ended = match answer.await {
             Ok(Response::Read(read)) if !operation.has_write_level() && !operation.is_scan() => {
                 in_flight.works();
+                self.note_answer(false);
                 self.follow_stamp(read.stamp);
                 return Ok(Done::Read(Read::from_wire(read)));
             }
             Ok(Response::Applied(applied)) if operation.has_write_level() => {
                 in_flight.works();
+                self.note_answer(false);
                 self.follow_stamp(applied.superseded_by);
                 let AttemptMark { op_id, number, .. } = sent.mark;
                 let op_id = operation.op_id(op_id).unwrap_or(op_id);
@@ -309,6 +314,7 @@ impl Client {
             }
             Ok(Response::Page(page)) if operation.is_scan() => {
                 in_flight.works();
+                self.note_answer(false);
                 return Ok(Done::Page(page));
             }
             Ok(Response::Failure(failure)) => {
@@ -329,9 +335,7 @@ impl Client {
             ) => Ended::NoAnswer(CallError::Lost(CallCause::Malformed)),
             Err(error) => Ended::NoAnswer(error),
         };
-        if ended.is_overload() {
-            lock(&self.shared.hedges).overloaded(self.now());
-        }
+        self.note_answer(ended.is_overload());
         in_flight.verdict = ended.verdict();
         Err(ended)
     }

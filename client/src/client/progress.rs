@@ -14,6 +14,7 @@ use crate::op_id::Attempts;
 use crate::outcome::OutcomeTally;
 use crate::retry::{AttemptFailure, GiveUp, RetrySituation, is_final};
 use crate::route::NodeVerdict;
+use crate::throttle::HELD_BACK_ADVICE;
 use crate::topology::Topology;
 use crate::transport::{CallCause, CallError};
 use crate::wire::{self, Code, Outcome};
@@ -243,6 +244,11 @@ impl Progress {
         failure.op_id = operation.op_id(self.write.op_id());
         failure.took = now.since(self.started);
         failure.waited = self.waited;
+        if gave_up == GiveUp::HeldBack && self.telling.is_none() {
+            failure.code = Code::Overloaded;
+            failure.retry_after = Some(HELD_BACK_ADVICE);
+            return failure;
+        }
         match self.telling {
             Some((_, Ended::Refused(told))) => {
                 failure.code = told.code;

@@ -162,6 +162,9 @@ fn advice(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
     if failure.gave_up == GiveUp::Budget {
         return f.write_str("too many of this client's requests were retries: slow down");
     }
+    if failure.gave_up == GiveUp::HeldBack {
+        f.write_str("nodes refuse most of what this client asks, so it was not sent: slow down, ")?;
+    }
     match failure.retry_after {
         Some(after) => write!(f, "try again after {after:?}"),
         None => f.write_str(failure.code.advice()),

@@ -71,8 +71,10 @@ pub enum Effect {
 pub struct Asked {
     /// What.
     pub kind: RequestKind,
-    /// When the shard first saw it.
+    /// When it was read from the client's connection.
     pub at: MonoTime,
+    /// When the shard took it.
+    pub taken: MonoTime,
 }
 
 /// Kinds of clients' data requests.

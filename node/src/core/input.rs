@@ -6,6 +6,7 @@ use bytes::Bytes;
 use quorate_antientropy::BucketDigests;
 use quorate_ring::{Incarnation, Lsn, MonoTime, NodeId};
 
+use super::effect::RequestKind;
 use super::key::RecordKey;
 use super::message::{PeerHeader, PeerMessage, Request, ScanRequest};
 use super::scan_page::ScanRow;
@@ -69,6 +70,8 @@ pub enum Input {
     Scan {
         /// Where the answer goes.
         from: RequestId,
+        /// When it arrived.
+        received: MonoTime,
         /// When the client stops waiting.
         deadline: MonoTime,
         /// What it asks.
@@ -85,22 +88,59 @@ pub enum Input {
         /// What it asks, each key once.
         items: Vec<Request>,
     },
+    /// A client's request waited too long in a queue that stands: it is refused.
+    Shed {
+        /// Where the answer goes.
+        from: RequestId,
+        /// What was asked.
+        kind: RequestKind,
+        /// When it arrived.
+        received: MonoTime,
+    },
 }
 
 impl Input {
-    /// Whether it is a client's request, which may be shed at the edge.
+    /// Who asked and when it arrived, if it is a client's request that may still be shed.
     #[must_use]
-    pub const fn is_request(&self) -> bool {
+    pub const fn request(&self) -> Option<(RequestId, MonoTime)> {
         match self {
-            Self::Request { .. } | Self::Scan { .. } | Self::Batch { .. } => true,
+            Self::Request { from, received, .. }
+            | Self::Scan { from, received, .. }
+            | Self::Batch { from, received, .. } => Some((*from, *received)),
             Self::Peer { .. }
             | Self::Link(_)
             | Self::Store(_)
             | Self::DiskSpace { .. }
             | Self::Tick
             | Self::Drain
-            | Self::Rival { .. } => false,
+            | Self::Rival { .. }
+            | Self::Shed { .. } => None,
         }
+    }
+
+    /// How much there is to do, in requests for one key.
+    #[must_use]
+    pub fn work(&self) -> usize {
+        match self {
+            Self::Batch { items, .. } => items.len().max(1),
+            _ => 1,
+        }
+    }
+
+    /// The refusal of a client's request; `None` if it is none.
+    #[must_use]
+    pub fn shed(self) -> Option<Self> {
+        let (from, received) = self.request()?;
+        let kind = match &self {
+            Self::Request { request, .. } => request.kind(),
+            Self::Scan { .. } => RequestKind::Scan,
+            _ => RequestKind::Batch,
+        };
+        Some(Self::Shed {
+            from,
+            kind,
+            received,
+        })
     }
 }
 

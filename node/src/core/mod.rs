@@ -2,6 +2,7 @@
 //!
 //! No tokio, quinn, fjall, metrics, clock, random source, file or socket may be used below here.
 
+pub mod admission;
 pub mod clock_check;
 pub mod continuity;
 pub mod effect;
@@ -15,6 +16,7 @@ pub mod node_set;
 pub mod packed;
 pub mod peer_tail;
 pub mod put;
+pub mod request_queue;
 pub mod resolve;
 pub mod scan;
 pub mod scan_page;

@@ -94,8 +94,8 @@ impl Drive {
         let mut draining = false;
         loop {
             self.wait().await;
-            self.inbox.take(&mut batch);
             let now = self.now();
+            self.inbox.take(now.mono, self.shard.room(), &mut batch);
             for input in batch.drain(..) {
                 draining |= matches!(input, Input::Drain);
                 if let Input::Store(StoreEvent::Durable(lsn)) = &input {
@@ -133,7 +133,7 @@ impl Drive {
     /// why, so the reason may be waiting.
     fn store_failed(&self, queue: &str) -> StopReason {
         let mut waiting = Vec::new();
-        self.inbox.take(&mut waiting);
+        self.inbox.take_all_but_requests(&mut waiting);
         let told = waiting.into_iter().find_map(|input| match input {
             Input::Store(StoreEvent::Failed(failure)) => Some(failure.to_string()),
             _ => None,
@@ -154,7 +154,7 @@ impl Drive {
         let timer = self.clock.sleep_until(self.shard.next_deadline());
         tokio::select! {
             biased;
-            () = inbox.ready() => {}
+            () = inbox.ready(self.shard.room() > 0) => {}
             question = self.questions.recv() => {
                 if let Some(question) = question {
                     let now = self.now();

@@ -1,19 +1,24 @@
 //! The one way into a shard's loop, from links, clients, the store and the clock's owner.
 //!
-//! Producers on any thread push whole batches and wake the loop once; the loop takes all that
-//! waits. Pushing never waits and never fails, because an answer must not be held up behind
-//! requests: who takes requests from outside looks at [`Inbox::requests_waiting`] first and sheds
-//! load at the edge, so that the length is bounded.
+//! Producers on any thread push whole batches and wake the loop once; the loop takes all that waits,
+//! but of clients' requests no more than it can do in one round: an answer must not be held up behind
+//! them. Pushing never waits and never fails: who takes requests from outside looks at
+//! [`Inbox::requests_waiting`] first and sheds load at the edge, so that the length is bounded.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use quorate_ring::MonoTime;
 use tokio::sync::Notify;
 
 use crate::core::Input;
+use crate::core::request_queue::RequestQueue;
 
 /// Requests that may wait for the loop; over it the edge answers `OVERLOADED`.
 pub const REQUESTS_WAITING_MAX: usize = 8_192;
+
+/// Requests that the loop takes in one round.
+const REQUESTS_PER_ROUND: usize = 256;
 
 /// Inputs on their way to a shard.
 #[derive(Default)]
@@ -25,7 +30,7 @@ pub struct Inbox {
 #[derive(Default)]
 struct Waiting {
     inputs: Vec<Input>,
-    requests: usize,
+    requests: RequestQueue,
 }
 
 impl fmt::Debug for Inbox {
@@ -33,7 +38,7 @@ impl fmt::Debug for Inbox {
         let waiting = self.lock();
         f.debug_struct("Inbox")
             .field("inputs", &waiting.inputs.len())
-            .field("requests", &waiting.requests)
+            .field("requests", &waiting.requests.len())
             .finish_non_exhaustive()
     }
 }
@@ -47,12 +52,14 @@ impl Inbox {
     /// Queues a batch, in order, and wakes the loop once.
     pub fn extend(&self, inputs: impl IntoIterator<Item = Input>) {
         let mut waiting = self.lock();
-        let before = waiting.inputs.len();
-        waiting.inputs.extend(inputs);
-        let fresh = waiting.inputs.iter().skip(before);
-        let requests = fresh.filter(|input| input.is_request()).count();
-        waiting.requests += requests;
-        let wake = before == 0 && !waiting.inputs.is_empty();
+        let (no_inputs, no_requests) = (waiting.inputs.is_empty(), waiting.requests.is_empty());
+        for input in inputs {
+            if let Some(input) = waiting.requests.push(input) {
+                waiting.inputs.push(input);
+            }
+        }
+        let wake =
+            no_inputs && !waiting.inputs.is_empty() || no_requests && !waiting.requests.is_empty();
         drop(waiting);
         if wake {
             self.wake.notify_one();
@@ -62,24 +69,32 @@ impl Inbox {
     /// Clients' requests that wait for the loop.
     #[must_use]
     pub fn requests_waiting(&self) -> usize {
-        self.lock().requests
+        self.lock().requests.len()
     }
 
-    /// Moves all that waits behind `batch`; false if nothing did.
-    pub fn take(&self, batch: &mut Vec<Input>) -> bool {
+    /// Moves what waits behind `batch`: of requests a round's share for which there is `room`, and the
+    /// refusals of those that waited too long.
+    pub fn take(&self, now: MonoTime, room: usize, batch: &mut Vec<Input>) {
         let mut waiting = self.lock();
-        waiting.requests = 0;
-        let any = !waiting.inputs.is_empty();
         batch.append(&mut waiting.inputs);
-        any
+        let work_max = room.min(REQUESTS_PER_ROUND);
+        waiting.requests.take(now, work_max, batch);
     }
 
-    /// Completes when something waits.
+    /// Moves what waits behind `batch`, requests left out.
+    pub fn take_all_but_requests(&self, batch: &mut Vec<Input>) {
+        batch.append(&mut self.lock().inputs);
+    }
+
+    /// Completes when something waits; requests do not count while there is no room for one.
     ///
     /// # Cancel safety
     /// Nothing is taken.
-    pub async fn ready(&self) {
-        while self.lock().inputs.is_empty() {
+    pub async fn ready(&self, has_room: bool) {
+        let is_ready = |waiting: &Waiting| {
+            !waiting.inputs.is_empty() || has_room && !waiting.requests.is_empty()
+        };
+        while !is_ready(&self.lock()) {
             self.wake.notified().await;
         }
     }

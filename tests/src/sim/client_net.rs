@@ -290,6 +290,7 @@ impl ClientNet {
                 }),
                 Incoming::Scan(request) => inlet(Input::Scan {
                     from,
+                    received: clock.now(),
                     deadline,
                     request,
                 }),

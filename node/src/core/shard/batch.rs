@@ -14,7 +14,7 @@ use super::super::effect::{Asked, Effect, Effects, RequestKind};
 use super::super::failure::{Cause, Failure};
 use super::super::input::{Now, RequestId};
 use super::super::message::{OpNumber, Reply, Request};
-use super::{Origin, Shard};
+use super::{Origin, Shard, asked};
 
 /// Most items of a batch.
 pub const BATCH_ITEMS_MAX: usize = 1_000;
@@ -40,12 +40,12 @@ impl Shard {
         &mut self,
         now: Now,
         to: RequestId,
+        received: MonoTime,
         deadline: MonoTime,
         items: Vec<Request>,
         effects: &mut Effects,
     ) {
-        let kind = RequestKind::Batch;
-        let asked = Asked { kind, at: now.mono };
+        let asked = asked(now, RequestKind::Batch, received);
         if let Err(failure) = check(&items) {
             let reply = Reply::Failed(failure);
             return effects.push(Effect::Reply { to, asked, reply });
@@ -99,6 +99,7 @@ impl Shard {
         if batch.open == 0
             && let Some(batch) = self.batches.remove(&op)
         {
+            self.note_answered(batch.asked);
             self.unanswered -= 1;
             let replies = batch.replies.into_iter().flatten().collect();
             let (to, asked, reply) = (batch.to, batch.asked, Reply::Batch(replies));

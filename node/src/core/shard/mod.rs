@@ -38,9 +38,10 @@ use quorate_ring::{
     Lsn, MonoTime, NodeId, Topology, VnodeId,
 };
 
+use super::admission::Admission;
 use super::clock_check::{ClockCheck, ClockTrust, SKEW_MAX};
 use super::continuity::{Continuity, Liveness};
-use super::effect::{Asked, Effect, Effects, Event, StopReason};
+use super::effect::{Asked, Effect, Effects, Event, RequestKind, StopReason};
 use super::failure::{Cause, Failure};
 use super::get::GetMachine;
 use super::input::{Input, LinkEvent, Now, Recovered, RequestId};
@@ -124,6 +125,14 @@ pub struct ShardConfig {
     pub table: TableLimits,
     /// Bounds of what is in flight.
     pub limits: Limits,
+}
+
+const fn asked(now: Now, kind: RequestKind, received: MonoTime) -> Asked {
+    Asked {
+        kind,
+        at: received,
+        taken: now.mono,
+    }
 }
 
 /// Who waits for an answer.
@@ -329,6 +338,7 @@ pub struct Shard {
     next_op: u64,
     ops: FixedMap<OpNumber, Op>,
     unanswered: usize,
+    admission: Admission,
     bytes_in_flight: usize,
     replica_inputs: usize,
     timers: BTreeMap<u64, Vec<OpNumber>>,
@@ -408,6 +418,7 @@ impl Shard {
             next_op: incarnation.0 << 32,
             ops: FixedMap::default(),
             unanswered: 0,
+            admission: Admission::new(now.mono, limits.requests_max),
             bytes_in_flight: 0,
             replica_inputs: 0,
             timers: BTreeMap::new(),
@@ -445,10 +456,7 @@ impl Shard {
                 mut request,
             } => {
                 request.grow_older(now.mono.since(received) + self.stood_still(now));
-                let asked = Asked {
-                    kind: request.kind(),
-                    at: now.mono,
-                };
+                let asked = asked(now, request.kind(), received);
                 let origin = Origin::Client { to: from, asked };
                 self.request(now, origin, deadline, request, effects);
             }
@@ -484,9 +492,20 @@ impl Shard {
             Input::Rival { peer } => effects.push(Effect::Stop(StopReason::Rival { peer })),
             Input::Scan {
                 from,
+                received,
                 deadline,
                 request,
-            } => self.scan(now, from, deadline, request, effects),
+            } => self.scan(now, from, received, deadline, request, effects),
+            Input::Shed {
+                from,
+                kind,
+                received,
+            } => {
+                effects.push(Effect::Count(Event::Shed));
+                let asked = asked(now, kind, received);
+                let origin = Origin::Client { to: from, asked };
+                self.reply(origin, Reply::Failed(Self::overloaded()), effects);
+            }
             Input::Batch {
                 from,
                 received,
@@ -495,7 +514,7 @@ impl Shard {
             } => {
                 let held = now.mono.since(received) + self.stood_still(now);
                 items.iter_mut().for_each(|item| item.grow_older(held));
-                self.batch(now, from, deadline, items, effects);
+                self.batch(now, from, received, deadline, items, effects);
             }
         }
         self.take_own_replies(now, effects);
@@ -554,6 +573,12 @@ impl Shard {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.unanswered == 0
+    }
+
+    /// Requests of clients that may be taken now; what finds no room waits where it can be refused.
+    #[must_use]
+    pub const fn room(&self) -> usize {
+        self.admission.room(self.unanswered)
     }
 
     /// Numbers for `status` and metrics.
@@ -681,11 +706,17 @@ impl Shard {
         } else {
             return Ok(());
         };
-        let mut failure = Failure::refused(cause);
-        if cause == Cause::Overloaded {
-            failure.retry_after_ms = RETRY_AFTER_SHED_MS;
-        }
-        Err(failure)
+        Err(match cause {
+            Cause::Overloaded => Self::overloaded(),
+            cause => Failure::refused(cause),
+        })
+    }
+
+    /// The refusal of what is too much, with advice when to try again.
+    fn overloaded() -> Failure {
+        let mut failure = Failure::refused(Cause::Overloaded);
+        failure.retry_after_ms = RETRY_AFTER_SHED_MS;
+        failure
     }
 
     fn peer(
@@ -895,9 +926,18 @@ impl Shard {
     /// Answers an operation's origin and gives back what it was admitted with. The operation
     /// itself may live on.
     fn answer(&mut self, origin: Origin, bytes: usize, reply: Reply, effects: &mut Effects) {
+        if let Origin::Client { asked, .. } = origin {
+            self.note_answered(asked);
+        }
         self.unanswered -= 1;
         self.bytes_in_flight -= bytes;
         self.reply(origin, reply, effects);
+    }
+
+    fn note_answered(&mut self, asked: Asked) {
+        let now = self.last_step;
+        let took = now.since(asked.taken);
+        self.admission.answered(now, took, self.unanswered);
     }
 
     fn reply(&mut self, origin: Origin, reply: Reply, effects: &mut Effects) {

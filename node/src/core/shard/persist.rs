@@ -5,13 +5,13 @@ use quorate_antientropy::{Digest, DigestChange};
 use quorate_ring::Lsn;
 
 use super::super::effect::{Effect, Effects, Entry, Event, StopReason};
-use super::super::failure::{Cause, Failure};
+use super::super::failure::Cause;
 use super::super::input::{Damaged, Now, StoreEvent};
 use super::super::key::RecordKey;
 use super::super::message::{PeerMessage, ReplicateReply, Reply, Stored};
 use super::super::packed::packed;
 use super::super::table::Lookup;
-use super::{Ack, Durability, Op, Parked, Place, RETRY_AFTER_SHED_MS, Shard, Writing};
+use super::{Ack, Durability, Op, Parked, Place, Shard, Writing};
 
 impl Shard {
     /// The bytes that `encode` appends, of a record that is to be kept.
@@ -255,9 +255,7 @@ impl Shard {
             }) => {
                 self.unanswered -= 1;
                 self.bytes_in_flight -= request.bytes();
-                let mut failure = Failure::refused(Cause::Overloaded);
-                failure.retry_after_ms = RETRY_AFTER_SHED_MS;
-                self.reply(origin, Reply::Failed(failure), effects);
+                self.reply(origin, Reply::Failed(Self::overloaded()), effects);
             }
             Parked::Replicate { from, message, .. } => {
                 self.replica_inputs -= 1;

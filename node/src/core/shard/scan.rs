@@ -25,7 +25,7 @@ use super::super::scan::{Question, ScanMachine, ScanPlan, ScanStep};
 use super::super::scan_page::PageRange;
 use super::super::scan_token::{ScanBound, open_position, seal_position};
 use super::scan_replica::Reader;
-use super::{KEY_BYTES_MAX, Origin, RETRY_AFTER_SHED_MS, Shard};
+use super::{KEY_BYTES_MAX, Origin, Shard, asked};
 
 /// Most records of a page.
 pub const SCAN_RECORDS_MAX: usize = 1_000;
@@ -96,12 +96,12 @@ impl Shard {
         &mut self,
         now: Now,
         from: RequestId,
+        received: MonoTime,
         deadline: MonoTime,
         request: ScanRequest,
         effects: &mut Effects,
     ) {
-        let kind = RequestKind::Scan;
-        let asked = Asked { kind, at: now.mono };
+        let asked = asked(now, RequestKind::Scan, received);
         match self.plan_scan(now, from, asked, deadline, request) {
             Ok(scan) => {
                 let op = self.next_number();
@@ -167,9 +167,7 @@ impl Shard {
         };
         self.admit(now, deadline, SCAN_RESERVED_BYTES)?;
         if self.scans.len() >= SCANS_MAX {
-            let mut failure = Failure::refused(Cause::Overloaded);
-            failure.retry_after_ms = RETRY_AFTER_SHED_MS;
-            return Err(failure);
+            return Err(Self::overloaded());
         }
         // What this node forgot it cannot tell at any level.
         let trusted = required == 1 && self.continuity.is_whole(durability);

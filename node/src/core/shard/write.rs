@@ -183,9 +183,8 @@ impl Shard {
                 let reply_token = reply_token(record, request.op_id, reply_context, &seen);
                 let noted = record.note_duplicate(request.op_id, attempt);
                 if noted.is_some() && (self.disk_full || !self.table.has_room()) {
-                    let mut failure = Failure::refused(Cause::Overloaded);
+                    let mut failure = Self::overloaded();
                     failure.effect = Effectiveness::Unknown;
-                    failure.retry_after_ms = RETRY_AFTER_SHED_MS;
                     return Err(failure);
                 }
                 let record = match noted {
@@ -351,9 +350,7 @@ impl Shard {
             return Err(Failure::refused(Cause::DiskFull));
         }
         if !self.table.has_room() {
-            let mut failure = Failure::refused(Cause::Overloaded);
-            failure.retry_after_ms = RETRY_AFTER_SHED_MS;
-            return Err(failure);
+            return Err(Self::overloaded());
         }
         if !self
             .continuity
