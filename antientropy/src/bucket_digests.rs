@@ -1,8 +1,9 @@
-//! Digests of all buckets that a shard holds: 1,024 sums per (keyspace, vnode).
+//! Digests of all buckets that a shard holds, 1,024 sums per (keyspace, vnode), and what each of these
+//! vnodes holds in number and bytes.
 //!
 //! A snapshot is a clone: it costs one pointer per vnode, and a vnode is copied (16 KiB) by the
-//! first change after it. The encoding is canonical: equal digests are equal bytes, buckets and
-//! vnodes without a record take no room.
+//! first change after it. The encoding is canonical: equal sums are equal bytes, buckets and vnodes
+//! without a record take no room.
 //!
 //! Not here: what a digest is made of (`digest`), the tree over buckets.
 
@@ -12,20 +13,37 @@ use std::sync::Arc;
 use quorate_ring::{BucketId, KeyspaceId, VnodeId};
 
 use crate::digest::{BucketDigest, DigestChange};
+use crate::holdings::{Holdings, HoldingsChange, RecordChange};
 
 /// Buckets of a vnode.
 pub const BUCKETS: usize = 1 << quorate_ring::BUCKET_BITS;
 
 /// Version of the encoding.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 type Entry = (KeyspaceId, VnodeId, BucketId, u128);
 type Sums = [BucketDigest; BUCKETS];
 
-/// Bucket digests of every (keyspace, vnode). A clone is a cheap snapshot.
+/// What is summed up over one vnode of a keyspace.
+#[derive(Debug, Clone)]
+struct VnodeSums {
+    buckets: Sums,
+    holdings: Holdings,
+}
+
+impl Default for VnodeSums {
+    fn default() -> Self {
+        Self {
+            buckets: [BucketDigest::EMPTY; BUCKETS],
+            holdings: Holdings::default(),
+        }
+    }
+}
+
+/// Bucket digests and holdings of every (keyspace, vnode). A clone is a cheap snapshot.
 #[derive(Debug, Clone, Default)]
 pub struct BucketDigests {
-    vnodes: BTreeMap<(KeyspaceId, VnodeId), Arc<Sums>>,
+    vnodes: BTreeMap<(KeyspaceId, VnodeId), Arc<VnodeSums>>,
 }
 
 /// Bytes that are no encoding of bucket digests.
@@ -34,24 +52,31 @@ pub struct BucketDigests {
 pub struct BucketDigestsInvalid;
 
 impl BucketDigests {
-    /// Adds `change` to one bucket. A bucket that no token has is ignored.
+    /// Adds `change` to one bucket and its vnode. A bucket that no token has is ignored.
     pub fn add(
         &mut self,
         keyspace: KeyspaceId,
         vnode: VnodeId,
         bucket: BucketId,
-        change: DigestChange,
+        change: RecordChange,
     ) {
-        if change == DigestChange::NONE {
+        if change == RecordChange::default() {
             return;
         }
-        let sums = self
-            .vnodes
-            .entry((keyspace, vnode))
-            .or_insert_with(|| Arc::new([BucketDigest::EMPTY; BUCKETS]));
-        if let Some(sum) = Arc::make_mut(sums).get_mut(usize::from(bucket.0)) {
-            *sum = sum.after(change);
+        let sums = self.vnodes.entry((keyspace, vnode)).or_default();
+        let sums = Arc::make_mut(sums);
+        if let Some(sum) = sums.buckets.get_mut(usize::from(bucket.0)) {
+            *sum = sum.after(change.digest);
+            sums.holdings = sums.holdings.after(change.holdings);
         }
+    }
+
+    /// What every vnode holds that is not empty, in order.
+    pub fn holdings(&self) -> impl Iterator<Item = (KeyspaceId, VnodeId, Holdings)> + '_ {
+        self.vnodes
+            .iter()
+            .map(|(&(keyspace, vnode), sums)| (keyspace, vnode, sums.holdings))
+            .filter(|(.., holdings)| *holdings != Holdings::default())
     }
 
     /// Digest of one bucket.
@@ -67,7 +92,7 @@ impl BucketDigests {
     pub fn vnode(&self, keyspace: KeyspaceId, vnode: VnodeId) -> Option<&[BucketDigest]> {
         self.vnodes
             .get(&(keyspace, vnode))
-            .map(|sums| sums.as_slice())
+            .map(|sums| sums.buckets.as_slice())
     }
 
     /// Every bucket that is not empty, in order. O(all buckets).
@@ -76,7 +101,7 @@ impl BucketDigests {
             .iter()
             .flat_map(|(&(keyspace, vnode), sums)| {
                 (0u16..)
-                    .zip(sums.iter())
+                    .zip(sums.buckets.iter())
                     .map(move |(index, &sum)| (keyspace, vnode, BucketId(index), sum))
             })
             .filter(|&(.., sum)| sum != BucketDigest::EMPTY)
@@ -86,6 +111,15 @@ impl BucketDigests {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = FORMAT.to_le_bytes().to_vec();
+        let vnodes = u32::try_from(self.holdings().count()).unwrap_or(u32::MAX);
+        bytes.extend_from_slice(&vnodes.to_le_bytes());
+        for (keyspace, vnode, holdings) in self.holdings() {
+            bytes.extend_from_slice(&keyspace.0.to_le_bytes());
+            bytes.extend_from_slice(&vnode.0.to_le_bytes());
+            bytes.extend_from_slice(&holdings.keys.to_le_bytes());
+            bytes.extend_from_slice(&holdings.tombstones.to_le_bytes());
+            bytes.extend_from_slice(&holdings.bytes.to_le_bytes());
+        }
         for (keyspace, vnode, bucket, sum) in self.iter() {
             bytes.extend_from_slice(&keyspace.0.to_le_bytes());
             bytes.extend_from_slice(&vnode.0.to_le_bytes());
@@ -105,6 +139,21 @@ impl BucketDigests {
             return Err(BucketDigestsInvalid);
         }
         let mut digests = Self::default();
+        let (vnodes, after) = rest.split_first_chunk().ok_or(BucketDigestsInvalid)?;
+        rest = after;
+        let mut last = None;
+        for _ in 0..u32::from_le_bytes(*vnodes) {
+            let (entry, after) = Self::decode_holdings(rest).ok_or(BucketDigestsInvalid)?;
+            let (keyspace, vnode, holdings) = entry;
+            let place = Some((keyspace, vnode));
+            if last >= place || holdings == Holdings::default() {
+                return Err(BucketDigestsInvalid);
+            }
+            let sums = digests.vnodes.entry((keyspace, vnode)).or_default();
+            Arc::make_mut(sums).holdings = holdings;
+            last = place;
+            rest = after;
+        }
         let mut last = None;
         while !rest.is_empty() {
             let (entry, after) = Self::decode_entry(rest).ok_or(BucketDigestsInvalid)?;
@@ -114,11 +163,31 @@ impl BucketDigests {
             if !canonical {
                 return Err(BucketDigestsInvalid);
             }
-            digests.add(keyspace, vnode, bucket, DigestChange(sum));
+            let change = RecordChange {
+                digest: DigestChange(sum),
+                holdings: HoldingsChange::default(),
+            };
+            digests.add(keyspace, vnode, bucket, change);
             last = place;
             rest = after;
         }
         Ok(digests)
+    }
+
+    fn decode_holdings(bytes: &[u8]) -> Option<((KeyspaceId, VnodeId, Holdings), &[u8])> {
+        let (keyspace, bytes) = bytes.split_first_chunk()?;
+        let (vnode, bytes) = bytes.split_first_chunk()?;
+        let (keys, bytes) = bytes.split_first_chunk()?;
+        let (tombstones, bytes) = bytes.split_first_chunk()?;
+        let (sum, bytes) = bytes.split_first_chunk()?;
+        let holdings = Holdings {
+            keys: u64::from_le_bytes(*keys),
+            tombstones: u64::from_le_bytes(*tombstones),
+            bytes: u64::from_le_bytes(*sum),
+        };
+        let keyspace = KeyspaceId(u32::from_le_bytes(*keyspace));
+        let vnode = VnodeId(u16::from_le_bytes(*vnode));
+        Some(((keyspace, vnode, holdings), bytes))
     }
 
     fn decode_entry(bytes: &[u8]) -> Option<(Entry, &[u8])> {
@@ -136,10 +205,10 @@ impl BucketDigests {
     }
 }
 
-/// Equal if every bucket is: a vnode that was emptied equals one that never had a record.
+/// Equal if every bucket and every count is: a vnode that was emptied equals one that never had a record.
 impl PartialEq for BucketDigests {
     fn eq(&self, other: &Self) -> bool {
-        self.iter().eq(other.iter())
+        self.iter().eq(other.iter()) && self.holdings().eq(other.holdings())
     }
 }
 
@@ -148,16 +217,27 @@ impl Eq for BucketDigests {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::holdings::Held;
+
+    fn change(digest: u128, old: Option<usize>, new: Option<usize>) -> RecordChange {
+        let held = |bytes: Option<usize>| {
+            bytes.map(|bytes| Held {
+                has_value: true,
+                bytes,
+            })
+        };
+        RecordChange {
+            digest: DigestChange(digest),
+            holdings: HoldingsChange::between(held(old), held(new)),
+        }
+    }
 
     fn two_entries() -> BucketDigests {
         let mut digests = BucketDigests::default();
-        digests.add(KeyspaceId(1), VnodeId(2), BucketId(1023), DigestChange(5));
-        digests.add(
-            KeyspaceId(1),
-            VnodeId(3),
-            BucketId(0),
-            DigestChange(u128::MAX),
-        );
+        let first = change(5, None, Some(30));
+        digests.add(KeyspaceId(1), VnodeId(2), BucketId(1023), first);
+        let second = change(u128::MAX, None, Some(40));
+        digests.add(KeyspaceId(1), VnodeId(3), BucketId(0), second);
         digests
     }
 
@@ -165,9 +245,12 @@ mod tests {
     fn a_snapshot_keeps_its_state() {
         let mut digests = two_entries();
         let snapshot = digests.clone();
-        digests.add(KeyspaceId(1), VnodeId(2), BucketId(1023), DigestChange(1));
+        let more = change(1, Some(30), Some(70));
+        digests.add(KeyspaceId(1), VnodeId(2), BucketId(1023), more);
         let at = |d: &BucketDigests| d.bucket(KeyspaceId(1), VnodeId(2), BucketId(1023));
         assert_eq!((at(&snapshot).0, at(&digests).0), (5, 6));
+        let bytes = |d: &BucketDigests| d.holdings().next().map(|(.., h)| h.bytes);
+        assert_eq!((bytes(&snapshot), bytes(&digests)), (Some(30), Some(70)));
     }
 
     #[test]
@@ -176,13 +259,10 @@ mod tests {
         let bytes = digests.encode();
         assert_eq!(BucketDigests::decode(&bytes), Ok(digests.clone()));
         let mut emptied = digests;
-        emptied.add(KeyspaceId(1), VnodeId(9), BucketId(7), DigestChange(3));
-        emptied.add(
-            KeyspaceId(1),
-            VnodeId(9),
-            BucketId(7),
-            DigestChange(0u128.wrapping_sub(3)),
-        );
+        let (keyspace, vnode, bucket) = (KeyspaceId(1), VnodeId(9), BucketId(7));
+        emptied.add(keyspace, vnode, bucket, change(3, None, Some(9)));
+        let back = change(0u128.wrapping_sub(3), Some(9), None);
+        emptied.add(keyspace, vnode, bucket, back);
         assert_eq!(emptied.encode(), bytes);
     }
 
@@ -190,15 +270,16 @@ mod tests {
     fn altered_bytes_are_refused() {
         let bytes = two_entries().encode();
         let part = |range: std::ops::Range<usize>| bytes.get(range).expect("inside").to_vec();
+        // Head, two vnodes of 30 bytes, two buckets of 24.
+        let sums = 8 + 2 * 30;
         for cut in 0..bytes.len() {
-            let aligned = cut >= 4 && (cut - 4) % 24 == 0;
-            assert_eq!(
-                BucketDigests::decode(&part(0..cut)).is_ok(),
-                aligned,
-                "{cut}"
-            );
+            let aligned = cut >= sums && (cut - sums) % 24 == 0;
+            let read = BucketDigests::decode(&part(0..cut));
+            assert_eq!(read.is_ok(), aligned, "{cut}");
         }
-        let swapped = [part(0..4), part(28..52), part(4..28)].concat();
+        let swapped = [part(0..68), part(92..116), part(68..92)].concat();
+        assert_eq!(BucketDigests::decode(&swapped), Err(BucketDigestsInvalid));
+        let swapped = [part(0..8), part(38..68), part(8..38), part(68..116)].concat();
         assert_eq!(BucketDigests::decode(&swapped), Err(BucketDigestsInvalid));
     }
 }

@@ -12,6 +12,7 @@
 pub mod bucket_digests;
 pub mod causality;
 pub mod digest;
+pub mod holdings;
 pub mod read_repair;
 
 pub use bucket_digests::{BUCKETS, BucketDigests, BucketDigestsInvalid};
@@ -22,4 +23,5 @@ pub use causality::{
     SUPERSEDED_MAX, SeenOp, SeenOps, Sibling, SupersededOp,
 };
 pub use digest::{BucketDigest, Digest, DigestChange, DigestSecret};
+pub use holdings::{Held, Holdings, HoldingsChange, RecordChange};
 pub use read_repair::{ReadRepair, Reply};

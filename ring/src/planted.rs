@@ -49,6 +49,8 @@ pub enum Bug {
     ScanStaleRowWins,
     /// The items of a batch are answered in the order in which they end.
     BatchAnswersByEnd,
+    /// An overwritten record is not taken out of what a node says that it holds.
+    HoldingsNeverFall,
     /// M3: read repair writes the older record.
     RepairWritesOlder,
     /// A hedge goes out under a new op id.
@@ -79,6 +81,7 @@ impl Bug {
         Self::ScanSkipsPageBoundary,
         Self::ScanStaleRowWins,
         Self::BatchAnswersByEnd,
+        Self::HoldingsNeverFall,
         Self::RepairWritesOlder,
         Self::HedgeForgetsOpId,
     ];
@@ -108,6 +111,7 @@ impl Bug {
             Self::ScanSkipsPageBoundary => "scan-skips-page-boundary",
             Self::ScanStaleRowWins => "scan-stale-row-wins",
             Self::BatchAnswersByEnd => "batch-answers-by-end",
+            Self::HoldingsNeverFall => "holdings-never-fall",
             Self::RepairWritesOlder => "m3-repair-writes-older",
             Self::HedgeForgetsOpId => "hedge-forgets-op-id",
         }

@@ -137,6 +137,7 @@ async fn passes(bug: Bug, seed: u64) -> bool {
         | Bug::ScanSkipsPageBoundary
         | Bug::ScanStaleRowWins
         | Bug::BatchAnswersByEnd
+        | Bug::HoldingsNeverFall
         | Bug::ResolveWithoutQuorum
         | Bug::SessionReadIgnoresRequirement => panic!("no bug of the store"),
     }

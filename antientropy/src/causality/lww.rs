@@ -65,6 +65,12 @@ impl LwwWrite {
         self.value.as_ref()
     }
 
+    /// Whether it is a value, expired or not.
+    #[must_use]
+    pub const fn has_value(&self) -> bool {
+        self.value.is_some()
+    }
+
     /// From when on it is hidden, in microseconds since the Unix epoch.
     #[must_use]
     pub const fn expiry(&self) -> Option<u64> {

@@ -175,6 +175,12 @@ impl Record {
         self.visible(now_wall).next().is_none()
     }
 
+    /// Whether one of the siblings is a value, expired or not.
+    #[must_use]
+    pub fn has_value(&self) -> bool {
+        self.siblings.iter().any(|sibling| !sibling.is_tombstone())
+    }
+
     /// Whether this record, received from a replica, knows later writes of `actor` than `own`
     /// does. If `actor` is the receiver's present one, its memory has a hole and it must go on
     /// under a new incarnation.

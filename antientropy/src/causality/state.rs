@@ -107,6 +107,15 @@ impl KeyState {
         }
     }
 
+    /// Whether it has a value, expired or not.
+    #[must_use]
+    pub fn has_value(&self) -> bool {
+        match self {
+            Self::Siblings(record) => record.has_value(),
+            Self::Lww(newest) => newest.as_ref().is_some_and(LwwWrite::has_value),
+        }
+    }
+
     /// Stamp of the newest write; `None` if nothing is known or the kind has no stamps.
     #[must_use]
     pub fn stamp(&self) -> Option<u64> {

@@ -404,9 +404,9 @@ mod tests {
 
     use super::super::{
         Applied, BatchItem, Code, ContextToken, Delete, DumpLocal, DumpPage, Failure,
-        FrameSplitter, Get, ItemResult, KeyspaceInfo, Level, NodeInfo, NodeStatus, OpId, Outcome,
-        PeerStatus, Put, Read, ReadLocal, ReplicaReport, ReplicaState, Resolve, Scan, ScanPage,
-        ScanRecord, ScanToken, SessionGet, Stamp, TopologyInfo, Value,
+        FrameSplitter, Get, ItemResult, KeyspaceHoldings, KeyspaceInfo, Level, NodeInfo,
+        NodeStatus, OpId, Outcome, PeerStatus, Put, Read, ReadLocal, ReplicaReport, ReplicaState,
+        Resolve, Scan, ScanPage, ScanRecord, ScanToken, SessionGet, Stamp, TopologyInfo, Value,
     };
     use super::*;
 
@@ -639,6 +639,15 @@ mod tests {
             }],
             memory_lost: true,
             clock_off: false,
+            keyspaces: vec![KeyspaceHoldings {
+                keyspace: "default".into(),
+                keys: 1,
+                tombstones: 2,
+                bytes: 300,
+                first_keys: 4,
+                first_tombstones: 5,
+                first_bytes: u64::MAX,
+            }],
         }
     }
 

@@ -30,9 +30,9 @@ pub use request::{
     RequestFrame, Resolve, Scan, ScanToken, SessionGet,
 };
 pub use response::{
-    Applied, DumpPage, Failure, ItemResult, KeyspaceInfo, LocalRecord, NodeInfo, NodeStatus,
-    PeerStatus, Read, ReplicaReport, ReplicaState, Response, ResponseFrame, ScanPage, ScanRecord,
-    Stamp, TopologyInfo, Value,
+    Applied, DumpPage, Failure, ItemResult, KeyspaceHoldings, KeyspaceInfo, LocalRecord, NodeInfo,
+    NodeStatus, PeerStatus, Read, ReplicaReport, ReplicaState, Response, ResponseFrame, ScanPage,
+    ScanRecord, Stamp, TopologyInfo, Value,
 };
 
 pub use split::FrameSplitter;

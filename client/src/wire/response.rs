@@ -180,6 +180,26 @@ pub struct PeerStatus {
     pub silent_ms: u64,
 }
 
+/// What a keyspace holds on a node. Keys whose values have all expired count until they are written
+/// or purged; bytes are those of keys and encoded records before compression.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyspaceHoldings {
+    /// Name of the keyspace.
+    pub keyspace: String,
+    /// Keys with a value.
+    pub keys: u64,
+    /// Keys without one: what is left of deleted ones.
+    pub tombstones: u64,
+    /// Bytes of keys and records.
+    pub bytes: u64,
+    /// Keys with a value of which the node is the first owner: over all nodes each counts once.
+    pub first_keys: u64,
+    /// Tombstones of which it is the first owner.
+    pub first_tombstones: u64,
+    /// Bytes of which it is the first owner.
+    pub first_bytes: u64,
+}
+
 /// State of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeStatus {
@@ -227,6 +247,9 @@ pub struct NodeStatus {
     /// Its clock is off its peers', or not compared with them yet: it takes no write with a TTL.
     #[serde(default)]
     pub clock_off: bool,
+    /// What each keyspace holds there; one without a record is left out.
+    #[serde(default)]
+    pub keyspaces: Vec<KeyspaceHoldings>,
 }
 
 /// One node's copy of a record; absent if it has none.

@@ -1,5 +1,6 @@
 //! `quorate status`: one screen with the nodes, a verdict, and exit code 3 if a node is down.
 
+use quorate_antientropy::Holdings;
 use quorate_client::wire::{KeyspaceInfo, NodeStatus};
 use quorate_client::{Client, NodeError, Topology};
 use quorate_ring::Node;
@@ -146,6 +147,7 @@ fn document(topology: &Topology, answers: &[Answer], healthy: bool) -> Value {
     };
     let info = topology.info();
     let keyspaces = info.keyspaces.iter().map(|keyspace| {
+        let total = total(answers, &keyspace.name);
         json!({
             "id": keyspace.id.to_string(),
             "name": keyspace.name,
@@ -155,6 +157,9 @@ fn document(topology: &Topology, answers: &[Answer], healthy: bool) -> Value {
             "read_level": level_of(keyspace.read_level),
             "write_level": level_of(keyspace.write_level),
             "ttl_ms": (keyspace.ttl_ms > 0).then_some(keyspace.ttl_ms),
+            "keys": total.map(|total| total.keys),
+            "tombstones": total.map(|total| total.tombstones),
+            "bytes": total.map(|total| total.bytes),
         })
     });
     json!({
@@ -174,6 +179,14 @@ fn numbers(topology: &Topology, status: &NodeStatus) -> Value {
             "id": topology.node_label(quorate_ring::NodeId(peer.node)),
             "up": peer.up,
             "silent_ms": peer.silent_ms,
+        })
+    };
+    let holdings = |held: &quorate_client::wire::KeyspaceHoldings| {
+        json!({
+            "name": held.keyspace,
+            "keys": held.keys,
+            "tombstones": held.tombstones,
+            "bytes": held.bytes,
         })
     };
     json!({
@@ -197,6 +210,7 @@ fn numbers(topology: &Topology, status: &NodeStatus) -> Value {
         "memory_lost": status.memory_lost,
         "clock_off": status.clock_off,
         "peers": status.peers.iter().map(peer).collect::<Vec<_>>(),
+        "keyspaces": status.keyspaces.iter().map(holdings).collect::<Vec<_>>(),
     })
 }
 
@@ -237,18 +251,12 @@ fn text(topology: &Topology, answers: &[Answer], healthy: bool) -> String {
         }
         table.row(row);
     }
-    let keyspaces = topology.info().keyspaces.iter().map(|keyspace| {
-        let (name, mode) = (&keyspace.name, &keyspace.mode);
-        let memory = if is_memory(keyspace) { ", memory" } else { "" };
-        format!("{name} ({mode}, n={}{memory})", keyspace.copies)
-    });
-    let keyspaces: Vec<String> = keyspaces.collect();
     let mut text = format!(
-        "cluster {}  epoch {}  {} vnodes\nkeyspaces {}\n\n{}",
+        "cluster {}  epoch {}  {} vnodes\n\n{}\n{}",
         topology.cluster_id(),
         topology.ring().epoch(),
         topology.info().vnodes,
-        keyspaces.join(", "),
+        keyspace_table(topology, answers).text(),
         table.text()
     );
     let has_memory = has_memory_keyspace(topology);
@@ -261,6 +269,41 @@ fn text(topology: &Topology, answers: &[Answer], healthy: bool) -> String {
         text.push_str(&format!("  {reason}\n"));
     }
     text
+}
+
+/// The keyspaces with what they hold, each key counted once.
+fn keyspace_table(topology: &Topology, answers: &[Answer]) -> Table {
+    let mut table = Table::new(&["keyspace", "mode", "n", "keys", "tombstones", "bytes"]);
+    for keyspace in &topology.info().keyspaces {
+        let memory = if is_memory(keyspace) { ", memory" } else { "" };
+        let total = total(answers, &keyspace.name);
+        let shown = |number: Option<u64>| number.map_or("?".to_owned(), |n| n.to_string());
+        table.row(vec![
+            keyspace.name.clone(),
+            format!("{}{memory}", keyspace.mode),
+            keyspace.copies.to_string(),
+            shown(total.map(|total| total.keys)),
+            shown(total.map(|total| total.tombstones)),
+            total.map_or("?".to_owned(), |total| shown_bytes(total.bytes)),
+        ]);
+    }
+    table
+}
+
+/// What a keyspace holds, each key counted at its first owner; `None` unless every node has answered.
+fn total(answers: &[Answer], keyspace: &str) -> Option<Holdings> {
+    let of_node = |(_, said): &Answer| {
+        let status = said.as_ref().ok()?;
+        let mut held = status.keyspaces.iter();
+        let held = held.find(|held| held.keyspace == keyspace);
+        Some(held.map_or(Holdings::default(), |held| Holdings {
+            keys: held.first_keys,
+            tombstones: held.first_tombstones,
+            bytes: held.first_bytes,
+        }))
+    };
+    let totals: Option<Vec<Holdings>> = answers.iter().map(of_node).collect();
+    Some(totals?.into_iter().fold(Holdings::default(), Holdings::and))
 }
 
 fn is_memory(keyspace: &KeyspaceInfo) -> bool {

@@ -1,7 +1,7 @@
 //! Everything that a shard can cause, in the order in which it must happen.
 
 use bytes::Bytes;
-use quorate_antientropy::DigestChange;
+use quorate_antientropy::RecordChange;
 use quorate_ring::{BucketId, Lsn, MonoTime, NodeId};
 
 use super::generation::Generation;
@@ -103,8 +103,8 @@ pub enum Entry {
         key: RecordKey,
         /// Bucket of its token.
         bucket: BucketId,
-        /// New digest of the record minus its old one.
-        change: DigestChange,
+        /// What it does to the sums of its bucket and vnode.
+        change: RecordChange,
         /// Canonical bytes.
         record: Bytes,
     },

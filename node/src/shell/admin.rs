@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use quorate_client::wire::{
-    Code, DumpLocal, DumpPage, Failure, LocalRecord, NodeStatus, Outcome, PeerStatus, ReadLocal,
-    Response,
+    Code, DumpLocal, DumpPage, Failure, KeyspaceHoldings, LocalRecord, NodeStatus, Outcome,
+    PeerStatus, ReadLocal, Response,
 };
 use quorate_ring::{KeyspaceId, NodeId, Topology, VnodeId};
 
@@ -14,7 +14,7 @@ use super::run::on_thread;
 use super::seam::{BoxFuture, Clock, Disk};
 use super::serve::{AdminHandler, AdminRequest, topology_of};
 use crate::core::key::RecordKey;
-use crate::core::shard::ShardStatus;
+use crate::core::shard::{self, ShardStatus};
 
 /// Records of one page of a dump at most.
 const PAGE_RECORDS_MAX: usize = 1_000;
@@ -134,9 +134,27 @@ impl Admin {
             requests_in_flight: count(shard.requests_in_flight),
             hints_wanted: shard.hints_wanted,
             peers: peers.collect(),
+            keyspaces: self.holdings(shard),
             memory_lost: !shard.memory_whole,
             clock_off: !shard.clock_good,
         }
+    }
+
+    fn holdings(&self, shard: &ShardStatus) -> Vec<KeyspaceHoldings> {
+        let told = |held: &shard::KeyspaceHoldings| {
+            // A keyspace that the topology does not know any more has no name to tell it by.
+            let keyspace = self.topology.keyspace(held.keyspace)?;
+            Some(KeyspaceHoldings {
+                keyspace: keyspace.name.to_string(),
+                keys: held.all.keys,
+                tombstones: held.all.tombstones,
+                bytes: held.all.bytes,
+                first_keys: held.first.keys,
+                first_tombstones: held.first.tombstones,
+                first_bytes: held.first.bytes,
+            })
+        };
+        shard.holdings.iter().filter_map(told).collect()
     }
 
     async fn read(&self, read: &ReadLocal) -> Result<Response, QuestionError> {

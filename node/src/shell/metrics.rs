@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use metrics::{Counter, Gauge, Histogram, Label, Recorder, Unit};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use quorate_client::wire::KeyspaceHoldings;
 
 use super::link::LinkCounters;
 use super::metrics_catalogue::{CATALOGUE, Kind, Metric};
@@ -99,6 +100,7 @@ impl Ended {
 #[derive(Debug)]
 pub struct Metrics {
     handle: PrometheusHandle,
+    recorder: Registry,
     requests: Vec<(Operation, Ended, Counter)>,
     latency: Vec<(Operation, Histogram)>,
     events: Vec<(Event, Counter)>,
@@ -174,6 +176,7 @@ impl Metrics {
             requests_unknown: counter("quorate_requests_unknown_total", Vec::new()),
             requests_shed_at_edge: counter("quorate_requests_shed_at_edge_total", Vec::new()),
             handle: recorder.handle(),
+            recorder: Registry(recorder),
             scraping: Mutex::new(()),
         }
     }
@@ -251,6 +254,10 @@ impl Metrics {
                 gauge.set(value);
             }
         }
+        let keyspaces = view.status.iter().flat_map(|status| &status.keyspaces);
+        for held in keyspaces {
+            self.recorder.keyspace(held);
+        }
         self.handle.run_upkeep();
         self.handle.render()
     }
@@ -279,6 +286,35 @@ impl Tally {
     /// A client's request ended after `seconds`.
     pub fn request(&mut self, operation: Operation, ended: Ended, seconds: f64) {
         self.requests.push((operation, ended, seconds));
+    }
+}
+
+/// Where metrics of keyspaces are registered, which are known only as they are met.
+struct Registry(PrometheusRecorder);
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Registry(..)")
+    }
+}
+
+impl Registry {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a gauge is a float; counts and sizes stay below 2^52"
+    )]
+    fn keyspace(&self, held: &KeyspaceHoldings) {
+        let values = [
+            ("quorate_keyspace_keys", held.keys),
+            ("quorate_keyspace_tombstones", held.tombstones),
+            ("quorate_keyspace_bytes", held.bytes),
+        ];
+        for (name, value) in values {
+            let label = Label::new("keyspace", held.keyspace.clone());
+            let key = metrics::Key::from_parts(name, vec![label]);
+            let gauge = self.0.register_gauge(&key, &METADATA);
+            gauge.set(value as f64);
+        }
     }
 }
 
@@ -367,6 +403,15 @@ mod tests {
         metrics.log_synced(4096, 0.001);
         metrics.batch_durable(3.0);
         metrics.links(&LinkCounters::default());
+        metrics.recorder.keyspace(&KeyspaceHoldings {
+            keyspace: "default".to_owned(),
+            keys: 1,
+            tombstones: 2,
+            bytes: 3,
+            first_keys: 0,
+            first_tombstones: 0,
+            first_bytes: 0,
+        });
         let text = metrics.render(&NodeView::starting("a"));
         let mut want: Vec<&str> = CATALOGUE.iter().map(|metric| metric.name).collect();
         want.sort_unstable();

@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
-use quorate_antientropy::DigestChange;
 use quorate_node::core::effect::Entry;
 use quorate_node::core::generation::Generation;
 use quorate_node::core::input::StoreEvent;
@@ -22,7 +21,7 @@ use quorate_node::shell::store::{
     OpenOptions, Opened, StoreConfig, StoreHandle, StoreId, StoreThreads, Submission, open,
 };
 use quorate_ring::{BucketId, Incarnation, Lsn};
-use quorate_tests::sim::lab::{Model, RuntimeClock, digest, digests_of, key, owner};
+use quorate_tests::sim::lab::{Model, RuntimeClock, change_between, digests_of, key, owner};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -144,11 +143,7 @@ impl Writer {
         for id in first_id..first_id + size {
             let key = key(id.wrapping_mul(0x9e37_79b9_7f4a_7c15) % KEYS);
             let record = record(&key, id);
-            let old = self
-                .contents
-                .get(&key)
-                .map_or(0, |record| digest(&key, record));
-            let change = DigestChange(digest(&key, &record).wrapping_sub(old));
+            let change = change_between(&key, self.contents.get(&key), &record);
             self.digests
                 .add(key.keyspace(), key.vnode(), BucketId(0), change);
             self.last = self.last.next();

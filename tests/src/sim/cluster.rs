@@ -9,9 +9,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quorate_antientropy::{DigestSecret, KeyState};
+use quorate_antientropy::{DigestSecret, Held, Holdings, HoldingsChange, KeyState};
 use quorate_node::core::seal::SealKey;
-use quorate_node::core::shard::{Limits, ShardConfig};
+use quorate_node::core::shard::{Limits, ShardConfig, ShardStatus};
 use quorate_node::core::table::TableLimits;
 use quorate_node::core::{Input, RecordKey};
 use quorate_node::shell::drive::Ending;
@@ -20,7 +20,7 @@ use quorate_node::shell::metrics::Metrics;
 use quorate_node::shell::node::{self, NodeHandle, NodeParts, OpenNode, QuestionError};
 use quorate_node::shell::seam::Disk;
 use quorate_node::shell::store::{FIRST_START, OpenOptions, Owner, StoreConfig, StoreId};
-use quorate_ring::{Incarnation, NodeId};
+use quorate_ring::{Incarnation, KeyspaceId, NodeId};
 use tokio::task::JoinSet;
 
 use super::client_net::ClientNet;
@@ -837,6 +837,8 @@ impl Cluster {
             node: node.0,
             records: BTreeMap::new(),
         };
+        let before = handle.status().await?;
+        let mut counted: BTreeMap<KeyspaceId, Holdings> = BTreeMap::new();
         let topology = &self.shared.plan.topology;
         let vnodes = topology.vnode_count();
         let ranges = topology.keyspaces().iter().flat_map(|keyspace| {
@@ -856,7 +858,15 @@ impl Cluster {
                 let keyspace = keyspace.map_or_else(String::new, |k| k.name.to_string());
                 let name = format!("{keyspace}/{}", key.user_key().escape_ascii());
                 let dots = match KeyState::decode(&bytes) {
-                    Ok(state) => dots_of(&state),
+                    Ok(state) => {
+                        let sum = counted.entry(key.keyspace()).or_default();
+                        let held = Held {
+                            has_value: state.has_value(),
+                            bytes: key.as_bytes().len() + bytes.len(),
+                        };
+                        *sum = sum.after(HoldingsChange::between(None, Some(held)));
+                        dots_of(&state)
+                    }
                     Err(error) => {
                         self.problem(format!("node {node} holds no record at {name}: {error}"));
                         Vec::new()
@@ -872,7 +882,28 @@ impl Cluster {
                 );
             }
         }
+        let after = handle.status().await?;
+        if before.durable_lsn == after.durable_lsn {
+            self.check_holdings(node, &after, counted);
+        }
         Ok(dump)
+    }
+
+    /// What a node says that it holds is what it holds.
+    fn check_holdings(
+        &self,
+        node: NodeId,
+        told: &ShardStatus,
+        counted: BTreeMap<KeyspaceId, Holdings>,
+    ) {
+        self.shared.trace.count("state.holdings counted");
+        let told = told.holdings.iter().map(|held| (held.keyspace, held.all));
+        let told: BTreeMap<KeyspaceId, Holdings> = told.collect();
+        if told != counted {
+            self.problem(format!(
+                "node {node} says that it holds {told:?}, and holds {counted:?}"
+            ));
+        }
     }
 }
 

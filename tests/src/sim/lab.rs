@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::{BucketDigests, DigestChange};
+use quorate_antientropy::{BucketDigests, DigestChange, Held, HoldingsChange, RecordChange};
 use quorate_node::core::effect::Entry;
 use quorate_node::core::generation::Generation;
 use quorate_node::core::input::{Recovered, StoreEvent};
@@ -112,12 +112,26 @@ pub fn digest(key: &RecordKey, record: &[u8]) -> u128 {
         .wrapping_add(xxh3_128(record))
 }
 
-/// Digests that `model` must have.
+/// What a change of `key` does to the sums; the lab takes every record for one with a value.
+#[must_use]
+pub fn change_between(key: &RecordKey, old: Option<&Bytes>, new: &Bytes) -> RecordChange {
+    let held = |record: &Bytes| Held {
+        has_value: true,
+        bytes: key.as_bytes().len() + record.len(),
+    };
+    let before = old.map_or(0, |record| digest(key, record));
+    RecordChange {
+        digest: DigestChange(digest(key, new).wrapping_sub(before)),
+        holdings: HoldingsChange::between(old.map(held), Some(held(new))),
+    }
+}
+
+/// Digests and holdings that `model` must have.
 #[must_use]
 pub fn digests_of(model: &Model) -> BucketDigests {
     let mut digests = BucketDigests::default();
     for (key, record) in model {
-        let change = DigestChange(digest(key, record));
+        let change = change_between(key, None, record);
         digests.add(key.keyspace(), key.vnode(), BucketId(0), change);
     }
     digests
@@ -281,8 +295,7 @@ impl Running {
         let mut submission = Submission::default();
         for (key, record) in records {
             let before = self.model.get(key).or_else(|| old.get(key));
-            let before = before.map_or(0, |record| digest(key, record));
-            let change = DigestChange(digest(key, record).wrapping_sub(before));
+            let change = change_between(key, before, record);
             self.digests
                 .add(key.keyspace(), key.vnode(), BucketId(0), change);
             self.model.insert(key.clone(), record.clone());

@@ -60,7 +60,8 @@ impl Shard {
         };
         let write = KeyState::Lww(Some(write));
         let bytes = self.encoded(|out| write.encode(out));
-        let record = self.commit(place, newest.as_ref(), bytes, effects);
+        let old = (newest.as_ref(), held.is_some_and(LwwWrite::has_value));
+        let record = self.commit(place, old, (bytes, write.has_value()), effects);
         Ok(made(record, false, None))
     }
 }

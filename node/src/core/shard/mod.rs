@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::{DigestSecret, Record, Sibling};
+use quorate_antientropy::{DigestSecret, Holdings, Record, Sibling};
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{
     Copies, Durability, FixedMap, Keyspace, KeyspaceId, KeyspaceMode, KeyspaceOptions, Location,
@@ -286,6 +286,17 @@ enum Ack {
     },
 }
 
+/// What a keyspace holds on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyspaceHoldings {
+    /// Which.
+    pub keyspace: KeyspaceId,
+    /// In all vnodes that the node holds.
+    pub all: Holdings,
+    /// In those of which it is the first owner: over all nodes each record counts once.
+    pub first: Holdings,
+}
+
 /// What a shard tells about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ShardStatus {
@@ -313,6 +324,8 @@ pub struct ShardStatus {
     pub memory_whole: bool,
     /// Whether its wall clock is near those of its peers.
     pub clock_good: bool,
+    /// What each keyspace holds here, in the order of their ids.
+    pub holdings: Vec<KeyspaceHoldings>,
     /// Peers: node, up, milliseconds of silence.
     pub peers: Vec<(NodeId, bool, u64)>,
 }
@@ -601,11 +614,31 @@ impl Shard {
             cache_bytes: self.table.cache_bytes(),
             requests_in_flight: self.unanswered,
             hints_wanted: self.hints_wanted,
+            holdings: self.holdings(),
             ingesting: self.ingesting,
             memory_whole: self.continuity.is_whole(Durability::Memory),
             clock_good: self.clocks.trust(now) == ClockTrust::Good,
             peers: peers.collect(),
         }
+    }
+
+    fn holdings(&self) -> Vec<KeyspaceHoldings> {
+        let mut keyspaces: BTreeMap<KeyspaceId, KeyspaceHoldings> = BTreeMap::new();
+        for (keyspace, vnode, holdings) in self.table.digests().holdings() {
+            let copies = self.topology.keyspace(keyspace).map(|known| known.copies);
+            let owners = copies.map(|copies| self.topology.owners(vnode, copies));
+            let is_first = owners.is_some_and(|owners| owners.first() == Some(&self.me));
+            let sums = keyspaces.entry(keyspace).or_insert(KeyspaceHoldings {
+                keyspace,
+                all: Holdings::default(),
+                first: Holdings::default(),
+            });
+            sums.all = sums.all.and(holdings);
+            if is_first {
+                sums.first = sums.first.and(holdings);
+            }
+        }
+        keyspaces.into_values().collect()
     }
 
     /// Reads of the durable view for admin commands.

@@ -1,8 +1,9 @@
 //! The shard and its store: appending, waiting for durability, loading, feeding the engine.
 
 use bytes::Bytes;
-use quorate_antientropy::{Digest, DigestChange};
+use quorate_antientropy::{Digest, DigestChange, Held, HoldingsChange, RecordChange};
 use quorate_ring::Lsn;
+use quorate_ring::planted::{Bug, planted};
 
 use super::super::effect::{Effect, Effects, Entry, Event, StopReason};
 use super::super::failure::Cause;
@@ -21,18 +22,28 @@ impl Shard {
         packed(&self.scratch)
     }
 
-    /// Makes `record` the newest state of a key: the digest's change, the table, the log. Gives the
-    /// record back, to be sent.
+    /// Makes `record` the newest state of a key: the change of the sums, the table, the log. Gives the
+    /// record back, to be sent. `had_value` and `has_value` say of the old and the new state whether it
+    /// has a value.
     pub(super) fn commit(
         &mut self,
         place: &Place,
-        newest: Option<&Bytes>,
-        record: Bytes,
+        (newest, had_value): (Option<&Bytes>, bool),
+        (record, has_value): (Bytes, bool),
         effects: &mut Effects,
     ) -> Bytes {
         let key = place.key.as_bytes();
         let digest = |bytes: &Bytes| Digest::of(self.digest, key, bytes);
-        let change = DigestChange::between(newest.map(digest), Some(digest(&record)));
+        let held = |bytes: &Bytes, has_value| Held {
+            has_value,
+            bytes: key.len() + bytes.len(),
+        };
+        let old = newest.filter(|_| !planted(Bug::HoldingsNeverFall));
+        let old = old.map(|bytes| held(bytes, had_value));
+        let change = RecordChange {
+            digest: DigestChange::between(newest.map(digest), Some(digest(&record))),
+            holdings: HoldingsChange::between(old, Some(held(&record, has_value))),
+        };
         let lsn = self.table.appended().next();
         let bucket = place.location.bucket;
         self.table

@@ -160,11 +160,14 @@ impl Shard {
             MergeResult::Unchanged => {}
             MergeResult::TookOther => {
                 // Copied out: a slice would keep the whole network buffer alive.
-                self.commit(place, newest, packed(incoming), effects);
+                let new = (packed(incoming), theirs.has_value());
+                self.commit(place, (newest, own.has_value()), new, effects);
             }
             MergeResult::Merged(merged) => {
+                let has_value = merged.has_value();
                 let merged = self.encoded(|out| merged.encode(out));
-                self.commit(place, newest, merged, effects);
+                let old = (newest, own.has_value());
+                self.commit(place, old, (merged, has_value), effects);
             }
         }
         Ok(own.stamp_above(&theirs))

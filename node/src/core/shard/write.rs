@@ -189,8 +189,10 @@ impl Shard {
                 }
                 let record = match noted {
                     Some(noted) => {
+                        let has_value = noted.has_value();
                         let noted = self.encoded(|out| noted.encode(out));
-                        self.commit(place, newest.as_ref(), noted, effects)
+                        let old = (newest.as_ref(), record.has_value());
+                        self.commit(place, old, (noted, has_value), effects)
                     }
                     None => newest.unwrap_or_default(),
                 };
@@ -243,8 +245,10 @@ impl Shard {
             .map_err(|refused| refusal(refused, effects))?;
         self.counter += 1;
         let reply_token = reply_token(&applied.record, request.op_id, applied.reply_context, &seen);
-        let record = self.encoded(|out| applied.record.encode(out));
-        let record = self.commit(place, newest.as_ref(), record, effects);
+        let old = (newest.as_ref(), record.has_value());
+        let encoded = self.encoded(|out| applied.record.encode(out));
+        let new = (encoded, applied.record.has_value());
+        let record = self.commit(place, old, new, effects);
         Ok(Made {
             record,
             reply_token,

@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_antientropy::{BucketDigests, DigestChange};
+use quorate_antientropy::{BucketDigests, RecordChange};
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{BucketId, Lsn};
 
@@ -70,7 +70,7 @@ struct Unsettled {
     lsn: Lsn,
     slot: Slot,
     bucket: BucketId,
-    change: DigestChange,
+    change: RecordChange,
     record: Bytes,
 }
 
@@ -173,7 +173,7 @@ impl Table {
         lsn: Lsn,
         key: &RecordKey,
         bucket: BucketId,
-        change: DigestChange,
+        change: RecordChange,
         record: Bytes,
     ) {
         assert_eq!(
@@ -260,6 +260,12 @@ impl Table {
         let first = self.unsettled.front()?.lsn;
         let place = usize::try_from(lsn.0.checked_sub(first.0)?).ok()?;
         self.unsettled.get(place).map(|unsettled| &unsettled.record)
+    }
+
+    /// Digests and holdings at the durable LSN.
+    #[must_use]
+    pub const fn digests(&self) -> &BucketDigests {
+        &self.digests
     }
 
     /// The state at the durable LSN.
@@ -403,7 +409,7 @@ mod tests {
     fn append(table: &mut Table, name: &str, record: &'static [u8]) -> Lsn {
         let lsn = table.appended().next();
         table.hold(key(name), None);
-        let (change, record) = (DigestChange::default(), Bytes::from_static(record));
+        let (change, record) = (RecordChange::default(), Bytes::from_static(record));
         table.append(lsn, &key(name), BucketId(0), change, record);
         lsn
     }

@@ -223,7 +223,7 @@ impl<'a> Iterator for Merge<'a> {
 
 #[cfg(test)]
 mod tests {
-    use quorate_antientropy::{BucketDigests, DigestChange};
+    use quorate_antientropy::{BucketDigests, RecordChange};
     use quorate_ring::{BucketId, KeyspaceId, Lsn, VnodeId};
 
     use super::super::TableLimits;
@@ -256,7 +256,7 @@ mod tests {
             self.lsn = self.lsn.next();
             self.table.hold(key(number), None);
             let record = Bytes::copy_from_slice(text.as_bytes());
-            let change = DigestChange::default();
+            let change = RecordChange::default();
             self.table
                 .append(self.lsn, &key(number), BucketId(0), change, record);
         }

@@ -4,7 +4,7 @@
 //! incarnation), length of the frame `u32`, kind `u8`, three zero bytes, LSN `u64`, payload.
 //! A record that outgrows a batch goes in parts under one LSN; it counts when its last part does.
 
-use quorate_antientropy::DigestChange;
+use quorate_antientropy::{DigestChange, HoldingsChange, RecordChange};
 use quorate_ring::{BucketId, Incarnation, Lsn};
 
 use super::bytes::{Fields, SEAL_BYTES, seal, unseal};
@@ -174,7 +174,8 @@ pub(super) fn frames_of(record: &[u8], batch_bytes: usize) -> impl Iterator<Item
         })
 }
 
-/// Appends the bytes of an entry: bucket `u16`, key length `u16`, digest change `u128`, key, record.
+/// Appends the bytes of an entry: bucket `u16`, key length `u16`, change of the digest `u128`, of the
+/// number of keys `i8`, of tombstones `i8` and of bytes `i32`, key, record.
 pub(super) fn encode_record(buffer: &mut Vec<u8>, entry: &Entry) {
     match entry {
         Entry::Record {
@@ -187,7 +188,11 @@ pub(super) fn encode_record(buffer: &mut Vec<u8>, entry: &Entry) {
             let key_bytes = u16::try_from(key.len()).expect("keys are at most 1 KiB");
             buffer.extend_from_slice(&bucket.0.to_le_bytes());
             buffer.extend_from_slice(&key_bytes.to_le_bytes());
-            buffer.extend_from_slice(&change.0.to_le_bytes());
+            let RecordChange { digest, holdings } = change;
+            buffer.extend_from_slice(&digest.0.to_le_bytes());
+            buffer.extend_from_slice(&holdings.keys.to_le_bytes());
+            buffer.extend_from_slice(&holdings.tombstones.to_le_bytes());
+            buffer.extend_from_slice(&holdings.bytes.to_le_bytes());
             buffer.extend_from_slice(key);
             buffer.extend_from_slice(record);
         }
@@ -199,7 +204,14 @@ pub(super) fn decode_record(bytes: &[u8]) -> Option<Entry> {
     let mut fields = Fields(bytes);
     let bucket = BucketId(fields.u16()?);
     let key_bytes = usize::from(fields.u16()?);
-    let change = DigestChange(fields.u128()?);
+    let change = RecordChange {
+        digest: DigestChange(fields.u128()?),
+        holdings: HoldingsChange {
+            keys: i8::from_le_bytes(fields.array()?),
+            tombstones: i8::from_le_bytes(fields.array()?),
+            bytes: i32::from_le_bytes(fields.array()?),
+        },
+    };
     let key = RecordKey::from_bytes(fields.take(key_bytes)?)?;
     Some(Entry::Record {
         key,
@@ -255,7 +267,14 @@ mod tests {
             let entry = Entry::Record {
                 key: key.clone(),
                 bucket: BucketId(3),
-                change: DigestChange(4),
+                change: RecordChange {
+                    digest: DigestChange(4),
+                    holdings: HoldingsChange {
+                        keys: -1,
+                        tombstones: 1,
+                        bytes: -300,
+                    },
+                },
                 record: record.clone(),
             };
             let mut bytes = Vec::new();

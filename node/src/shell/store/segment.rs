@@ -12,7 +12,7 @@ pub(super) const SEGMENT_HEADER_BYTES: u64 = BLOCK;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"QRTLOGSG");
 /// The log's format version.
-pub(super) const LOG_FORMAT: u32 = 1;
+pub(super) const LOG_FORMAT: u32 = 2;
 const FIXED_BYTES: usize = SEAL_BYTES + 8 + 4 + 4 + 16 + 8;
 
 const PREFIX: &str = "log-";
