@@ -242,6 +242,7 @@ fn grow_older(request: &mut Request, held: Duration) {
         | Request::Status
         | Request::ReadLocal(_)
         | Request::DumpLocal(_)
+        | Request::Verify(_)
         | Request::Resolve(_)
         | Request::SessionGet(_) => {}
     }

@@ -351,9 +351,10 @@ impl State {
                 let results = results.map(|response| with_room(response, &mut held));
                 Response::Batch(results.filter_map(item_result).collect())
             }
-            Request::Status | Request::ReadLocal(_) | Request::DumpLocal(_) => {
-                refusal(Code::RequestInvalid)
-            }
+            Request::Status
+            | Request::ReadLocal(_)
+            | Request::DumpLocal(_)
+            | Request::Verify(_) => refusal(Code::RequestInvalid),
         })
     }
 
@@ -383,7 +384,8 @@ impl State {
             | Request::Resolve(_)
             | Request::Status
             | Request::ReadLocal(_)
-            | Request::DumpLocal(_) => self.carry_out(request),
+            | Request::DumpLocal(_)
+            | Request::Verify(_) => self.carry_out(request),
         }
     }
 }

@@ -176,6 +176,7 @@ fn answer(request: Request, address: SocketAddr) -> Response {
         Request::Status
         | Request::ReadLocal(_)
         | Request::DumpLocal(_)
+        | Request::Verify(_)
         | Request::Scan(_)
         | Request::Batch(_) => Response::Failure(Failure {
             code: Code::RoleRefused,

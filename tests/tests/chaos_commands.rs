@@ -71,6 +71,37 @@ fn many_keys_are_written_scanned_exported_imported_and_deleted() {
         String::from_utf8_lossy(&page.stdout).trim(),
         r#"{"key":"bob","value":"4"}"#
     );
+    everything_is_counted_and_sound(&cluster);
+}
+
+/// After a write at `all` of three keys every node holds these, says so, and finds them in order.
+fn everything_is_counted_and_sound(cluster: &Cluster) {
+    let run = |arguments: &[&str]| run(cluster, arguments);
+    let keys = ["ann", "1", "bob", "2", "eve", "3"];
+    let everywhere = [&["multi", "put", "--consistency", "all"][..], &keys].concat();
+    assert_eq!(run(&everywhere).status.code(), Some(0));
+    let gone = ["multi", "delete", "--consistency", "all", "eve"];
+    assert_eq!(run(&gone).status.code(), Some(0));
+    let status = document(&run(&["status", "-o", "json"]));
+    let keyspaces = status["keyspaces"].as_array().expect("a list");
+    let default = keyspaces.iter().find(|k| k["name"] == "default");
+    let default = default.expect("it is there");
+    assert_eq!(
+        (&default["keys"], &default["tombstones"]),
+        (&2.into(), &1.into())
+    );
+    let verified = run(&["verify", "-o", "json"]);
+    assert_eq!(verified.status.code(), Some(0), "{verified:?}");
+    let verified = document(&verified);
+    assert_eq!(verified["sound"], true);
+    for node in verified["nodes"].as_array().expect("a list") {
+        assert_eq!(
+            (&node["records"], &node["faults_total"]),
+            (&3.into(), &0.into())
+        );
+    }
+    let nobody = run(&["verify", "--node", "nobody"]);
+    assert_eq!(nobody.status.code(), Some(2));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_ring::NodeId;
+use quorate_ring::{KeyspaceId, NodeId, VnodeId};
 use tokio::time::timeout;
 
 use super::Client;
@@ -17,10 +17,12 @@ use super::perform::GRACE;
 use crate::error::NodeError;
 use crate::topology::Topology;
 use crate::transport::{CallCause, CallError, NodeEndpoint};
-use crate::wire::{LocalRecord, NodeStatus, ReadLocal, Request, Response};
+use crate::wire::{LocalRecord, NodeStatus, ReadLocal, Request, Response, Verified, Verify};
 
 /// Time for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time for reading all records of a vnode.
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Client {
     /// The state of the node named `node`, and of its peers as it sees them.
@@ -69,6 +71,32 @@ impl Client {
     pub fn dump_local(&self, node: &str) -> Result<DumpPages, NodeError> {
         let endpoint = self.endpoint_named(node)?;
         Ok(DumpPages::new(self.clone(), endpoint))
+    }
+
+    /// Lets the node named `node` read its records of a keyspace, from `vnode` on until it has read
+    /// enough for one answer, and tells what is wrong with them; needs the role `admin`. Large vnodes
+    /// take long: up to 60 s are waited.
+    ///
+    /// # Errors
+    /// [`NodeError`] if there is no such node, it refuses, or it does not answer in time.
+    ///
+    /// # Cancel safety
+    /// Safe: nothing is changed. The node may read on to the vnode's end.
+    pub async fn verify(
+        &self,
+        node: &str,
+        keyspace: KeyspaceId,
+        vnode: VnodeId,
+    ) -> Result<Verified, NodeError> {
+        let endpoint = self.endpoint_named(node)?;
+        let request = Request::Verify(Verify {
+            keyspace: keyspace.0,
+            vnode: vnode.0,
+        });
+        match self.ask(&endpoint, request, VERIFY_TIMEOUT).await? {
+            Response::Verified(verified) => Ok(verified),
+            other => Err(no_answer(&endpoint, other)),
+        }
     }
 
     /// Fetches the topology from the node named `node` and keeps it if it is newer.
@@ -151,6 +179,7 @@ pub(super) fn no_answer(endpoint: &NodeEndpoint, answer: Response) -> NodeError 
         | Response::Status(_)
         | Response::Local(_)
         | Response::Dump(_)
+        | Response::Verified(_)
         | Response::Page(_)
         | Response::Batch(_) => unexpected(endpoint),
     }

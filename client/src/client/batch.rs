@@ -246,6 +246,7 @@ impl Client {
                 | Request::Status
                 | Request::ReadLocal(_)
                 | Request::DumpLocal(_)
+                | Request::Verify(_)
                 | Request::Scan(_)
                 | Request::Batch(_) => None,
             },

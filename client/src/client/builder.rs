@@ -331,6 +331,7 @@ impl ClientBuilder {
             | Response::Status(_)
             | Response::Local(_)
             | Response::Dump(_)
+            | Response::Verified(_)
             | Response::Page(_)
             | Response::Batch(_) => return Err(SeedReason::UnexpectedAnswer),
         };

@@ -330,6 +330,7 @@ impl Client {
                 | Response::Status(_)
                 | Response::Local(_)
                 | Response::Dump(_)
+                | Response::Verified(_)
                 | Response::Page(_)
                 | Response::Batch(_),
             ) => Ended::NoAnswer(CallError::Lost(CallCause::Malformed)),

@@ -109,6 +109,7 @@ mod kind {
     pub(super) const SESSION_GET: u8 = 21;
     pub(super) const SCAN: u8 = 22;
     pub(super) const BATCH: u8 = 23;
+    pub(super) const VERIFY: u8 = 24;
 
     pub(super) const TOPOLOGY_INFO: u8 = 65;
     pub(super) const APPLIED: u8 = 66;
@@ -119,6 +120,7 @@ mod kind {
     pub(super) const DUMP: u8 = 71;
     pub(super) const PAGE: u8 = 84;
     pub(super) const BATCH_RESULTS: u8 = 85;
+    pub(super) const VERIFIED: u8 = 86;
 }
 
 #[derive(Serialize)]
@@ -229,6 +231,7 @@ pub fn encode_request(
         Request::Status => put(out, kind::STATUS, id, deadline_ms, &NoFields {}),
         Request::ReadLocal(fields) => put(out, kind::READ_LOCAL, id, deadline_ms, fields),
         Request::DumpLocal(fields) => put(out, kind::DUMP_LOCAL, id, deadline_ms, fields),
+        Request::Verify(fields) => put(out, kind::VERIFY, id, deadline_ms, fields),
         Request::Scan(fields) => put(out, kind::SCAN, id, deadline_ms, fields),
         Request::Batch(items) => {
             let items: Vec<ItemOut<'_>> = items.iter().map(ItemOut::from).collect();
@@ -269,6 +272,7 @@ pub fn encode_response(
         Response::Read(fields) => put(out, kind::READ, id, fields),
         Response::Failure(fields) => put(out, kind::FAILURE, id, fields),
         Response::Status(fields) => put(out, kind::NODE_STATUS, id, fields),
+        Response::Verified(fields) => put(out, kind::VERIFIED, id, fields),
         Response::Local(record) => put(out, kind::LOCAL, id, &LocalOut { record }),
         Response::Dump(fields) => put(out, kind::DUMP, id, fields),
         Response::Page(fields) => put(out, kind::PAGE, id, fields),
@@ -309,6 +313,7 @@ pub fn decode_request(frame: &RawFrame) -> Result<RequestFrame, FrameError> {
         kind::STATUS => body(frame, |NoFields {}| Request::Status),
         kind::READ_LOCAL => body(frame, Request::ReadLocal),
         kind::DUMP_LOCAL => body(frame, Request::DumpLocal),
+        kind::VERIFY => body(frame, Request::Verify),
         kind::RESOLVE => body(frame, Request::Resolve),
         kind::SESSION_GET => body(frame, Request::SessionGet),
         kind::SCAN => body(frame, Request::Scan),
@@ -370,6 +375,7 @@ pub fn decode_response(frame: &RawFrame) -> Result<ResponseFrame, FrameError> {
         kind::READ => body(frame, Response::Read),
         kind::FAILURE => body(frame, Response::Failure),
         kind::NODE_STATUS => body(frame, Response::Status),
+        kind::VERIFIED => body(frame, Response::Verified),
         kind::LOCAL => body(frame, |LocalIn { record }| Response::Local(record)),
         kind::DUMP => body(frame, Response::Dump),
         kind::PAGE => body(frame, Response::Page),
@@ -407,6 +413,7 @@ mod tests {
         FrameSplitter, Get, ItemResult, KeyspaceHoldings, KeyspaceInfo, Level, NodeInfo,
         NodeStatus, OpId, Outcome, PeerStatus, Put, Read, ReadLocal, ReplicaReport, ReplicaState,
         Resolve, Scan, ScanPage, ScanRecord, ScanToken, SessionGet, Stamp, TopologyInfo, Value,
+        Verified, Verify, VerifyFault,
     };
     use super::*;
 
@@ -484,6 +491,13 @@ mod tests {
                 }),
             ),
             ("request_dump_local", Request::DumpLocal(dump)),
+            (
+                "request_verify",
+                Request::Verify(Verify {
+                    keyspace: 1,
+                    vnode: 300,
+                }),
+            ),
             (
                 "request_resolve",
                 Request::Resolve(Resolve {
@@ -573,6 +587,7 @@ mod tests {
             ),
             ("response_failure", Response::Failure(failure)),
             ("response_status", Response::Status(status())),
+            ("response_verified", Response::Verified(verified())),
             ("response_local", Response::Local(Some(record.clone()))),
             ("response_local_none", Response::Local(None)),
             (
@@ -609,6 +624,28 @@ mod tests {
                 ttl_ms: 5_000,
             }],
             answered_by: 1,
+        }
+    }
+
+    fn verified() -> Verified {
+        Verified {
+            records: 300,
+            bytes: 70_000,
+            moving: 1,
+            faults: vec![
+                VerifyFault {
+                    vnode: 300,
+                    key: Some(Bytes::from_static(b"k")),
+                    what: "its record cannot be read".into(),
+                },
+                VerifyFault {
+                    vnode: 301,
+                    key: None,
+                    what: "the records of bucket 7 are not those that were written".into(),
+                },
+            ],
+            faults_total: 2,
+            next: Some(302),
         }
     }
 
@@ -737,7 +774,12 @@ mod tests {
             };
             assert_eq!(stamp, None, "{name}");
         }
-        for name in ["response_topology", "response_applied", "response_read"] {
+        for name in [
+            "response_topology",
+            "response_applied",
+            "response_read",
+            "response_status",
+        ] {
             match decode_response(&read(name)).expect(name).response {
                 Response::Topology(topology) => {
                     let keyspace = topology.keyspaces.first().expect("one keyspace");
@@ -746,6 +788,7 @@ mod tests {
                 }
                 Response::Applied(applied) => assert_eq!(applied.superseded_by, None),
                 Response::Read(read) => assert_eq!(read.stamp, None),
+                Response::Status(status) => assert!(status.keyspaces.is_empty()),
                 other => panic!("{name}: {other:?}"),
             }
         }

@@ -27,12 +27,12 @@ pub use frame::{
 };
 pub use request::{
     BatchItem, ContextToken, Delete, DumpLocal, Get, Level, OpId, Put, ReadLocal, Request,
-    RequestFrame, Resolve, Scan, ScanToken, SessionGet,
+    RequestFrame, Resolve, Scan, ScanToken, SessionGet, Verify,
 };
 pub use response::{
     Applied, DumpPage, Failure, ItemResult, KeyspaceHoldings, KeyspaceInfo, LocalRecord, NodeInfo,
     NodeStatus, PeerStatus, Read, ReplicaReport, ReplicaState, Response, ResponseFrame, ScanPage,
-    ScanRecord, Stamp, TopologyInfo, Value,
+    ScanRecord, Stamp, TopologyInfo, Value, Verified, VerifyFault,
 };
 
 pub use split::FrameSplitter;

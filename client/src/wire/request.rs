@@ -150,6 +150,16 @@ pub struct DumpLocal {
     pub limit: u32,
 }
 
+/// Asks the node to read all its records of a keyspace, from a vnode on, and to tell what is wrong
+/// with them (admin). It stops behind a vnode when it has read enough for one answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verify {
+    /// Number of the keyspace.
+    pub keyspace: u32,
+    /// The first vnode.
+    pub vnode: u16,
+}
+
 /// Asks what became of a write whose outcome is unknown. Answered *applied* when the write is
 /// durable on as many replicas as the level says, else with a failure of unknown outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -230,6 +240,8 @@ pub enum Request {
     ReadLocal(ReadLocal),
     /// Pages through one node's records (admin).
     DumpLocal(DumpLocal),
+    /// Reads the node's records of a vnode and says what is wrong with them.
+    Verify(Verify),
     /// What became of a write.
     Resolve(Resolve),
     /// Reads in a session.

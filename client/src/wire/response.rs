@@ -252,6 +252,35 @@ pub struct NodeStatus {
     pub keyspaces: Vec<KeyspaceHoldings>,
 }
 
+/// Something that is wrong with a node's records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyFault {
+    /// The vnode.
+    pub vnode: u16,
+    /// The key, if it is one record's.
+    pub key: Option<Bytes>,
+    /// What is wrong, for people.
+    pub what: String,
+}
+
+/// What a node found when it read its records of some vnodes of a keyspace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    /// Records that were read.
+    pub records: u64,
+    /// Their bytes, with those of their keys.
+    pub bytes: u64,
+    /// Buckets of keys that were written meanwhile: their records were looked at one by one, and not
+    /// compared with the sums that the node keeps.
+    pub moving: u32,
+    /// The first faults of each vnode, at most 100 in all.
+    pub faults: Vec<VerifyFault>,
+    /// All faults.
+    pub faults_total: u64,
+    /// The vnode to go on with; `None` at the end of the keyspace.
+    pub next: Option<u16>,
+}
+
 /// One node's copy of a record; absent if it has none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalRecord {
@@ -318,6 +347,8 @@ pub enum Response {
     Local(Option<LocalRecord>),
     /// Answer to `DumpLocal`.
     Dump(DumpPage),
+    /// Answer to `Verify`.
+    Verified(Verified),
     /// Answer to `Scan`.
     Page(ScanPage),
     /// Answer to `Batch`: a result for each item, in the items' order.

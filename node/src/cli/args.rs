@@ -90,6 +90,8 @@ pub(super) enum Command {
     Whereis(WhereisArgs),
     /// Print every record that one node holds, as JSON lines.
     DumpLocal(DumpLocalArgs),
+    /// Read every record of the nodes' stores and say what is wrong (exit code 1 if anything is).
+    Verify(VerifyArgs),
     /// Be a client on standard input and output: one JSON line per request and reply.
     Driver(DriverArgs),
     /// Print the records of a keyspace or a range in key order, as JSON lines.
@@ -375,6 +377,24 @@ pub(super) struct DumpLocalArgs {
     /// Id of the node.
     #[arg(long, value_name = "ID")]
     pub(super) node: String,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Every record is read, must be whole and in its place, and all of a bucket must \
+                        add up to the digest\nthat the node keeps of it. Nodes go on serving; \
+                        nothing is changed. Exit code 1 if anything is wrong.\n\nExample:\n  \
+                        quorate verify --node 2 -o json"
+)]
+pub(super) struct VerifyArgs {
+    /// Id of a node; may be given several times [default: every node].
+    #[arg(long, value_name = "ID")]
+    pub(super) node: Vec<String>,
+    /// Records that are read per second at most.
+    #[arg(long, value_name = "COUNT", default_value_t = 100_000,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) records_per_second: u64,
 }
 
 /// Arguments of `scan`.

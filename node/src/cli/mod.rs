@@ -37,6 +37,7 @@ mod session;
 mod signals;
 mod status;
 mod system;
+mod verify;
 mod whereis;
 
 use std::ffi::OsString;
@@ -97,6 +98,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Problem> {
         Command::Ring(args) => on_runtime(ring::run(args, global)),
         Command::Whereis(args) => on_runtime(whereis::run(args, global)),
         Command::DumpLocal(args) => on_runtime(dump_local::run(args, global)),
+        Command::Verify(args) => on_runtime(verify::run(args, global)),
         Command::Scan(args) => on_runtime(scan::run(args, global)),
         Command::Driver(args) => on_runtime(driver::run(args, global)),
         Command::Cluster(args) => match args.command {

@@ -26,6 +26,7 @@ pub mod shard;
 pub mod standing;
 pub mod table;
 pub mod timeline;
+pub mod verify;
 pub mod vnode_set;
 
 pub use effect::{Effect, Effects, Entry};

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use quorate_antientropy::DigestSecret;
 use quorate_client::wire::{
     Code, DumpLocal, DumpPage, Failure, KeyspaceHoldings, LocalRecord, NodeStatus, Outcome,
-    PeerStatus, ReadLocal, Response,
+    PeerStatus, ReadLocal, Response, Verified, Verify, VerifyFault,
 };
 use quorate_ring::{KeyspaceId, NodeId, Topology, VnodeId};
 
@@ -15,6 +16,7 @@ use super::seam::{BoxFuture, Clock, Disk};
 use super::serve::{AdminHandler, AdminRequest, topology_of};
 use crate::core::key::RecordKey;
 use crate::core::shard::{self, ShardStatus};
+use crate::core::verify::{Fault, Findings};
 
 /// Records of one page of a dump at most.
 const PAGE_RECORDS_MAX: usize = 1_000;
@@ -32,6 +34,8 @@ pub struct Admin {
     pub cluster_id: [u8; 16],
     /// The topology in force.
     pub topology: Arc<Topology>,
+    /// Seeds the digests of records.
+    pub digest: DigestSecret,
     /// Asks the shard.
     pub handle: NodeHandle,
     /// The store's disk, for its free space.
@@ -56,6 +60,7 @@ impl AdminHandler for Admin {
                 AdminRequest::Status => self.status().await.map(Response::Status),
                 AdminRequest::ReadLocal(read) => self.read(&read).await,
                 AdminRequest::DumpLocal(dump) => self.dump(dump).await,
+                AdminRequest::Verify(verify) => self.verify(verify).await,
             };
             answer.unwrap_or_else(|error| Response::Failure(failure(&error)))
         })
@@ -190,6 +195,44 @@ impl Admin {
         let page = on_thread("engine-scan", page).await;
         page.map_err(|_| QuestionError::Stopping)?
             .map(Response::Dump)
+    }
+}
+
+impl Admin {
+    async fn verify(&self, verify: Verify) -> Result<Response, QuestionError> {
+        let (keyspace, vnode) = (KeyspaceId(verify.keyspace), VnodeId(verify.vnode));
+        let vnodes = self.topology.vnode_count().get();
+        if self.topology.keyspace(keyspace).is_none() || u32::from(vnode.0) >= vnodes {
+            return Ok(Response::Failure(refused(Code::RequestInvalid)));
+        }
+        let (handle, secret) = (self.handle.clone(), self.digest);
+        let topology = Arc::clone(&self.topology);
+        // The engine blocks: never on the thread that serves.
+        let read = Box::pin(async move {
+            super::verify::verify_from(&handle, &topology, secret, keyspace, vnode).await
+        });
+        let findings = on_thread("engine-verify", read).await;
+        let (findings, next) = findings.map_err(|_| QuestionError::Stopping)??;
+        let records = findings.records();
+        let Findings {
+            holdings,
+            moving,
+            faults,
+            faults_total,
+        } = findings;
+        let told = |fault: Fault| VerifyFault {
+            vnode: fault.vnode.0,
+            key: fault.key,
+            what: fault.what,
+        };
+        Ok(Response::Verified(Verified {
+            records,
+            bytes: holdings.bytes,
+            moving,
+            faults: faults.into_iter().map(told).collect(),
+            faults_total,
+            next: next.map(|vnode| vnode.0),
+        }))
     }
 }
 

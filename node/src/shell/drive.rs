@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use quorate_antientropy::BucketDigests;
 use quorate_ring::{Lsn, NodeId};
 use tokio::sync::{mpsc, oneshot};
 
@@ -36,6 +37,8 @@ pub enum Question {
     Status(oneshot::Sender<ShardStatus>),
     /// Durable records that the engine does not have, after a key, at most so many.
     DurableAfter(RecordKey, usize, oneshot::Sender<Vec<(RecordKey, Bytes)>>),
+    /// The sums over the durable states.
+    Digests(oneshot::Sender<BucketDigests>),
     /// The durable state of a key.
     Durable(RecordKey, oneshot::Sender<Lookup>),
 }
@@ -257,6 +260,7 @@ impl Drive {
             Question::DurableAfter(after, limit, to) => {
                 drop(to.send(self.shard.table().durable_after(&after, limit)));
             }
+            Question::Digests(to) => drop(to.send(self.shard.table().digests().clone())),
             Question::Durable(key, to) => drop(to.send(self.shard.table().durable(&key))),
         }
     }

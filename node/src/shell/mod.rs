@@ -16,3 +16,4 @@ pub mod seam;
 pub mod serve;
 pub mod store;
 pub mod system;
+pub mod verify;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_antientropy::BucketDigests;
 use tokio::sync::{mpsc, oneshot};
 
 use super::drive::{Drive, Ending, QUESTIONS_WAITING_MAX, Question};
@@ -234,6 +235,17 @@ impl NodeHandle {
         rows.extend(newer);
         // Both parts are complete up to their own `limit`, so the first `limit` of both are.
         Ok(rows.into_iter().take(limit).collect())
+    }
+
+    /// Digests and holdings of the durable states of all records.
+    ///
+    /// # Errors
+    /// [`QuestionError::Stopping`].
+    ///
+    /// # Cancel safety
+    /// Nothing happens but the question.
+    pub async fn digests(&self) -> Result<BucketDigests, QuestionError> {
+        self.ask(Question::Digests).await
     }
 
     async fn ask<T>(

@@ -216,6 +216,7 @@ impl Assembly {
             me: config.id,
             cluster_id: config.cluster.cluster_id.0,
             topology,
+            digest: digest_secret(&config),
             handle: handle.clone(),
             disk,
             clock: Arc::clone(&clock),
@@ -348,7 +349,7 @@ pub(super) async fn on_thread<T: Send + 'static>(
         .map_err(|_| failed("the thread panicked".to_owned()))
 }
 
-fn shard_config(config: &NodeConfig, topology: &Arc<quorate_ring::Topology>) -> ShardConfig {
+fn digest_secret(config: &NodeConfig) -> DigestSecret {
     let digest = &config.secrets.digest_secret;
     let word = |at: usize| {
         let bytes = digest
@@ -356,6 +357,13 @@ fn shard_config(config: &NodeConfig, topology: &Arc<quorate_ring::Topology>) -> 
             .and_then(|bytes| bytes.try_into().ok());
         u64::from_le_bytes(bytes.unwrap_or_default())
     };
+    DigestSecret {
+        key: word(0),
+        record: word(8),
+    }
+}
+
+fn shard_config(config: &NodeConfig, topology: &Arc<quorate_ring::Topology>) -> ShardConfig {
     let limits = &config.limits;
     // One generation fills while the one before it is fed to the engine. Small ones cost compaction:
     // each is a run over all keys.
@@ -367,10 +375,7 @@ fn shard_config(config: &NodeConfig, topology: &Arc<quorate_ring::Topology>) -> 
         cluster_id: config.cluster.cluster_id.0,
         topology: Arc::clone(topology),
         seal: SealKey::new(config.secrets.context_key),
-        digest: DigestSecret {
-            key: word(0),
-            record: word(8),
-        },
+        digest: digest_secret(config),
         table: TableLimits {
             generation_bytes,
             generation_log_bytes,

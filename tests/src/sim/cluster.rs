@@ -9,10 +9,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quorate_antientropy::{DigestSecret, Held, Holdings, HoldingsChange, KeyState};
+use quorate_antientropy::{DigestSecret, Holdings, KeyState};
 use quorate_node::core::seal::SealKey;
-use quorate_node::core::shard::{Limits, ShardConfig, ShardStatus};
+use quorate_node::core::shard::{Limits, ShardConfig};
 use quorate_node::core::table::TableLimits;
+use quorate_node::core::verify;
 use quorate_node::core::{Input, RecordKey};
 use quorate_node::shell::drive::Ending;
 use quorate_node::shell::inbox::Inbox;
@@ -20,6 +21,7 @@ use quorate_node::shell::metrics::Metrics;
 use quorate_node::shell::node::{self, NodeHandle, NodeParts, OpenNode, QuestionError};
 use quorate_node::shell::seam::Disk;
 use quorate_node::shell::store::{FIRST_START, OpenOptions, Owner, StoreConfig, StoreId};
+use quorate_node::shell::verify::verify as verify_vnode;
 use quorate_ring::{Incarnation, KeyspaceId, NodeId};
 use tokio::task::JoinSet;
 
@@ -41,6 +43,8 @@ use crate::check::{OwnedRecord, ReplicaDump, check_growth};
 pub(super) const CLUSTER_ID: [u8; 16] = [7; 16];
 /// Rows that a page of a dump has.
 const DUMP_PAGE: usize = 200;
+/// Seeds the digests of the cluster.
+const DIGEST_SECRET: DigestSecret = DigestSecret { key: 5, record: 6 };
 /// Longest look at what a node holds.
 const LOOK_MAX: Duration = Duration::from_secs(2);
 /// Longest clean stop.
@@ -345,7 +349,7 @@ impl Cluster {
                 cluster_id: CLUSTER_ID,
                 topology: plan.topology.clone(),
                 seal: SealKey::new([3; 32]),
-                digest: DigestSecret { key: 5, record: 6 },
+                digest: DIGEST_SECRET,
                 table: TableLimits {
                     generation_bytes: 64 << 10,
                     generation_log_bytes: 512 << 10,
@@ -837,8 +841,6 @@ impl Cluster {
             node: node.0,
             records: BTreeMap::new(),
         };
-        let before = handle.status().await?;
-        let mut counted: BTreeMap<KeyspaceId, Holdings> = BTreeMap::new();
         let topology = &self.shared.plan.topology;
         let vnodes = topology.vnode_count();
         let ranges = topology.keyspaces().iter().flat_map(|keyspace| {
@@ -858,15 +860,7 @@ impl Cluster {
                 let keyspace = keyspace.map_or_else(String::new, |k| k.name.to_string());
                 let name = format!("{keyspace}/{}", key.user_key().escape_ascii());
                 let dots = match KeyState::decode(&bytes) {
-                    Ok(state) => {
-                        let sum = counted.entry(key.keyspace()).or_default();
-                        let held = Held {
-                            has_value: state.has_value(),
-                            bytes: key.as_bytes().len() + bytes.len(),
-                        };
-                        *sum = sum.after(HoldingsChange::between(None, Some(held)));
-                        dots_of(&state)
-                    }
+                    Ok(state) => dots_of(&state),
                     Err(error) => {
                         self.problem(format!("node {node} holds no record at {name}: {error}"));
                         Vec::new()
@@ -882,28 +876,45 @@ impl Cluster {
                 );
             }
         }
-        let after = handle.status().await?;
-        if before.durable_lsn == after.durable_lsn {
-            self.check_holdings(node, &after, counted);
-        }
+        self.verify(node, handle).await?;
         Ok(dump)
     }
 
-    /// What a node says that it holds is what it holds.
-    fn check_holdings(
-        &self,
-        node: NodeId,
-        told: &ShardStatus,
-        counted: BTreeMap<KeyspaceId, Holdings>,
-    ) {
-        self.shared.trace.count("state.holdings counted");
-        let told = told.holdings.iter().map(|held| (held.keyspace, held.all));
-        let told: BTreeMap<KeyspaceId, Holdings> = told.collect();
-        if told != counted {
-            self.problem(format!(
-                "node {node} says that it holds {told:?}, and holds {counted:?}"
-            ));
+    /// A node's records are whole, in their places, and what its sums say.
+    async fn verify(&self, node: NodeId, handle: &NodeHandle) -> Result<(), QuestionError> {
+        let topology = &self.shared.plan.topology;
+        let before = handle.status().await?;
+        let mut counted: BTreeMap<KeyspaceId, Holdings> = BTreeMap::new();
+        for keyspace in topology.keyspaces() {
+            for vnode in topology.vnode_count().vnodes() {
+                let found =
+                    verify_vnode(handle, topology, DIGEST_SECRET, keyspace.id, vnode).await?;
+                self.shared.trace.count("state.vnode verified");
+                if let Some(verify::Fault { key, what, .. }) = found.faults.first() {
+                    let keyspace = &keyspace.name;
+                    self.problem(format!(
+                        "node {node}, {keyspace}, vnode {}: {what} ({key:?}), {} faults",
+                        vnode.0, found.faults_total
+                    ));
+                }
+                if found.holdings != Holdings::default() {
+                    let sum = counted.entry(keyspace.id).or_default();
+                    *sum = sum.and(found.holdings);
+                }
+            }
         }
+        let after = handle.status().await?;
+        if before.durable_lsn == after.durable_lsn {
+            self.shared.trace.count("state.holdings counted");
+            let told = after.holdings.iter().map(|held| (held.keyspace, held.all));
+            let told: BTreeMap<KeyspaceId, Holdings> = told.collect();
+            if told != counted {
+                self.problem(format!(
+                    "node {node} says that it holds {told:?}, and holds {counted:?}"
+                ));
+            }
+        }
+        Ok(())
     }
 }
 

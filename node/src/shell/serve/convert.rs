@@ -52,6 +52,7 @@ pub fn incoming_of(request: wire::Request) -> Incoming {
         wire::Request::Status => Incoming::Admin(AdminRequest::Status),
         wire::Request::ReadLocal(request) => Incoming::Admin(AdminRequest::ReadLocal(request)),
         wire::Request::DumpLocal(request) => Incoming::Admin(AdminRequest::DumpLocal(request)),
+        wire::Request::Verify(request) => Incoming::Admin(AdminRequest::Verify(request)),
     }
 }
 

@@ -23,7 +23,7 @@ use quorate_client::wire::chunk::Reassembly;
 use quorate_client::wire::frame::SMALL_FRAME_BYTES_MAX;
 use quorate_client::wire::{
     Code, DumpLocal, FRAME_BYTES_MAX, FrameError, RESPONSE_BYTES_MAX, RawFrame, ReadLocal,
-    RequestFrame, Response, decode_request, encode_response,
+    RequestFrame, Response, Verify, decode_request, encode_response,
 };
 use quorate_ring::{FixedMap, FixedSet, MonoTime};
 use tokio::sync::mpsc;
@@ -60,6 +60,8 @@ pub enum AdminRequest {
     ReadLocal(ReadLocal),
     /// A page of the node's records; needs the role `admin`.
     DumpLocal(DumpLocal),
+    /// A check of the node's records of a vnode; needs the role `admin`.
+    Verify(Verify),
 }
 
 /// Answers what concerns the node itself. Roles are checked before.
@@ -514,7 +516,9 @@ impl Intake {
     fn admit_admin(&self, waiting: AdminWaiting) {
         let needs_admin = match &waiting.request {
             AdminRequest::Topology | AdminRequest::Status => false,
-            AdminRequest::ReadLocal(_) | AdminRequest::DumpLocal(_) => true,
+            AdminRequest::ReadLocal(_) | AdminRequest::DumpLocal(_) | AdminRequest::Verify(_) => {
+                true
+            }
         };
         let id = waiting.id;
         if needs_admin && self.link.role != Role::Admin {

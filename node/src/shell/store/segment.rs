@@ -124,13 +124,13 @@ mod tests {
 
     #[test]
     fn a_newer_format_is_told_from_damage() {
-        let newer = check_segment_header(&altered(16, 2), STORE, 9);
+        let newer = check_segment_header(&altered(16, 3), STORE, 9);
         assert!(matches!(
             newer,
-            Err(OpenError::NewerFormat { version: 2, .. })
+            Err(OpenError::NewerFormat { version: 3, .. })
         ));
         let mut flipped = encode_segment_header(STORE, 9);
-        flipped[16] = 2;
+        flipped[16] = 3;
         let damaged = check_segment_header(&flipped, STORE, 9);
         assert!(matches!(damaged, Err(OpenError::Damaged { .. })));
     }
