@@ -484,6 +484,42 @@ fn a_ttl_of_nothing_or_over_ten_years_is_not_applied() {
     assert!(lab.values(A, "default").is_empty());
 }
 
+/// A node whose clock is ten years off takes no TTL and no stamp of its own time, hides and drops nothing
+/// of the others', and goes on with everything else.
+#[test]
+fn a_clock_ten_years_off_does_no_harm() {
+    const TEN_YEARS: i64 = 10 * 365 * 24 * HOUR;
+    for skew in [TEN_YEARS, -TEN_YEARS] {
+        let mut lab = Lab::ready();
+        let short_lived = WriteRequest {
+            ttl_ms: Some(60_000),
+            ..write("default", 1, "live")
+        };
+        assert!(is_applied(
+            &lab.told(A, Request::Write(short_lived.clone()))
+        ));
+        lab.skews.insert(C, skew);
+        let again = WriteRequest {
+            op_id: OpId([3; 16]),
+            ..short_lived
+        };
+        let want = (Cause::ClockOff, Effectiveness::NotApplied);
+        assert_eq!(refused(&lab.told(C, Request::Write(again))), want);
+        assert!(is_applied(
+            &lab.told(C, Request::Write(write("default", 2, "plain")))
+        ));
+        assert_eq!(lab.values(C, "default"), ["live", "plain"]);
+        assert_eq!(lab.values(A, "default"), ["live", "plain"]);
+        // A client's clock that is as far ahead is refused by nodes that are right.
+        if skew > 0 {
+            let ahead = u64::try_from(skew).expect("ahead");
+            let stamp = stamped(4, "future", ahead);
+            let want = (Cause::StampAhead, Effectiveness::NotApplied);
+            assert_eq!(refused(&lab.told(A, stamp)), want);
+        }
+    }
+}
+
 /// V12: a node whose clock is an hour ahead drops nothing for having expired, hides nothing that the
 /// others still show, and takes no TTL; from the moment of the jump.
 #[test]

@@ -428,7 +428,9 @@ pub(super) struct ScanArgs {
 /// Arguments of `driver`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  echo \
-                        '{\"id\":1,\"f\":\"put\",\"k\":\"a\",\"v\":\"x\"}' | quorate driver")]
+                        '{\"id\":1,\"f\":\"put\",\"k\":\"a\",\"v\":\"x\"}' | quorate driver\n\n\
+                        Functions are get, put, del and batch, whose `items` are of the first \
+                        three.")]
 pub(super) struct DriverArgs {
     /// Keyspace, level and deadline of requests that name none.
     #[command(flatten)]

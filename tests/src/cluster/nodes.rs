@@ -46,6 +46,7 @@ impl Cluster {
         for (name, port) in NODE_NAMES.iter().zip(base + 1..) {
             command.args(["--node", &format!("{name}=127.0.0.1:{port}")]);
         }
+        command.args(["--keyspace", "default", "--keyspace", "lww,mode=lww"]);
         let output = command.output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "`cluster create` failed: {said}");

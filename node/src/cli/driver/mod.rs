@@ -178,6 +178,28 @@ mod tests {
                 r#"{"id":7,"f":"put","k":"a","v":"b","cxt":"x"}"#,
                 "LINE_INVALID",
             ),
+            (r#"{"id":7,"f":"batch"}"#, "REQUEST_INVALID"),
+            (r#"{"id":7,"f":"batch","items":[]}"#, "BATCH_TOO_LARGE"),
+            (
+                r#"{"id":7,"f":"batch","k":"a","items":[{"f":"get","k":"a"}]}"#,
+                "REQUEST_INVALID",
+            ),
+            (
+                r#"{"id":7,"f":"batch","items":[{"f":"get","k":"a","lvl":"one"}]}"#,
+                "REQUEST_INVALID",
+            ),
+            (
+                r#"{"id":7,"f":"batch","items":[{"f":"batch","items":[]}]}"#,
+                "REQUEST_INVALID",
+            ),
+            (
+                r#"{"id":7,"f":"batch","items":[{"f":"get","k":"a"},{"f":"del","k":"a"}]}"#,
+                "BATCH_ITEM_REPEATED",
+            ),
+            (
+                r#"{"id":7,"f":"batch","lvl":"w=2","items":[{"f":"get","k":"a"}]}"#,
+                "REQUEST_INVALID",
+            ),
             (r#"{"id":7}"#, "LINE_INVALID"),
             (r#"{"id":7,"f":"get","k":5}"#, "LINE_INVALID"),
             (r#"{"id":7,"f":"dance","k":"a"}"#, "REQUEST_INVALID"),
@@ -222,6 +244,7 @@ mod tests {
             r#"{"id":7,"f":"del","k":"/w==","kb64":true,"lvl":"w=3"}"#,
             r#"{"id":7,"f":"put","ks":"lww","k":"a","v":"b","ttl":"5s"}"#,
             r#"{"id":7,"f":"put","ks":"lww","k":"a","v":"b","ttl":5000}"#,
+            r#"{"id":7,"f":"batch","items":[{"f":"get","k":"a"},{"f":"put","k":"b","v":"c","ttl":5}]}"#,
         ] {
             assert!(matches!(read_text(text), Ok(Some(_))), "{text}");
         }
