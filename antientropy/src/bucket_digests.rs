@@ -22,6 +22,7 @@ pub const BUCKETS: usize = 1 << quorate_ring::BUCKET_BITS;
 const FORMAT: u32 = 2;
 
 type Entry = (KeyspaceId, VnodeId, BucketId, u128);
+type VnodeEntry = (KeyspaceId, VnodeId, Holdings);
 type Sums = [BucketDigest; BUCKETS];
 
 /// What is summed up over one vnode of a keyspace.
@@ -174,7 +175,7 @@ impl BucketDigests {
         Ok(digests)
     }
 
-    fn decode_holdings(bytes: &[u8]) -> Option<((KeyspaceId, VnodeId, Holdings), &[u8])> {
+    fn decode_holdings(bytes: &[u8]) -> Option<(VnodeEntry, &[u8])> {
         let (keyspace, bytes) = bytes.split_first_chunk()?;
         let (vnode, bytes) = bytes.split_first_chunk()?;
         let (keys, bytes) = bytes.split_first_chunk()?;

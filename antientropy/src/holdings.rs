@@ -110,8 +110,8 @@ mod tests {
         let life = [None, value(100), value(300), tombstone, value(20), None];
         let mut sums = Vec::new();
         let mut holdings = Holdings::default();
-        for step in life.windows(2) {
-            holdings = holdings.after(HoldingsChange::between(step[0], step[1]));
+        for (old, new) in life.into_iter().zip(life.into_iter().skip(1)) {
+            holdings = holdings.after(HoldingsChange::between(old, new));
             sums.push((holdings.keys, holdings.tombstones, holdings.bytes));
         }
         assert_eq!(

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::future::IntoFuture;
+use std::io::Write;
+use std::process::Stdio;
 use std::sync::Mutex;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -262,12 +264,14 @@ fn check_driver(cluster: &Cluster) {
 
 /// What the driver replies to the lines, by their ids.
 fn driven(cluster: &Cluster, lines: &[Value]) -> BTreeMap<u64, Value> {
-    let input = cluster.scratch().join("driver.jsonl");
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    std::fs::write(&input, text).expect("it is written");
     let mut command = cluster.command(["driver"]).expect("a binary");
-    command.stdin(std::fs::File::open(&input).expect("it was written"));
-    let output = command.output().expect("it starts");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut driver = command.spawn().expect("it starts");
+    let mut input = driver.stdin.take().expect("a pipe");
+    input.write_all(text.as_bytes()).expect("it reads");
+    drop(input);
+    let output = driver.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let replies = String::from_utf8_lossy(&output.stdout);
     let replies = replies.lines().map(|line| {

@@ -35,7 +35,7 @@ impl Client {
     pub async fn status(&self, node: &str) -> Result<NodeStatus, NodeError> {
         let endpoint = self.endpoint_named(node)?;
         match self.ask(&endpoint, Request::Status, ANSWER_TIMEOUT).await? {
-            Response::Status(status) => Ok(status),
+            Response::Status(status) => Ok(*status),
             other => Err(no_answer(&endpoint, other)),
         }
     }

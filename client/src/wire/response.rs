@@ -342,7 +342,7 @@ pub enum Response {
     /// The request failed.
     Failure(Failure),
     /// Answer to `Status`.
-    Status(NodeStatus),
+    Status(Box<NodeStatus>),
     /// Answer to `ReadLocal`.
     Local(Option<LocalRecord>),
     /// Answer to `DumpLocal`.

@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use quorate_client::wire::{Verified, VerifyFault};
 use quorate_client::{Client, NodeError};
-use quorate_ring::{Keyspace, VnodeId};
+use quorate_ring::{Keyspace, MonoTime, VnodeId};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep_until};
 
 use super::args::{Global, VerifyArgs};
 use super::exit::{Exit, Problem};
@@ -19,6 +18,8 @@ use super::is_json;
 use super::output::{encode, note, print, print_json, shown_bytes, stdout_is_terminal};
 use super::session::connect;
 use super::signals::{StopSignals, unless_stopped};
+use crate::shell::seam::Clock;
+use crate::shell::system::SystemClock;
 
 /// Faults that are listed of a node; of more only the number.
 const FAULTS_SHOWN_MAX: usize = 100;
@@ -140,7 +141,7 @@ async fn verify_node(client: &Client, name: String, records_per_second: u64) -> 
         name,
         ..OfNode::default()
     };
-    let began = Instant::now();
+    let clock = SystemClock::start();
     for keyspace in topology.ring().keyspaces() {
         let mut next = Some(VnodeId(0));
         while let Some(vnode) = next {
@@ -161,7 +162,7 @@ async fn verify_node(client: &Client, name: String, records_per_second: u64) -> 
             }
             let rate = u32::try_from(records_per_second).unwrap_or(u32::MAX);
             let due = Duration::from_secs(node.records) / rate.max(1);
-            sleep_until(began + due).await;
+            clock.sleep_until(MonoTime::ZERO + due).await;
         }
     }
     node

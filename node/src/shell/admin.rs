@@ -57,7 +57,10 @@ impl AdminHandler for Admin {
                     self.cluster_id,
                     self.me,
                 ))),
-                AdminRequest::Status => self.status().await.map(Response::Status),
+                AdminRequest::Status => {
+                    let status = self.status().await;
+                    status.map(|status| Response::Status(Box::new(status)))
+                }
                 AdminRequest::ReadLocal(read) => self.read(&read).await,
                 AdminRequest::DumpLocal(dump) => self.dump(dump).await,
                 AdminRequest::Verify(verify) => self.verify(verify).await,
