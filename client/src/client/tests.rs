@@ -295,6 +295,33 @@ async fn a_spent_budget_ends_retries_but_not_first_attempts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_holds_back_what_nodes_would_refuse_and_says_so() {
+    let overloaded = std::iter::repeat_with(|| refused(Code::Overloaded));
+    let (script, client) = Script::new(overloaded.take(1_000));
+    let keyspace = client.keyspace("default");
+    let mut held_back = Vec::new();
+    for _ in 0..400 {
+        let put = keyspace.put_blind("k", "v").attempts_max(1).await;
+        let error = put.expect_err("no node takes anything");
+        assert_eq!(
+            (error.code(), error.outcome()),
+            (Code::Overloaded, Outcome::NotApplied)
+        );
+        if error.failure().gave_up == GiveUp::HeldBack {
+            held_back.push(error);
+        }
+    }
+    let sent = script.nodes().len();
+    assert_eq!(sent + held_back.len(), 400);
+    assert!((100..300).contains(&sent), "{sent} were sent");
+    let first = held_back.first().expect("some were held back");
+    assert_eq!(first.failure().attempt_count, 0);
+    assert!(first.retry_after().is_some());
+    let said = first.to_string();
+    assert!(said.contains("holds back"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_not_sent_is_tried_elsewhere_without_budget() {
     let (_, client) = Script::new([not_sent(), not_sent()]);
     while lock(&client.shared.budget).take() {}

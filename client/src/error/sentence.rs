@@ -163,7 +163,7 @@ fn advice(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
         return f.write_str("too many of this client's requests were retries: slow down");
     }
     if failure.gave_up == GiveUp::HeldBack {
-        f.write_str("nodes refuse most of what this client asks, so it was not sent: slow down, ")?;
+        f.write_str("nodes refuse most of what this client asks, so it holds back: slow down, ")?;
     }
     match failure.retry_after {
         Some(after) => write!(f, "try again after {after:?}"),

@@ -30,6 +30,9 @@ use crate::core::timeline::Memory;
 /// Admin questions that may wait for the loop.
 pub const QUESTIONS_WAITING_MAX: usize = 64;
 
+/// Requests that the loop takes in one round: what peers and the store say meanwhile waits no longer.
+const REQUESTS_PER_ROUND: usize = 256;
+
 /// A question to the shard's state, answered between two batches.
 #[derive(Debug)]
 pub enum Question {
@@ -98,7 +101,13 @@ impl Drive {
         loop {
             self.wait().await;
             let now = self.now();
-            self.inbox.take(now.mono, self.shard.room(), &mut batch);
+            // A node that drains refuses all that waits: it must not end with a request unanswered.
+            let room = if draining {
+                usize::MAX
+            } else {
+                self.shard.room().min(REQUESTS_PER_ROUND)
+            };
+            self.inbox.take(now.mono, room, &mut batch);
             for input in batch.drain(..) {
                 draining |= matches!(input, Input::Drain);
                 if let Input::Store(StoreEvent::Durable(lsn)) = &input {
@@ -115,7 +124,7 @@ impl Drive {
             while let Ok(question) = self.questions.try_recv() {
                 self.answer(now, question);
             }
-            if draining && self.shard.is_idle() {
+            if draining && self.shard.is_idle() && self.inbox.requests_waiting() == 0 {
                 self.hand_over_memories();
                 return Ending::Drained;
             }

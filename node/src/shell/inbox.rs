@@ -17,9 +17,6 @@ use crate::core::request_queue::RequestQueue;
 /// Requests that may wait for the loop; over it the edge answers `OVERLOADED`.
 pub const REQUESTS_WAITING_MAX: usize = 8_192;
 
-/// Requests that the loop takes in one round.
-const REQUESTS_PER_ROUND: usize = 256;
-
 /// Inputs on their way to a shard.
 #[derive(Default)]
 pub struct Inbox {
@@ -72,13 +69,12 @@ impl Inbox {
         self.lock().requests.len()
     }
 
-    /// Moves what waits behind `batch`: of requests a round's share for which there is `room`, and the
-    /// refusals of those that waited too long.
+    /// Moves what waits behind `batch`: of requests those for which there is `room`, and the refusals
+    /// of those that waited too long.
     pub fn take(&self, now: MonoTime, room: usize, batch: &mut Vec<Input>) {
         let mut waiting = self.lock();
         batch.append(&mut waiting.inputs);
-        let work_max = room.min(REQUESTS_PER_ROUND);
-        waiting.requests.take(now, work_max, batch);
+        waiting.requests.take(now, room, batch);
     }
 
     /// Moves what waits behind `batch`, requests left out.
