@@ -1,5 +1,5 @@
-//! Digests of all buckets that a shard holds, 1,024 sums per (keyspace, vnode), and what each of these
-//! vnodes holds in number and bytes.
+//! Digests of all buckets that a shard holds, 1,024 sums per (keyspace, vnode), and what each of
+//! these vnodes holds in number and bytes.
 //!
 //! A snapshot is a clone: it costs one pointer per vnode, and a vnode is copied (16 KiB) by the
 //! first change after it. The encoding is canonical: equal sums are equal bytes, buckets and vnodes
@@ -206,7 +206,8 @@ impl BucketDigests {
     }
 }
 
-/// Equal if every bucket and every count is: a vnode that was emptied equals one that never had a record.
+/// Equal if every bucket and every count is: a vnode that was emptied equals one that never had a
+/// record.
 impl PartialEq for BucketDigests {
     fn eq(&self, other: &Self) -> bool {
         self.iter().eq(other.iter()) && self.holdings().eq(other.holdings())

@@ -1,9 +1,9 @@
-//! How much a replica holds: keys with a value, tombstones, bytes; sums that follow every change of a
-//! record, so that nobody has to count.
+//! How much a replica holds: keys with a value, tombstones, bytes; sums that follow every change of
+//! a record, so that nobody has to count.
 //!
 //! A key is counted once, whatever the number of its concurrent values; one whose values have all
-//! expired counts until it is written or purged, since nothing is written when time passes. Bytes are
-//! those of keys and encoded records, before the engine compresses them.
+//! expired counts until it is written or purged, since nothing is written when time passes. Bytes
+//! are those of keys and encoded records, before the engine compresses them.
 //!
 //! Not here: where the sums are kept (`bucket_digests`).
 

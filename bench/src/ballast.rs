@@ -1,8 +1,9 @@
-//! Takes processor time away from nodes, so that a tool on the same machine can ask for several times
-//! what they can do: it must be able to start more than they can answer.
+//! Takes processor time away from nodes, so that a tool on the same machine can ask for several
+//! times what they can do: it must be able to start more than they can answer.
 //!
 //! One thread per processor of the nodes spins for a part of every short window at the highest
-//! priority. What is left comes in slices far shorter than a request takes, as from a slower processor.
+//! priority. What is left comes in slices far shorter than a request takes, as from a slower
+//! processor.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

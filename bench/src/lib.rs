@@ -1,6 +1,6 @@
 //! Load tools for Quorate: what is asked (`workload`, `keys`, `values`), what the tool remembers of
-//! each key (`tokens`), how it is asked (`fill`, `closed_loop`, `open`), what is counted (`recorder`,
-//! `usage`, `backlog`), and how it is told (`report`).
+//! each key (`tokens`), how it is asked (`fill`, `closed_loop`, `open`), what is counted
+//! (`recorder`, `usage`, `backlog`), and how it is told (`report`).
 //!
 //! The tool shares its machine with the nodes that it measures, and its own CPU time is part of
 //! every figure: one current-thread runtime, no work per operation beyond the SDK's call, a draw

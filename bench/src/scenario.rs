@@ -1,5 +1,5 @@
-//! What the scenarios of this tool have in common: a verified open loop over a cluster of their own,
-//! and bounds that must hold.
+//! What the scenarios of this tool have in common: a verified open loop over a cluster of their
+//! own, and bounds that must hold.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,10 +1,10 @@
-//! The clock that stamps writes of lww keyspaces: the wall clock, never going back, and pulled ahead
-//! by the stamps that replies tell of.
+//! The clock that stamps writes of lww keyspaces: the wall clock, never going back, and pulled
+//! ahead by the stamps that replies tell of.
 //!
 //! A stamp is above every stamp that this client gave or was told of, so that a write after a read
 //! supersedes what was read even where the clocks of two clients differ. Replies tell how far to
-//! follow: no farther ahead of the node's clock than a stamp may be. If nodes refuse a stamp all the
-//! same, what was told is forgotten and the wall clock decides again.
+//! follow: no farther ahead of the node's clock than a stamp may be. If nodes refuse a stamp all
+//! the same, what was told is forgotten and the wall clock decides again.
 //!
 //! Not here: that an operation keeps its stamp in all attempts (`client::operation`).
 
@@ -52,7 +52,8 @@ impl HybridClock {
         self.last
     }
 
-    /// A stamp above `other`, of which a reply told. The clock itself follows only as far as `feed`.
+    /// A stamp above `other`, of which a reply told. The clock itself follows only as far as
+    /// `feed`.
     pub(crate) fn stamp_above(&mut self, other: u64, feed: u64) -> u64 {
         self.observe(feed);
         self.stamp().max(other.saturating_add(1))

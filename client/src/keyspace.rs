@@ -117,8 +117,8 @@ impl Keyspace {
         Put(self.put_blind(key, value))
     }
 
-    /// Writes a value without having seen anything: it supersedes nothing, and becomes a sibling
-    /// of what is there. In an lww keyspace, which knows no contexts, this is how to write: the value
+    /// Writes a value without having seen anything: it supersedes nothing, and becomes a sibling of
+    /// what is there. In an lww keyspace, which knows no contexts, this is how to write: the value
     /// takes the place of what is there.
     pub fn put_blind(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Write {
         let payload = Payload::Put {
@@ -455,8 +455,8 @@ impl Write {
         self
     }
 
-    /// After this time the value is hidden, by the clocks of the nodes: a millisecond to ten years, in
-    /// whole milliseconds. What the keyspace has unless set. Means nothing for a delete.
+    /// After this time the value is hidden, by the clocks of the nodes: a millisecond to ten years,
+    /// in whole milliseconds. What the keyspace has unless set. Means nothing for a delete.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.call.operation.ttl = Some(ttl);
         self

@@ -90,7 +90,8 @@ impl WriteItem {
         }
     }
 
-    /// Writes a tombstone without having seen anything; in an lww keyspace it deletes what is there.
+    /// Writes a tombstone without having seen anything; in an lww keyspace it deletes what is
+    /// there.
     pub fn delete_blind(key: impl Into<Bytes>) -> Self {
         Self::new(key.into(), Payload::Delete { context: None })
     }

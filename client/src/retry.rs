@@ -103,7 +103,8 @@ pub enum GiveUp {
     Budget,
     /// The operation was tried [`ATTEMPTS_MAX`] times.
     Attempts,
-    /// Nodes refuse most of what this client asks, so that it asks for less: this attempt was not sent.
+    /// Nodes refuse most of what this client asks, so that it asks for less: this attempt was not
+    /// sent.
     HeldBack,
 }
 
@@ -219,10 +220,10 @@ fn backoff(rounds: u32, random: u64) -> Duration {
 }
 
 /// How long an attempt may take, so that one stuck node does not eat the whole deadline: an equal
-/// part for each of the `untried` nodes, at least two and at most three parts, none under 50 ms or over 1 s, the last
-/// node's not over 2 s.
-/// The last node of a round does not get all that is left either: it is often last because it
-/// rests. With one node in the cluster there is nobody to save time for.
+/// part for each of the `untried` nodes, at least two and at most three parts, none under 50 ms or
+/// over 1 s, the last node's not over 2 s. The last node of a round does not get all that is left
+/// either: it is often last because it rests. With one node in the cluster there is nobody to save
+/// time for.
 #[must_use]
 pub fn attempt_timeout(remaining: Duration, untried: usize, nodes: usize) -> Duration {
     if nodes <= 1 {

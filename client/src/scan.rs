@@ -1,11 +1,12 @@
 //! Scans of a keyspace in key order, as a stream of pages that can go on anywhere.
 //!
-//! A page is one request, retried like a get. Where the scan stands is a token that the nodes sealed
-//! and do not keep: it works in another process, after a restart of every node, and for ever.
+//! A page is one request, retried like a get. Where the scan stands is a token that the nodes
+//! sealed and do not keep: it works in another process, after a restart of every node, and for
+//! ever.
 //!
-//! Each record is shown as a read of its key at the scan's level would show it at some time while its
-//! page was made. A scan is not a snapshot: what is written while it runs may or may not be in it; a
-//! key that was acknowledged before it began and not deleted is in it once.
+//! Each record is shown as a read of its key at the scan's level would show it at some time while
+//! its page was made. A scan is not a snapshot: what is written while it runs may or may not be in
+//! it; a key that was acknowledged before it began and not deleted is in it once.
 
 use std::fmt;
 use std::str::FromStr;
@@ -210,8 +211,8 @@ impl ScanPages {
     /// The next records; `None` at the end of the range or of the limit.
     ///
     /// # Errors
-    /// [`GetError`] if the level could not be met within the deadline, or the range, the position or
-    /// the keyspace is refused. The same page can be asked for again.
+    /// [`GetError`] if the level could not be met within the deadline, or the range, the position
+    /// or the keyspace is refused. The same page can be asked for again.
     ///
     /// # Cancel safety
     /// Safe: the next call asks for the same page again.
@@ -245,8 +246,8 @@ impl ScanPages {
         Ok(Some(self.take(page)))
     }
 
-    /// Where the scan stands: behind the last page that was handed out. `None` before the first page
-    /// of a scan that was not resumed, and at the end of the range.
+    /// Where the scan stands: behind the last page that was handed out. `None` before the first
+    /// page of a scan that was not resumed, and at the end of the range.
     #[must_use]
     pub const fn position(&self) -> Option<&ScanPosition> {
         self.position.as_ref()

@@ -1,8 +1,8 @@
 //! A cluster in memory, for examples and for tests of programs that use the SDK.
 //!
-//! Three nodes, the keyspace `default` and others on request (N = 3), siblings, contexts, limits and
-//! sessions as the real ones show them, op ids that make retries safe, and faults on request: so
-//! that a program's own tests can meet siblings, unknown outcomes, lost answers, stale nodes and
+//! Three nodes, the keyspace `default` and others on request (N = 3), siblings, contexts, limits
+//! and sessions as the real ones show them, op ids that make retries safe, and faults on request:
+//! so that a program's own tests can meet siblings, unknown outcomes, lost answers, stale nodes and
 //! overload. The client above it is the real one: retries, deadlines, profiles, sessions, `update`.
 //! It is one shared map: nothing is durable, and a level is met by whichever node answers.
 //!
@@ -208,7 +208,8 @@ impl FakeCluster {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The node's name; of a seed that was given by its address alone, the name of who listens there.
+    /// The node's name; of a seed that was given by its address alone, the name of who listens
+    /// there.
     fn name_of(&self, node: &NodeEndpoint) -> String {
         let topology = self.state().topology();
         let listens = topology

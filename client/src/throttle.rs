@@ -1,12 +1,12 @@
-//! Holding back what nodes would refuse: while they shed, a client asks for at most about twice what
-//! they take. Refusing costs a node less than doing, but not nothing, and several times of what it can
-//! do in refusals leaves it no time for the rest.
+//! Holding back what nodes would refuse: while they shed, a client asks for at most about twice
+//! what they take. Refusing costs a node less than doing, but not nothing, and several times of
+//! what it can do in refusals leaves it no time for the rest.
 //!
-//! Counted are attempts that nodes took, that they refused as overload, and that were held back; all
-//! fade. An attempt is held back with the probability by which these together are over twice what was
-//! taken, so that enough goes out to notice when nodes take more again ("client-side throttling", Beyer
-//! et al., Site Reliability Engineering, 2016, chapter 21). What is under way is not counted: a burst
-//! tells nothing before it is answered.
+//! Counted are attempts that nodes took, that they refused as overload, and that were held back;
+//! all fade. An attempt is held back with the probability by which these together are over twice
+//! what was taken, so that enough goes out to notice when nodes take more again ("client-side
+//! throttling", Beyer et al., Site Reliability Engineering, 2016, chapter 21). What is under way is
+//! not counted: a burst tells nothing before it is answered.
 //!
 //! Not here: what the caller is told (`progress`), retries and their budget (`retry`).
 

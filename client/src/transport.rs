@@ -1,7 +1,7 @@
 //! The seam below the SDK: one request to one node, and what is certain when it gets no answer.
 //!
-//! `pool` implements it over QUIC; the simulator and `testing` implement it in memory. The SDK above
-//! decides everything: which node, when again, what the outcome of an operation is.
+//! `pool` implements it over QUIC; the simulator and `testing` implement it in memory. The SDK
+//! above decides everything: which node, when again, what the outcome of an operation is.
 //!
 //! Not here: frames and connections (`link`), the choice of a node (`route`), retries (`retry`).
 

@@ -137,8 +137,9 @@ impl Read {
         self.values
     }
 
-    /// Stamp of what was read in an lww keyspace, in microseconds since 1970: also of a deletion or an
-    /// expired value, which shows none. `None` in other keyspaces and where nothing was ever written.
+    /// Stamp of what was read in an lww keyspace, in microseconds since 1970: also of a deletion or
+    /// an expired value, which shows none. `None` in other keyspaces and where nothing was ever
+    /// written.
     #[must_use]
     pub const fn stamp(&self) -> Option<u64> {
         self.stamp
@@ -221,8 +222,8 @@ impl Written {
         self.superseded_by
     }
 
-    /// Whether a write with a higher stamp is known, in an lww keyspace: this one was applied and is
-    /// not what the key holds. Only where it was not written again, or not in time.
+    /// Whether a write with a higher stamp is known, in an lww keyspace: this one was applied and
+    /// is not what the key holds. Only where it was not written again, or not in time.
     #[must_use]
     pub const fn is_superseded(&self) -> bool {
         self.superseded_by.is_some()

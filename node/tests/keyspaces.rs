@@ -1,5 +1,5 @@
-//! Keyspaces of all modes and durabilities, on three shards whose network, log and wall clocks do only
-//! what a test says: the shortest runs of V11, V12 and C7, and what each mode refuses.
+//! Keyspaces of all modes and durabilities, on three shards whose network, log and wall clocks do
+//! only what a test says: the shortest runs of V11, V12 and C7, and what each mode refuses.
 
 #![expect(
     clippy::panic,
@@ -325,7 +325,8 @@ fn of_two_writes_the_higher_stamp_stays_and_the_lower_is_told() {
     assert!(lab.values(B, "lww").is_empty());
 }
 
-/// V11: the retry of a superseded write, at a node that never saw it, is as old as its first attempt.
+/// V11: the retry of a superseded write, at a node that never saw it, is as old as its first
+/// attempt.
 #[test]
 fn v11_a_retry_keeps_its_stamp_and_does_not_come_back() {
     let mut lab = Lab::ready();
@@ -484,8 +485,8 @@ fn a_ttl_of_nothing_or_over_ten_years_is_not_applied() {
     assert!(lab.values(A, "default").is_empty());
 }
 
-/// A node whose clock is ten years off takes no TTL and no stamp of its own time, hides and drops nothing
-/// of the others', and goes on with everything else.
+/// A node whose clock is ten years off takes no TTL and no stamp of its own time, hides and drops
+/// nothing of the others', and goes on with everything else.
 #[test]
 fn a_clock_ten_years_off_does_no_harm() {
     const TEN_YEARS: i64 = 10 * 365 * 24 * HOUR;
@@ -520,8 +521,8 @@ fn a_clock_ten_years_off_does_no_harm() {
     }
 }
 
-/// V12: a node whose clock is an hour ahead drops nothing for having expired, hides nothing that the
-/// others still show, and takes no TTL; from the moment of the jump.
+/// V12: a node whose clock is an hour ahead drops nothing for having expired, hides nothing that
+/// the others still show, and takes no TTL; from the moment of the jump.
 #[test]
 fn v12_expiry_does_not_act_by_a_clock_that_is_far_off() {
     for skew in [HOUR, -HOUR] {
@@ -564,8 +565,8 @@ fn in_memory_a_write_is_acknowledged_and_read_before_any_sync() {
     assert!(!lab.replies.contains_key(&durable));
 }
 
-/// C7: peers cannot remember what was only in memory, so a node that did not stop cleanly says itself
-/// that it does not count, at any level, and for memory only.
+/// C7: peers cannot remember what was only in memory, so a node that did not stop cleanly says
+/// itself that it does not count, at any level, and for memory only.
 #[test]
 fn c7_a_node_that_may_have_forgotten_counts_for_no_memory_keyspace() {
     let lost = |node| {

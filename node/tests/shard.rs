@@ -636,9 +636,9 @@ fn a_twin_of_what_was_seen_does_not_stand_beside_its_superseder() {
     );
 }
 
-/// V6: the first attempt is at A and B, where it was superseded and the superseder read; a retry is at
-/// C alone. Only C knows that there were two attempts, and nothing that the reader saw was written by
-/// that operation.
+/// V6: the first attempt is at A and B, where it was superseded and the superseder read; a retry is
+/// at C alone. Only C knows that there were two attempts, and nothing that the reader saw was
+/// written by that operation.
 #[test]
 fn a_twin_of_what_was_superseded_before_the_read_does_not_stand_beside_the_next_put() {
     let mut lab = Lab::ready();
@@ -736,7 +736,8 @@ fn a_retry_that_waited_for_the_loop_mints_nothing() {
     late_retry_mints_nothing(&mut lab, owner, received, Duration::ZERO);
 }
 
-/// The process was stopped while the retry was in the system's buffers, where nobody counts its age.
+/// The process was stopped while the retry was in the system's buffers, where nobody counts its
+/// age.
 #[test]
 fn a_retry_that_waited_for_a_stopped_process_mints_nothing() {
     let (owner, _) = owner_and_other();

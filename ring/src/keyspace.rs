@@ -52,8 +52,8 @@ pub enum KeyspaceMode {
     /// Concurrent values are kept apart until a write supersedes them.
     #[default]
     Siblings,
-    /// Of two writes the one with the higher stamp stays (last write wins). Its stamps come from the
-    /// clocks of clients.
+    /// Of two writes the one with the higher stamp stays (last write wins). Its stamps come from
+    /// the clocks of clients.
     Lww,
 }
 

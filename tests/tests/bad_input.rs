@@ -1,8 +1,8 @@
-//! What a client may get wrong, on three real nodes: each gets a code, a sentence and its end in time,
-//! and what was written before is still there.
+//! What a client may get wrong, on three real nodes: each gets a code, a sentence and its end in
+//! time, and what was written before is still there.
 //!
-//! A clock ten years off is in node/tests/keyspaces.rs, where clocks can be turned. What nodes refuse of
-//! peers, disks and configuration is in chaos_refusals.rs.
+//! A clock ten years off is in node/tests/keyspaces.rs, where clocks can be turned. What nodes
+//! refuse of peers, disks and configuration is in chaos_refusals.rs.
 
 use std::collections::BTreeMap;
 use std::future::IntoFuture;

@@ -1,5 +1,5 @@
-//! Replays the committed inputs of every fuzz target, and some thousand mutants of them with a fixed
-//! seed. The binary `fuzz` does the same for as long as it is told, and measures memory.
+//! Replays the committed inputs of every fuzz target, and some thousand mutants of them with a
+//! fixed seed. The binary `fuzz` does the same for as long as it is told, and measures memory.
 
 use quorate_tests::fuzz::{Fuzz, Meter, all_targets};
 

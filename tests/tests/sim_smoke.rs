@@ -23,7 +23,8 @@ fn one_seed_twice_gives_the_same_trace() {
     }
 }
 
-/// A keyspace with last write wins while the clocks of nodes and clients jump by up to an hour (V11).
+/// A keyspace with last write wins while the clocks of nodes and clients jump by up to an hour
+/// (V11).
 #[test]
 fn acknowledged_lww_writes_are_never_silently_older_though_clocks_jump() {
     passes(14);

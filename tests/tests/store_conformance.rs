@@ -168,8 +168,8 @@ async fn pages_conform(engine: &dyn Engine) {
     };
     assert_eq!(page(engine, &whole(&[0, 1, 2])).await, (vec![], None));
 
-    // Each key in one vnode, some of them rewritten by a later ingestion; other keyspaces and vnodes
-    // lie around them, the last vnode of all included.
+    // Each key in one vnode, some of them rewritten by a later ingestion; other keyspaces and
+    // vnodes lie around them, the last vnode of all included.
     let name = |number: u16| format!("k{number:03}");
     let row = |keyspace, number: u16, text: &str| {
         let key = in_keyspace(keyspace, number % 4, &name(number));
@@ -380,7 +380,8 @@ fn copy_tree(from: &std::path::Path, to: &std::path::Path) {
     }
 }
 
-/// L6 and L7: whichever byte of the real engine flips, nothing that was ingested is silently absent.
+/// L6 and L7: whichever byte of the real engine flips, nothing that was ingested is silently
+/// absent.
 #[tokio::test]
 async fn a_flipped_byte_of_the_real_engine_hides_no_row() {
     let dir = tempfile::tempdir().expect("a directory");

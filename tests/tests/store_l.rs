@@ -410,9 +410,9 @@ async fn l6_what_was_ingested_does_not_rest_on_fjalls_journal() {
     assert_eq!(engine.scan(None, 1_000).await, Ok(rows));
 }
 
-/// One flipped byte of a journal made fjall open without an error and miss what was below the newest
-/// row. Ours holds no row, so that there is nothing to miss: whatever becomes of it, the engine is
-/// refused or every row is there.
+/// One flipped byte of a journal made fjall open without an error and miss what was below the
+/// newest row. Ours holds no row, so that there is nothing to miss: whatever becomes of it, the
+/// engine is refused or every row is there.
 #[tokio::test]
 async fn l6_a_flipped_byte_of_fjalls_journal_hides_no_row() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -442,7 +442,8 @@ async fn l6_a_flipped_byte_of_fjalls_journal_hides_no_row() {
                     );
                     whole += 1;
                 }
-                // Without a checkpoint the log must begin at its first frame, or the store is refused.
+                // Without a checkpoint the log must begin at its first frame, or the store is
+                // refused.
                 Ok(None) | Err(_) => refused += 1,
             }
             drop(engine);

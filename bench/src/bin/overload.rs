@@ -48,8 +48,8 @@ struct Args {
     /// Bound of a node's memory in MiB: the sum of its limits with the default configuration.
     #[arg(long, default_value_t = 1_536)]
     memory_mib: u64,
-    /// Part of half the machine's processors that the nodes have together; the clients have the other
-    /// half, so that they can ask for more than the nodes can do. Below 1 needs root.
+    /// Part of half the machine's processors that the nodes have together; the clients have the
+    /// other half, so that they can ask for more than the nodes can do. Below 1 needs root.
     #[arg(long, default_value_t = 0.25)]
     nodes_share: f64,
     /// The program of the nodes [default: quorate beside this program].

@@ -1,4 +1,5 @@
-//! Stops each node in turn under load, as SIGSTOP does, and checks that from 200 ms on nobody notices.
+//! Stops each node in turn under load, as SIGSTOP does, and checks that from 200 ms on nobody
+//! notices.
 
 use std::io::Write;
 use std::path::PathBuf;

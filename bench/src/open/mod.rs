@@ -2,9 +2,9 @@
 //! requests of a service's users do.
 //!
 //! A latency counts from the intended start. So an operation that waits for the tool, or behind a
-//! stall of the cluster, is as slow as its user finds it: nothing is left out because the load waited
-//! with the cluster (coordinated omission). At most so many operations are under way as the plan says;
-//! one that finds no room is not sent, is counted, and is never forgotten.
+//! stall of the cluster, is as slow as its user finds it: nothing is left out because the load
+//! waited with the cluster (coordinated omission). At most so many operations are under way as the
+//! plan says; one that finds no room is not sent, is counted, and is never forgotten.
 //!
 //! Not here: the closed loop, which measures cost (`closed_loop`).
 

@@ -7,8 +7,8 @@
 //! - what an acknowledged write superseded is not back;
 //! - what was *not applied* is never there; what is of unknown outcome may be, at any time.
 //!
-//! That needs levels whose reads meet writes. A key of which too many outcomes are unknown is judged
-//! for foreign values only. Memory: some 100 bytes a key.
+//! That needs levels whose reads meet writes. A key of which too many outcomes are unknown is
+//! judged for foreign values only. Memory: some 100 bytes a key.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_client::Context;

@@ -79,8 +79,8 @@ fn micros(time: Duration) -> u64 {
 }
 
 impl Record {
-    /// An operation that was to start at `intended`, counted from the begin of the run, took so long
-    /// from then on.
+    /// An operation that was to start at `intended`, counted from the begin of the run, took so
+    /// long from then on.
     pub fn add(&mut self, action: Action, end: End, intended: Duration, took: Duration) {
         *self.ends.entry((action, end)).or_default() += 1;
         let number = usize::try_from(intended.as_secs()).unwrap_or(usize::MAX);

@@ -1,11 +1,12 @@
 //! How an open loop is told: a table for people, one document of JSON for programs.
 //!
 //! The document, `load-open/v1`: `rate` asked per second; `seconds`; `mix`; `done`, `failed`,
-//! `not_started` counts; `actions`, each with its `count` done and latencies in microseconds from the
-//! intended start (`p50_us`, `p99_us`, `p999_us`, `max_us`); `ends`, how often each action ended how;
-//! `intervals`, one for each second with `asked`, `done`, `p99_us` and `max_us`; `verify`, absent
-//! unless asked for, with `judged` and `lied` reads, the first `lies`, and reads that failed when all
-//! was read back. A ramp is `load-ramp/v1`: its `steps` and the `knee`, the highest rate kept up with.
+//! `not_started` counts; `actions`, each with its `count` done and latencies in microseconds from
+//! the intended start (`p50_us`, `p99_us`, `p999_us`, `max_us`); `ends`, how often each action
+//! ended how; `intervals`, one for each second with `asked`, `done`, `p99_us` and `max_us`;
+//! `verify`, absent unless asked for, with `judged` and `lied` reads, the first `lies`, and reads
+//! that failed when all was read back. A ramp is `load-ramp/v1`: its `steps` and the `knee`, the
+//! highest rate kept up with.
 
 use std::fmt::Write as _;
 

@@ -74,8 +74,8 @@ impl Client {
     }
 
     /// Lets the node named `node` read its records of a keyspace, from `vnode` on until it has read
-    /// enough for one answer, and tells what is wrong with them; needs the role `admin`. Large vnodes
-    /// take long: up to 60 s are waited.
+    /// enough for one answer, and tells what is wrong with them; needs the role `admin`. Large
+    /// vnodes take long: up to 60 s are waited.
     ///
     /// # Errors
     /// [`NodeError`] if there is no such node, it refuses, or it does not answer in time.

@@ -2,7 +2,8 @@
 //!
 //! The answer to a batch is bounded, and a node has read what did not fit in vain. What an answer
 //! held says how large the next request should be: as many reads as it held, then half as many more
-//! each time that all of them fit. While a node's answers fill up it is asked one request at a time.
+//! each time that all of them fit. While a node's answers fill up it is asked one request at a
+//! time.
 //!
 //! Not here: what a request holds otherwise (`batch`).
 

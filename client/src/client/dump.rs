@@ -1,8 +1,8 @@
 //! All records of one node in the order of (keyspace, key).
 //!
-//! A node keeps its records by vnode, so that a vnode is one range; inside it they are in key order.
-//! The pages of all vnodes of a keyspace are therefore merged here. Memory is a page per vnode, and
-//! the node pins nothing between two pages.
+//! A node keeps its records by vnode, so that a vnode is one range; inside it they are in key
+//! order. The pages of all vnodes of a keyspace are therefore merged here. Memory is a page per
+//! vnode, and the node pins nothing between two pages.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -6,7 +6,8 @@
 //! repeat ends both, and the one that is still open counts as lost, a write's outcome as unknown.
 //! While the answer is in time there is one timer, as without hedging.
 //!
-//! Not here: when a hedge is due and whether there is budget (`quorate_ring::hedge`, `crate::route`).
+//! Not here: when a hedge is due and whether there is budget (`quorate_ring::hedge`,
+//! `crate::route`).
 
 use std::pin::Pin;
 

@@ -4,7 +4,8 @@
 //! what follows. An attempt may be joined by a hedge (`hedge`). The loop decides nothing
 //! itself. All attempts of a write carry one op id.
 //!
-//! Not here: those decisions; what is remembered and told (`progress`); how a request travels (`transport`).
+//! Not here: those decisions; what is remembered and told (`progress`); how a request travels
+//! (`transport`).
 
 use std::time::Duration;
 

@@ -2,8 +2,8 @@
 //!
 //! A node's certificate has two DNS names: `n-NAME-n.CLUSTER.quorate`, for who expects this node,
 //! and `CLUSTER.quorate`, for who takes any node of the cluster. A client's has
-//! `ROLE.client.CLUSTER.quorate`. CLUSTER is the cluster's id in hexadecimal. The node's name stands
-//! between letters because it may begin or end with a hyphen, which a DNS label may not.
+//! `ROLE.client.CLUSTER.quorate`. CLUSTER is the cluster's id in hexadecimal. The node's name
+//! stands between letters because it may begin or end with a hyphen, which a DNS label may not.
 
 use std::fmt;
 use std::str::FromStr;

@@ -4,8 +4,8 @@
 //! - whoever pushes encodes straight into the shared buffer, under a lock held for that long only;
 //! - what is queued counts until the transport has taken it, and is bounded by the pusher's limit,
 //!   so answers can be given more room than requests;
-//! - a request learns for how long it was queued when it is handed to the transport, and not before:
-//!   a node must never take it for younger than it is;
+//! - a request learns for how long it was queued when it is handed to the transport, and not
+//!   before: a node must never take it for younger than it is;
 //! - a frame over 64 KiB leaves the buffer again, for the queue of the bulk stream.
 
 use std::collections::VecDeque;

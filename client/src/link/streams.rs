@@ -161,8 +161,8 @@ pub async fn read_small<E: From<FrameError>>(
     read(recv, FrameSplitter::new(frame_bytes_max), all, handle).await
 }
 
-/// The same for a side that serves several others: `turn` is asked when a read has come and says how
-/// many of its frames are handed over before the tasks of others have their turn.
+/// The same for a side that serves several others: `turn` is asked when a read has come and says
+/// how many of its frames are handed over before the tasks of others have their turn.
 ///
 /// # Errors
 /// As [`read_small`].

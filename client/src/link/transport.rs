@@ -49,8 +49,8 @@ pub struct TransportOptions {
     /// Largest UDP payload in bytes that is tried, 1,200 to 6,500. `None`: 1,452, and 6,500 to
     /// loopback addresses. Larger ones cost less CPU where the network carries them.
     pub mtu_max: Option<u16>,
-    /// Silence after which a connection is given up. Default 2 s: what is in flight with a node that
-    /// died waits no longer.
+    /// Silence after which a connection is given up. Default 2 s: what is in flight with a node
+    /// that died waits no longer.
     pub idle_timeout: Duration,
     /// An idle connection is kept alive this often. Default 500 ms.
     pub keep_alive: Duration,

@@ -1,4 +1,5 @@
-//! A resolver on a thread of its own: one that never ends costs its caller no more than the deadline.
+//! A resolver on a thread of its own: one that never ends costs its caller no more than the
+//! deadline.
 //!
 //! Its thread is left behind then, as nothing can end it from outside; it does not keep the program
 //! from ending. Only siblings start a thread.

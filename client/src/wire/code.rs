@@ -147,7 +147,8 @@ codes! {
 
     /// The token of a scan is altered, or of another keyspace, range or cluster.
     ScanTokenInvalid = 50, "SCAN_TOKEN_INVALID";
-    /// A bound of a scan's range or its prefix is over 1,024 bytes, or the end lies before the start.
+    /// A bound of a scan's range or its prefix is over 1,024 bytes, or the end lies before the
+    /// start.
     RangeInvalid = 51, "RANGE_INVALID";
     /// The batch has no items, or more than 1,000.
     BatchTooLarge = 52, "BATCH_TOO_LARGE";
@@ -156,7 +157,8 @@ codes! {
     /// The answer to a batch is full; this item was not read and is to be asked for again.
     BatchAnswerFull = 54, "BATCH_ANSWER_FULL";
 
-    /// The operation is one of another keyspace mode: a context in an lww keyspace, a stamp elsewhere.
+    /// The operation is one of another keyspace mode: a context in an lww keyspace, a stamp
+    /// elsewhere.
     WrongMode = 60, "WRONG_MODE";
     /// The TTL is 0 or over ten years.
     TtlInvalid = 61, "TTL_INVALID";

@@ -26,8 +26,8 @@ pub const SMALL_FRAME_BYTES_MAX: usize = 64 * 1024;
 /// Most MessagePack values in a request. The largest of this release has 15.
 pub const REQUEST_ITEMS_MAX: usize = 128;
 
-/// Most MessagePack values in a batch: 1,000 items of at most 48, one of them a get in a session with
-/// all that it must cover, and room.
+/// Most MessagePack values in a batch: 1,000 items of at most 48, one of them a get in a session
+/// with all that it must cover, and room.
 pub const BATCH_REQUEST_ITEMS_MAX: usize = 64 * 1024;
 
 /// Most MessagePack values in a response: a page of records, or a large topology.

@@ -87,7 +87,8 @@ pub struct Put {
     pub attempt: u16,
     /// Milliseconds since the first attempt was sent.
     pub age_ms: u32,
-    /// The writer's stamp, in an lww keyspace only: microseconds since 1970, the same in all attempts.
+    /// The writer's stamp, in an lww keyspace only: microseconds since 1970, the same in all
+    /// attempts.
     #[serde(default)]
     pub stamp: Option<u64>,
     /// Milliseconds after which the value is hidden; absent: what the keyspace has.
@@ -112,7 +113,8 @@ pub struct Delete {
     pub attempt: u16,
     /// Milliseconds since the first attempt was sent.
     pub age_ms: u32,
-    /// The writer's stamp, in an lww keyspace only: microseconds since 1970, the same in all attempts.
+    /// The writer's stamp, in an lww keyspace only: microseconds since 1970, the same in all
+    /// attempts.
     #[serde(default)]
     pub stamp: Option<u64>,
 }
@@ -205,8 +207,8 @@ pub struct Scan {
     pub level: Level,
 }
 
-/// Where a scan goes on, as a node sealed it: opaque, bound to cluster, keyspace and range, valid on
-/// every node and for ever.
+/// Where a scan goes on, as a node sealed it: opaque, bound to cluster, keyspace and range, valid
+/// on every node and for ever.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ScanToken(pub Bytes);
 

@@ -270,8 +270,8 @@ pub struct Verified {
     pub records: u64,
     /// Their bytes, with those of their keys.
     pub bytes: u64,
-    /// Buckets of keys that were written meanwhile: their records were looked at one by one, and not
-    /// compared with the sums that the node keeps.
+    /// Buckets of keys that were written meanwhile: their records were looked at one by one, and
+    /// not compared with the sums that the node keeps.
     pub moving: u32,
     /// The first faults of each vnode, at most 100 in all.
     pub faults: Vec<VerifyFault>,

@@ -79,7 +79,8 @@ pub(super) enum Command {
     Export(ExportArgs),
     /// Read, write or delete many keys in one call; each has its own outcome.
     Multi(MultiArgs),
-    /// Say whether all is well, or wait until it is (exit code 3 if not, 4 if it did not become so).
+    /// Say whether all is well, or wait until it is (exit code 3 if not, 4 if it did not become
+    /// so).
     Health(HealthArgs),
     /// Show the nodes, and whether they are up (exit code 3 if one is not).
     #[command(after_help = "Example:\n  quorate status -o json")]

@@ -15,7 +15,8 @@ use tokio::task::JoinSet;
 /// Time that a node is given although its peers call it dead.
 const GRACE: Duration = Duration::from_millis(300);
 
-/// Silence after which a peer's word is taken, in milliseconds; nodes call each other down after it.
+/// Silence after which a peer's word is taken, in milliseconds; nodes call each other down after
+/// it.
 const SILENT_MS_MIN: u64 = 1_000;
 
 /// Asks each of `nodes` through `ask`; the answers come in their order.

@@ -1,5 +1,5 @@
-//! `quorate config check|dump`: what is wrong with a node's configuration, all of it, and what holds
-//! with where it was said. Starts nothing.
+//! `quorate config check|dump`: what is wrong with a node's configuration, all of it, and what
+//! holds with where it was said. Starts nothing.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -70,8 +70,8 @@ fn check(
     Ok(if is_good { Exit::Ok } else { Exit::Usage })
 }
 
-/// Everything that is wrong: each unknown key, and each value that cannot be. A bad value is put aside
-/// for its default, so that those behind it are found too.
+/// Everything that is wrong: each unknown key, and each value that cannot be. A bad value is put
+/// aside for its default, so that those behind it are found too.
 fn problems(path: &Path, variables: &BTreeMap<String, String>) -> Vec<String> {
     let mut found = unknown_keys(path);
     let mut aside: BTreeMap<&'static str, String> = BTreeMap::new();

@@ -95,8 +95,8 @@ pub(super) enum Seen {
     },
 }
 
-/// Takes the context that was given, or reads the key at the level, or neither if `--blind` or in an
-/// lww keyspace.
+/// Takes the context that was given, or reads the key at the level, or neither if `--blind` or in
+/// an lww keyspace.
 ///
 /// # Errors
 /// A [`Problem`] if the context is none, or the read failed; then nothing was written.

@@ -1,7 +1,7 @@
 //! `quorate delete`: reads at the level and supersedes what it saw, unless told otherwise.
 //!
-//! Where the read found nothing there is nothing to supersede, and no tombstone is written. In an lww
-//! keyspace nothing is read: a stamped tombstone is written.
+//! Where the read found nothing there is nothing to supersede, and no tombstone is written. In an
+//! lww keyspace nothing is read: a stamped tombstone is written.
 
 use serde_json::{Map, Value, json};
 

@@ -1,8 +1,8 @@
 //! `quorate export FILE`: every record of a keyspace or a range, as JSON lines that `import` takes.
 //!
-//! Behind each page the file is flushed and FILE.export-position says how far it is good and where the
-//! scan stands; `--resume` cuts the file there and goes on, also in another process, on another day,
-//! after restarts of nodes.
+//! Behind each page the file is flushed and FILE.export-position says how far it is good and where
+//! the scan stands; `--resume` cuts the file there and goes on, also in another process, on another
+//! day, after restarts of nodes.
 
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! `quorate scan`: the records of a keyspace or a range in key order, one JSON line each, as `import`
-//! takes them.
+//! `quorate scan`: the records of a keyspace or a range in key order, one JSON line each, as
+//! `import` takes them.
 //!
 //! Interrupted, or failed half way, it tells where it stood; `--resume` goes on there.
 

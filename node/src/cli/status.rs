@@ -290,7 +290,8 @@ fn keyspace_table(topology: &Topology, answers: &[Answer]) -> Table {
     table
 }
 
-/// What a keyspace holds, each key counted at its first owner; `None` unless every node has answered.
+/// What a keyspace holds, each key counted at its first owner; `None` unless every node has
+/// answered.
 fn total(answers: &[Answer], keyspace: &str) -> Option<Holdings> {
     let of_node = |(_, said): &Answer| {
         let status = said.as_ref().ok()?;

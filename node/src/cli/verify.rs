@@ -1,7 +1,8 @@
 //! `quorate verify`: every record of the nodes' stores is read and judged, vnode by vnode.
 //!
-//! One node after the other, one vnode at a time, no faster than asked: the nodes go on serving. What
-//! is wrong is listed; nothing is changed. Exit code 1 if anything is wrong or a node did not answer.
+//! One node after the other, one vnode at a time, no faster than asked: the nodes go on serving.
+//! What is wrong is listed; nothing is changed. Exit code 1 if anything is wrong or a node did not
+//! answer.
 //!
 //! Not here: the judgement (`core::verify`), repair.
 

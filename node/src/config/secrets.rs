@@ -1,4 +1,5 @@
-//! `secrets.toml`: the keys that all nodes of a cluster share. Format 1, readable by its owner only.
+//! `secrets.toml`: the keys that all nodes of a cluster share. Format 1, readable by its owner
+//! only.
 //!
 //! The context key seals the context tokens that clients carry; the digest secret seeds the bucket
 //! digests, so that nobody outside can make two records collide.

@@ -1,13 +1,13 @@
 //! How many requests a shard works on at once: as many as it answers in good time.
 //!
 //! A fixed number is either too small for a fast machine or too large for a busy one, where each
-//! request that is taken makes all others later. So the limit follows what is measured: it grows while
-//! answers come in good time and falls by a part while hardly any does (additive increase,
-//! multiplicative decrease; Chiu and Jain, Computer Networks 17, 1989). What finds no room waits in the
-//! [`super::request_queue`] and is refused there, *not applied*, if it waits too long.
+//! request that is taken makes all others later. So the limit follows what is measured: it grows
+//! while answers come in good time and falls by a part while hardly any does (additive increase,
+//! multiplicative decrease; Chiu and Jain, Computer Networks 17, 1989). What finds no room waits in
+//! the [`super::request_queue`] and is refused there, *not applied*, if it waits too long.
 //!
-//! Only a window in which nearly no answer was in time lowers the limit: writes that wait for a silent
-//! replica must not take the room of reads that do well without it.
+//! Only a window in which nearly no answer was in time lowers the limit: writes that wait for a
+//! silent replica must not take the room of reads that do well without it.
 //!
 //! Invariant: between [`LIMIT_MIN`] and the bound that it was made with.
 

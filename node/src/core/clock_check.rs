@@ -1,9 +1,9 @@
 //! Is this node's wall clock near those of its peers? Expiry may act only if it is.
 //!
-//! Each keep-alive goes out with a probe: the sender's two clocks, and the newest probe that it got,
-//! with how long it was held. From an echo follow the round trip and the peer's wall time, each
-//! within half of the round trip. A peer's wall time is kept relative to the own *monotonic* clock,
-//! so that a jump of the own wall clock shows at once and not only with the next echo.
+//! Each keep-alive goes out with a probe: the sender's two clocks, and the newest probe that it
+//! got, with how long it was held. From an echo follow the round trip and the peer's wall time,
+//! each within half of the round trip. A peer's wall time is kept relative to the own *monotonic*
+//! clock, so that a jump of the own wall clock shows at once and not only with the next echo.
 //!
 //! The clock is good if it is within half a second of the middle of all clocks that are known, the
 //! own included: one wrong clock among three does not make the other two doubt theirs. Where no

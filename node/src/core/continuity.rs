@@ -408,8 +408,8 @@ impl Continuity {
         self.counts_everywhere = self.counting.values().all(|counts| *counts);
     }
 
-    /// Whether this node may mint dots of a vnode: it counts, or has heard from a co-replica and may
-    /// count within the deadline. A node that has heard from nobody could acknowledge nothing.
+    /// Whether this node may mint dots of a vnode: it counts, or has heard from a co-replica and
+    /// may count within the deadline. A node that has heard from nobody could acknowledge nothing.
     #[must_use]
     pub fn may_mint(&self, copies: Copies, vnode: VnodeId, topology: &Topology) -> bool {
         let heard = |id: &NodeId| self.peers.get(id).is_some_and(|peer| peer.confirmed_us);
@@ -427,9 +427,9 @@ impl Continuity {
                 .unwrap_or(false)
     }
 
-    /// Whether everything is here that keyspaces of this durability acknowledged, as far as this node
-    /// can know by itself. One that lost what was only in memory counts for it again after a heal by
-    /// its co-replicas, which comes with the repair work.
+    /// Whether everything is here that keyspaces of this durability acknowledged, as far as this
+    /// node can know by itself. One that lost what was only in memory counts for it again after a
+    /// heal by its co-replicas, which comes with the repair work.
     #[must_use]
     pub fn is_whole(&self, durability: Durability) -> bool {
         match (durability, self.volatile) {

@@ -1,8 +1,8 @@
 //! A generation: the newest durable records of a shard on their way into the engine.
 //!
 //! Rows are kept by (keyspace, vnode) in the order in which their keys were first written, so that
-//! adding one is a push, a scan of one vnode looks at that vnode's rows alone, and the engine's feed
-//! sorts many short lists instead of a long one.
+//! adding one is a push, a scan of one vnode looks at that vnode's rows alone, and the engine's
+//! feed sorts many short lists instead of a long one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -209,7 +209,8 @@ pub enum StoreFailure {
     Engine(String),
 }
 
-/// What became of the acknowledgements of memory keyspaces, which are given before they are durable.
+/// What became of the acknowledgements of memory keyspaces, which are given before they are
+/// durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Volatile {
     /// Nothing was lost: every life so far ended with a clean stop.

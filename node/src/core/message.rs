@@ -348,8 +348,8 @@ impl Request {
         }
     }
 
-    /// Whether a keyspace of this mode takes it: writes of lww have a stamp and no context, others no
-    /// stamp; what rests on contexts or lists of operations, lww has not.
+    /// Whether a keyspace of this mode takes it: writes of lww have a stamp and no context, others
+    /// no stamp; what rests on contexts or lists of operations, lww has not.
     #[must_use]
     pub fn fits_mode(&self, mode: KeyspaceMode) -> bool {
         match (self, mode) {

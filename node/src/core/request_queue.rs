@@ -1,16 +1,16 @@
-//! Clients' requests that wait for the shard: taken connection by connection in turns, and bounded in
-//! time as well as in number.
+//! Clients' requests that wait for the shard: taken connection by connection in turns, and bounded
+//! in time as well as in number.
 //!
-//! More than a node can do makes a queue that never gets empty. Whatever its length, all that it does
-//! is to make every request late, until clients have given up what is worked on and try again. So the
-//! patience is long while the queue gets empty now and then (a burst), and short once it has stood for
-//! a while: what waited longer is refused, *not applied*, with advice when to try again, and what is
-//! taken is answered in time. The rule is that of Maurer, "Fail at Scale", ACM Queue 13(8), 2015,
-//! after CoDel (Nichols and Jacobson, ACM Queue 10(5), 2012).
+//! More than a node can do makes a queue that never gets empty. Whatever its length, all that it
+//! does is to make every request late, until clients have given up what is worked on and try again.
+//! So the patience is long while the queue gets empty now and then (a burst), and short once it has
+//! stood for a while: what waited longer is refused, *not applied*, with advice when to try again,
+//! and what is taken is answered in time. The rule is that of Maurer, "Fail at Scale", ACM Queue
+//! 13(8), 2015, after CoDel (Nichols and Jacobson, ACM Queue 10(5), 2012).
 //!
-//! Invariants: every request comes out once, in the order of its connection, taken or shed; who floods
-//! one connection waits behind itself.
-//! Not here: how many may wait (the edge looks at [`RequestQueue::len`]).
+//! Invariants: every request comes out once, in the order of its connection, taken or shed; who
+//! floods one connection waits behind itself. Not here: how many may wait (the edge looks at
+//! [`RequestQueue::len`]).
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,5 @@
-//! What became of a write whose outcome is unknown: look its op id up, make it durable on W, say so.
+//! What became of a write whose outcome is unknown: look its op id up, make it durable on W, say
+//! so.
 //!
 //! A resolve mints nothing. All owners that can be reached are asked for their record until one
 //! knows the operation, as a sibling or as superseded. The merge of what was heard is then sent to

@@ -1,8 +1,8 @@
 //! The client's causal context as a sealed token: opaque, bound to keyspace and key, authenticated.
 //!
-//! Token = version byte, 16 bytes of keyed BLAKE3 over (keyspace, key, rest), length of the context,
-//! context, operations seen. A checksum would not do: one forged vector would make every later write
-//! of an actor look old and kill it.
+//! Token = version byte, 16 bytes of keyed BLAKE3 over (keyspace, key, rest), length of the
+//! context, context, operations seen. A checksum would not do: one forged vector would make every
+//! later write of an actor look old and kill it.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use quorate_antientropy::{

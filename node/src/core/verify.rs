@@ -1,9 +1,9 @@
-//! Whether the records of a vnode are what they should be, one after the other, and together what the
-//! sums say that the node keeps of them.
+//! Whether the records of a vnode are what they should be, one after the other, and together what
+//! the sums say that the node keeps of them.
 //!
-//! A record must be readable and canonical, of the keyspace's mode, and filed under the vnode of its
-//! key. The digests of a bucket are compared only if they were the same before the records were read
-//! and after: else some were read before a write and some behind it.
+//! A record must be readable and canonical, of the keyspace's mode, and filed under the vnode of
+//! its key. The digests of a bucket are compared only if they were the same before the records were
+//! read and after: else some were read before a write and some behind it.
 //!
 //! Not here: reading (`shell::verify`), what is done about damage.
 
@@ -126,8 +126,8 @@ impl<'a> VnodeCheck<'a> {
         }
     }
 
-    /// Compares the records that were seen, which must be all, with the sums that the node had before
-    /// the first was read and after the last.
+    /// Compares the records that were seen, which must be all, with the sums that the node had
+    /// before the first was read and after the last.
     #[must_use]
     pub fn finish(mut self, before: &BucketDigests, after: &BucketDigests) -> Findings {
         let keyspace = self.keyspace.id;

@@ -30,7 +30,8 @@ use crate::core::timeline::Memory;
 /// Admin questions that may wait for the loop.
 pub const QUESTIONS_WAITING_MAX: usize = 64;
 
-/// Requests that the loop takes in one round: what peers and the store say meanwhile waits no longer.
+/// Requests that the loop takes in one round: what peers and the store say meanwhile waits no
+/// longer.
 const REQUESTS_PER_ROUND: usize = 256;
 
 /// A question to the shard's state, answered between two batches.
@@ -141,8 +142,8 @@ impl Drive {
         drop(self.store.commits.push(submission));
     }
 
-    /// Why a queue of the store takes nothing: a loop that fails closes its queue first and then says
-    /// why, so the reason may be waiting.
+    /// Why a queue of the store takes nothing: a loop that fails closes its queue first and then
+    /// says why, so the reason may be waiting.
     fn store_failed(&self, queue: &str) -> StopReason {
         let mut waiting = Vec::new();
         self.inbox.take_all_but_requests(&mut waiting);

@@ -1,8 +1,8 @@
 //! The one way into a shard's loop, from links, clients, the store and the clock's owner.
 //!
-//! Producers on any thread push whole batches and wake the loop once; the loop takes all that waits,
-//! but of clients' requests no more than it can do in one round: an answer must not be held up behind
-//! them. Pushing never waits and never fails: who takes requests from outside looks at
+//! Producers on any thread push whole batches and wake the loop once; the loop takes all that
+//! waits, but of clients' requests no more than it can do in one round: an answer must not be held
+//! up behind them. Pushing never waits and never fails: who takes requests from outside looks at
 //! [`Inbox::requests_waiting`] first and sheds load at the edge, so that the length is bounded.
 
 use std::fmt;
@@ -69,8 +69,8 @@ impl Inbox {
         self.lock().requests.len()
     }
 
-    /// Moves what waits behind `batch`: of requests those for which there is `room`, and the refusals
-    /// of those that waited too long.
+    /// Moves what waits behind `batch`: of requests those for which there is `room`, and the
+    /// refusals of those that waited too long.
     pub fn take(&self, now: MonoTime, room: usize, batch: &mut Vec<Input>) {
         let mut waiting = self.lock();
         batch.append(&mut waiting.inputs);

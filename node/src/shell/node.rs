@@ -209,9 +209,9 @@ impl NodeHandle {
         }
     }
 
-    /// Up to `limit` durable records of the vnode of `after`, with keys after it, in key order; fewer
-    /// only at the end of the vnode. The table is read first: what leaves it meanwhile is visible in
-    /// the engine by then.
+    /// Up to `limit` durable records of the vnode of `after`, with keys after it, in key order;
+    /// fewer only at the end of the vnode. The table is read first: what leaves it meanwhile is
+    /// visible in the engine by then.
     ///
     /// # Errors
     /// [`QuestionError`].

@@ -365,8 +365,8 @@ fn digest_secret(config: &NodeConfig) -> DigestSecret {
 
 fn shard_config(config: &NodeConfig, topology: &Arc<quorate_ring::Topology>) -> ShardConfig {
     let limits = &config.limits;
-    // One generation fills while the one before it is fed to the engine. Small ones cost compaction:
-    // each is a run over all keys.
+    // One generation fills while the one before it is fed to the engine. Small ones cost
+    // compaction: each is a run over all keys.
     let generation_bytes = limits.table_bytes;
     let generation_log_bytes =
         (generation_bytes * LOG_BYTES_PER_TABLE_BYTE).min(limits.log_bytes_max / 5);

@@ -7,8 +7,8 @@ use clap::Parser;
 use quorate_tests::scenario::hostile::{HostilePlan, hostile};
 
 /// Attacks a cluster of three nodes in ten ways with a valid client certificate and without, beside
-/// honest load: honest throughput stays above 80 %, memory is bounded, no node panics, each refusal is
-/// counted.
+/// honest load: honest throughput stays above 80 %, memory is bounded, no node panics, each refusal
+/// is counted.
 #[derive(Debug, Parser)]
 #[command(after_help = "Example:\n  hostile --seconds 30")]
 struct Args {

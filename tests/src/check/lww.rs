@@ -1,10 +1,10 @@
 //! What an lww keyspace promises: an acknowledged write is never silently older than one that was
 //! acknowledged before it began, and what is read is never older than what was acknowledged before.
 //!
-//! Stamps are what the SDK told. One rule does without them: a read that comes after an acknowledged
-//! write, which was not told that it was superseded, does not show a write that had ended before
-//! that one began. And one write is read under one stamp, unless it was written again above a higher
-//! one: a retry that were stamped anew would come back from behind its superseder
+//! Stamps are what the SDK told. One rule does without them: a read that comes after an
+//! acknowledged write, which was not told that it was superseded, does not show a write that had
+//! ended before that one began. And one write is read under one stamp, unless it was written again
+//! above a higher one: a retry that were stamped anew would come back from behind its superseder
 //! (`counterexamples.md` V11).
 //!
 //! A scan tells no stamps. What it shows is judged by that rule alone, and where it shows nothing,

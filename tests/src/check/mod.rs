@@ -1,4 +1,5 @@
-//! Judges a finished run from its history alone: pure, offline, without knowing how the store works.
+//! Judges a finished run from its history alone: pure, offline, without knowing how the store
+//! works.
 //!
 //! A checker takes the [`History`] and what was found at the end, and returns [`Violation`]s; none
 //! returned means passed. Each has tests with planted histories, because a checker that cannot fail

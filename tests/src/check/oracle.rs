@@ -9,8 +9,8 @@ use super::causal::{Expiring, KeyPasts, WriteSet};
 use super::history::{History, OpIndex, Outcome};
 use super::violation::Violation;
 
-/// Judges the values that `key` holds at the end, at `at_us`; `operations` are all operations of that
-/// key.
+/// Judges the values that `key` holds at the end, at `at_us`; `operations` are all operations of
+/// that key.
 #[must_use]
 pub fn check_final_siblings(
     history: &History,

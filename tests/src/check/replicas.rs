@@ -1,6 +1,7 @@
 //! Compares what the replicas hold once everything has healed, byte for byte.
 //!
-//! Invariants I4 (what a replica holds only grows), I5 (a dot names one value), I10 (owners agree) and I12 (only owners hold).
+//! Invariants I4 (what a replica holds only grows), I5 (a dot names one value), I10 (owners agree)
+//! and I12 (only owners hold).
 
 use std::collections::BTreeMap;
 

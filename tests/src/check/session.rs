@@ -1,10 +1,10 @@
 //! What reads promise while faults go on.
 //!
-//! A read of R replicas reflects every write that W replicas acknowledged before it began, where
-//! R + W > N. Reads of a majority never go back behind one another. What one read returns is
-//! concurrent. A read of a session reflects, at any level, what the session had acknowledged and read
-//! before it began. *Reflects* is: the value is there, or what is there superseded it, or a delete that
-//! may be applied did; and nothing that it superseded is there.
+//! A read of R replicas reflects every write that W replicas acknowledged before it began, where R
+//! + W > N. Reads of a majority never go back behind one another. What one read returns is
+//! concurrent. A read of a session reflects, at any level, what the session had acknowledged and
+//! read before it began. *Reflects* is: the value is there, or what is there superseded it, or a
+//! delete that may be applied did; and nothing that it superseded is there.
 //!
 //! One exception, and no other: a write that was tried more than once may have two dots, and its
 //! twin may surface after its op id was evicted from the lists of superseded operations. It comes
@@ -100,9 +100,10 @@ impl Judge<'_> {
         let values = read.returned.values.iter();
         let late = values.copied().find(|write| {
             self.history.operation(*write).is_some_and(|op| {
-                // A coordinator counts from when it mints: before the end of a write that was sent once.
-                // Another attempt may be minted later, behind a slow link or by a process that stood
-                // still, but not once it is too old; the latest expiry of them is the operation's.
+                // A coordinator counts from when it mints: before the end of a write that was sent
+                // once. Another attempt may be minted later, behind a slow link or by a process
+                // that stood still, but not once it is too old; the latest expiry of them is the
+                // operation's.
                 let ended_us = op.ending.as_ref().map_or(u64::MAX, |ending| ending.at_us);
                 let retry_us = u64::try_from(RETRY_TIME_MAX.as_micros()).unwrap_or(u64::MAX);
                 let once = op

@@ -89,7 +89,8 @@ pub enum Violation {
         /// The write that went missing, or whose past came back.
         write: OpIndex,
     },
-    /// An acknowledged write is older than one that was acknowledged before it began, and was not told.
+    /// An acknowledged write is older than one that was acknowledged before it began, and was not
+    /// told.
     #[error("SILENTLY OLDER: {key}: write {} has a lower stamp than write {}, acknowledged before it began (V11)", write.0, earlier.0)]
     SilentlyOlder {
         /// The key.

@@ -4,12 +4,12 @@
 //! target says of an input: a *shape*, such as which error it was refused with or which message it
 //! is. An input with a new shape joins the corpus and is mutated further.
 //!
-//! A target checks more than that nothing panics: what is read can be written and reads the same, what
-//! was altered is refused, what is refused says why. Beside that, an input may not take long, nor
-//! allocate more than in proportion to its size.
+//! A target checks more than that nothing panics: what is read can be written and reads the same,
+//! what was altered is refused, what is refused says why. Beside that, an input may not take long,
+//! nor allocate more than in proportion to its size.
 //!
-//! Corpora are in `tests/corpus`, one folder a target; `tests/tests/fuzz_corpus.rs` replays them with
-//! some thousand mutants each, and the binary `fuzz` goes on for as long as it is told.
+//! Corpora are in `tests/corpus`, one folder a target; `tests/tests/fuzz_corpus.rs` replays them
+//! with some thousand mutants each, and the binary `fuzz` goes on for as long as it is told.
 
 mod memory;
 mod mutate;

@@ -133,8 +133,8 @@ impl Fuzz {
         }
     }
 
-    /// Inputs that were found by mutation, each of a shape of its own, the shortest first; those that
-    /// it began with if there are none.
+    /// Inputs that were found by mutation, each of a shape of its own, the shortest first; those
+    /// that it began with if there are none.
     #[must_use]
     pub fn found(&self) -> Vec<&[u8]> {
         let seeds = self.target.seeds().len();

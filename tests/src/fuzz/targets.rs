@@ -82,8 +82,8 @@ fn frames_of(input: &[u8]) -> Result<Vec<RawFrame>, FrameError> {
     Ok(frames)
 }
 
-/// Frames of a stream; if it has none, the one frame that it would be with the right length, so that
-/// most mutants are more than a wrong length.
+/// Frames of a stream; if it has none, the one frame that it would be with the right length, so
+/// that most mutants are more than a wrong length.
 fn some_frames(input: &[u8]) -> Option<Vec<RawFrame>> {
     let frames = frames_of(input).unwrap_or_default();
     if !frames.is_empty() {

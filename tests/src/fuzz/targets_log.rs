@@ -1,9 +1,9 @@
 //! The target that is a whole log, and the inputs that other targets begin with.
 //!
-//! An input of the log's target is a list of edits of what a killed node left on its disk. The store
-//! that opens then either says what is wrong, or holds exactly what was written up to some batch:
-//! nothing invented, nothing mixed. One edit alone loses at most the last batch, which cannot be told
-//! from a torn tail.
+//! An input of the log's target is a list of edits of what a killed node left on its disk. The
+//! store that opens then either says what is wrong, or holds exactly what was written up to some
+//! batch: nothing invented, nothing mixed. One edit alone loses at most the last batch, which
+//! cannot be told from a torn tail.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -374,8 +374,8 @@ impl Attacker {
         Ok(())
     }
 
-    /// Bursts of reads on one connection, far more than one client may have in flight; their answers are
-    /// read and thrown away.
+    /// Bursts of reads on one connection, far more than one client may have in flight; their
+    /// answers are read and thrown away.
     async fn flood(&self, streams: Streams) -> Result<()> {
         let Streams { mut small, .. } = streams;
         let drain = async {

@@ -322,8 +322,8 @@ impl Plan {
         self.workloads = vec![Workload::Overload];
     }
 
-    /// Turns a part of the seeds into runs for lww keyspaces, for TTLs, or for durability `memory`. Its
-    /// random stream is its own.
+    /// Turns a part of the seeds into runs for lww keyspaces, for TTLs, or for durability `memory`.
+    /// Its random stream is its own.
     fn draw_modes(&mut self) {
         let mut rand = SimRand::derive(self.seed, 0, "modes");
         let named = self.seed < NAMED_SEEDS || NAMED_LATER.contains(&self.seed);
@@ -437,9 +437,9 @@ impl Plan {
         self.faults.extend([Fault::Kill, Fault::Power]);
     }
 
-    /// Turns a part of the seeds into runs for [`Fault::PowerAgain`]: values fill most of a block of
-    /// the log, so that frames of two lives meet at the same places under the same LSNs. Its random
-    /// stream is its own, so that the other seeds stay what they were.
+    /// Turns a part of the seeds into runs for [`Fault::PowerAgain`]: values fill most of a block
+    /// of the log, so that frames of two lives meet at the same places under the same LSNs. Its
+    /// random stream is its own, so that the other seeds stay what they were.
     fn draw_power_again(&mut self) {
         let mut rand = SimRand::derive(self.seed, 0, "power lost again");
         if !rand.chance(0.1) || self.seed < NAMED_SEEDS {

@@ -1,8 +1,8 @@
 //! Multi-gets and multi-puts of what the other workloads use.
 //!
 //! Each item is noted as the operation that it stands for, asked when the batch was and ended when
-//! its results came, and judged like any other: that an item's outcome is its own, whatever became of
-//! the others, is what the checkers see. Writes keep to the rules of their workload.
+//! its results came, and judged like any other: that an item's outcome is its own, whatever became
+//! of the others, is what the checkers see. Writes keep to the rules of their workload.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! What clients do beside the usual: lww keyspaces, operations of the wrong mode, values that expire.
+//! What clients do beside the usual: lww keyspaces, operations of the wrong mode, values that
+//! expire.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -75,7 +76,8 @@ impl SimClient {
         self.note_written(target, op, written);
     }
 
-    /// W14: what the SDK refuses, and what only a node can refuse because the SDK would not send it.
+    /// W14: what the SDK refuses, and what only a node can refuse because the SDK would not send
+    /// it.
     pub(super) async fn wrong_mode(&mut self) {
         let in_lww = self.rand.chance(0.6);
         let keyspace = if in_lww {
@@ -106,7 +108,8 @@ impl SimClient {
         let context = seen
             .filter(|_| in_lww)
             .map(|(_, context)| wire::ContextToken(Bytes::copy_from_slice(context.as_bytes())));
-        // In an lww keyspace a stamp is missing or stands beside a context, elsewhere it is too much.
+        // In an lww keyspace a stamp is missing or stands beside a context, elsewhere it is too
+        // much.
         let stamp = (!in_lww || context.is_some() && self.rand.chance(0.5))
             .then(|| self.way.machine.wall_micros());
         let id = u128::from(self.rand.next_bits()) << 64 | u128::from(self.rand.next_bits());

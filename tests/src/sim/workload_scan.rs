@@ -1,13 +1,14 @@
 //! Scans over what the other workloads write.
 //!
-//! A scan shows each record as a get at its level would show it at some time while its page is made.
-//! So every key of which a page tells, by showing it or by passing over it, is noted as a get that was
-//! asked when the page was and ended when it came: the checkers of gets judge scans too, and a key
-//! that was passed over reads as *not found*. That keys come once and in order is checked here. Of lww
-//! keys a scan tells no stamps; the checker knows which gets those are.
+//! A scan shows each record as a get at its level would show it at some time while its page is
+//! made. So every key of which a page tells, by showing it or by passing over it, is noted as a get
+//! that was asked when the page was and ended when it came: the checkers of gets judge scans too,
+//! and a key that was passed over reads as *not found*. That keys come once and in order is checked
+//! here. Of lww keys a scan tells no stamps; the checker knows which gets those are.
 //!
 //! A page does not tell how far behind its last record it has looked. A key that lies between that
-//! record and the first one of the next page was read by one of the two, and its get lasts over both.
+//! record and the first one of the next page was read by one of the two, and its get lasts over
+//! both.
 
 use std::time::Duration;
 
@@ -181,8 +182,8 @@ impl Told {
             let key = &asked.target.key;
             let is_behind = last.is_none_or(|last| key > last);
             if is_behind && page.next.is_some() {
-                // A page that shows something has begun in front of that: no earlier page has passed
-                // over what lies behind it.
+                // A page that shows something has begun in front of that: no earlier page has
+                // passed over what lies behind it.
                 if last.is_some() || asked.first.is_none() {
                     std::mem::swap(&mut asked.first, &mut asked.now);
                 }

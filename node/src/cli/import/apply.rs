@@ -85,8 +85,8 @@ async fn once(
     how: &How,
     record: &ImportRecord,
 ) -> Result<(), Box<Failure>> {
-    // In an lww keyspace nothing is read first. A record of several values is refused there: what is
-    // written after a context is of the wrong mode.
+    // In an lww keyspace nothing is read first. A record of several values is refused there: what
+    // is written after a context is of the wrong mode.
     if let (Some(KeyspaceMode::Lww), [value]) = (mode, record.values.as_slice()) {
         let put = keyspace.put_blind(record.key.clone(), value.clone());
         let put = put

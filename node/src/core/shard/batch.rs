@@ -19,8 +19,8 @@ use super::{Origin, Shard, asked};
 /// Most items of a batch.
 pub const BATCH_ITEMS_MAX: usize = 1_000;
 
-/// An answer has no room for further values behind this many bytes; what was read for them is let go
-/// at once and they are asked for again.
+/// An answer has no room for further values behind this many bytes; what was read for them is let
+/// go at once and they are asked for again.
 const ANSWER_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// A batch under way.

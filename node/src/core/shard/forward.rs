@@ -3,7 +3,8 @@
 //! A write that was handed over and lost is *unknown* and told so: the client retries under the
 //! same op id. Its age grows by all the time on the way, which the owner bounds by its own clock
 //! (`Forward::sent_after`): a write that a slow link or a stopped forwarder held must not be minted
-//! anew when its op id has been evicted meanwhile. A read, or a write that was never sent, goes to the next owner.
+//! anew when its op id has been evicted meanwhile. A read, or a write that was never sent, goes to
+//! the next owner.
 
 use std::time::Duration;
 
@@ -108,7 +109,8 @@ impl Shard {
         }
     }
 
-    /// The link to `peer` is gone, or it is silent: what was handed to it is tried elsewhere or told as unknown.
+    /// The link to `peer` is gone, or it is silent: what was handed to it is tried elsewhere or
+    /// told as unknown.
     pub(super) fn retry_forwards(&mut self, now: Now, peer: NodeId, effects: &mut Effects) {
         for number in self.open_ops() {
             let Some(Op::Forward(forward)) = self.ops.get_mut(&number) else {

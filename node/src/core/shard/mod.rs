@@ -85,7 +85,8 @@ pub struct Limits {
     pub requests_max: usize,
     /// Bytes of their keys, values and contexts.
     pub request_bytes_max: usize,
-    /// Replicas' parts in flight: merges that wait for a load or a sync, reads that wait for a load.
+    /// Replicas' parts in flight: merges that wait for a load or a sync, reads that wait for a
+    /// load.
     pub replica_inputs_max: usize,
     /// Keys that may wait to be loaded; the loader's queue takes twice as many.
     pub parked_keys_max: usize,
@@ -218,8 +219,8 @@ struct ForwardOp {
 }
 
 impl Op {
-    /// The timer slot in which the operation is ticked next; [`UNARMED`] if in none. Timers of other
-    /// slots are stale, so that each operation has one at most.
+    /// The timer slot in which the operation is ticked next; [`UNARMED`] if in none. Timers of
+    /// other slots are stale, so that each operation has one at most.
     fn armed(&mut self) -> &mut u64 {
         match self {
             Self::Put(put) => &mut put.armed,

@@ -22,9 +22,9 @@ impl Shard {
         packed(&self.scratch)
     }
 
-    /// Makes `record` the newest state of a key: the change of the sums, the table, the log. Gives the
-    /// record back, to be sent. `had_value` and `has_value` say of the old and the new state whether it
-    /// has a value.
+    /// Makes `record` the newest state of a key: the change of the sums, the table, the log. Gives
+    /// the record back, to be sent. `had_value` and `has_value` say of the old and the new state
+    /// whether it has a value.
     pub(super) fn commit(
         &mut self,
         place: &Place,

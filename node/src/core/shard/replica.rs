@@ -115,8 +115,8 @@ impl Shard {
         }
     }
 
-    /// Merges a record into the newest state and appends the result if it is news. Gives the stamp of
-    /// what is held then, if that supersedes what came.
+    /// Merges a record into the newest state and appends the result if it is news. Gives the stamp
+    /// of what is held then, if that supersedes what came.
     ///
     /// # Errors
     /// [`StopReason::ActorAhead`] if a replica's record shows that this node's memory has a hole;

@@ -194,8 +194,8 @@ impl Shard {
         })
     }
 
-    /// The owners of every vnode in one order of nodes, so that few nodes cover them all: this node,
-    /// then those that are up, who take turns from scan to scan.
+    /// The owners of every vnode in one order of nodes, so that few nodes cover them all: this
+    /// node, then those that are up, who take turns from scan to scan.
     fn owners_of_all(&self, now: Now, copies: Copies) -> BTreeMap<VnodeId, Vec<NodeId>> {
         let mut nodes: Vec<NodeId> = self.topology.nodes().iter().map(|node| node.id).collect();
         let turn = usize::try_from(self.next_op % 64).unwrap_or(0);
@@ -411,7 +411,8 @@ impl Shard {
         self.read_rows(now, op, effects);
     }
 
-    /// Tells the client what was found, up to the first key that could not be read or found no room.
+    /// Tells the client what was found, up to the first key that could not be read or found no
+    /// room.
     fn answer_scan(&mut self, op: OpNumber, effects: &mut Effects) {
         let Some(scan) = self.scans.get_mut(&op) else {
             return;

@@ -1,8 +1,8 @@
 //! A replica's part of a page of a scan: the table's newest durable records, then the engine's.
 //!
-//! The table is looked at first and the engine read afterwards, away from this loop: what leaves the
-//! table meanwhile is visible in the engine by then. Nothing is kept between two pages, and a node
-//! has [`SCAN_READS_MAX`] of them in memory at most, each bounded in records and bytes.
+//! The table is looked at first and the engine read afterwards, away from this loop: what leaves
+//! the table meanwhile is visible in the engine by then. Nothing is kept between two pages, and a
+//! node has [`SCAN_READS_MAX`] of them in memory at most, each bounded in records and bytes.
 
 use bytes::Bytes;
 use quorate_ring::{Copies, Durability, Epoch, MonoTime, NodeId};

@@ -31,8 +31,8 @@ use self::slots::{Entry, Slot, Slots};
 use super::generation::{Generation, GenerationRows, Row};
 use super::key::RecordKey;
 
-/// Bytes that a record costs beside its canonical form: its entry, its place in the index, its count
-/// of references and the rest of its size class.
+/// Bytes that a record costs beside its canonical form: its entry, its place in the index, its
+/// count of references and the rest of its size class.
 const ENTRY_OVERHEAD_BYTES: u64 = 192;
 /// What a batch of the log costs beside its frames at most: its header, and the rest of its last
 /// block of 4 KiB. A lone writer fills the log with these.
@@ -63,8 +63,9 @@ pub enum Lookup {
     MustLoad,
 }
 
-/// A state that was appended and is not durable yet, in the order of the LSNs. All of a key's are kept: one per batch in
-/// flight, else the durable view would stand still under a key that is in every batch (L9).
+/// A state that was appended and is not durable yet, in the order of the LSNs. All of a key's are
+/// kept: one per batch in flight, else the durable view would stand still under a key that is in
+/// every batch (L9).
 #[derive(Debug)]
 struct Unsettled {
     lsn: Lsn,
@@ -331,7 +332,8 @@ impl Table {
         }
     }
 
-    /// Whether writes have room in table and log: otherwise they are refused before they are minted.
+    /// Whether writes have room in table and log: otherwise they are refused before they are
+    /// minted.
     #[must_use]
     pub fn has_room(&self) -> bool {
         let behind = self.sizes.active + self.sizes.in_flight < 2 * self.limits.generation_bytes;

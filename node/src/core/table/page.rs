@@ -1,10 +1,10 @@
 //! The table's part of a page of a scan: records that the engine may not have yet.
 //!
 //! Rows of a generation lie in the order in which their keys were first written. For scans each
-//! vnode's rows get an order by key, made when a scan first comes by and extended as rows are added:
-//! replacing a row keeps its key, so an order stays true. Making orders is bounded per page; rows
-//! that are in none yet are looked at one by one. So a page costs O(rows of the page, and a binary
-//! search per vnode) once orders are made, and never more than O(rows of the generations).
+//! vnode's rows get an order by key, made when a scan first comes by and extended as rows are
+//! added: replacing a row keeps its key, so an order stays true. Making orders is bounded per page;
+//! rows that are in none yet are looked at one by one. So a page costs O(rows of the page, and a
+//! binary search per vnode) once orders are made, and never more than O(rows of the generations).
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};

@@ -5,8 +5,8 @@
 //! an entry only when those bits agree.
 //!
 //! Eviction is a clock: the hand goes round over the chunks, passes over what may not leave, gives
-//! what was used since it last came by a second chance, and takes the rest. What is loaded counts as
-//! unused at first, so keys that are read once leave before those that are read again.
+//! what was used since it last came by a second chance, and takes the rest. What is loaded counts
+//! as unused at first, so keys that are read once leave before those that are read again.
 
 use std::cell::Cell;
 

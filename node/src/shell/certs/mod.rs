@@ -1,7 +1,8 @@
 //! Certificates of a cluster: who signs, who is who, and the TLS side of every link.
 //!
 //! Nodes and clients have authorities of their own, so that no client can pass for a node, whatever
-//! names its certificate has. TLS 1.3 with mutual authentication only; no resumption, no early data.
+//! names its certificate has. TLS 1.3 with mutual authentication only; no resumption, no early
+//! data.
 //!
 //! Not here: the names in certificates (`quorate_client::link`), which node may do what (`link`,
 //! `serve`).

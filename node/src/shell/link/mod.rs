@@ -1,7 +1,7 @@
 //! Links to other nodes, over QUIC: one connection per pair of nodes, dialled by the lower number.
 //!
-//! `format` turns messages into bytes and back, `peer` keeps the connections, `codes` maps causes to
-//! their stable numbers, `counters` counts what is refused. The transport itself is shared with
+//! `format` turns messages into bytes and back, `peer` keeps the connections, `codes` maps causes
+//! to their stable numbers, `counters` counts what is refused. The transport itself is shared with
 //! clients (`quorate_client::link`).
 
 mod codes;

@@ -308,7 +308,8 @@ impl PeerLinks {
         let mut place = slot.link();
         if place.as_ref().is_some_and(|present| present.is_alive()) {
             // Two processes of one node: the one that is connected keeps its place. A node that was
-            // killed and is back at once gets it when its old connection has been silent long enough.
+            // killed and is back at once gets it when its old connection has been silent long
+            // enough.
             LinkCounters::count(&self.counters.connections_refused);
             link.quic.close(CloseCode::Rival.into(), b"");
             return None;

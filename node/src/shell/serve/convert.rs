@@ -1,5 +1,5 @@
-//! Requests and answers of clients: from the wire's types to the core's and back. The simulator uses
-//! it too.
+//! Requests and answers of clients: from the wire's types to the core's and back. The simulator
+//! uses it too.
 
 use std::time::Duration;
 

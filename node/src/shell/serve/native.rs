@@ -377,11 +377,12 @@ impl ClientLink {
 /// Requests of one connection that are read before those of others have their turn.
 const REQUESTS_PER_TURN: usize = 64;
 
-/// A connection's share of what one may have in flight, however many others there are: a part of this.
+/// A connection's share of what one may have in flight, however many others there are: a part of
+/// this.
 const LEAST_SHARE: usize = 4;
 
-/// One reader's way to the shard. While there are several connections each is read in turns and has a
-/// share of the requests in flight: who floods waits for itself.
+/// One reader's way to the shard. While there are several connections each is read in turns and has
+/// a share of the requests in flight: who floods waits for itself.
 struct Intake {
     link: Arc<ClientLink>,
     /// Open connections of clients.

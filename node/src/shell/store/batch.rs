@@ -45,7 +45,8 @@ impl BatchHeader {
         FIXED_BYTES + memories * MEMORY_BYTES + lives * LIFE_BYTES
     }
 
-    /// Writes the header over the first [`BatchHeader::bytes`] of `place`, which stands at `offset`.
+    /// Writes the header over the first [`BatchHeader::bytes`] of `place`, which stands at
+    /// `offset`.
     pub(super) fn write(&self, place: &mut [u8], seeds: Seeds, offset: u64) {
         let Self {
             incarnation,

@@ -36,13 +36,13 @@ const CHECKPOINT_SEED: u64 = u64::from_le_bytes(*b"QRTCHKPT");
 /// Bits per key of the bloom filters: about 1 % of look-ups of absent keys read a block.
 const BLOOM_BITS: f32 = 10.0;
 
-/// Tables of level 0 that fjall leaves alone; more than its default of 4. With keys spread evenly every
-/// merge of level 0 rewrites the whole level below, so that half as many merges cost half as much;
-/// a look-up then asks up to eight filters instead of four.
+/// Tables of level 0 that fjall leaves alone; more than its default of 4. With keys spread evenly
+/// every merge of level 0 rewrites the whole level below, so that half as many merges cost half as
+/// much; a look-up then asks up to eight filters instead of four.
 const LEVEL0_TARGET: u8 = 8;
 
-/// Bytes of a table at most; more than fjall's default of 64 MiB, so that an ingestion is one table:
-/// fjall counts those of level 0, not its runs.
+/// Bytes of a table at most; more than fjall's default of 64 MiB, so that an ingestion is one
+/// table: fjall counts those of level 0, not its runs.
 const TABLE_BYTES: u64 = 256 << 20;
 
 /// fjall's smallest bound for its journals; ours stay empty.
@@ -158,8 +158,8 @@ impl FjallEngine {
         rows.map(read_row).collect()
     }
 
-    /// A merge over one open range per vnode, read row by row: no more than is returned, and one row
-    /// of each vnode.
+    /// A merge over one open range per vnode, read row by row: no more than is returned, and one
+    /// row of each vnode.
     fn merged(&self, range: &PageRange) -> Result<PagePart, EngineError> {
         let snapshot = self.database.snapshot();
         let mut vnodes = Vec::new();

@@ -86,8 +86,8 @@ impl OpenError {
         Self::Damaged { what: what.into() }
     }
 
-    /// A file that is there and cannot be read is damage: what it held cannot be known, and must not
-    /// be taken for absent.
+    /// A file that is there and cannot be read is damage: what it held cannot be known, and must
+    /// not be taken for absent.
     pub(super) fn unreadable(error: DiskError) -> Self {
         match error {
             DiskError::Io { .. } => Self::damaged(format!("cannot read {error}")),

@@ -58,8 +58,8 @@ pub(super) enum Frame<'a> {
         bytes: &'a [u8],
     },
     /// The process stopped with nothing left to write, and whether all was here till then that
-    /// memory keyspaces acknowledged. The flag stands in the last frame of the log, because that one
-    /// is never truncated.
+    /// memory keyspaces acknowledged. The flag stands in the last frame of the log, because that
+    /// one is never truncated.
     CleanStop(Volatile),
 }
 
@@ -174,8 +174,8 @@ pub(super) fn frames_of(record: &[u8], batch_bytes: usize) -> impl Iterator<Item
         })
 }
 
-/// Appends the bytes of an entry: bucket `u16`, key length `u16`, change of the digest `u128`, of the
-/// number of keys `i8`, of tombstones `i8` and of bytes `i32`, key, record.
+/// Appends the bytes of an entry: bucket `u16`, key length `u16`, change of the digest `u128`, of
+/// the number of keys `i8`, of tombstones `i8` and of bytes `i32`, key, record.
 pub(super) fn encode_record(buffer: &mut Vec<u8>, entry: &Entry) {
     match entry {
         Entry::Record {

@@ -5,8 +5,8 @@
 //!
 //! A segment is ready only when its zeros, its header, its name and the directory are synced (L4).
 //! Numbers only rise, so that no number is used twice. Old segments go oldest first, each with a
-//! sync of the directory: a crash never leaves a hole. A full disk is waited out; frames that are no
-//! user's have the reserve of the segment in use meanwhile (L8).
+//! sync of the directory: a crash never leaves a hole. A full disk is waited out; frames that are
+//! no user's have the reserve of the segment in use meanwhile (L8).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +21,8 @@ use super::segment::{SEGMENT_HEADER_BYTES, encode_segment_header, free_name, seg
 use crate::shell::seam::{Clock, Disk, DiskError};
 
 /// Of all segments, one in so many is kept free for recycling; more are removed. Every checkpoint
-/// frees the segments of a generation at once, and each that is made anew is filled with zeros first.
+/// frees the segments of a generation at once, and each that is made anew is filled with zeros
+/// first.
 const FREE_SHARE: usize = 3;
 
 /// The segments of one log, shared by the committer, the feed and the preparer.
