@@ -1,7 +1,7 @@
 //! What reads promise while faults go on.
 //!
-//! A read of R replicas reflects every write that W replicas acknowledged before it began, where R
-//! + W > N. Reads of a majority never go back behind one another. What one read returns is
+//! A read of R replicas reflects every write that W replicas acknowledged before it began,
+//! where R + W > N. Reads of a majority never go back behind one another. What one read returns is
 //! concurrent. A read of a session reflects, at any level, what the session had acknowledged and
 //! read before it began. *Reflects* is: the value is there, or what is there superseded it, or a
 //! delete that may be applied did; and nothing that it superseded is there.
