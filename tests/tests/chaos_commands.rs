@@ -1,8 +1,9 @@
 //! Commands on data and health, on real processes: what they print and how they end.
 
 use std::process::Output;
+use std::time::Duration;
 
-use quorate_tests::cluster::Cluster;
+use quorate_tests::cluster::{Cluster, until};
 use serde_json::Value;
 
 fn run(cluster: &Cluster, arguments: &[&str]) -> Output {
@@ -107,6 +108,8 @@ fn everything_is_counted_and_sound(cluster: &Cluster) {
 #[test]
 fn health_tells_who_is_down_and_gives_up_waiting() {
     let mut cluster = Cluster::run().expect("three nodes");
+    let written = ["multi", "put", "--consistency", "all", "a", "1", "b", "2"];
+    assert_eq!(run(&cluster, &written).status.code(), Some(0));
     cluster.kill(&[2]).expect("it runs");
     let health = run(&cluster, &["health", "-o", "json"]);
     assert_eq!(health.status.code(), Some(3));
@@ -117,4 +120,13 @@ fn health_tells_who_is_down_and_gives_up_waiting() {
     );
     let waited = run(&cluster, &["health", "--wait", "--timeout", "1s"]);
     assert_eq!(waited.status.code(), Some(4));
+    // Once its peers have given the node up, the keys are counted without it.
+    let counted = until(Duration::from_secs(10), "the keys are counted", || {
+        let status = document(&run(&cluster, &["status", "-o", "json"]));
+        let keyspaces = status["keyspaces"].as_array().cloned();
+        let mut keyspaces = keyspaces.unwrap_or_default().into_iter();
+        let default = keyspaces.find(|keyspace| keyspace["name"] == "default");
+        Ok(default.and_then(|keyspace| keyspace["keys"].as_u64()))
+    });
+    assert_eq!(counted.expect("they are"), 2);
 }

@@ -192,7 +192,8 @@ pub struct KeyspaceHoldings {
     pub tombstones: u64,
     /// Bytes of keys and records.
     pub bytes: u64,
-    /// Keys with a value of which the node is the first owner: over all nodes each counts once.
+    /// Keys with a value of which the node is the first owner that it knows to be up: over all nodes
+    /// that are up each counts once.
     pub first_keys: u64,
     /// Tombstones of which it is the first owner.
     pub first_tombstones: u64,

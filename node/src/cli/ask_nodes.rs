@@ -17,7 +17,7 @@ const GRACE: Duration = Duration::from_millis(300);
 
 /// Silence after which a peer's word is taken, in milliseconds; nodes call each other down after
 /// it.
-const SILENT_MS_MIN: u64 = 1_000;
+pub(super) const SILENT_MS_MIN: u64 = 1_000;
 
 /// Asks each of `nodes` through `ask`; the answers come in their order.
 ///

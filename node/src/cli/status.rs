@@ -7,7 +7,7 @@ use quorate_ring::Node;
 use serde_json::{Value, json};
 
 use super::args::Global;
-use super::ask_nodes::ask_nodes;
+use super::ask_nodes::{SILENT_MS_MIN, ask_nodes};
 use super::exit::{Exit, Problem};
 use super::is_json;
 use super::output::{Table, print, print_json, shown_bytes};
@@ -290,21 +290,29 @@ fn keyspace_table(topology: &Topology, answers: &[Answer]) -> Table {
     table
 }
 
-/// What a keyspace holds, each key counted at its first owner; `None` unless every node has
-/// answered.
+/// What a keyspace holds, each key counted at the first of its owners that is up; `None` while a node
+/// has not answered that others still wait for.
 fn total(answers: &[Answer], keyspace: &str) -> Option<Holdings> {
-    let of_node = |(_, said): &Answer| {
-        let status = said.as_ref().ok()?;
+    let statuses = || answers.iter().filter_map(|(_, said)| said.as_ref().ok());
+    let is_given_up = |node: u32| {
+        let mut peers = statuses().flat_map(|status| &status.peers);
+        peers.all(|peer| peer.node != node || peer.silent_ms >= SILENT_MS_MIN)
+    };
+    let mut silent = answers.iter().filter(|(_, said)| said.is_err());
+    if statuses().next().is_none() || !silent.all(|(node, _)| is_given_up(node.id.0)) {
+        return None;
+    }
+    let of_node = |status: &NodeStatus| {
         let mut held = status.keyspaces.iter();
         let held = held.find(|held| held.keyspace == keyspace);
-        Some(held.map_or(Holdings::default(), |held| Holdings {
+        held.map_or(Holdings::default(), |held| Holdings {
             keys: held.first_keys,
             tombstones: held.first_tombstones,
             bytes: held.first_bytes,
-        }))
+        })
     };
-    let totals: Option<Vec<Holdings>> = answers.iter().map(of_node).collect();
-    Some(totals?.into_iter().fold(Holdings::default(), Holdings::and))
+    let totals = statuses().map(of_node);
+    Some(totals.fold(Holdings::default(), Holdings::and))
 }
 
 fn is_memory(keyspace: &KeyspaceInfo) -> bool {

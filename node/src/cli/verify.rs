@@ -196,6 +196,7 @@ fn text(node: &OfNode) -> String {
         node.records,
         shown_bytes(node.bytes),
         match node.faults_total {
+            0 if node.error.is_some() => "not read to its end".to_owned(),
             0 => "nothing wrong".to_owned(),
             1 => "1 fault".to_owned(),
             faults => format!("{faults} faults"),
@@ -219,7 +220,7 @@ fn text(node: &OfNode) -> String {
         text.push_str(&format!("  and {untold} more\n"));
     }
     if let Some(error) = &node.error {
-        text.push_str(&format!("  not read to its end: {error}\n"));
+        text.push_str(&format!("  {error}\n"));
     }
     text
 }

@@ -21,11 +21,11 @@ pub(super) async fn perform(client: Client, request: Request) -> Value {
     } = request;
     let keyspace = client.keyspace(keyspace);
     let mut reply = Map::new();
+    reply.insert("id".to_owned(), id);
     match work {
         Work::One(item) => perform_one(&keyspace, levels, deadline, item, &mut reply).await,
         Work::Batch(items) => perform_all(&keyspace, levels, deadline, items, &mut reply).await,
     }
-    reply.insert("id".to_owned(), id);
     Value::Object(reply)
 }
 

@@ -294,7 +294,8 @@ pub struct KeyspaceHoldings {
     pub keyspace: KeyspaceId,
     /// In all vnodes that the node holds.
     pub all: Holdings,
-    /// In those of which it is the first owner: over all nodes each record counts once.
+    /// In those of which it is the first owner that is up as it sees it: over all nodes that are up
+    /// each record counts once.
     pub first: Holdings,
 }
 
@@ -615,7 +616,7 @@ impl Shard {
             cache_bytes: self.table.cache_bytes(),
             requests_in_flight: self.unanswered,
             hints_wanted: self.hints_wanted,
-            holdings: self.holdings(),
+            holdings: self.holdings(now),
             ingesting: self.ingesting,
             memory_whole: self.continuity.is_whole(Durability::Memory),
             clock_good: self.clocks.trust(now) == ClockTrust::Good,
@@ -623,12 +624,17 @@ impl Shard {
         }
     }
 
-    fn holdings(&self) -> Vec<KeyspaceHoldings> {
+    fn holdings(&self, now: Now) -> Vec<KeyspaceHoldings> {
+        let is_first_up = |owners: &[NodeId]| {
+            let up =
+                |node: &&NodeId| **node == self.me || self.liveness(now, **node) != Liveness::Down;
+            owners.iter().find(up) == Some(&self.me)
+        };
         let mut keyspaces: BTreeMap<KeyspaceId, KeyspaceHoldings> = BTreeMap::new();
         for (keyspace, vnode, holdings) in self.table.digests().holdings() {
             let copies = self.topology.keyspace(keyspace).map(|known| known.copies);
             let owners = copies.map(|copies| self.topology.owners(vnode, copies));
-            let is_first = owners.is_some_and(|owners| owners.first() == Some(&self.me));
+            let is_first = owners.is_some_and(is_first_up);
             let sums = keyspaces.entry(keyspace).or_insert(KeyspaceHoldings {
                 keyspace,
                 all: Holdings::default(),
