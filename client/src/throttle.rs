@@ -3,10 +3,12 @@
 //! what it can do in refusals leaves it no time for the rest.
 //!
 //! Counted are attempts that nodes took, that they refused as overload, and that were held back;
-//! all fade. An attempt is held back with the probability by which these together are over twice
+//! all fade. The first attempt of an operation is held back with the probability by which these together are over twice
 //! what was taken, so that enough goes out to notice when nodes take more again ("client-side
 //! throttling", Beyer et al., Site Reliability Engineering, 2016, chapter 21). What is under way is
-//! not counted: a burst tells nothing before it is answered.
+//! not counted: a burst tells nothing before it is answered; nor is what got no answer: a node that
+//! is gone says nothing of what the others can do. Attempts after the first are not held back: their
+//! budget bounds them. A request that carries a batch counts as one, as it is refused as one.
 //!
 //! Not here: what the caller is told (`progress`), retries and their budget (`retry`).
 
@@ -23,6 +25,15 @@ const HALF_LIFE: Duration = Duration::from_millis(300);
 /// What a caller is told to wait whose attempt was held back.
 pub(crate) const HELD_BACK_ADVICE: Duration = Duration::from_millis(100);
 
+/// What an answer tells of the load of its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Load {
+    /// It did what was asked, or did not for another reason than overload.
+    Taken,
+    /// It refused because there is too much to do.
+    Refused,
+}
+
 /// What one client asked and what was taken of it, in the last second or two.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Throttle {
@@ -33,7 +44,7 @@ pub(crate) struct Throttle {
 }
 
 impl Throttle {
-    /// Whether an attempt that is about to go out is to be held back; counts it if so.
+    /// Whether a first attempt that is about to go out is to be held back; counts it if so.
     pub(crate) fn holds_back(&mut self, now: MonoTime, random: impl FnOnce() -> u64) -> bool {
         self.fade(now);
         let asked = self.taken + self.shed + self.held_back;
@@ -43,16 +54,13 @@ impl Throttle {
         holds
     }
 
-    /// A node did what was asked, or did not for another reason than overload.
-    pub(crate) fn taken(&mut self, now: MonoTime) {
+    /// A node answered.
+    pub(crate) fn answered(&mut self, now: MonoTime, load: Load) {
         self.fade(now);
-        self.taken += 1.0;
-    }
-
-    /// A node refused an attempt as overload.
-    pub(crate) fn shed(&mut self, now: MonoTime) {
-        self.fade(now);
-        self.shed += 1.0;
+        match load {
+            Load::Taken => self.taken += 1.0,
+            Load::Refused => self.shed += 1.0,
+        }
     }
 
     fn fade(&mut self, now: MonoTime) {
@@ -89,11 +97,12 @@ mod tests {
             for _ in 0..asked {
                 if !throttle.holds_back(now, || rand.bits()) {
                     sent += 1;
-                    if sent <= taken {
-                        throttle.taken(now);
+                    let load = if sent <= taken {
+                        Load::Taken
                     } else {
-                        throttle.shed(now);
-                    }
+                        Load::Refused
+                    };
+                    throttle.answered(now, load);
                 }
             }
             if ms >= (seconds - 1) * 1_000 {

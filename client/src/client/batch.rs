@@ -1,8 +1,9 @@
 //! Many operations at once: one request per node and round, an outcome per item.
 //!
 //! Each item keeps what a single operation keeps (its op id, its attempts, its deadline) and is
-//! retried by the same policy; what an item's failure says, it says of that item alone. A round
-//! sends the items that are due, grouped by the node that each of them wants to ask next, and ends
+//! retried by the same policy; what an item's failure says, it says of that item alone. A request
+//! counts as one towards the retry budget and the hold-back, as it is refused or lost as one. A
+//! round sends the items that are due, grouped by the node that each of them wants to ask next, and ends
 //! when all its requests have.
 //!
 //! Not here: the policies (`route`, `retry`, `outcome`), single operations (`perform`).
@@ -163,14 +164,18 @@ impl Client {
             room.note(node, members.len(), left);
             // An answer that holds nothing at all gets nobody on: that is an attempt that failed.
             let gets_on = left < members.len();
+            let mut may_retry = None;
             for ((index, mark), result) in members.into_iter().zip(results) {
                 if let Some(item) = items.get_mut(index) {
                     if gets_on && found_no_room(&result) {
-                        self.note_answer(false);
                         item.ask_again(self.now());
                         continue;
                     }
-                    let stale = self.take(&topology, item, node, mark, result);
+                    let budget = || {
+                        let mut budget = lock(&self.shared.budget);
+                        *may_retry.get_or_insert_with(|| budget.take())
+                    };
+                    let stale = self.take(&topology, item, (node, mark), result, budget);
                     refresh = refresh.or(stale.then_some(node));
                 }
             }
@@ -185,12 +190,10 @@ impl Client {
         let now = self.now();
         let mut groups: Vec<Group> = Vec::new();
         let mut open: BTreeMap<NodeId, (usize, usize)> = BTreeMap::new();
+        // Refused as one, so held back as one.
+        let mut held_back = BTreeMap::new();
         for (index, item) in items.iter_mut().enumerate() {
             if item.end.is_some() || now < item.due {
-                continue;
-            }
-            if self.holds_back() {
-                self.give_up(item, GiveUp::HeldBack);
                 continue;
             }
             let Some(node) = self.choose(topology, &item.operation, &mut item.progress) else {
@@ -204,6 +207,15 @@ impl Client {
             });
             if fits.is_none() && room.is_scarce(node) && open.contains_key(&node) {
                 item.ask_again(now);
+                continue;
+            }
+            let is_held_back = |held_back: &mut BTreeMap<NodeId, bool>| {
+                *held_back
+                    .entry(node)
+                    .or_insert_with(|| self.holds_back(now))
+            };
+            if item.progress.is_unsent() && is_held_back(&mut held_back) {
+                self.give_up(item, GiveUp::HeldBack);
                 continue;
             }
             let (at, held) = fits.unwrap_or((groups.len(), 0));
@@ -263,36 +275,45 @@ impl Client {
         let late = |_| CallError::Lost(CallCause::TimedOut);
         let answer = timeout(group.limit + GRACE, call).await.map_err(late);
         let answer = answer.and_then(|answer| answer);
-        in_flight.verdict = match &answer {
-            Ok(Response::Batch(_)) => NodeVerdict::Works,
-            Ok(Response::Failure(failure)) => Ended::Refused(failure.clone()).verdict(),
-            Ok(_) => NodeVerdict::Broken,
-            Err(error) => Ended::NoAnswer(error.clone()).verdict(),
+        let failed = match &answer {
+            Ok(Response::Batch(results)) if !results.iter().all(found_overload) => None,
+            Ok(Response::Batch(results)) => results.iter().find_map(|result| match result {
+                ItemResult::Failure(failure) => Some(Ended::Refused(failure.clone())),
+                ItemResult::Read(_) | ItemResult::Applied(_) => None,
+            }),
+            Ok(Response::Failure(failure)) => Some(Ended::Refused(failure.clone())),
+            Ok(_) => Some(Ended::NoAnswer(CallError::Lost(CallCause::Malformed))),
+            Err(error) => Some(Ended::NoAnswer(error.clone())),
         };
+        match failed {
+            Some(ended) => in_flight.failed(&ended),
+            None => {
+                lock(&self.shared.budget).succeeded();
+                self.note_done(self.now());
+                in_flight.verdict = NodeVerdict::Works;
+            }
+        }
         answer
     }
 
-    /// Takes in what became of an item's attempt; true if the topology may be stale.
+    /// Takes in what became of an item's attempt; true if the topology may be stale. `may_retry`
+    /// asks the budget, once for all items of the request.
     fn take(
         &self,
         topology: &Topology,
         item: &mut Item,
-        node: NodeId,
-        mark: AttemptMark,
+        (node, mark): (NodeId, AttemptMark),
         result: Result<ItemResult, CallError>,
+        may_retry: impl FnOnce() -> bool,
     ) -> bool {
         let is_write = item.operation.is_write();
         let ended = match result {
             Ok(ItemResult::Read(read)) if !is_write => {
-                self.note_answer(false);
-                lock(&self.shared.budget).succeeded();
                 self.follow_stamp(read.stamp);
                 item.end = Some(Ok(Done::Read(Read::from_wire(read))));
                 return false;
             }
             Ok(ItemResult::Applied(applied)) if is_write => {
-                self.note_answer(false);
-                lock(&self.shared.budget).succeeded();
                 self.follow_stamp(applied.superseded_by);
                 let count = item.progress.write.count();
                 let stamp = item.progress.stamp;
@@ -311,7 +332,6 @@ impl Client {
             }
             Err(error) => Ended::NoAnswer(error),
         };
-        self.note_answer(ended.is_overload());
         let failure = ended.for_retry();
         let progress = &mut item.progress;
         progress.note(self.now(), topology, node, ended, &item.operation);
@@ -330,7 +350,7 @@ impl Client {
                 return false;
             }
         };
-        if costs && !lock(&self.shared.budget).take() {
+        if costs && !may_retry() {
             self.give_up(item, GiveUp::Budget);
             return false;
         }
@@ -359,6 +379,10 @@ impl Client {
 
 fn found_no_room(result: &Result<ItemResult, CallError>) -> bool {
     matches!(result, Ok(ItemResult::Failure(f)) if f.code == Code::BatchAnswerFull)
+}
+
+fn found_overload(result: &ItemResult) -> bool {
+    matches!(result, ItemResult::Failure(f) if f.code == Code::Overloaded)
 }
 
 /// What became of each of `count` items of one request.

@@ -31,6 +31,7 @@ pub use lazy::{ConnectState, LazyClient};
 pub use operation::IfSuperseded;
 pub(crate) use operation::{AttemptLimits, Diagnose, Done, Operation, Payload, wire_level};
 
+use self::progress::Ended;
 use crate::clock::Clock;
 use crate::config::ClientConfig;
 use crate::error::ConnectError;
@@ -43,7 +44,7 @@ use crate::rand::Rand;
 use crate::retry::RetryBudget;
 use crate::route::{Kind, NodeVerdict, RouteTable};
 use crate::session::{Session, SessionError, SessionToken};
-use crate::throttle::Throttle;
+use crate::throttle::{Load, Throttle};
 use crate::topology::{Owners, Topology, TopologyUnusable};
 use crate::transport::{NodeEndpoint, Transport};
 use crate::wire::{OpId, TopologyInfo};
@@ -217,19 +218,23 @@ impl Client {
         lock(&self.shared.rand).bits()
     }
 
-    /// Whether an attempt that is about to go out is to be held back.
-    fn holds_back(&self) -> bool {
-        lock(&self.shared.throttle).holds_back(self.now(), || self.random())
+    /// Whether a first attempt that is about to go out is to be held back.
+    fn holds_back(&self, now: MonoTime) -> bool {
+        lock(&self.shared.throttle).holds_back(now, || self.random())
     }
 
-    /// A node has answered an attempt, or will not.
-    fn note_answer(&self, is_overload: bool) {
-        let now = self.now();
-        if is_overload {
+    /// A node has done what it was asked.
+    fn note_done(&self, now: MonoTime) {
+        lock(&self.shared.throttle).answered(now, Load::Taken);
+    }
+
+    /// A node has refused a request, or there was no answer.
+    fn note_failed(&self, now: MonoTime, ended: &Ended) {
+        if ended.is_overload() {
             lock(&self.shared.hedges).overloaded(now);
-            lock(&self.shared.throttle).shed(now);
-        } else {
-            lock(&self.shared.throttle).taken(now);
+        }
+        if let Some(load) = ended.load() {
+            lock(&self.shared.throttle).answered(now, load);
         }
     }
 
@@ -256,8 +261,8 @@ struct InFlight<'a> {
     node: NodeId,
     kind: Kind,
     sent: MonoTime,
-    /// It was carried out: refusals say nothing of the latency.
-    is_answered: bool,
+    /// When it had been carried out: refusals say nothing of the latency.
+    answered: Option<MonoTime>,
     verdict: NodeVerdict,
 }
 
@@ -270,7 +275,7 @@ impl<'a> InFlight<'a> {
             node,
             kind,
             sent: now,
-            is_answered: false,
+            answered: None,
             verdict: NodeVerdict::Nothing,
         }
     }
@@ -278,18 +283,26 @@ impl<'a> InFlight<'a> {
 
 impl InFlight<'_> {
     /// It was carried out.
-    fn works(&mut self) {
-        self.is_answered = true;
+    fn done(&mut self) {
+        let now = self.client.now();
+        self.client.note_done(now);
+        self.answered = Some(now);
         self.verdict = NodeVerdict::Works;
+    }
+
+    /// It was refused, or there was no answer.
+    fn failed(&mut self, ended: &Ended) {
+        self.client.note_failed(self.client.now(), ended);
+        self.verdict = ended.verdict();
     }
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        let now = self.client.now();
+        let now = self.answered.unwrap_or_else(|| self.client.now());
         let mut routes = lock(&self.client.shared.routes);
         // One that lost took at least this long: left out, the measured tail would shrink.
-        if self.is_answered || self.verdict == NodeVerdict::Outrun {
+        if self.answered.is_some() || self.verdict == NodeVerdict::Outrun {
             routes.measured(self.node, self.kind, now.since(self.sent));
         }
         routes.ended(now, self.node, self.verdict);

@@ -148,10 +148,11 @@ impl Client {
         let mut progress = Progress::start(self, until, stamp);
         lock(&self.shared.hedges).begun();
         let gave_up = loop {
-            if progress.until <= self.now() {
+            let now = self.now();
+            if progress.until <= now {
                 break GiveUp::Deadline;
             }
-            if self.holds_back() {
+            if progress.is_unsent() && self.holds_back(now) {
                 break GiveUp::HeldBack;
             }
             let topology = self.topology();
@@ -299,14 +300,12 @@ impl Client {
         let answer = self.shared.transport.call(endpoint, request, sent.limit);
         let ended = match answer.await {
             Ok(Response::Read(read)) if !operation.has_write_level() && !operation.is_scan() => {
-                in_flight.works();
-                self.note_answer(false);
+                in_flight.done();
                 self.follow_stamp(read.stamp);
                 return Ok(Done::Read(Read::from_wire(read)));
             }
             Ok(Response::Applied(applied)) if operation.has_write_level() => {
-                in_flight.works();
-                self.note_answer(false);
+                in_flight.done();
                 self.follow_stamp(applied.superseded_by);
                 let AttemptMark { op_id, number, .. } = sent.mark;
                 let op_id = operation.op_id(op_id).unwrap_or(op_id);
@@ -314,8 +313,7 @@ impl Client {
                 return Ok(Done::Written(written));
             }
             Ok(Response::Page(page)) if operation.is_scan() => {
-                in_flight.works();
-                self.note_answer(false);
+                in_flight.done();
                 return Ok(Done::Page(page));
             }
             Ok(Response::Failure(failure)) => {
@@ -337,8 +335,7 @@ impl Client {
             ) => Ended::NoAnswer(CallError::Lost(CallCause::Malformed)),
             Err(error) => Ended::NoAnswer(error),
         };
-        self.note_answer(ended.is_overload());
-        in_flight.verdict = ended.verdict();
+        in_flight.failed(&ended);
         Err(ended)
     }
 

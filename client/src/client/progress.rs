@@ -14,7 +14,7 @@ use crate::op_id::Attempts;
 use crate::outcome::OutcomeTally;
 use crate::retry::{AttemptFailure, GiveUp, RetrySituation, is_final};
 use crate::route::NodeVerdict;
-use crate::throttle::HELD_BACK_ADVICE;
+use crate::throttle::{HELD_BACK_ADVICE, Load};
 use crate::topology::Topology;
 use crate::transport::{CallCause, CallError};
 use crate::wire::{self, Code, Outcome};
@@ -53,8 +53,17 @@ impl Ended {
     /// Whether more requests would make it worse.
     pub(super) fn is_overload(&self) -> bool {
         match self {
-            Self::Refused(failure) => failure.code == Code::Overloaded,
+            Self::Refused(_) => self.load() == Some(Load::Refused),
             Self::NoAnswer(error) => *error.cause() == CallCause::Full,
+        }
+    }
+
+    /// What it tells of the load of the node: without an answer, nothing.
+    pub(super) fn load(&self) -> Option<Load> {
+        match self {
+            Self::Refused(failure) if failure.code == Code::Overloaded => Some(Load::Refused),
+            Self::Refused(_) => Some(Load::Taken),
+            Self::NoAnswer(_) => None,
         }
     }
 
@@ -128,6 +137,11 @@ impl Progress {
             sent: (started, LinkPhase::Open),
             telling: None,
         }
+    }
+
+    /// Whether no attempt has gone out.
+    pub(super) const fn is_unsent(&self) -> bool {
+        self.first_sent.is_none()
     }
 
     pub(super) fn note(

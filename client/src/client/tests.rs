@@ -12,14 +12,15 @@ use tokio::task::JoinSet;
 use super::{Client, lock};
 use crate::clock::Clock;
 use crate::error::{AttemptEnd, ConnectError, NodeError, OperationKind, SeedReason, WriteError};
+use crate::multi::WriteItem;
 use crate::profile::{Profile, ProfileError};
 use crate::resolve::Resolution;
 use crate::retry::{GiveUp, RetryBudget};
 use crate::testing::{FakeCluster, Fault, topology};
 use crate::transport::{BoxFuture, CallCause, CallError, NodeEndpoint, Transport};
 use crate::wire::{
-    self, Applied, Code, ContextToken, DumpPage, Failure, KEY_BYTES_MAX, LocalRecord, OpId,
-    Outcome, Put, Read, ReplicaReport, ReplicaState, Request, Response, VALUE_BYTES_MAX,
+    self, Applied, Code, ContextToken, DumpPage, Failure, ItemResult, KEY_BYTES_MAX, LocalRecord,
+    OpId, Outcome, Put, Read, ReplicaReport, ReplicaState, Request, Response, VALUE_BYTES_MAX,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -42,7 +43,7 @@ struct Call {
     deadline: Duration,
 }
 
-/// Plays its steps in order, then answers every put *applied*.
+/// Plays its steps in order, then answers every write *applied*, alone or in a batch.
 #[derive(Debug, Default)]
 struct Script {
     steps: Mutex<VecDeque<Step>>,
@@ -81,14 +82,20 @@ impl Transport for Script {
         request: Request,
         deadline: Duration,
     ) -> BoxFuture<'a, Result<Response, CallError>> {
-        let step = lock(&self.steps).pop_front();
+        let step = lock(&self.steps).pop_front().unwrap_or(match &request {
+            Request::Batch(items) => answer(Response::Batch(vec![
+                ItemResult::Applied(an_applied());
+                items.len()
+            ])),
+            _ => applied(),
+        });
         lock(&self.calls).push(Call {
             node: node.label().to_owned(),
             request,
             deadline,
         });
         Box::pin(async move {
-            match step.unwrap_or_else(applied) {
+            match step {
                 Step::Answer(after, answer) => {
                     tokio::time::sleep(after).await;
                     answer
@@ -108,11 +115,15 @@ fn answer(response: Response) -> Step {
 }
 
 fn applied() -> Step {
-    answer(Response::Applied(Applied {
+    answer(Response::Applied(an_applied()))
+}
+
+fn an_applied() -> Applied {
+    Applied {
         context: Some(ContextToken(vec![1].into())),
         acks: 2,
         superseded_by: None,
-    }))
+    }
 }
 
 fn failure(code: Code, outcome: Outcome) -> Failure {
@@ -319,6 +330,19 @@ async fn a_client_holds_back_what_nodes_would_refuse_and_says_so() {
     assert!(first.retry_after().is_some());
     let said = first.to_string();
     assert!(said.contains("holds back"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_refused_counts_as_one_request() {
+    // Three requests, one per node, are refused; then everything is done.
+    let (script, client) =
+        Script::new(std::iter::repeat_with(|| refused(Code::Overloaded)).take(3));
+    let puts = (0..1_000).map(|key| WriteItem::put_blind(format!("{key}"), "v"));
+    let ends = client.keyspace("default").multi_put(puts.collect()).await;
+    let ends = ends.expect("a good batch");
+    let failed = ends.iter().filter(|end| end.is_err()).count();
+    assert_eq!(failed, 0, "{:?}", ends.iter().find(|end| end.is_err()));
+    assert!(script.nodes().len() > 3);
 }
 
 #[tokio::test(start_paused = true)]
