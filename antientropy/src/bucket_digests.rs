@@ -26,8 +26,8 @@ type VnodeEntry = (KeyspaceId, VnodeId, Holdings);
 type Sums = [BucketDigest; BUCKETS];
 
 /// What is summed up over one vnode of a keyspace.
-#[derive(Debug, Clone)]
-struct VnodeSums {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VnodeSums {
     buckets: Sums,
     holdings: Holdings,
 }
@@ -38,6 +38,20 @@ impl Default for VnodeSums {
             buckets: [BucketDigest::EMPTY; BUCKETS],
             holdings: Holdings::default(),
         }
+    }
+}
+
+impl VnodeSums {
+    /// Digests of all buckets, in bucket order.
+    #[must_use]
+    pub const fn buckets(&self) -> &[BucketDigest] {
+        &self.buckets
+    }
+
+    /// What the vnode holds.
+    #[must_use]
+    pub const fn holdings(&self) -> Holdings {
+        self.holdings
     }
 }
 
@@ -83,17 +97,16 @@ impl BucketDigests {
     /// Digest of one bucket.
     #[must_use]
     pub fn bucket(&self, keyspace: KeyspaceId, vnode: VnodeId, bucket: BucketId) -> BucketDigest {
-        self.vnode(keyspace, vnode)
-            .and_then(|sums| sums.get(usize::from(bucket.0)).copied())
+        let sums = self.vnodes.get(&(keyspace, vnode));
+        sums.and_then(|sums| sums.buckets.get(usize::from(bucket.0)).copied())
             .unwrap_or_default()
     }
 
-    /// Digests of all buckets of a vnode, in bucket order; `None` if it never had a record.
+    /// A snapshot of one vnode's sums.
     #[must_use]
-    pub fn vnode(&self, keyspace: KeyspaceId, vnode: VnodeId) -> Option<&[BucketDigest]> {
-        self.vnodes
-            .get(&(keyspace, vnode))
-            .map(|sums| sums.buckets.as_slice())
+    pub fn vnode(&self, keyspace: KeyspaceId, vnode: VnodeId) -> Arc<VnodeSums> {
+        let sums = self.vnodes.get(&(keyspace, vnode));
+        sums.map(Arc::clone).unwrap_or_default()
     }
 
     /// Every bucket that is not empty, in order. O(all buckets).

@@ -15,7 +15,7 @@ pub mod digest;
 pub mod holdings;
 pub mod read_repair;
 
-pub use bucket_digests::{BUCKETS, BucketDigests, BucketDigestsInvalid};
+pub use bucket_digests::{BUCKETS, BucketDigests, BucketDigestsInvalid, VnodeSums};
 pub use causality::{
     Attempt, AttemptVerdict, CONTEXT_BYTES_MAX, COUNTER_MAX, Context, DecodeError, Delta, Dot,
     FLAGGED_MAX, Field, KeyState, LwwVersion, LwwWrite, MergeResult, Mint, Minting, OpId, OpList,

@@ -78,10 +78,11 @@ impl Client {
     /// vnodes take long: up to 60 s are waited.
     ///
     /// # Errors
-    /// [`NodeError`] if there is no such node, it refuses, or it does not answer in time.
+    /// [`NodeError`] if there is no such node, it refuses, or it does not answer in time. A node reads
+    /// for one request at a time: others are refused with [`Code::Overloaded`].
     ///
     /// # Cancel safety
-    /// Safe: nothing is changed. The node may read on to the vnode's end.
+    /// Safe: nothing is changed, and the node stops reading.
     pub async fn verify(
         &self,
         node: &str,
@@ -94,7 +95,10 @@ impl Client {
             vnode: vnode.0,
         });
         match self.ask(&endpoint, request, VERIFY_TIMEOUT).await? {
-            Response::Verified(verified) => Ok(verified),
+            // A node that goes back would be asked for ever.
+            Response::Verified(verified) if verified.next.is_none_or(|next| next > vnode.0) => {
+                Ok(verified)
+            }
             other => Err(no_answer(&endpoint, other)),
         }
     }

@@ -160,6 +160,7 @@ fn document(topology: &Topology, answers: &[Answer], healthy: bool) -> Value {
             "keys": total.map(|total| total.keys),
             "tombstones": total.map(|total| total.tombstones),
             "bytes": total.map(|total| total.bytes),
+            "approximate": total.is_some() && is_approximate(answers),
         })
     });
     json!({
@@ -277,14 +278,17 @@ fn keyspace_table(topology: &Topology, answers: &[Answer]) -> Table {
     for keyspace in &topology.info().keyspaces {
         let memory = if is_memory(keyspace) { ", memory" } else { "" };
         let total = total(answers, &keyspace.name);
-        let shown = |number: Option<u64>| number.map_or("?".to_owned(), |n| n.to_string());
+        let about = if is_approximate(answers) { "~" } else { "" };
+        let shown = |number: Option<u64>| number.map_or("?".to_owned(), |n| format!("{about}{n}"));
         table.row(vec![
             keyspace.name.clone(),
             format!("{}{memory}", keyspace.mode),
             keyspace.copies.to_string(),
             shown(total.map(|total| total.keys)),
             shown(total.map(|total| total.tombstones)),
-            total.map_or("?".to_owned(), |total| shown_bytes(total.bytes)),
+            total.map_or("?".to_owned(), |total| {
+                format!("{about}{}", shown_bytes(total.bytes))
+            }),
         ]);
     }
     table
@@ -313,6 +317,14 @@ fn total(answers: &[Answer], keyspace: &str) -> Option<Holdings> {
     };
     let totals = statuses().map(of_node);
     Some(totals.fold(Holdings::default(), Holdings::and))
+}
+
+/// Whether totals may be off: a node that does not count for all its vnodes may lack writes, and be
+/// the first owner of what it lacks.
+fn is_approximate(answers: &[Answer]) -> bool {
+    answers
+        .iter()
+        .any(|answer| answer.1.is_ok() && !is_whole(answer))
 }
 
 fn is_memory(keyspace: &KeyspaceInfo) -> bool {

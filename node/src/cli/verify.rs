@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use quorate_client::wire::{Verified, VerifyFault};
+use quorate_client::wire::{Code, Verified, VerifyFault};
 use quorate_client::{Client, NodeError};
 use quorate_ring::{Keyspace, MonoTime, VnodeId};
 use serde_json::{Value, json};
@@ -24,6 +24,10 @@ use crate::shell::system::SystemClock;
 
 /// Faults that are listed of a node; of more only the number.
 const FAULTS_SHOWN_MAX: usize = 100;
+
+/// When a node that verifies for somebody else is asked again, and for how long.
+const BUSY_AFTER: Duration = Duration::from_millis(200);
+const BUSY_MAX: Duration = Duration::from_secs(60);
 
 /// Records between two notes of progress on a terminal.
 const NOTE_EVERY: u64 = 100_000;
@@ -145,16 +149,24 @@ async fn verify_node(client: &Client, name: String, records_per_second: u64) -> 
     let clock = SystemClock::start();
     for keyspace in topology.ring().keyspaces() {
         let mut next = Some(VnodeId(0));
+        let mut asked_at = clock.now();
         while let Some(vnode) = next {
             match client.verify(&node.name, keyspace.id, vnode).await {
                 Ok(verified) => {
                     let before = node.records;
-                    // A node that goes back would be asked for ever.
-                    next = verified.next.map(VnodeId).filter(|next| *next > vnode);
+                    next = verified.next.map(VnodeId);
                     node.add(keyspace, verified);
                     if stdout_is_terminal() && before / NOTE_EVERY != node.records / NOTE_EVERY {
                         note(&format!("node {}: {} records", node.name, node.records));
                     }
+                }
+                // Another one verifies this node: it is asked again until that one has its answer.
+                Err(NodeError::Refused {
+                    code: Code::Overloaded,
+                    ..
+                }) if clock.now() < asked_at + BUSY_MAX => {
+                    clock.sleep_until(clock.now() + BUSY_AFTER).await;
+                    continue;
                 }
                 Err(error) => {
                     node.error = Some(error);
@@ -164,6 +176,7 @@ async fn verify_node(client: &Client, name: String, records_per_second: u64) -> 
             let rate = u32::try_from(records_per_second).unwrap_or(u32::MAX);
             let due = Duration::from_secs(node.records) / rate.max(1);
             clock.sleep_until(MonoTime::ZERO + due).await;
+            asked_at = clock.now();
         }
     }
     node

@@ -6,26 +6,38 @@
 //! multiplicative decrease; Chiu and Jain, Computer Networks 17, 1989). What finds no room waits in
 //! the [`super::request_queue`] and is refused there, *not applied*, if it waits too long.
 //!
-//! Only a window in which nearly no answer was in time lowers the limit: writes that wait for a
-//! silent replica must not take the room of reads that do well without it.
+//! Good time is measured too: twice the least that an answer took lately, where that is long because
+//! disks or replicas are far. Only a window in which nearly no answer was in time lowers the limit:
+//! writes that wait for a silent replica must not take the room of reads that do well without it.
+//! One with few answers says nothing, nor one with so few requests at once that their number cannot
+//! be the cause.
 //!
-//! Invariant: between [`LIMIT_MIN`] and the bound that it was made with.
+//! All that is worked on counts, also what other nodes forward. Those do not pass the queue here, so
+//! requests that do have a share of their own that is always theirs.
+//!
+//! Invariant: between a part of the bound that it was made with and that bound.
 
 use std::time::Duration;
 
 use quorate_ring::MonoTime;
 
-/// Requests that may always be worked on at once.
-const LIMIT_MIN: usize = 128;
+/// This part of the bound may always be worked on at once.
+const LEAST_ONE_IN: usize = 32;
 
 /// An answer within this time is in good time: a sync of a slow disk, twice.
-const GOOD_TIME: Duration = Duration::from_millis(100);
+const GOOD_TIME_MIN: Duration = Duration::from_millis(100);
 
 /// How often the limit is set anew.
 const WINDOW: Duration = Duration::from_millis(100);
 
+/// A window with fewer answers goes on.
+const WINDOW_ANSWERS_MIN: usize = 16;
+
 /// One answer in so many that is in time keeps the limit up.
 const GOOD_ONE_IN: usize = 8;
+
+/// The least time of an answer is forgotten after one to two of these.
+const LEAST_KEPT: Duration = Duration::from_secs(5);
 
 /// The limit, and what was measured since it was set.
 #[derive(Debug)]
@@ -37,6 +49,9 @@ pub struct Admission {
     in_time: usize,
     /// Most requests at once in this window.
     most: usize,
+    /// Least time of an answer in this period and in the one before.
+    least: [Duration; 2],
+    period_ends: MonoTime,
 }
 
 impl Admission {
@@ -50,29 +65,54 @@ impl Admission {
             answers: 0,
             in_time: 0,
             most: 0,
+            least: [Duration::MAX; 2],
+            period_ends: now,
         }
     }
 
-    /// Requests that may be taken while `in_flight` are worked on.
+    /// Requests of the queue that may be taken while `in_flight` are worked on, of which `queued`
+    /// came from there.
     #[must_use]
-    pub const fn room(&self, in_flight: usize) -> usize {
-        self.limit.saturating_sub(in_flight)
+    pub fn room(&self, in_flight: usize, queued: usize) -> usize {
+        let share = self.limit_min().saturating_sub(queued);
+        self.limit.saturating_sub(in_flight).max(share)
     }
 
     /// A request was answered `took` after it was taken; `in_flight` were worked on with it.
     pub fn answered(&mut self, now: MonoTime, took: Duration, in_flight: usize) {
+        self.note_least(now, took);
         self.answers += 1;
-        self.in_time += usize::from(took <= GOOD_TIME);
+        self.in_time += usize::from(took <= self.good_time());
         self.most = self.most.max(in_flight);
-        if now >= self.window_ends {
+        if now >= self.window_ends && self.answers >= WINDOW_ANSWERS_MIN {
             self.close_window(now);
         }
     }
 
+    fn limit_min(&self) -> usize {
+        (self.limit_max / LEAST_ONE_IN).max(1)
+    }
+
+    fn good_time(&self) -> Duration {
+        let least = self.least.into_iter().min().unwrap_or(Duration::MAX);
+        least.saturating_mul(2).max(GOOD_TIME_MIN)
+    }
+
+    fn note_least(&mut self, now: MonoTime, took: Duration) {
+        if now >= self.period_ends {
+            self.least = [Duration::MAX, self.least[0]];
+            self.period_ends = now + LEAST_KEPT;
+        }
+        self.least[0] = self.least[0].min(took);
+    }
+
     fn close_window(&mut self, now: MonoTime) {
-        let late = self.in_time * GOOD_ONE_IN < self.answers;
-        self.limit = if late {
-            (self.limit.min(self.most) / 2).max(LIMIT_MIN.min(self.limit_max))
+        let limit_min = self.limit_min();
+        let is_late = self.in_time * GOOD_ONE_IN < self.answers;
+        self.limit = if is_late && self.most > limit_min {
+            (self.limit.min(self.most) / 2).max(limit_min)
+        } else if is_late {
+            self.limit
         } else {
             (self.limit + self.limit / 8 + 1).min(self.limit_max)
         };
@@ -86,8 +126,9 @@ mod tests {
     use super::*;
 
     const MAX: usize = 4_096;
+    const MIN: usize = MAX / LEAST_ONE_IN;
 
-    /// Answers for `windows` windows, all after `took`.
+    /// Answers for `windows` windows, `took_ms` in turns.
     fn run(admission: &mut Admission, from: u64, windows: u64, took_ms: &[u64], in_flight: usize) {
         for step in 0..windows * 50 {
             let now = MonoTime::from_micros((from * 100 + step * 2) * 1_000);
@@ -101,27 +142,58 @@ mod tests {
     fn late_answers_lower_the_limit_to_its_least_and_good_ones_raise_it_again() {
         let mut admission = Admission::new(MonoTime::ZERO, MAX);
         run(&mut admission, 0, 3, &[20], 300);
-        assert_eq!(admission.room(300), MAX - 300);
+        assert_eq!(admission.room(300, 300), MAX - 300);
         run(&mut admission, 3, 2, &[400], 2_000);
-        assert!(admission.room(0) <= 2_000, "{admission:?}");
+        assert!(admission.room(0, 0) <= 2_000, "{admission:?}");
         run(&mut admission, 5, 40, &[400], 2_000);
-        assert_eq!(admission.room(0), LIMIT_MIN);
-        assert_eq!(admission.room(LIMIT_MIN + 7), 0);
+        assert_eq!(admission.room(0, 0), MIN);
+        assert_eq!(admission.room(MIN + 7, MIN + 7), 0);
         run(&mut admission, 45, 60, &[20], 100);
-        assert_eq!(admission.room(0), MAX);
+        assert_eq!(admission.room(0, 0), MAX);
     }
 
     #[test]
     fn reads_in_time_keep_the_limit_beside_writes_that_wait() {
         let mut admission = Admission::new(MonoTime::ZERO, MAX);
         run(&mut admission, 0, 50, &[1, 900, 900, 900], 2_000);
-        assert_eq!(admission.room(0), MAX);
+        assert_eq!(admission.room(0, 0), MAX);
     }
 
     #[test]
-    fn a_bound_below_the_least_holds() {
+    fn one_slow_answer_or_few_requests_at_once_lower_nothing() {
+        let mut admission = Admission::new(MonoTime::ZERO, MAX);
+        run(&mut admission, 0, 1, &[1], 2_000);
+        admission.answered(
+            MonoTime::from_micros(9_000_000),
+            Duration::from_millis(900),
+            2_000,
+        );
+        assert_eq!(admission.room(0, 0), MAX);
+        run(&mut admission, 100, 20, &[900], MIN);
+        assert_eq!(admission.room(0, 0), MAX);
+    }
+
+    #[test]
+    fn where_every_answer_takes_long_twice_as_long_is_late() {
+        let mut admission = Admission::new(MonoTime::ZERO, MAX);
+        run(&mut admission, 0, 200, &[150, 250, 280], 2_000);
+        assert_eq!(admission.room(0, 0), MAX);
+        run(&mut admission, 200, 5, &[600], 2_000);
+        assert!(admission.room(0, 0) < 1_000, "{admission:?}");
+    }
+
+    #[test]
+    fn what_other_nodes_forward_leaves_the_queue_its_share() {
+        let admission = Admission::new(MonoTime::ZERO, MAX);
+        assert_eq!(admission.room(MAX + 5, 0), MIN);
+        assert_eq!(admission.room(MAX + 5, MIN), 0);
+    }
+
+    #[test]
+    fn a_small_bound_has_a_least_of_one() {
         let mut admission = Admission::new(MonoTime::ZERO, 10);
-        run(&mut admission, 0, 50, &[900], 10);
-        assert_eq!(admission.room(0), 10);
+        run(&mut admission, 0, 1, &[1], 10);
+        run(&mut admission, 1, 50, &[900], 10);
+        assert_eq!(admission.room(0, 0), 1);
     }
 }

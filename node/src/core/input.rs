@@ -99,6 +99,9 @@ pub enum Input {
     },
 }
 
+/// What reading and answering a page of a scan costs, in requests for one key.
+const SCAN_WORK: usize = 32;
+
 impl Input {
     /// Who asked and when it arrived, if it is a client's request that may still be shed.
     #[must_use]
@@ -118,11 +121,18 @@ impl Input {
         }
     }
 
+    /// Whether a client waits for an answer to it.
+    #[must_use]
+    pub const fn is_of_client(&self) -> bool {
+        self.request().is_some() || matches!(self, Self::Shed { .. })
+    }
+
     /// How much there is to do, in requests for one key.
     #[must_use]
     pub fn work(&self) -> usize {
         match self {
             Self::Batch { items, .. } => items.len().max(1),
+            Self::Scan { .. } => SCAN_WORK,
             _ => 1,
         }
     }

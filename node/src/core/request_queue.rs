@@ -3,10 +3,13 @@
 //!
 //! More than a node can do makes a queue that never gets empty. Whatever its length, all that it
 //! does is to make every request late, until clients have given up what is worked on and try again.
-//! So the patience is long while the queue gets empty now and then (a burst), and short once it has
-//! stood for a while: what waited longer is refused, *not applied*, with advice when to try again,
+//! So the patience is long while the queue gets empty now and then (a burst, or what came while the
+//! node did not come to run), and short once it has stood for a while: what waited longer is refused, *not applied*, with advice when to try again,
 //! and what is taken is answered in time. The rule is that of Maurer, "Fail at Scale", ACM Queue
 //! 13(8), 2015, after CoDel (Nichols and Jacobson, ACM Queue 10(5), 2012).
+//!
+//! Turns are in work, not in requests (deficit round robin; Shreedhar and Varghese, SIGCOMM 1995): a
+//! batch of a thousand keys owes the turns that a thousand requests would have taken.
 //!
 //! Invariants: every request comes out once, in the order of its connection, taken or shed; who
 //! floods one connection waits behind itself. Not here: how many may wait (the edge looks at
@@ -21,10 +24,10 @@ use super::input::Input;
 /// Work that one connection gives before the next has its turn.
 const WORK_PER_TURN: usize = 8;
 
-/// A queue that was not empty for so long stands.
+/// A queue of which something was left at every take for so long stands.
 const STANDING_MICROS: u64 = 100_000;
 
-/// Longest wait in a queue that does not stand: a burst, or a node that did not come to run.
+/// Longest wait in a queue that does not stand.
 const BURST_WAIT_MICROS: u64 = 250_000;
 
 /// Longest wait in a queue that stands.
@@ -33,30 +36,36 @@ const STANDING_WAIT_MICROS: u64 = 20_000;
 /// Requests in the order in which they will be taken.
 #[derive(Debug, Default)]
 pub struct RequestQueue {
-    /// What waits, by connection; no queue is empty.
-    waiting: FixedMap<u64, VecDeque<Input>>,
-    /// Connections of which something waits, the next first.
+    /// Connections of which something waits.
+    waiting: FixedMap<u64, OfConnection>,
+    /// The same, the next first.
     turns: VecDeque<u64>,
     len: usize,
-    /// When it was empty last.
-    empty_at: MonoTime,
+    /// Since when something has been left at every take.
+    stands_since: Option<MonoTime>,
+}
+
+/// What waits of one connection.
+#[derive(Debug, Default)]
+struct OfConnection {
+    /// Never empty.
+    requests: VecDeque<Input>,
+    /// Work that it took beyond its turns.
+    owes: usize,
 }
 
 impl RequestQueue {
     /// Queues a request; gives back what is none.
     pub fn push(&mut self, input: Input) -> Option<Input> {
-        let Some((from, received)) = input.request() else {
+        let Some((from, _)) = input.request() else {
             return Some(input);
         };
-        if self.len == 0 {
-            self.empty_at = self.empty_at.max(received);
-        }
         self.len += 1;
-        let queue = self.waiting.entry(from.connection).or_default();
-        if queue.is_empty() {
+        let waiting = self.waiting.entry(from.connection).or_default();
+        if waiting.requests.is_empty() {
             self.turns.push_back(from.connection);
         }
-        queue.push_back(input);
+        waiting.requests.push_back(input);
         None
     }
 
@@ -72,34 +81,48 @@ impl RequestQueue {
         self.len == 0
     }
 
-    /// Moves about `work_max` of work behind `out`, and what waited too long as [`Input::Shed`].
+    /// Moves at most `work_max` of work behind `out`, or one request of more, and what waited too
+    /// long as [`Input::Shed`].
     pub fn take(&mut self, now: MonoTime, work_max: usize, out: &mut Vec<Input>) {
         self.shed(now, out);
         let mut work = 0;
         while work < work_max
             && let Some(connection) = self.turns.pop_front()
         {
-            let Some(queue) = self.waiting.get_mut(&connection) else {
+            let Some(waiting) = self.waiting.get_mut(&connection) else {
                 continue;
             };
-            let mut of_turn = 0;
-            while of_turn < WORK_PER_TURN
-                && let Some(input) = queue.pop_front()
+            let mut turn = WORK_PER_TURN.saturating_sub(waiting.owes);
+            waiting.owes = waiting.owes.saturating_sub(WORK_PER_TURN);
+            let mut is_full = false;
+            while turn > 0
+                && let Some(next) = waiting.requests.front()
             {
+                let next = next.work();
+                is_full = work > 0 && work + next > work_max;
+                if is_full {
+                    break;
+                }
+                out.extend(waiting.requests.pop_front());
                 self.len -= 1;
-                of_turn += input.work();
-                out.push(input);
+                work += next;
+                waiting.owes += next.saturating_sub(turn);
+                turn = turn.saturating_sub(next);
             }
-            work += of_turn;
-            if queue.is_empty() {
+            if waiting.requests.is_empty() {
                 self.waiting.remove(&connection);
+            } else if is_full {
+                // Its turn goes on with the next take.
+                self.turns.push_front(connection);
+                break;
             } else {
                 self.turns.push_back(connection);
             }
         }
-        if self.len == 0 {
-            self.empty_at = now;
-        }
+        self.stands_since = match self.len {
+            0 => None,
+            _ => Some(self.stands_since.unwrap_or(now)),
+        };
     }
 
     /// Refuses what waited too long; a connection's requests came in order.
@@ -115,13 +138,13 @@ impl RequestQueue {
         let before = out.len();
         let waiting = &mut self.waiting;
         self.turns.retain(|connection| {
-            let Some(queue) = waiting.get_mut(connection) else {
+            let Some(OfConnection { requests, .. }) = waiting.get_mut(connection) else {
                 return false;
             };
-            while let Some(late) = queue.pop_front_if(is_late) {
+            while let Some(late) = requests.pop_front_if(is_late) {
                 out.extend(late.shed());
             }
-            let waits = !queue.is_empty();
+            let waits = !requests.is_empty();
             if !waits {
                 waiting.remove(connection);
             }
@@ -131,7 +154,8 @@ impl RequestQueue {
     }
 
     fn patience(&self, now: MonoTime) -> u64 {
-        if now.as_micros().saturating_sub(self.empty_at.as_micros()) > STANDING_MICROS {
+        let stands = |since: MonoTime| now.since(since).as_micros() > u128::from(STANDING_MICROS);
+        if self.stands_since.is_some_and(stands) {
             STANDING_WAIT_MICROS
         } else {
             BURST_WAIT_MICROS
@@ -201,6 +225,85 @@ mod tests {
         assert!(queue.is_empty());
     }
 
+    fn batch(connection: u64, id: u64, items: usize) -> Input {
+        let Input::Request {
+            from,
+            received,
+            deadline,
+            request,
+        } = get(connection, id, 0)
+        else {
+            panic!("a get");
+        };
+        Input::Batch {
+            from,
+            received,
+            deadline,
+            items: vec![request; items],
+        }
+    }
+
+    fn connections(out: &[Input]) -> Vec<u64> {
+        let connection = |input: &Input| input.request().map(|(from, _)| from.connection);
+        out.iter().filter_map(connection).collect()
+    }
+
+    #[test]
+    fn a_flood_of_batches_waits_behind_itself() {
+        let mut queue = RequestQueue::default();
+        for id in 0..20 {
+            queue.push(batch(1, id, 1_000));
+        }
+        for id in 0..300 {
+            queue.push(get(2, id, 0));
+        }
+        let mut out = Vec::new();
+        // The batch is started, though it is more than there is room for, and then owes.
+        for _ in 0..3 {
+            queue.take(at(0), 256, &mut out);
+        }
+        let taken = connections(&out);
+        assert_eq!(taken.iter().filter(|of| **of == 1).count(), 1);
+        assert_eq!(
+            taken.iter().filter(|of| **of == 2).count(),
+            300,
+            "{taken:?}"
+        );
+        out.clear();
+        queue.take(at(0), 256, &mut out);
+        assert_eq!(connections(&out), [1]);
+    }
+
+    #[test]
+    fn a_batch_that_finds_no_room_is_the_next_one() {
+        let mut queue = RequestQueue::default();
+        for connection in [1, 2, 3] {
+            queue.push(get(connection, 0, 0));
+        }
+        queue.push(batch(2, 1, 6));
+        queue.push(get(3, 1, 0));
+        let mut out = Vec::new();
+        queue.take(at(0), 5, &mut out);
+        assert_eq!(connections(&out), [1, 2]);
+        out.clear();
+        queue.take(at(0), 5, &mut out);
+        assert_eq!(connections(&out), [2]);
+        out.clear();
+        queue.take(at(0), 5, &mut out);
+        assert_eq!(connections(&out), [3, 3]);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_node_that_did_not_come_to_run_serves_what_came_meanwhile() {
+        let mut queue = RequestQueue::default();
+        for id in 0..100 {
+            queue.push(get(1, id, id * 2 * MS));
+        }
+        let got = taken(&mut queue, 240 * MS, 1_000);
+        assert!(got.iter().all(|(.., shed)| !shed), "{got:?}");
+    }
+
     #[test]
     fn a_burst_is_worked_off_though_its_end_waits() {
         let mut queue = RequestQueue::default();
@@ -244,7 +347,9 @@ mod tests {
     #[test]
     fn once_it_got_empty_it_is_patient_again() {
         let mut queue = RequestQueue::default();
+        queue.push(get(1, 0, 0));
         queue.push(get(1, 1, 0));
+        assert_eq!(taken(&mut queue, 0, 1), [(1, 0, false)]);
         queue.push(get(1, 2, 150 * MS));
         // It stood, and one of the two waited for too long.
         let got = taken(&mut queue, 160 * MS, 10);

@@ -3,14 +3,15 @@
 //!
 //! A record must be readable and canonical, of the keyspace's mode, and filed under the vnode of
 //! its key. The digests of a bucket are compared only if they were the same before the records were
-//! read and after: else some were read before a write and some behind it.
+//! read and after: else some were read before a write and some behind it. What the vnode holds in
+//! number and bytes is compared only if no bucket moved.
 //!
 //! Not here: reading (`shell::verify`), what is done about damage.
 
 use bytes::Bytes;
 use quorate_antientropy::{
-    BUCKETS, BucketDigest, BucketDigests, Digest, DigestChange, DigestSecret, Held, Holdings,
-    HoldingsChange, KeyState,
+    BUCKETS, BucketDigest, Digest, DigestChange, DigestSecret, Held, Holdings, HoldingsChange,
+    KeyState, VnodeSums,
 };
 use quorate_ring::{Keyspace, Topology, VnodeId};
 
@@ -33,7 +34,9 @@ pub struct Fault {
 /// What was found in a vnode.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Findings {
-    /// What its records amount to.
+    /// Records that were looked at.
+    pub records: u64,
+    /// What those amount to that are in their place.
     pub holdings: Holdings,
     /// Buckets that were written while they were read, and are therefore not compared.
     pub moving: u32,
@@ -48,15 +51,10 @@ impl Findings {
     pub fn add(&mut self, other: Self) {
         let room = FAULTS_TOLD_MAX.saturating_sub(self.faults.len());
         self.faults.extend(other.faults.into_iter().take(room));
+        self.records += other.records;
         self.holdings = self.holdings.and(other.holdings);
         self.moving += other.moving;
         self.faults_total += other.faults_total;
-    }
-
-    /// Records that were looked at.
-    #[must_use]
-    pub const fn records(&self) -> u64 {
-        self.holdings.keys + self.holdings.tombstones
     }
 }
 
@@ -92,6 +90,7 @@ impl<'a> VnodeCheck<'a> {
 
     /// Looks at one record; each key once.
     pub fn record(&mut self, key: &RecordKey, record: &Bytes) {
+        self.findings.records += 1;
         let location = self.topology.locate(self.keyspace.id, key.user_key());
         let has_value = match KeyState::decode_as(self.keyspace.mode, record) {
             Ok(state) => state.has_value(),
@@ -129,19 +128,13 @@ impl<'a> VnodeCheck<'a> {
     /// Compares the records that were seen, which must be all, with the sums that the node had
     /// before the first was read and after the last.
     #[must_use]
-    pub fn finish(mut self, before: &BucketDigests, after: &BucketDigests) -> Findings {
-        let keyspace = self.keyspace.id;
-        let of = |digests: &BucketDigests| {
-            let sums = digests.vnode(keyspace, self.vnode);
-            sums.map_or_else(|| vec![BucketDigest::EMPTY; BUCKETS], <[_]>::to_vec)
-        };
-        let (before, after) = (of(before), of(after));
+    pub fn finish(mut self, before: &VnodeSums, after: &VnodeSums) -> Findings {
         let counted = std::mem::take(&mut self.buckets);
-        let buckets = before.into_iter().zip(after).zip(counted);
+        let buckets = before.buckets().iter().zip(after.buckets()).zip(counted);
         for (number, ((before, after), counted)) in buckets.enumerate() {
             if before != after {
                 self.findings.moving += 1;
-            } else if after != counted {
+            } else if *after != counted {
                 self.fault(
                     None,
                     format!(
@@ -152,13 +145,38 @@ impl<'a> VnodeCheck<'a> {
                 );
             }
         }
+        let (held, counted) = (after.holdings(), self.findings.holdings);
+        if before == after && held != counted {
+            self.fault(
+                None,
+                format!(
+                    "the node counts {} keys, {} tombstones and {} bytes, and there are {}, {} \
+                     and {}",
+                    held.keys,
+                    held.tombstones,
+                    held.bytes,
+                    counted.keys,
+                    counted.tombstones,
+                    counted.bytes
+                ),
+            );
+        }
+        self.findings
+    }
+
+    /// The rest of the vnode cannot be read: what was found so far, and that.
+    #[must_use]
+    pub fn unreadable(mut self, error: &str) -> Findings {
+        let records = self.findings.records;
+        let what = format!("after {records} records of it the next cannot be read: {error}");
+        self.fault(None, what);
         self.findings
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use quorate_antientropy::{LwwVersion, LwwWrite, OpId, RecordChange};
+    use quorate_antientropy::{BucketDigests, LwwVersion, LwwWrite, OpId, RecordChange};
     use quorate_ring::{
         Copies, Epoch, KeyspaceId, KeyspaceMode, KeyspaceOptions, Node, NodeId, VnodeCount, Weight,
         Zone,
@@ -207,11 +225,7 @@ mod tests {
             let mut record = Vec::new();
             KeyState::Lww(Some(write)).encode(&mut record);
             let key = RecordKey::new(id, chosen, user_key.as_bytes());
-            let digest = Digest::of(SECRET, key.as_bytes(), &record);
-            let change = RecordChange {
-                digest: DigestChange::between(None, Some(digest)),
-                holdings: HoldingsChange::default(),
-            };
+            let change = change_to(&key, &record);
             let bucket = topology.locate(id, user_key.as_bytes()).bucket;
             digests.add(id, chosen, bucket, change);
             (key, Bytes::from(record))
@@ -232,7 +246,20 @@ mod tests {
         for (key, record) in rows {
             check.record(key, record);
         }
-        check.finish(before, after)
+        let of = |digests: &BucketDigests| digests.vnode(KeyspaceId(1), vnode);
+        check.finish(&of(before), &of(after))
+    }
+
+    fn change_to(key: &RecordKey, record: &[u8]) -> RecordChange {
+        let digest = Digest::of(SECRET, key.as_bytes(), record);
+        let held = Held {
+            has_value: true,
+            bytes: key.as_bytes().len() + record.len(),
+        };
+        RecordChange {
+            digest: DigestChange::between(None, Some(digest)),
+            holdings: HoldingsChange::between(None, Some(held)),
+        }
     }
 
     #[test]
@@ -250,7 +277,8 @@ mod tests {
         let (vnode, mut rows, digests) = vnode(&topology);
         let last = rows.pop().expect("a row");
         let found = check(&topology, vnode, &rows, (&digests, &digests));
-        assert_eq!(found.faults_total, 1, "{found:?}");
+        // The bucket's digest, and the number of keys.
+        assert_eq!(found.faults_total, 2, "{found:?}");
         // An old state in the place of the newest.
         let version = LwwVersion {
             stamp: 6,
@@ -260,22 +288,20 @@ mod tests {
         KeyState::Lww(Some(LwwWrite::tombstone(version))).encode(&mut old);
         rows.push((last.0, Bytes::from(old)));
         let found = check(&topology, vnode, &rows, (&digests, &digests));
-        assert_eq!(found.faults_total, 1, "{found:?}");
+        assert_eq!(found.faults_total, 2, "{found:?}");
     }
 
     #[test]
     fn a_bucket_that_moves_is_not_compared() {
         let topology = topology();
         let (vnode, mut rows, after) = vnode(&topology);
-        let (key, record) = rows.pop().expect("a row");
-        let digest = Digest::of(SECRET, key.as_bytes(), &record);
-        let change = RecordChange {
-            digest: DigestChange::between(Some(digest), None),
-            holdings: HoldingsChange::default(),
-        };
-        let mut before = after.clone();
-        let bucket = topology.locate(KeyspaceId(1), key.user_key()).bucket;
-        before.add(KeyspaceId(1), vnode, bucket, change);
+        rows.pop().expect("a row");
+        // Written between the two looks at the sums, and not met by the reading.
+        let mut before = BucketDigests::default();
+        for (key, record) in &rows {
+            let bucket = topology.locate(KeyspaceId(1), key.user_key()).bucket;
+            before.add(KeyspaceId(1), vnode, bucket, change_to(key, record));
+        }
         let found = check(&topology, vnode, &rows, (&before, &after));
         assert_eq!((found.faults_total, found.moving), (0, 1), "{found:?}");
     }
@@ -295,6 +321,38 @@ mod tests {
         rows[0].0 = RecordKey::new(KeyspaceId(1), elsewhere, key.user_key());
         let found = check(&topology, vnode, &rows, (&digests, &digests));
         assert!(found.faults[0].what.contains("belongs to"), "{found:?}");
+    }
+
+    #[test]
+    fn what_the_node_counts_is_compared_too() {
+        let topology = topology();
+        let (vnode, rows, digests) = vnode(&topology);
+        let mut wrong = digests.clone();
+        let miscounted = RecordChange {
+            digest: DigestChange::default(),
+            holdings: HoldingsChange {
+                keys: 1,
+                tombstones: -1,
+                bytes: 0,
+            },
+        };
+        let bucket = topology.locate(KeyspaceId(1), rows[0].0.user_key()).bucket;
+        wrong.add(KeyspaceId(1), vnode, bucket, miscounted);
+        let found = check(&topology, vnode, &rows, (&wrong, &wrong));
+        assert_eq!(found.faults_total, 1, "{found:?}");
+        assert!(found.faults[0].what.contains("counts"), "{found:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_read_further_keeps_what_was_found() {
+        let topology = topology();
+        let (vnode, rows, _) = vnode(&topology);
+        let keyspace = topology.keyspace(KeyspaceId(1)).expect("it is there");
+        let mut check = VnodeCheck::new(&topology, SECRET, keyspace, vnode);
+        check.record(&rows[0].0, &Bytes::from_static(b"no record"));
+        check.record(&rows[1].0, &rows[1].1);
+        let found = check.unreadable("a bad block");
+        assert_eq!((found.records, found.faults_total), (2, 2));
     }
 
     #[test]

@@ -10,6 +10,8 @@ use quorate_client::wire::{
 };
 use quorate_ring::{KeyspaceId, NodeId, Topology, VnodeId};
 
+use tokio::sync::Semaphore;
+
 use super::node::{NodeHandle, QuestionError};
 use super::run::on_thread;
 use super::seam::{BoxFuture, Clock, Disk};
@@ -22,6 +24,8 @@ use crate::core::verify::{Fault, Findings};
 const PAGE_RECORDS_MAX: usize = 1_000;
 /// Records that are read at once.
 const STEP_RECORDS: usize = 128;
+/// When to ask again while somebody else's request reads the store.
+const VERIFY_RETRY_AFTER_MS: u32 = 500;
 /// A page ends after the record that passes this many bytes.
 const PAGE_BYTES_MAX: usize = 512 * 1024;
 
@@ -46,6 +50,8 @@ pub struct Admin {
     pub log_bytes_max: u64,
     /// The engine's backlog, looked up on a thread of its own.
     pub backlog: Arc<AtomicU64>,
+    /// Held by the request that reads the whole store; there is one at a time.
+    pub verifying: Arc<Semaphore>,
 }
 
 impl AdminHandler for Admin {
@@ -208,16 +214,26 @@ impl Admin {
         if self.topology.keyspace(keyspace).is_none() || u32::from(vnode.0) >= vnodes {
             return Ok(Response::Failure(refused(Code::RequestInvalid)));
         }
+        let Ok(permit) = Arc::clone(&self.verifying).try_acquire_owned() else {
+            let busy = Failure {
+                retry_after_ms: VERIFY_RETRY_AFTER_MS,
+                ..refused(Code::Overloaded)
+            };
+            return Ok(Response::Failure(busy));
+        };
         let (handle, secret) = (self.handle.clone(), self.digest);
         let topology = Arc::clone(&self.topology);
         // The engine blocks: never on the thread that serves.
         let read = Box::pin(async move {
-            super::verify::verify_from(&handle, &topology, secret, keyspace, vnode).await
+            let found = super::verify::verify_from(&handle, &topology, secret, keyspace, vnode);
+            let found = found.await;
+            drop(permit);
+            found
         });
         let findings = on_thread("engine-verify", read).await;
         let (findings, next) = findings.map_err(|_| QuestionError::Stopping)??;
-        let records = findings.records();
         let Findings {
+            records,
             holdings,
             moving,
             faults,

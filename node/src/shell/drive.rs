@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_antientropy::BucketDigests;
-use quorate_ring::{Lsn, NodeId};
+use quorate_antientropy::VnodeSums;
+use quorate_ring::{KeyspaceId, Lsn, NodeId, VnodeId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::inbox::Inbox;
@@ -41,8 +41,8 @@ pub enum Question {
     Status(oneshot::Sender<ShardStatus>),
     /// Durable records that the engine does not have, after a key, at most so many.
     DurableAfter(RecordKey, usize, oneshot::Sender<Vec<(RecordKey, Bytes)>>),
-    /// The sums over the durable states.
-    Digests(oneshot::Sender<BucketDigests>),
+    /// The sums over the durable states of a vnode of a keyspace.
+    Sums(KeyspaceId, VnodeId, oneshot::Sender<Arc<VnodeSums>>),
     /// The durable state of a key.
     Durable(RecordKey, oneshot::Sender<Lookup>),
 }
@@ -270,7 +270,9 @@ impl Drive {
             Question::DurableAfter(after, limit, to) => {
                 drop(to.send(self.shard.table().durable_after(&after, limit)));
             }
-            Question::Digests(to) => drop(to.send(self.shard.table().digests().clone())),
+            Question::Sums(keyspace, vnode, to) => {
+                drop(to.send(self.shard.table().digests().vnode(keyspace, vnode)));
+            }
             Question::Durable(key, to) => drop(to.send(self.shard.table().durable(&key))),
         }
     }

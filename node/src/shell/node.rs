@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::BucketDigests;
+use quorate_antientropy::VnodeSums;
+use quorate_ring::{KeyspaceId, VnodeId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::drive::{Drive, Ending, QUESTIONS_WAITING_MAX, Question};
@@ -237,15 +238,19 @@ impl NodeHandle {
         Ok(rows.into_iter().take(limit).collect())
     }
 
-    /// Digests and holdings of the durable states of all records.
+    /// Digests and holdings of the durable states of a vnode's records.
     ///
     /// # Errors
     /// [`QuestionError::Stopping`].
     ///
     /// # Cancel safety
     /// Nothing happens but the question.
-    pub async fn digests(&self) -> Result<BucketDigests, QuestionError> {
-        self.ask(Question::Digests).await
+    pub async fn vnode_sums(
+        &self,
+        keyspace: KeyspaceId,
+        vnode: VnodeId,
+    ) -> Result<Arc<VnodeSums>, QuestionError> {
+        self.ask(|to| Question::Sums(keyspace, vnode, to)).await
     }
 
     async fn ask<T>(

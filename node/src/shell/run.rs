@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use quorate_antientropy::DigestSecret;
 use quorate_client::link::TransportOptions;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 
 use super::admin::Admin;
@@ -222,6 +222,7 @@ impl Assembly {
             clock: Arc::clone(&clock),
             log_bytes_max: config.limits.log_bytes_max,
             backlog: watch_backlog(&handle)?,
+            verifying: Arc::new(Semaphore::new(1)),
         });
         admin.fill(Arc::clone(&me));
         tasks.spawn(space);
@@ -326,7 +327,8 @@ fn ended(ending: Option<Result<Ending, tokio::task::JoinError>>) -> Result<(), N
     }
 }
 
-/// Runs something that blocks on a thread of its own, so that the sockets stay served.
+/// Runs something that blocks on a thread of its own, so that the sockets stay served. Once nobody
+/// waits for it, it ends where it waits next.
 pub(super) async fn on_thread<T: Send + 'static>(
     name: &'static str,
     work: BoxFuture<'static, T>,
@@ -339,10 +341,19 @@ pub(super) async fn on_thread<T: Send + 'static>(
         .enable_time()
         .build()
         .map_err(|e| failed(e.to_string()))?;
-    let (done, result) = oneshot::channel();
+    let (mut done, result) = oneshot::channel();
+    let work = async move {
+        let result = tokio::select! {
+            biased;
+            result = work => result,
+            () = done.closed() => return,
+        };
+        // Who asked may have gone: then nobody misses the result.
+        drop(done.send(result));
+    };
     std::thread::Builder::new()
         .name(name.to_owned())
-        .spawn(move || drop(done.send(runtime.block_on(work))))
+        .spawn(move || runtime.block_on(work))
         .map_err(|e| failed(e.to_string()))?;
     result
         .await

@@ -10,13 +10,16 @@ use quorate_ring::{KeyspaceId, Topology, VnodeId};
 
 use super::node::{NodeHandle, QuestionError};
 use crate::core::key::RecordKey;
-use crate::core::verify::{Fault, Findings, VnodeCheck};
+use crate::core::verify::{Findings, VnodeCheck};
 
 /// Records that are read at once.
 const STEP_RECORDS: usize = 256;
 
 /// Records after which an answer goes back, behind the vnode.
 const RECORDS_PER_ANSWER: u64 = 20_000;
+
+/// Vnodes after which an answer goes back, though they hold nothing.
+const VNODES_PER_ANSWER: usize = 512;
 
 /// Reads and judges the vnodes of a keyspace from `first` on; also tells the one to go on with.
 ///
@@ -34,8 +37,9 @@ pub async fn verify_from(
 ) -> Result<(Findings, Option<VnodeId>), QuestionError> {
     let mut findings = Findings::default();
     let vnodes = topology.vnode_count().vnodes();
-    for vnode in vnodes.skip_while(|vnode| *vnode < first) {
-        if findings.records() >= RECORDS_PER_ANSWER {
+    let vnodes = vnodes.skip_while(|vnode| *vnode < first);
+    for (count, vnode) in vnodes.enumerate() {
+        if findings.records >= RECORDS_PER_ANSWER || count == VNODES_PER_ANSWER {
             return Ok((findings, Some(vnode)));
         }
         let found = verify(handle, topology, secret, keyspace, vnode).await?;
@@ -62,22 +66,14 @@ pub async fn verify(
         return Ok(Findings::default());
     };
     let mut check = VnodeCheck::new(topology, secret, known, vnode);
-    let before = handle.digests().await?;
+    let before = handle.vnode_sums(keyspace, vnode).await?;
     let mut after = RecordKey::before(keyspace, vnode);
     loop {
         let rows = match handle.dump_local(after.clone(), STEP_RECORDS).await {
             Ok(rows) => rows,
             Err(QuestionError::Stopping) => return Err(QuestionError::Stopping),
             Err(error @ (QuestionError::Engine(_) | QuestionError::Damaged(_))) => {
-                return Ok(Findings {
-                    faults: vec![Fault {
-                        vnode,
-                        key: None,
-                        what: format!("its records cannot be read: {error}"),
-                    }],
-                    faults_total: 1,
-                    ..Findings::default()
-                });
+                return Ok(check.unreadable(&error.to_string()));
             }
         };
         for (key, record) in &rows {
@@ -88,6 +84,6 @@ pub async fn verify(
             None => break,
         }
     }
-    let behind = handle.digests().await?;
+    let behind = handle.vnode_sums(keyspace, vnode).await?;
     Ok(check.finish(&before, &behind))
 }

@@ -295,9 +295,7 @@ impl Plan {
         plan.draw_overload();
         let named = seed < NAMED_SEEDS || NAMED_LATER.contains(&seed);
         plan.scans = !named && SimRand::derive(seed, 0, "scans").chance(0.5);
-        // A batch is more than a node of a run of overload admits at once.
-        let admitted = plan.overload.is_none();
-        plan.batches = !named && admitted && SimRand::derive(seed, 0, "batches").chance(0.4);
+        plan.batches = !named && SimRand::derive(seed, 0, "batches").chance(0.4);
         plan
     }
 

@@ -27,7 +27,7 @@ const ANSWER_BYTES_MAX: usize = 2 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct BatchOp {
     to: RequestId,
-    asked: Asked,
+    pub(super) asked: Asked,
     replies: Vec<Option<Reply>>,
     /// Bytes of values and contexts in them.
     bytes: usize,
@@ -99,7 +99,7 @@ impl Shard {
         if batch.open == 0
             && let Some(batch) = self.batches.remove(&op)
         {
-            self.note_answered(batch.asked);
+            self.note_answered(Some(batch.asked.taken));
             self.unanswered -= 1;
             let replies = batch.replies.into_iter().flatten().collect();
             let (to, asked, reply) = (batch.to, batch.asked, Reply::Batch(replies));

@@ -146,6 +146,8 @@ enum Origin {
     Forwarder {
         node: NodeId,
         op: OpNumber,
+        /// When it came.
+        taken: MonoTime,
     },
     /// A key of a page on which replicas differ.
     Scan {
@@ -353,6 +355,8 @@ pub struct Shard {
     next_op: u64,
     ops: FixedMap<OpNumber, Op>,
     unanswered: usize,
+    /// Requests of the queue that are not answered.
+    queued_unanswered: usize,
     admission: Admission,
     bytes_in_flight: usize,
     replica_inputs: usize,
@@ -433,6 +437,7 @@ impl Shard {
             next_op: incarnation.0 << 32,
             ops: FixedMap::default(),
             unanswered: 0,
+            queued_unanswered: 0,
             admission: Admission::new(now.mono, limits.requests_max),
             bytes_in_flight: 0,
             replica_inputs: 0,
@@ -463,6 +468,8 @@ impl Shard {
         }
         self.note_standstill(now);
         let before = effects.len();
+        // Each has one answer, which leaves as one effect.
+        self.queued_unanswered += usize::from(input.is_of_client());
         match input {
             Input::Request {
                 from,
@@ -538,6 +545,7 @@ impl Shard {
                 Effect::Stop(_) => self.stopped = true,
                 Effect::Send { to, message } if message.asks() => self.tails.asked(now.mono, *to),
                 Effect::Count(Event::Shed) => self.tails.overloaded(now.mono),
+                Effect::Reply { .. } => self.queued_unanswered -= 1,
                 _ => {}
             }
         }
@@ -592,8 +600,8 @@ impl Shard {
 
     /// Requests of clients that may be taken now; what finds no room waits where it can be refused.
     #[must_use]
-    pub const fn room(&self) -> usize {
-        self.admission.room(self.unanswered)
+    pub fn room(&self) -> usize {
+        self.admission.room(self.unanswered, self.queued_unanswered)
     }
 
     /// Numbers for `status` and metrics.
@@ -804,6 +812,7 @@ impl Shard {
                 let origin = Origin::Forwarder {
                     node: from,
                     op: message.op,
+                    taken: now.mono,
                 };
                 let deadline = now.mono + message.budget;
                 let mut request = message.request;
@@ -966,24 +975,34 @@ impl Shard {
     /// Answers an operation's origin and gives back what it was admitted with. The operation
     /// itself may live on.
     fn answer(&mut self, origin: Origin, bytes: usize, reply: Reply, effects: &mut Effects) {
-        if let Origin::Client { asked, .. } = origin {
-            self.note_answered(asked);
-        }
+        self.note_answered(self.taken(&origin));
         self.unanswered -= 1;
         self.bytes_in_flight -= bytes;
         self.reply(origin, reply, effects);
     }
 
-    fn note_answered(&mut self, asked: Asked) {
+    /// When the request was taken; that of a batch or a scan for what is a part of it.
+    fn taken(&self, origin: &Origin) -> Option<MonoTime> {
+        match origin {
+            Origin::Client { asked, .. } => Some(asked.taken),
+            Origin::Forwarder { taken, .. } => Some(*taken),
+            Origin::Batch { op, .. } => self.batches.get(op).map(|batch| batch.asked.taken),
+            Origin::Scan { op, .. } => self.scans.get(op).map(|scan| scan.asked.taken),
+        }
+    }
+
+    fn note_answered(&mut self, taken: Option<MonoTime>) {
         let now = self.last_step;
-        let took = now.since(asked.taken);
-        self.admission.answered(now, took, self.unanswered);
+        if let Some(taken) = taken {
+            self.admission
+                .answered(now, now.since(taken), self.unanswered);
+        }
     }
 
     fn reply(&mut self, origin: Origin, reply: Reply, effects: &mut Effects) {
         effects.push(match origin {
             Origin::Client { to, asked } => Effect::Reply { to, asked, reply },
-            Origin::Forwarder { node, op } => Effect::Send {
+            Origin::Forwarder { node, op, .. } => Effect::Send {
                 to: node,
                 message: PeerMessage::ForwardReply(ForwardReply { op, reply }),
             },

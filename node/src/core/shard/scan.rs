@@ -42,7 +42,7 @@ const READS_AT_ONCE: usize = 64;
 #[derive(Debug)]
 pub(super) struct ScanOp {
     to: RequestId,
-    asked: Asked,
+    pub(super) asked: Asked,
     deadline: MonoTime,
     keyspace: KeyspaceId,
     mode: KeyspaceMode,
@@ -452,6 +452,7 @@ impl Shard {
 
     fn end_scan(&mut self, op: OpNumber, reply: Reply, effects: &mut Effects) {
         if let Some(ScanOp { to, asked, .. }) = self.scans.remove(&op) {
+            self.note_answered(Some(asked.taken));
             self.unanswered -= 1;
             self.bytes_in_flight -= SCAN_RESERVED_BYTES;
             effects.push(Effect::Reply { to, asked, reply });

@@ -238,14 +238,16 @@ impl ClientServer {
             send: mut bulk_send,
             recv: mut bulk_recv,
         } = bulk;
-        let (admin, waiting) = mpsc::channel(ADMIN_WAITING_MAX);
+        let (questions, questions_waiting) = mpsc::channel(ADMIN_WAITING_MAX);
+        let (reads, reads_waiting) = mpsc::channel(ADMIN_WAITING_MAX);
         let intake = |link: &Arc<ClientLink>| Intake {
             link: Arc::clone(link),
             inbox: Arc::clone(&self.config.inbox),
             open: Arc::clone(&self.open),
             arrived_us: AtomicU64::new(0),
             clock: Arc::clone(&self.config.clock),
-            admin: admin.clone(),
+            questions: questions.clone(),
+            reads: reads.clone(),
         };
         let mut tasks: JoinSet<Option<FrameError>> = JoinSet::new();
         let own = Arc::clone(link);
@@ -277,7 +279,11 @@ impl ClientServer {
         let (own, handler) = (Arc::clone(link), Arc::clone(&self.config.admin));
         let clock = Arc::clone(&self.config.clock);
         tasks.spawn(async move {
-            answer_admin(&own, &*handler, &*clock, waiting).await;
+            // A question does not wait behind a read of the whole store.
+            tokio::join!(
+                answer_admin(&own, &*handler, &*clock, questions_waiting),
+                answer_admin(&own, &*handler, &*clock, reads_waiting),
+            );
             None
         });
         let code = match tasks.join_next().await {
@@ -391,7 +397,10 @@ struct Intake {
     arrived_us: AtomicU64,
     inbox: Arc<Inbox>,
     clock: Arc<dyn Clock>,
-    admin: mpsc::Sender<AdminWaiting>,
+    /// What is answered from memory.
+    questions: mpsc::Sender<AdminWaiting>,
+    /// What reads the store, and may take long.
+    reads: mpsc::Sender<AdminWaiting>,
 }
 
 impl Intake {
@@ -515,16 +524,16 @@ impl Intake {
     }
 
     fn admit_admin(&self, waiting: AdminWaiting) {
-        let needs_admin = match &waiting.request {
-            AdminRequest::Topology | AdminRequest::Status => false,
+        let (queue, needs_admin) = match &waiting.request {
+            AdminRequest::Topology | AdminRequest::Status => (&self.questions, false),
             AdminRequest::ReadLocal(_) | AdminRequest::DumpLocal(_) | AdminRequest::Verify(_) => {
-                true
+                (&self.reads, true)
             }
         };
         let id = waiting.id;
         if needs_admin && self.link.role != Role::Admin {
             self.link.answer(id, &refused(Code::RoleRefused, 0, 0));
-        } else if self.admin.try_send(waiting).is_err() {
+        } else if queue.try_send(waiting).is_err() {
             self.link.in_flight().remove(&id);
             self.shed(id);
         }
@@ -537,7 +546,7 @@ impl Intake {
     }
 }
 
-/// Answers a connection's requests for the node itself, one after the other.
+/// Answers requests of a queue, one after the other.
 async fn answer_admin(
     link: &ClientLink,
     handler: &dyn AdminHandler,
