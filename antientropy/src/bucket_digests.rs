@@ -61,10 +61,21 @@ pub struct BucketDigests {
     vnodes: BTreeMap<(KeyspaceId, VnodeId), Arc<VnodeSums>>,
 }
 
-/// Bytes that are no encoding of bucket digests.
+/// Why bytes are not read as bucket digests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a valid table of bucket digests")]
-pub struct BucketDigestsInvalid;
+pub enum BucketDigestsInvalid {
+    /// They have the format of another release.
+    #[error("format {0}, and this release reads format {FORMAT}")]
+    OtherFormat(u32),
+    /// They are no encoding of any.
+    #[error("not a valid table of bucket digests")]
+    Malformed,
+}
+
+impl BucketDigestsInvalid {
+    /// The format that is read.
+    pub const SUPPORTED: u32 = FORMAT;
+}
 
 impl BucketDigests {
     /// Adds `change` to one bucket and its vnode. A bucket that no token has is ignored.
@@ -148,20 +159,26 @@ impl BucketDigests {
     /// # Errors
     /// [`BucketDigestsInvalid`] for anything else, also for entries out of order.
     pub fn decode(bytes: &[u8]) -> Result<Self, BucketDigestsInvalid> {
-        let (format, mut rest) = bytes.split_first_chunk().ok_or(BucketDigestsInvalid)?;
-        if u32::from_le_bytes(*format) != FORMAT {
-            return Err(BucketDigestsInvalid);
+        let (format, mut rest) = bytes
+            .split_first_chunk()
+            .ok_or(BucketDigestsInvalid::Malformed)?;
+        match u32::from_le_bytes(*format) {
+            FORMAT => {}
+            other => return Err(BucketDigestsInvalid::OtherFormat(other)),
         }
         let mut digests = Self::default();
-        let (vnodes, after) = rest.split_first_chunk().ok_or(BucketDigestsInvalid)?;
+        let (vnodes, after) = rest
+            .split_first_chunk()
+            .ok_or(BucketDigestsInvalid::Malformed)?;
         rest = after;
         let mut last = None;
         for _ in 0..u32::from_le_bytes(*vnodes) {
-            let (entry, after) = Self::decode_holdings(rest).ok_or(BucketDigestsInvalid)?;
+            let (entry, after) =
+                Self::decode_holdings(rest).ok_or(BucketDigestsInvalid::Malformed)?;
             let (keyspace, vnode, holdings) = entry;
             let place = Some((keyspace, vnode));
             if last >= place || holdings == Holdings::default() {
-                return Err(BucketDigestsInvalid);
+                return Err(BucketDigestsInvalid::Malformed);
             }
             let sums = digests.vnodes.entry((keyspace, vnode)).or_default();
             Arc::make_mut(sums).holdings = holdings;
@@ -170,12 +187,12 @@ impl BucketDigests {
         }
         let mut last = None;
         while !rest.is_empty() {
-            let (entry, after) = Self::decode_entry(rest).ok_or(BucketDigestsInvalid)?;
+            let (entry, after) = Self::decode_entry(rest).ok_or(BucketDigestsInvalid::Malformed)?;
             let (keyspace, vnode, bucket, sum) = entry;
             let place = Some((keyspace, vnode, bucket));
             let canonical = last < place && sum != 0 && usize::from(bucket.0) < BUCKETS;
             if !canonical {
-                return Err(BucketDigestsInvalid);
+                return Err(BucketDigestsInvalid::Malformed);
             }
             let change = RecordChange {
                 digest: DigestChange(sum),
@@ -282,6 +299,14 @@ mod tests {
     }
 
     #[test]
+    fn the_format_of_another_release_is_told_from_damage() {
+        let mut bytes = two_entries().encode();
+        bytes[0] = 1;
+        let other = BucketDigests::decode(&bytes);
+        assert_eq!(other, Err(BucketDigestsInvalid::OtherFormat(1)));
+    }
+
+    #[test]
     fn altered_bytes_are_refused() {
         let bytes = two_entries().encode();
         let part = |range: std::ops::Range<usize>| bytes.get(range).expect("inside").to_vec();
@@ -293,8 +318,14 @@ mod tests {
             assert_eq!(read.is_ok(), aligned, "{cut}");
         }
         let swapped = [part(0..68), part(92..116), part(68..92)].concat();
-        assert_eq!(BucketDigests::decode(&swapped), Err(BucketDigestsInvalid));
+        assert_eq!(
+            BucketDigests::decode(&swapped),
+            Err(BucketDigestsInvalid::Malformed)
+        );
         let swapped = [part(0..8), part(38..68), part(8..38), part(68..116)].concat();
-        assert_eq!(BucketDigests::decode(&swapped), Err(BucketDigestsInvalid));
+        assert_eq!(
+            BucketDigests::decode(&swapped),
+            Err(BucketDigestsInvalid::Malformed)
+        );
     }
 }

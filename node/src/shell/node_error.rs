@@ -46,14 +46,14 @@ pub enum NodeError {
         /// Who wants it.
         expected: String,
     },
-    /// The data directory was written by a newer release.
-    #[error("{} has format {found}; this release reads up to format {supported}", path.display())]
+    /// The data directory was written by another release.
+    #[error("{} has format {found}; this release reads format {supported}", path.display())]
     DirectoryFormat {
-        /// The data directory.
+        /// The file.
         path: PathBuf,
         /// Its format.
         found: u32,
-        /// The newest that is known.
+        /// The one that can be read.
         supported: u32,
     },
     /// There is neither data nor the first-start mark: the node has lost its disk.
@@ -146,9 +146,13 @@ impl NodeError {
             Self::DirectoryForeign { .. } => {
                 Some("set data_dir to this node's own directory; nothing was changed")
             }
-            Self::DirectoryFormat { .. } => {
-                Some("start it with the newer release; nothing was changed")
-            }
+            Self::DirectoryFormat {
+                found, supported, ..
+            } if found > supported => Some("start it with the newer release; nothing was changed"),
+            Self::DirectoryFormat { .. } => Some(
+                "start it with the release that wrote it and `quorate export` what it holds; nothing \
+                 was changed",
+            ),
             Self::DiskLost { .. } => Some(
                 "bring the old data directory back; a node that starts empty would acknowledge \
                  what it no longer remembers",

@@ -487,10 +487,14 @@ fn refused(config: &NodeConfig, error: OpenError) -> NodeError {
             found: format!("node `{found}`"),
             expected: format!("node `{expected}`"),
         },
-        OpenError::NewerFormat { version, .. } => NodeError::DirectoryFormat {
-            path,
-            found: version,
-            supported: 1,
+        OpenError::OtherFormat {
+            file,
+            found,
+            supported,
+        } => NodeError::DirectoryFormat {
+            path: path.join(file),
+            found,
+            supported,
         },
         OpenError::DiskLost { .. } => NodeError::DiskLost { path },
         // The refusal of a damaged store says so itself.

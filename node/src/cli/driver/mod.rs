@@ -117,6 +117,7 @@ fn is_exact(id: &Value) -> bool {
 mod tests {
     use std::time::Duration;
 
+    use super::request::{What, Work};
     use super::*;
 
     fn read_text(text: &str) -> Result<Option<Request>, Value> {
@@ -248,5 +249,22 @@ mod tests {
         ] {
             assert!(matches!(read_text(text), Ok(Some(_))), "{text}");
         }
+    }
+
+    #[test]
+    fn what_a_batch_says_of_base64_is_said_of_its_items() {
+        let text =
+            r#"{"f":"batch","b64":true,"kb64":true,"items":[{"f":"put","k":"/w==","v":"/g=="}]}"#;
+        let Ok(Some(Request {
+            work: Work::Batch(items),
+            ..
+        })) = read_text(text)
+        else {
+            panic!("a batch");
+        };
+        assert_eq!(items[0].key, [0xff][..]);
+        assert!(matches!(&items[0].what, What::Put { value, .. } if *value == [0xfe][..]));
+        let bad = r#"{"f":"batch","kb64":true,"items":[{"f":"get","k":"!"}]}"#;
+        assert!(read_text(bad).is_err());
     }
 }

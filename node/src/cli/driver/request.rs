@@ -41,7 +41,8 @@ pub(super) struct Raw {
     b64: bool,
     #[serde(default)]
     kb64: bool,
-    /// Of a batch; an item has only what concerns its key.
+    /// Of a batch; an item has only what concerns its key. The batch's `b64` and `kb64` are all its
+    /// items'.
     items: Option<Vec<Raw>>,
 }
 
@@ -183,7 +184,9 @@ fn work_of(raw: Raw) -> Result<Work, Refusal> {
         return Err(invalid("keys and values of a batch are in its `items`"));
     }
     let items = raw.items.ok_or_else(|| invalid("`items` is missing"))?;
-    let items = items.into_iter().map(|item| {
+    let items = items.into_iter().map(|mut item| {
+        item.b64 |= raw.b64;
+        item.kb64 |= raw.kb64;
         if item.ks.is_some() || item.lvl.is_some() || item.ms.is_some() || !item.id.is_null() {
             return Err(invalid(
                 "`id`, `ks`, `lvl` and `ms` are of the batch, not of an item",

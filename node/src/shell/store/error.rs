@@ -36,13 +36,15 @@ pub enum OpenError {
         /// Which file.
         file: String,
     },
-    /// A newer release wrote it.
-    #[error("{file} has format {version}, which a newer release wrote; start that release")]
-    NewerFormat {
+    /// Another release wrote it.
+    #[error("{file} has format {found}; this release reads format {supported}")]
+    OtherFormat {
         /// Which file.
         file: String,
         /// Its format version.
-        version: u32,
+        found: u32,
+        /// The one that can be read.
+        supported: u32,
     },
     /// Neither data nor the mark of a first start: the disk was lost.
     #[error(
@@ -104,7 +106,7 @@ impl OpenError {
             | Self::ForeignCluster
             | Self::ForeignNode { .. }
             | Self::ForeignFile { .. }
-            | Self::NewerFormat { .. }
+            | Self::OtherFormat { .. }
             | Self::DiskLost { .. }
             | Self::Forgot { .. }
             | Self::Damaged { .. }

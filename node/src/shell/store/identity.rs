@@ -128,13 +128,14 @@ fn check(bytes: &[u8], owner: &Owner) -> Result<StoreId, OpenError> {
     }
     match fields.u32() {
         Some(FORMAT) => {}
-        Some(version) if version > FORMAT => {
-            return Err(OpenError::NewerFormat {
+        Some(found) => {
+            return Err(OpenError::OtherFormat {
                 file: IDENTITY.to_owned(),
-                version,
+                found,
+                supported: FORMAT,
             });
         }
-        Some(_) | None => return Err(unreadable()),
+        None => return Err(unreadable()),
     }
     let (cluster_id, node, store, name) = parse(fields).ok_or_else(unreadable)?;
     if cluster_id != owner.cluster_id {
@@ -193,14 +194,14 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_identity_file_is_told_from_a_damaged_one() {
+    fn an_identity_file_of_another_release_is_told_from_a_damaged_one() {
         let mut bytes = encode(&owner(), StoreId(77));
         bytes[16] = 9;
         seal(&mut bytes, MAGIC);
         let result = check(&bytes, &owner());
         assert!(matches!(
             result,
-            Err(OpenError::NewerFormat { version: 9, .. })
+            Err(OpenError::OtherFormat { found: 9, .. })
         ));
     }
 }

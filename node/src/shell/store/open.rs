@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
-use quorate_antientropy::BucketDigests;
+use quorate_antientropy::{BucketDigests, BucketDigestsInvalid};
 use quorate_ring::{Incarnation, Lsn};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -311,8 +311,14 @@ async fn read_digests(
             "{digest_file} is not what was written"
         )));
     }
-    BucketDigests::decode(&bytes)
-        .map_err(|error| OpenError::damaged(format!("{digest_file}: {error}")))
+    BucketDigests::decode(&bytes).map_err(|error| match error {
+        BucketDigestsInvalid::OtherFormat(found) => OpenError::OtherFormat {
+            file: digest_file.clone(),
+            found,
+            supported: BucketDigestsInvalid::SUPPORTED,
+        },
+        BucketDigestsInvalid::Malformed => OpenError::damaged(format!("{digest_file}: {error}")),
+    })
 }
 
 impl fmt::Debug for OpenOptions {

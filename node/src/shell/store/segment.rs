@@ -72,13 +72,14 @@ pub(super) fn check_segment_header(
     }
     match fields.u32() {
         Some(LOG_FORMAT) => {}
-        Some(version) if version > LOG_FORMAT => {
-            return Err(OpenError::NewerFormat {
+        Some(found) => {
+            return Err(OpenError::OtherFormat {
                 file: segment_name(number),
-                version,
+                found,
+                supported: LOG_FORMAT,
             });
         }
-        Some(_) | None => return Err(damaged()),
+        None => return Err(damaged()),
     }
     let (found, stands_for) = parse(fields).ok_or_else(damaged)?;
     if found != store {
@@ -123,12 +124,14 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_format_is_told_from_damage() {
-        let newer = check_segment_header(&altered(16, 3), STORE, 9);
-        assert!(matches!(
-            newer,
-            Err(OpenError::NewerFormat { version: 3, .. })
-        ));
+    fn another_format_is_told_from_damage() {
+        for other in [LOG_FORMAT - 1, LOG_FORMAT + 1] {
+            let byte = u8::try_from(other).expect("small");
+            let refused = check_segment_header(&altered(16, byte), STORE, 9);
+            let told =
+                matches!(refused, Err(OpenError::OtherFormat { found, .. }) if found == other);
+            assert!(told, "{refused:?}");
+        }
         let mut flipped = encode_segment_header(STORE, 9);
         flipped[16] = 3;
         let damaged = check_segment_header(&flipped, STORE, 9);
