@@ -102,6 +102,9 @@ pub enum Input {
 /// What reading and answering a page of a scan costs, in requests for one key.
 const SCAN_WORK: usize = 32;
 
+/// What a request takes beside its key, value and context.
+const REQUEST_OVERHEAD_BYTES: usize = 256;
+
 impl Input {
     /// Who asked and when it arrived, if it is a client's request that may still be shed.
     #[must_use]
@@ -134,6 +137,20 @@ impl Input {
             Self::Batch { items, .. } => items.len().max(1),
             Self::Scan { .. } => SCAN_WORK,
             _ => 1,
+        }
+    }
+
+    /// Memory that a client's request holds while it waits, about; 0 for what is none.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Request { request, .. } => REQUEST_OVERHEAD_BYTES + request.bytes(),
+            Self::Scan { .. } => REQUEST_OVERHEAD_BYTES,
+            Self::Batch { items, .. } => items
+                .iter()
+                .map(|item| REQUEST_OVERHEAD_BYTES + item.bytes())
+                .sum(),
+            _ => 0,
         }
     }
 

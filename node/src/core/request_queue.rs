@@ -13,7 +13,7 @@
 //!
 //! Invariants: every request comes out once, in the order of its connection, taken or shed; who
 //! floods one connection waits behind itself. Not here: how many may wait (the edge looks at
-//! [`RequestQueue::len`]).
+//! [`RequestQueue::len`] and [`RequestQueue::bytes`]).
 
 use std::collections::VecDeque;
 
@@ -41,6 +41,7 @@ pub struct RequestQueue {
     /// The same, the next first.
     turns: VecDeque<u64>,
     len: usize,
+    bytes: usize,
     /// Since when something has been left at every take.
     stands_since: Option<MonoTime>,
 }
@@ -61,6 +62,7 @@ impl RequestQueue {
             return Some(input);
         };
         self.len += 1;
+        self.bytes += input.bytes();
         let waiting = self.waiting.entry(from.connection).or_default();
         if waiting.requests.is_empty() {
             self.turns.push_back(from.connection);
@@ -73,6 +75,12 @@ impl RequestQueue {
     #[must_use]
     pub const fn len(&self) -> usize {
         self.len
+    }
+
+    /// Memory that those hold, about.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether none waits.
@@ -103,8 +111,11 @@ impl RequestQueue {
                 if is_full {
                     break;
                 }
-                out.extend(waiting.requests.pop_front());
-                self.len -= 1;
+                if let Some(input) = waiting.requests.pop_front() {
+                    self.len -= 1;
+                    self.bytes -= input.bytes();
+                    out.push(input);
+                }
                 work += next;
                 waiting.owes += next.saturating_sub(turn);
                 turn = turn.saturating_sub(next);
@@ -136,12 +147,13 @@ impl RequestQueue {
             waited.is_some_and(|waited| waited.as_micros() > u128::from(patience))
         };
         let before = out.len();
-        let waiting = &mut self.waiting;
+        let (waiting, bytes) = (&mut self.waiting, &mut self.bytes);
         self.turns.retain(|connection| {
             let Some(OfConnection { requests, .. }) = waiting.get_mut(connection) else {
                 return false;
             };
             while let Some(late) = requests.pop_front_if(is_late) {
+                *bytes -= late.bytes();
                 out.extend(late.shed());
             }
             let waits = !requests.is_empty();
@@ -223,6 +235,7 @@ mod tests {
             .collect();
         assert!(flood.into_iter().eq(0..100));
         assert!(queue.is_empty());
+        assert_eq!(queue.bytes(), 0);
     }
 
     fn batch(connection: u64, id: u64, items: usize) -> Input {
@@ -354,6 +367,7 @@ mod tests {
         // It stood, and one of the two waited for too long.
         let got = taken(&mut queue, 160 * MS, 10);
         assert_eq!(got, [(1, 1, true), (1, 2, false)]);
+        assert_eq!(queue.bytes(), 0);
         queue.push(get(1, 3, 200 * MS));
         let got = taken(&mut queue, 290 * MS, 10);
         assert_eq!(got, [(1, 3, false)]);

@@ -3,7 +3,7 @@
 //! Producers on any thread push whole batches and wake the loop once; the loop takes all that
 //! waits, but of clients' requests no more than it can do in one round: an answer must not be held
 //! up behind them. Pushing never waits and never fails: who takes requests from outside looks at
-//! [`Inbox::requests_waiting`] first and sheds load at the edge, so that the length is bounded.
+//! [`Inbox::room`] first and sheds load at the edge, so that number and bytes are bounded.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,34 @@ use crate::core::Input;
 use crate::core::request_queue::RequestQueue;
 
 /// Requests that may wait for the loop; over it the edge answers `OVERLOADED`.
-pub const REQUESTS_WAITING_MAX: usize = 8_192;
+const REQUESTS_WAITING_MAX: usize = 8_192;
+
+/// Bytes of requests that may wait for the loop, one request more.
+const BYTES_WAITING_MAX: usize = 64 << 20;
+
+/// What may be pushed of clients' requests.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    requests: usize,
+    bytes: usize,
+}
+
+impl Room {
+    /// Whether there is room for one more, whatever its size.
+    #[must_use]
+    pub const fn is_none(self) -> bool {
+        self.requests == 0 || self.bytes == 0
+    }
+
+    /// What `input` leaves of it.
+    #[must_use]
+    pub fn without(self, input: &Input) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(1),
+            bytes: self.bytes.saturating_sub(input.bytes()),
+        }
+    }
+}
 
 /// Inputs on their way to a shard.
 #[derive(Default)]
@@ -69,6 +96,16 @@ impl Inbox {
         self.lock().requests.len()
     }
 
+    /// Room for clients' requests.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        let waiting = self.lock();
+        Room {
+            requests: REQUESTS_WAITING_MAX.saturating_sub(waiting.requests.len()),
+            bytes: BYTES_WAITING_MAX.saturating_sub(waiting.requests.bytes()),
+        }
+    }
+
     /// Moves what waits behind `batch`: of requests those for which there is `room`, and the
     /// refusals of those that waited too long.
     pub fn take(&self, now: MonoTime, room: usize, batch: &mut Vec<Input>) {
@@ -97,5 +134,45 @@ impl Inbox {
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use quorate_ring::ConsistencyLevel;
+
+    use super::*;
+    use crate::core::input::RequestId;
+    use crate::core::message::{ReadRequest, Request};
+
+    fn get(id: u64, bytes: usize) -> Input {
+        Input::Request {
+            from: RequestId { connection: 1, id },
+            received: MonoTime::ZERO,
+            deadline: MonoTime::ZERO,
+            request: Request::Read(ReadRequest {
+                keyspace: String::new(),
+                key: Bytes::from(vec![0; bytes]),
+                level: ConsistencyLevel::One,
+            }),
+        }
+    }
+
+    #[test]
+    fn large_requests_fill_it_by_their_bytes_and_small_ones_by_their_number() {
+        for (bytes, fit) in [(1 << 20, 64), (0, REQUESTS_WAITING_MAX)] {
+            let inbox = Inbox::default();
+            let mut pushed = 0;
+            while !inbox.room().is_none() {
+                inbox.push(get(pushed, bytes));
+                pushed += 1;
+            }
+            assert_eq!(usize::try_from(pushed), Ok(fit), "of {bytes} bytes");
+            let mut out = Vec::new();
+            inbox.take(MonoTime::ZERO, usize::MAX, &mut out);
+            assert_eq!(out.len(), fit);
+            assert!(!inbox.room().is_none());
+        }
     }
 }

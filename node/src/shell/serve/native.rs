@@ -33,7 +33,7 @@ use super::convert::{Incoming, incoming_of, refused, response_of};
 use crate::core::Input;
 use crate::core::input::RequestId;
 use crate::core::message::Reply;
-use crate::shell::inbox::{Inbox, REQUESTS_WAITING_MAX};
+use crate::shell::inbox::{Inbox, Room};
 use crate::shell::link::LinkCounters;
 use crate::shell::seam::{BoxFuture, ClientPort, Clock};
 
@@ -425,7 +425,7 @@ impl Intake {
     /// Takes the requests of `frames`; data requests reach the shard in one batch.
     fn take(&self, frames: &mut Vec<RawFrame>) -> Result<(), FrameError> {
         let now = MonoTime::from_micros(self.arrived_us.load(Ordering::Relaxed));
-        let mut room = REQUESTS_WAITING_MAX.saturating_sub(self.inbox.requests_waiting());
+        let mut room = self.inbox.room();
         let mut inputs = Vec::with_capacity(frames.len());
         let mut taken = Ok(());
         for frame in frames.drain(..) {
@@ -440,7 +440,7 @@ impl Intake {
             };
             match admitted {
                 Ok(Some(input)) => {
-                    room -= 1;
+                    room = room.without(&input);
                     inputs.push(input);
                 }
                 Ok(None) => {}
@@ -460,7 +460,7 @@ impl Intake {
         &self,
         frame: RequestFrame,
         now: MonoTime,
-        room: usize,
+        room: Room,
     ) -> Result<Option<Input>, FrameError> {
         let RequestFrame {
             id,
@@ -475,7 +475,7 @@ impl Intake {
             // Two answers under one id could not be told apart.
             return Err(FrameError::Fields { kind: 0 });
         }
-        if room == 0 || in_flight.len() >= self.in_flight_max() {
+        if room.is_none() || in_flight.len() >= self.in_flight_max() {
             drop(in_flight);
             self.shed(id);
             return Ok(None);
