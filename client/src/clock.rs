@@ -26,6 +26,11 @@ impl Clock {
         let since = tokio_now().duration_since(self.start);
         MonoTime::ZERO + since
     }
+
+    /// The same moment as tokio's timers know it.
+    pub(crate) fn instant(&self, at: MonoTime) -> Instant {
+        self.start + at.since(MonoTime::ZERO)
+    }
 }
 
 #[expect(

@@ -72,19 +72,21 @@ impl Transport for Pool {
         deadline: Duration,
     ) -> BoxFuture<'a, Result<Response, CallError>> {
         Box::pin(async move {
+            if let Some(connection) = self.ready(node) {
+                let answer = connection.send(&request, deadline).await;
+                let answer = answer.map_err(call_error);
+                let Err(CallError::NotSent(CallCause::Closed { .. })) = answer else {
+                    return answer;
+                };
+                // It broke since it was last used; nothing was sent.
+            }
             let taken = self.clock.now();
             let until = taken + deadline;
             let connection = self.connection(node, until).await?;
-            grow_older(&mut request, self.clock.now().since(taken));
-            let first = self.call_over(&connection, &request, until).await;
-            let Err(CallError::NotSent(CallCause::Closed { .. })) = first else {
-                return first;
-            };
-            // It broke since it was last used; nothing was sent.
-            let again = self.clock.now();
-            let connection = self.connection(node, until).await?;
-            grow_older(&mut request, self.clock.now().since(again));
-            self.call_over(&connection, &request, until).await
+            let held = self.clock.now().since(taken);
+            grow_older(&mut request, held);
+            let answer = connection.send(&request, deadline.saturating_sub(held));
+            answer.await.map_err(call_error)
         })
     }
 
@@ -100,14 +102,11 @@ impl Transport for Pool {
 }
 
 impl Pool {
-    async fn call_over(
-        &self,
-        connection: &Connection,
-        request: &Request,
-        until: MonoTime,
-    ) -> Result<Response, CallError> {
-        let left = until.since(self.clock.now());
-        connection.call(request, left).await.map_err(call_error)
+    /// The node's connection, if there is one that is usable as far as is known.
+    fn ready(&self, node: &NodeEndpoint) -> Option<Connection> {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = slots.get(node.name.as_ref()?)?;
+        slot.usable().filter(|_| slot.address == node.address)
     }
 
     /// A connection that is usable as far as is known.
@@ -190,14 +189,12 @@ impl Pool {
 impl Slot {
     fn is_usable(&self) -> bool {
         let kept = self.usable.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.as_ref().is_some_and(|kept| kept.lost().is_none())
+        kept.as_ref().is_some_and(Connection::is_usable)
     }
 
     fn usable(&self) -> Option<Connection> {
         let kept = self.usable.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.as_ref()
-            .filter(|connection| connection.lost().is_none())
-            .cloned()
+        kept.as_ref().filter(|kept| kept.is_usable()).cloned()
     }
 
     fn keep(&self, connection: Connection) {

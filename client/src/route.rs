@@ -127,16 +127,16 @@ impl RouteTable {
         }
     }
 
-    /// Chooses the node to ask next among `nodes` (all of the cluster) without those in `tried`;
+    /// Chooses the node to ask next among those of `nodes` (all of the cluster) that `may_do`;
     /// `is_connected` says whether a connection to a node is up.
     ///
-    /// `None` if all were tried. Looks at each node once.
+    /// `None` if none may. Looks at each node once.
     pub fn pick(
         &mut self,
         now: MonoTime,
         primaries: &[NodeId],
         nodes: &[NodeId],
-        tried: &[NodeId],
+        may_do: impl Fn(NodeId) -> bool,
         is_connected: impl Fn(NodeId) -> bool,
     ) -> Option<NodeId> {
         self.rotation = self.rotation.wrapping_add(1);
@@ -145,9 +145,9 @@ impl RouteTable {
         let count = nodes.len().max(1);
         let measured = self.nodes.values().map(|state| state.latency_micros);
         let least_micros = measured.filter(|micros| *micros > 0).min().unwrap_or(0);
-        let untried = nodes.iter().enumerate();
-        let untried = untried.filter(|(_, node)| !tried.contains(node));
-        let best = untried.min_by_key(|(index, node)| {
+        let able = nodes.iter().enumerate();
+        let able = able.filter(|(_, node)| may_do(**node));
+        let best = able.min_by_key(|(index, node)| {
             let state = self.nodes.get(node).copied().unwrap_or_default();
             let is_cold = !is_connected(**node);
             let load = state.in_flight.saturating_add(u32::from(is_cold));
@@ -267,6 +267,11 @@ mod tests {
         MonoTime::from_micros(ms * 1000)
     }
 
+    /// Every node may do.
+    fn any(_: NodeId) -> bool {
+        true
+    }
+
     /// Every node has a connection.
     fn up(_: NodeId) -> bool {
         true
@@ -275,7 +280,9 @@ mod tests {
     /// The whole order in which an operation would try the nodes.
     fn order(table: &mut RouteTable, now: MonoTime) -> Vec<NodeId> {
         let mut tried = vec![];
-        while let Some(node) = table.pick(now, &PRIMARIES, &NODES, &tried, up) {
+        while let Some(node) =
+            table.pick(now, &PRIMARIES, &NODES, |node| !tried.contains(&node), up)
+        {
             tried.push(node);
         }
         tried
@@ -299,7 +306,7 @@ mod tests {
         let mut counts = BTreeMap::new();
         for _ in 0..400 {
             let node = table
-                .pick(at(0), &PRIMARIES, &NODES, &[], up)
+                .pick(at(0), &PRIMARIES, &NODES, any, up)
                 .expect("a node");
             *counts.entry(node).or_insert(0) += 1;
         }
@@ -313,7 +320,7 @@ mod tests {
         table.started(at(0), B);
         table.started(at(0), D);
         for _ in 0..8 {
-            assert_eq!(table.pick(at(0), &PRIMARIES, &NODES, &[], up), Some(C));
+            assert_eq!(table.pick(at(0), &PRIMARIES, &NODES, any, up), Some(C));
         }
     }
 
@@ -400,7 +407,7 @@ mod tests {
         }
         let mut counts = BTreeMap::new();
         for _ in 0..63 {
-            let node = table.pick(at(0), &PRIMARIES, &NODES, &[], up).expect("one");
+            let node = table.pick(at(0), &PRIMARIES, &NODES, any, up).expect("one");
             table.started(at(0), node);
             *counts.entry(node).or_insert(0) += 1;
         }
@@ -411,7 +418,7 @@ mod tests {
     fn clients_that_ask_once_do_not_all_ask_the_same_node() {
         let first = |random: u64| {
             let mut table = RouteTable::with_rotation(random << 40);
-            table.pick(at(0), &PRIMARIES, &NODES, &[], up)
+            table.pick(at(0), &PRIMARIES, &NODES, any, up)
         };
         for node in PRIMARIES {
             assert!((0..8).any(|random| first(random) == Some(node)), "{node:?}");
@@ -423,10 +430,10 @@ mod tests {
         for random in 0..8 {
             let mut table = RouteTable::with_rotation(random << 40);
             for _ in 0..FIRST_PICKS {
-                let pick = table.pick(at(0), &PRIMARIES, &NODES, &[], |node| node == A);
+                let pick = table.pick(at(0), &PRIMARIES, &NODES, any, |node| node == A);
                 assert_eq!(pick, Some(A));
             }
-            let pick = table.pick(at(0), &PRIMARIES, &NODES, &[], |node| node == A);
+            let pick = table.pick(at(0), &PRIMARIES, &NODES, any, |node| node == A);
             assert_ne!(
                 pick,
                 Some(A),
@@ -440,11 +447,11 @@ mod tests {
         let mut table = RouteTable::default();
         let mut asked = vec![];
         for _ in 0..8 {
-            asked.extend(table.pick(at(0), &PRIMARIES, &NODES, &[], |node| node == C));
+            asked.extend(table.pick(at(0), &PRIMARIES, &NODES, any, |node| node == C));
         }
         assert_eq!(asked, [C; 8]);
         (0..2).for_each(|_| table.started(at(0), C));
-        let pick = table.pick(at(0), &PRIMARIES, &NODES, &[], |node| node == C);
+        let pick = table.pick(at(0), &PRIMARIES, &NODES, any, |node| node == C);
         assert!(pick == Some(B) || pick == Some(D), "{pick:?}");
     }
 }

@@ -97,14 +97,15 @@ impl Client {
     }
 
     fn item(&self, operation: Operation) -> Item {
-        let until = self.now() + operation.deadline;
-        let progress = Progress::start(self, until, self.stamp_for(&operation));
+        let now = self.now();
+        let until = now + operation.deadline;
+        let progress = Progress::start(self, now, until, self.stamp_for(&operation));
         let checked = self.checked_level(&operation);
         Item {
             level: *checked.as_ref().unwrap_or(&wire::Level::Quorum),
             operation,
             progress,
-            due: self.now(),
+            due: now,
             applied: None,
             end: checked.err().map(Err),
         }
@@ -132,7 +133,7 @@ impl Client {
             return;
         }
         let (now, topology) = (self.now(), self.topology());
-        let spent = Progress::start(self, now, None);
+        let spent = Progress::start(self, now, now, None);
         let progress = std::mem::replace(&mut item.progress, spent);
         item.end = Some(Err(progress.failure(
             now,
@@ -196,7 +197,7 @@ impl Client {
             if item.end.is_some() || now < item.due {
                 continue;
             }
-            let Some(node) = self.choose(topology, &item.operation, &mut item.progress) else {
+            let Some(node) = self.choose(now, topology, &item.operation, &mut item.progress) else {
                 self.give_up(item, GiveUp::Final);
                 continue;
             };
@@ -368,8 +369,9 @@ impl Client {
         match written.superseded_by() {
             Some(Stamp { stamp, feed }) if again && self.now() < item.progress.until => {
                 let above = lock(&self.shared.stamps).stamp_above(stamp, feed);
-                item.progress = Progress::start(self, item.progress.until, Some(above));
-                item.due = self.now();
+                let now = self.now();
+                item.progress = Progress::start(self, now, item.progress.until, Some(above));
+                item.due = now;
                 item.applied = Some(written);
             }
             _ => item.end = Some(Ok(Done::Written(written))),

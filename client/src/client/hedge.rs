@@ -12,7 +12,7 @@
 use std::pin::Pin;
 
 use quorate_ring::{MonoTime, NodeId};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use super::operation::Done;
 use super::perform::{Asked, Sent, Turn};
@@ -30,17 +30,18 @@ impl Client {
     pub(super) async fn attempt(
         &self,
         asked: Asked<'_>,
+        now: MonoTime,
         node: NodeId,
         progress: &mut Progress,
     ) -> (NodeId, Answer) {
-        let sent = self.sent(asked, node, Turn::Alone, progress);
+        let sent = self.sent(asked, now, node, Turn::Alone, progress);
         let mut in_flight = InFlight::start(self, node, asked.kind(), sent.at);
         let mut hedge_at = self.hedge_at(asked, &sent);
         let first = {
             let mut call = std::pin::pin!(self.exchange(asked, &sent, &mut in_flight));
             loop {
                 let until = hedge_at.unwrap_or(sent.over).min(sent.over);
-                if let Ok(answer) = timeout(until.since(self.now()), &mut call).await {
+                if let Ok(answer) = timeout_at(self.instant(until), &mut call).await {
                     break Some((node, answer));
                 }
                 if until >= sent.over {
@@ -88,13 +89,17 @@ impl Client {
         }
         let now = self.now();
         let reason = lock(&self.shared.routes).hedge_reason(now, node);
-        let other = self.untried(asked.topology, asked.operation, progress)?;
+        let other = self.untried(now, asked.topology, asked.operation, progress)?;
         if !lock(&self.shared.hedges).take(now, reason) {
             return None;
         }
         progress.tried.push(other);
         self.shared.metrics.hedged();
-        Some(Hedge { other, reason })
+        Some(Hedge {
+            at: now,
+            other,
+            reason,
+        })
     }
 
     /// Both requests, until one succeeds or both failed. `None` if the first one's time is over
@@ -104,17 +109,17 @@ impl Client {
         asked: Asked<'_>,
         first: &Sent,
         mut call: Pin<&mut impl Future<Output = Answer>>,
-        Hedge { other, reason }: Hedge,
+        Hedge { at, other, reason }: Hedge,
         progress: &mut Progress,
     ) -> Option<(NodeId, Answer)> {
-        let mut sent = self.sent(asked, other, Turn::Hedge, progress);
+        let mut sent = self.sent(asked, at, other, Turn::Hedge, progress);
         sent.shorten(first);
         let mut in_flight = InFlight::start(self, other, asked.kind(), sent.at);
         let ended = {
             let mut hedge = std::pin::pin!(self.exchange(asked, &sent, &mut in_flight));
             tokio::select! {
                 biased;
-                answer = timeout(first.over.since(self.now()), &mut call) => {
+                answer = timeout_at(self.instant(first.over), &mut call) => {
                     let ended = match answer {
                         Ok(Ok(done)) => {
                             lock(&self.shared.hedges).lost(reason);
@@ -131,12 +136,12 @@ impl Client {
                     }
                     self.note(asked, first, ended, progress);
                     progress.sent = sent.way();
-                    match timeout(sent.over.since(self.now()), &mut hedge).await {
+                    match timeout_at(self.instant(sent.over), &mut hedge).await {
                         Ok(answer) => return Some((other, answer)),
                         Err(_) => None,
                     }
                 }
-                answer = timeout(sent.over.since(self.now()), &mut hedge) => match answer {
+                answer = timeout_at(self.instant(sent.over), &mut hedge) => match answer {
                     Ok(Ok(done)) => {
                         self.note_outrun(asked, first, &sent, progress);
                         return Some((other, Ok(done)));
@@ -160,7 +165,7 @@ impl Client {
         drop(in_flight);
         self.note(asked, &sent, ended, progress);
         progress.sent = first.way();
-        let answer = timeout(first.over.since(self.now()), call).await.ok()?;
+        let answer = timeout_at(self.instant(first.over), call).await.ok()?;
         Some((first.node, answer))
     }
 
@@ -186,6 +191,7 @@ impl Client {
 
 /// Who takes a hedge, and why there is one.
 struct Hedge {
+    at: MonoTime,
     other: NodeId,
     reason: Reason,
 }

@@ -23,6 +23,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_ring::{MonoTime, NodeId};
+use tokio::time::Instant;
 
 pub(crate) use batch::ItemEnd;
 pub use builder::{ClientBuilder, Seed};
@@ -208,6 +209,10 @@ impl Client {
 
     fn now(&self) -> MonoTime {
         self.shared.clock.now()
+    }
+
+    fn instant(&self, at: MonoTime) -> Instant {
+        self.shared.clock.instant(at)
     }
 
     fn draw_op_id(&self) -> OpId {

@@ -94,9 +94,10 @@ impl Client {
             outcome = tracing::field::Empty,
             attempts = tracing::field::Empty,
         );
-        let (kind, from) = (operation.kind(), self.now());
+        let kind = operation.kind();
+        let from = self.now();
         // Pinned where it is: the span then wraps a reference, and the large future is not moved.
-        let carried = std::pin::pin!(self.carry_out(operation));
+        let carried = std::pin::pin!(self.carry_out(operation, from));
         let done = carried.instrument(span.clone()).await;
         let failed = done.as_ref().err().map(|failure| failure.outcome);
         let metrics = &self.shared.metrics;
@@ -110,19 +111,20 @@ impl Client {
         done
     }
 
-    async fn carry_out(&self, operation: Operation) -> Result<Done, Box<Failure>> {
-        let until = self.now() + operation.deadline;
+    async fn carry_out(&self, operation: Operation, now: MonoTime) -> Result<Done, Box<Failure>> {
+        let until = now + operation.deadline;
         let stamp = self.stamp_for(&operation);
-        let mut done = self.perform_once(&operation, until, stamp).await?;
+        let mut done = self.perform_once(&operation, now, until, stamp).await?;
         let writes_again = operation.if_superseded == IfSuperseded::WriteAgain;
         while let Done::Written(written) = &done
             && let Some(Stamp { stamp, feed }) = written.superseded_by()
             && writes_again
-            && self.now() < until
+            && let now = self.now()
+            && now < until
         {
             let above = lock(&self.shared.stamps).stamp_above(stamp, feed);
             // The write so far was applied, whatever becomes of the next one.
-            let again = self.perform_once(&operation, until, Some(above)).await;
+            let again = self.perform_once(&operation, now, until, Some(above)).await;
             let Ok(Done::Written(again)) = again else {
                 break;
             };
@@ -141,14 +143,14 @@ impl Client {
     async fn perform_once(
         &self,
         operation: &Operation,
+        mut now: MonoTime,
         until: MonoTime,
         stamp: Option<u64>,
     ) -> Result<Done, Box<Failure>> {
         let level = self.checked_level(operation)?;
-        let mut progress = Progress::start(self, until, stamp);
+        let mut progress = Progress::start(self, now, until, stamp);
         lock(&self.shared.hedges).begun();
         let gave_up = loop {
-            let now = self.now();
             if progress.until <= now {
                 break GiveUp::Deadline;
             }
@@ -156,7 +158,7 @@ impl Client {
                 break GiveUp::HeldBack;
             }
             let topology = self.topology();
-            let Some(node) = self.choose(&topology, operation, &mut progress) else {
+            let Some(node) = self.choose(now, &topology, operation, &mut progress) else {
                 break GiveUp::Final;
             };
             let asked = Asked {
@@ -164,7 +166,7 @@ impl Client {
                 operation,
                 level,
             };
-            let (node, answer) = self.attempt(asked, node, &mut progress).await;
+            let (node, answer) = self.attempt(asked, now, node, &mut progress).await;
             let ended = match answer {
                 Ok(done) => {
                     lock(&self.shared.budget).succeeded();
@@ -191,6 +193,7 @@ impl Client {
             if let Some(gave_up) = self.follow(decision, node, &mut progress).await {
                 break gave_up;
             }
+            now = self.now();
         };
         Err(progress.failure(self.now(), &self.topology(), operation, gave_up))
     }
@@ -207,14 +210,16 @@ impl Client {
     /// The node to ask next; starts another round when all were tried.
     pub(super) fn choose(
         &self,
+        now: MonoTime,
         topology: &Topology,
         operation: &Operation,
         progress: &mut Progress,
     ) -> Option<NodeId> {
-        let chosen = self.untried(topology, operation, progress).or_else(|| {
+        let chosen = self.untried(now, topology, operation, progress);
+        let chosen = chosen.or_else(|| {
             progress.tried.clear();
             progress.rounds += 1;
-            self.untried(topology, operation, progress)
+            self.untried(now, topology, operation, progress)
         });
         progress.tried.extend(chosen);
         chosen
@@ -223,11 +228,11 @@ impl Client {
     /// The best of the nodes that this round has not asked, those that are said to be down last.
     pub(super) fn untried(
         &self,
+        now: MonoTime,
         topology: &Topology,
         operation: &Operation,
         progress: &Progress,
     ) -> Option<NodeId> {
-        let now = self.now();
         let primaries = topology.primaries(&operation.keyspace, &operation.key);
         let nodes = topology.nodes();
         let transport = &self.shared.transport;
@@ -235,22 +240,24 @@ impl Client {
             let endpoint = topology.endpoint(node);
             endpoint.is_some_and(|endpoint| transport.is_connected(endpoint))
         };
-        let passed_over = [progress.tried.as_slice(), progress.down.as_slice()].concat();
+        let is_tried = |node| progress.tried.contains(&node);
+        let is_down = |node| progress.down.contains(&node);
         let mut routes = lock(&self.shared.routes);
+        let may_do = |node| !is_tried(node) && !is_down(node);
         routes
-            .pick(now, primaries, nodes, &passed_over, is_connected)
-            .or_else(|| routes.pick(now, primaries, nodes, &progress.tried, is_connected))
+            .pick(now, primaries, nodes, may_do, is_connected)
+            .or_else(|| routes.pick(now, primaries, nodes, |node| !is_tried(node), is_connected))
     }
 
     /// Says how the next attempt goes out, to the node that was just chosen.
     pub(super) fn sent(
         &self,
         asked: Asked<'_>,
+        now: MonoTime,
         node: NodeId,
         turn: Turn,
         progress: &mut Progress,
     ) -> Sent {
-        let now = self.now();
         // The node just chosen counts as tried already.
         let nodes = asked.topology.nodes().len();
         let untried = (nodes + 1).saturating_sub(progress.tried.len());

@@ -119,8 +119,12 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn start(client: &Client, until: MonoTime, stamp: Option<u64>) -> Self {
-        let started = client.now();
+    pub(super) fn start(
+        client: &Client,
+        started: MonoTime,
+        until: MonoTime,
+        stamp: Option<u64>,
+    ) -> Self {
         Self {
             started,
             until,

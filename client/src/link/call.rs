@@ -97,6 +97,11 @@ impl Calls {
         self.state().lost.clone()
     }
 
+    /// Whether the connection is gone.
+    pub(super) fn is_lost(&self) -> bool {
+        self.state().lost.is_some()
+    }
+
     /// Calls that wait.
     pub(super) fn in_flight(&self) -> usize {
         self.state().waiting.len()

@@ -104,6 +104,23 @@ impl Connection {
         request: &Request,
         deadline: Duration,
     ) -> Result<crate::wire::Response, CallError> {
+        let answer = tokio::time::timeout(deadline, self.send(request, deadline)).await;
+        answer.unwrap_or(Err(CallError::TimedOut))
+    }
+
+    /// The same, waiting for the answer as long as the caller does: it has a timer of its own.
+    /// `deadline` is what the node is told.
+    ///
+    /// # Errors
+    /// As of [`Connection::call`], but never [`CallError::TimedOut`].
+    ///
+    /// # Cancel safety
+    /// As of [`Connection::call`].
+    pub async fn send(
+        &self,
+        request: &Request,
+        deadline: Duration,
+    ) -> Result<crate::wire::Response, CallError> {
         let shared = &*self.owner.shared;
         let mut waiting = shared.calls.begin().map_err(CallError::NotSent)?;
         let deadline_ms = told_ms(deadline);
@@ -113,11 +130,14 @@ impl Connection {
                 encode_request(buffer, waiting.id, deadline_ms, request)
             })
             .map_err(|error| CallError::NotSent(shared.not_sent(error)))?;
-        match tokio::time::timeout(deadline, &mut waiting.answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(CallError::Lost(LostReason::ClosedHere)),
-            Err(_) => Err(CallError::TimedOut),
-        }
+        let answer = (&mut waiting.answer).await;
+        answer.unwrap_or(Err(CallError::Lost(LostReason::ClosedHere)))
+    }
+
+    /// Whether nothing is known to be wrong with it.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        !self.owner.shared.calls.is_lost()
     }
 
     /// Why the connection is gone; `None` while it is usable.
