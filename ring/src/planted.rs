@@ -55,6 +55,8 @@ pub enum Bug {
     RepairWritesOlder,
     /// A hedge goes out under a new op id.
     HedgeForgetsOpId,
+    /// A replica says that it holds what the coordinator knows without comparing the records.
+    DigestOfTheKeyAlone,
 }
 
 impl Bug {
@@ -84,6 +86,7 @@ impl Bug {
         Self::HoldingsNeverFall,
         Self::RepairWritesOlder,
         Self::HedgeForgetsOpId,
+        Self::DigestOfTheKeyAlone,
     ];
 
     /// The name by which it is chosen.
@@ -114,6 +117,7 @@ impl Bug {
             Self::HoldingsNeverFall => "holdings-never-fall",
             Self::RepairWritesOlder => "m3-repair-writes-older",
             Self::HedgeForgetsOpId => "hedge-forgets-op-id",
+            Self::DigestOfTheKeyAlone => "digest-of-the-key-alone",
         }
     }
 }

@@ -133,6 +133,7 @@ async fn passes(bug: Bug, seed: u64) -> bool {
         | Bug::ForgetfulMemoryCounts
         | Bug::SupersededNotTold
         | Bug::HedgeForgetsOpId
+        | Bug::DigestOfTheKeyAlone
         | Bug::RepairWritesOlder
         | Bug::ScanSkipsPageBoundary
         | Bug::ScanStaleRowWins

@@ -1,6 +1,8 @@
 //! The coordinator's part of one get: whom to ask, when to ask more, when the answer may leave.
 //!
-//! R replicas are asked first; the rest when one refuses, does not count, or is slow. At `quorum`
+//! R replicas are asked first; the rest when one refuses, does not count, or is slow. The others are
+//! asked with the digest of what the coordinator holds itself: who holds exactly that says so, and
+//! where all do, nothing travels, is decoded or merged. At `quorum`
 //! and above reads are monotonic: the merged record is durably on a quorum before the answer, so
 //! that no later quorum read sees less; replicas that lack it are repaired first. Below, the answer
 //! leaves at once and stale replicas are repaired behind it.
@@ -8,16 +10,18 @@
 //! Not here: merging (`quorate_antientropy::read_repair`), sending, the local read (`shard`).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::{Context, KeyState, ReadRepair, Reply as ReplicaReply};
+use quorate_antientropy::{Context, Digest, KeyState, ReadRepair, Reply as ReplicaReply};
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{KeyspaceId, MonoTime, NodeId};
+use smallvec::SmallVec;
 
 use super::failure::{Cause, Effectiveness, Failure, ReplicaPart};
 use super::message::{OpNumber, PurgeNumber, ReadRecord};
-use super::node_set::NodeSet;
+use super::node_set::{NodeSet, Owners};
 use super::standing::Standing;
 
 /// A replica that answered without counting is asked again after this.
@@ -37,9 +41,9 @@ pub struct GetPlan {
     /// Replicas that must durably hold the merged record before the answer; 0 below `quorum`.
     pub quorum: u8,
     /// The owners that are not down, those to ask first in front.
-    pub candidates: Vec<NodeId>,
+    pub candidates: Owners,
     /// The owners that are down.
-    pub down: Vec<NodeId>,
+    pub down: Owners,
     /// A single replica's word is enough even if it does not count yet: `one`, from this node.
     pub trusts_uncounted: Option<NodeId>,
     /// Replicas that have not answered for this long are joined by the rest.
@@ -50,9 +54,21 @@ pub struct GetPlan {
 
 #[derive(Debug, Clone)]
 struct Answer {
-    record: Option<KeyState>,
+    node: NodeId,
+    /// Shared by all that hold what is known.
+    record: Option<Arc<KeyState>>,
     number: PurgeNumber,
 }
+
+/// What the coordinator holds itself.
+#[derive(Debug, Clone)]
+struct Known {
+    digest: Digest,
+    record: Arc<KeyState>,
+}
+
+/// Answers that fit without an allocation; a level of three copies needs two.
+const ANSWERS_INLINE: usize = 2;
 
 #[derive(Debug, PartialEq, Eq)]
 enum Phase {
@@ -93,13 +109,15 @@ pub struct GetMachine {
     plan: GetPlan,
     asked: usize,
     waiting: NodeSet,
-    answers: BTreeMap<NodeId, Answer>,
+    /// One per replica, in the order of their nodes.
+    answers: SmallVec<[Answer; ANSWERS_INLINE]>,
+    known: Option<Known>,
     uncounted: BTreeMap<NodeId, MonoTime>,
     refused: NodeSet,
     started: MonoTime,
     widen_at: MonoTime,
     phase: Phase,
-    merged: Option<KeyState>,
+    merged: Option<Arc<KeyState>>,
     /// What the answer must cover at any level: a session's past.
     requirement: Option<Context>,
 }
@@ -113,7 +131,8 @@ impl GetMachine {
             plan,
             asked: 0,
             waiting: NodeSet::default(),
-            answers: BTreeMap::new(),
+            answers: SmallVec::new(),
+            known: None,
             uncounted: BTreeMap::new(),
             refused: NodeSet::default(),
             started: now,
@@ -128,6 +147,17 @@ impl GetMachine {
     /// asked, and those that fell short again.
     pub fn require(&mut self, requirement: Context) {
         self.requirement = Some(requirement);
+    }
+
+    /// The coordinator holds this itself: from now on replicas are asked whether they do.
+    pub fn know(&mut self, digest: Digest, record: Arc<KeyState>) {
+        self.known = Some(Known { digest, record });
+    }
+
+    /// The record that replicas were asked about.
+    #[must_use]
+    pub fn known(&self) -> Option<Arc<KeyState>> {
+        self.known.as_ref().map(|known| Arc::clone(&known.record))
     }
 
     /// Asks the first R.
@@ -149,7 +179,7 @@ impl GetMachine {
         &mut self,
         now: MonoTime,
         from: NodeId,
-        record: Option<KeyState>,
+        record: Option<Arc<KeyState>>,
         number: PurgeNumber,
         standing: Standing,
         steps: &mut Vec<Step>,
@@ -181,7 +211,11 @@ impl GetMachine {
             }
             Standing::Counts | Standing::NotYet => {
                 self.uncounted.remove(&from);
-                self.answers.insert(from, Answer { record, number });
+                self.note(Answer {
+                    node: from,
+                    record,
+                    number,
+                });
                 self.judge(now, steps);
             }
         }
@@ -231,35 +265,17 @@ impl GetMachine {
         if self.answers.len() < usize::from(self.plan.required) {
             return;
         }
-        let replies: Vec<ReplicaReply<'_>> = self
-            .answers
-            .iter()
-            .map(|(node, answer)| ReplicaReply {
-                node: *node,
-                record: answer.record.as_ref(),
-            })
-            .collect();
-        let ReadRepair {
-            merged,
-            current,
-            stale,
-        } = ReadRepair::of(&replies);
-        if self.falls_short(merged.as_ref()) {
+        let (merged, current, stale) = self.merge();
+        if self.falls_short(merged.as_deref()) {
             return self.look_further(now, steps);
         }
-        let numbers = self
-            .answers
-            .values()
-            .filter(|answer| answer.record.is_some());
+        let numbers = self.answers.iter().filter(|answer| answer.record.is_some());
         let number = numbers
             .map(|answer| answer.number)
             .min()
             .unwrap_or_default();
         self.merged = merged;
-        steps.extend(stale.iter().map(|node| Step::Repair {
-            node: *node,
-            number,
-        }));
+        steps.extend(stale.iter().map(|node| Step::Repair { node, number }));
         let quorum = usize::from(self.plan.quorum);
         if self.merged.is_none() || current.len() >= quorum {
             self.phase = Phase::Done;
@@ -270,10 +286,46 @@ impl GetMachine {
             self.uncounted.clear();
             self.widen_at = now + self.plan.widen_after;
             self.phase = Phase::Repairing {
-                holders: current.into_iter().collect(),
-                stale: stale.into_iter().collect(),
+                holders: current,
+                stale,
             };
         }
+    }
+
+    fn note(&mut self, answer: Answer) {
+        let place = self.answers.binary_search_by_key(&answer.node, |a| a.node);
+        match place {
+            Ok(at) => self.answers[at] = answer,
+            Err(at) => self.answers.insert(at, answer),
+        }
+    }
+
+    fn answer_of(&self, node: NodeId) -> Option<&Answer> {
+        self.answers.iter().find(|answer| answer.node == node)
+    }
+
+    /// All answers merged, who holds exactly that, and who does not.
+    fn merge(&self) -> (Option<Arc<KeyState>>, NodeSet, NodeSet) {
+        let nodes = || self.answers.iter().map(|answer| answer.node);
+        if let Some(Known { record: known, .. }) = &self.known {
+            let holds = |record: &Arc<KeyState>| Arc::ptr_eq(record, known);
+            let mut records = self.answers.iter().map(|answer| answer.record.as_ref());
+            if records.all(|record| record.is_some_and(holds)) {
+                let merged = Some(Arc::clone(known));
+                return (merged, nodes().collect(), NodeSet::default());
+            }
+        }
+        let replies = self.answers.iter().map(|answer| ReplicaReply {
+            node: answer.node,
+            record: answer.record.as_deref(),
+        });
+        let ReadRepair {
+            merged,
+            current,
+            stale,
+        } = ReadRepair::of(&replies.collect::<Vec<_>>());
+        let (current, stale) = (current.into_iter().collect(), stale.into_iter().collect());
+        (merged.map(Arc::new), current, stale)
     }
 
     fn falls_short(&self, merged: Option<&KeyState>) -> bool {
@@ -291,7 +343,7 @@ impl GetMachine {
     /// What was heard is behind the session: asks everybody else, and again those who answered.
     fn look_further(&mut self, now: MonoTime, steps: &mut Vec<Step>) {
         self.ask_more(self.plan.candidates.len(), steps);
-        for node in self.answers.keys() {
+        for Answer { node, .. } in &self.answers {
             if !self.waiting.contains(*node) {
                 let again = self.uncounted.entry(*node);
                 again.or_insert(now + ASK_AGAIN_AFTER);
@@ -324,7 +376,7 @@ impl GetMachine {
     /// The record that `node` answered with.
     #[must_use]
     pub fn held_by(&self, node: NodeId) -> Option<&KeyState> {
-        self.answers.get(&node)?.record.as_ref()
+        self.answer_of(node)?.record.as_deref()
     }
 
     /// Others join the late ones only from this time on.
@@ -363,7 +415,7 @@ impl GetMachine {
             Phase::Asking => {}
             // A replica that was read may not come back in time: the others can hold it instead.
             Phase::Repairing { holders, stale } => {
-                let number = self.answers.values().map(|answer| answer.number).min();
+                let number = self.answers.iter().map(|answer| answer.number).min();
                 let number = number.unwrap_or_default();
                 let others = self.plan.candidates.iter().filter(|_| widen);
                 let refused = &self.refused;
@@ -407,7 +459,7 @@ impl GetMachine {
         };
         self.phase = Phase::Done;
         let part = |node: NodeId| {
-            if self.answers.contains_key(&node) {
+            if self.answer_of(node).is_some() {
                 ReplicaPart::Confirmed
             } else if self.refused.contains(node) || self.uncounted.contains_key(&node) {
                 ReplicaPart::Refused
@@ -452,13 +504,14 @@ impl GetMachine {
             keyspace: self.plan.keyspace,
             key: self.plan.key.clone(),
             budget: self.plan.deadline.since(now),
+            known: self.known.as_ref().map(|known| known.digest),
         }
     }
 
     /// The merged record, once there is one.
     #[must_use]
     pub fn merged(&self) -> Option<&KeyState> {
-        self.merged.as_ref()
+        self.merged.as_deref()
     }
 
     /// The plan it started with.

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::{Delta, OpId};
+use quorate_antientropy::{Delta, Digest, OpId};
 
 use quorate_ring::{
     ConsistencyLevel, Epoch, Incarnation, KeyspaceId, KeyspaceMode, Lsn, MonoTime, NodeId, VnodeId,
@@ -162,6 +162,9 @@ pub struct ReadRecord {
     pub key: Bytes,
     /// Time that is left.
     pub budget: Duration,
+    /// Digest of the record that the coordinator has itself: a replica that durably holds exactly
+    /// this one says so and spares its bytes.
+    pub known: Option<Digest>,
 }
 
 /// A replica's answer to [`ReadRecord`].
@@ -173,11 +176,22 @@ pub struct ReadRecordReply {
     pub result: Result<Held, Refusal>,
 }
 
+/// A replica's copy of a record, in an answer to [`ReadRecord`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeldRecord {
+    /// It has none.
+    Absent,
+    /// It has the one that the coordinator asked about.
+    AsKnown,
+    /// Its record in canonical form.
+    Whole(Bytes),
+}
+
 /// What a replica durably holds of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
-    /// The record in its canonical form; `None` if it has none.
-    pub record: Option<Bytes>,
+    /// The record.
+    pub record: HeldRecord,
     /// The replica's purge number for the vnode.
     pub number: PurgeNumber,
     /// The replica's floor for the vnode.

@@ -6,6 +6,10 @@
 use quorate_ring::NodeId;
 use smallvec::SmallVec;
 
+/// Owners of a key, in an order that means something: that of the preference list, or in which they
+/// are asked.
+pub type Owners = SmallVec<[NodeId; 5]>;
+
 /// Nodes, each once, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeSet {

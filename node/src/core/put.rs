@@ -14,7 +14,7 @@ use quorate_ring::{KeyspaceId, MonoTime, NodeId};
 
 use super::failure::{Cause, Effectiveness, Failure, ReplicaPart};
 use super::message::{OpNumber, Payload, PurgeNumber, Replicate};
-use super::node_set::NodeSet;
+use super::node_set::{NodeSet, Owners};
 use super::standing::Standing;
 
 /// What a put says about itself when it starts.
@@ -33,7 +33,7 @@ pub struct PutPlan {
     /// W.
     pub required: u8,
     /// The owners, this node included.
-    pub primaries: Vec<NodeId>,
+    pub primaries: Owners,
     /// When the client stops waiting.
     pub deadline: MonoTime,
 }
@@ -247,7 +247,7 @@ mod tests {
             record: Bytes::from_static(b"r"),
             number: PurgeNumber(0),
             required,
-            primaries: vec![A, B, C],
+            primaries: Owners::from_slice(&[A, B, C]),
             deadline: MonoTime::from_micros(1_000),
         })
     }

@@ -249,6 +249,7 @@ impl ResolveMachine {
             keyspace: self.plan.keyspace,
             key: self.plan.key.clone(),
             budget: self.plan.deadline.since(now),
+            known: None,
         }
     }
 

@@ -50,6 +50,7 @@ use super::message::{
     ForwardReply, OpNumber, PeerHeader, PeerMessage, ReadRecord, Replicate, Reply, Request,
     StampTold, WriteRequest,
 };
+use super::node_set::Owners;
 use super::peer_tail::PeerTails;
 use super::put::PutMachine;
 use super::resolve::{ResolveMachine, Step as ResolveStep};
@@ -1024,7 +1025,7 @@ impl Shard {
     }
 
     /// The owners of a key, in the order of the preference list.
-    fn owners(&self, place: &Place) -> Vec<NodeId> {
+    fn owners(&self, place: &Place) -> Owners {
         let owners = self.topology.owners(place.location.vnode, place.copies);
         if planted(Bug::PlacementOrder) {
             // Each coordinator walks from itself: beyond N nodes they pick different owners.
@@ -1035,7 +1036,7 @@ impl Shard {
                 .take(owners.len())
                 .collect();
         }
-        owners.to_vec()
+        owners.into()
     }
 
     fn liveness(&self, now: Now, node: NodeId) -> Liveness {

@@ -235,7 +235,7 @@ impl Shard {
                     Durability::Disk => durable,
                     Durability::Memory => newest,
                 };
-                self.tell_held(from, message.op, &place, shown, effects);
+                self.tell_held(from, &message, &place, shown, effects);
             }
             Parked::LocalRead { op } => {
                 let shown = match self.ops.get(&op) {

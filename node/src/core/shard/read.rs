@@ -1,10 +1,13 @@
 //! Coordinating a get, and a replica's part of one.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use quorate_antientropy::{Context, KeyState};
+use quorate_antientropy::{Context, Digest, KeyState};
 use quorate_ring::hedge::ASK_AGAIN_AFTER;
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{ConsistencyLevel, Epoch, MonoTime, NodeId, is_monotonic, majority};
+use smallvec::SmallVec;
 
 use super::super::continuity::Liveness;
 use super::super::effect::{Effect, Effects, Event};
@@ -12,9 +15,10 @@ use super::super::failure::{Cause, Failure};
 use super::super::get::{GetMachine, GetPlan, Step};
 use super::super::input::Now;
 use super::super::message::{
-    Held, OpNumber, Payload, PeerMessage, PurgeNumber, ReadRecord, ReadRecordReply, Refusal,
-    Replicate, Reply,
+    Held, HeldRecord, OpNumber, Payload, PeerMessage, PurgeNumber, ReadRecord, ReadRecordReply,
+    Refusal, Replicate, Reply,
 };
+use super::super::node_set::Owners;
 use super::super::seal::Token;
 use super::super::table::Lookup;
 use super::{Ack, GetOp, Op, Origin, Parked, Place, Shard, UNARMED};
@@ -57,19 +61,9 @@ impl Shard {
             return self.reply(origin, Reply::Failed(failure), effects);
         }
         let number = self.next_number();
-        let (down, mut candidates): (Vec<_>, Vec<_>) = self
-            .owners(&place)
-            .into_iter()
-            .partition(|node| self.liveness(now, *node) == Liveness::Down);
-        // The own copy costs no message. The others take turns; slow ones and suspects come last.
         let me = self.me;
         let turn = usize::try_from(number.0 % 64).unwrap_or(0);
-        let others = candidates.len().max(1);
-        candidates.rotate_left(turn % others);
-        candidates.sort_by_cached_key(|node| {
-            let is_suspect = self.liveness(now, *node) != Liveness::Up;
-            (*node != me, is_suspect, self.tails.rank(now.mono, *node))
-        });
+        let (down, candidates) = self.in_order(now, &place, turn);
         let first = candidates.iter().take(usize::from(required)).copied();
         let widen_after = self.tails.read_begins(first.filter(|node| *node != me));
         let quorum = if is_monotonic(place.copies, required) {
@@ -113,6 +107,29 @@ impl Shard {
             get.machine.start(&mut steps);
         }
         self.perform_get(now, number, steps, effects);
+    }
+
+    /// The owners that are down, and the others in the order in which they are asked: the own copy
+    /// costs no message; the rest takes turns, slow ones and suspects last.
+    fn in_order(&self, now: Now, place: &Place, turn: usize) -> (Owners, Owners) {
+        let owners = self.owners(place);
+        let others = owners.len().saturating_sub(1).max(1);
+        let (mut down, mut ranked) = (Owners::new(), SmallVec::<[_; 5]>::new());
+        let mut before = 0;
+        for node in owners {
+            let liveness = self.liveness(now, node);
+            if liveness == Liveness::Down {
+                down.push(node);
+                continue;
+            }
+            let is_suspect = liveness != Liveness::Up;
+            let slow = self.tails.rank(now.mono, node);
+            let turn = (before + turn) % others;
+            before += usize::from(node != self.me);
+            ranked.push((node != self.me, is_suspect, slow, turn, node));
+        }
+        ranked.sort_unstable();
+        (down, ranked.into_iter().map(|(.., node)| node).collect())
     }
 
     /// Carries out what a get wants, and what that leads to, until it wants nothing more.
@@ -185,13 +202,21 @@ impl Shard {
             return;
         };
         let (mode, counts) = (get.place.mode, self.counts(&get.place));
-        let present = record.is_some();
+        // Nobody else is asked at level one.
+        let is_known = get.machine.plan().required > 1;
+        let digest = record
+            .as_ref()
+            .filter(|_| is_known)
+            .map(|record| Digest::of(self.digest, get.place.key.as_bytes(), record));
         let Some(decoded) = self.decode_own(mode, record.as_ref(), effects) else {
             return;
         };
+        let record = record.is_some().then(|| Arc::new(decoded));
         let me = self.me;
         if let Some(Op::Get(get)) = self.ops.get_mut(&op) {
-            let record = present.then_some(decoded);
+            if let Some((digest, record)) = digest.zip(record.as_ref()) {
+                get.machine.know(digest, Arc::clone(record));
+            }
             get.machine.held(
                 now.mono,
                 me,
@@ -351,7 +376,7 @@ impl Shard {
             Err(cause) => return Self::refuse_read(from, message.op, cause, effects),
         };
         match self.shown(&place) {
-            Lookup::Known(record) => self.tell_held(from, message.op, &place, record, effects),
+            Lookup::Known(record) => self.tell_held(from, &message, &place, record, effects),
             Lookup::MustLoad => {
                 let key = place.key.clone();
                 let parked = Parked::Read {
@@ -368,11 +393,20 @@ impl Shard {
     pub(super) fn tell_held(
         &self,
         to: NodeId,
-        op: OpNumber,
+        asked: &ReadRecord,
         place: &Place,
         record: Option<Bytes>,
         effects: &mut Effects,
     ) {
+        let is_known = |known: Digest, record: &Bytes| {
+            planted(Bug::DigestOfTheKeyAlone)
+                || known == Digest::of(self.digest, place.key.as_bytes(), record)
+        };
+        let record = match (asked.known, record) {
+            (_, None) => HeldRecord::Absent,
+            (Some(known), Some(record)) if is_known(known, &record) => HeldRecord::AsKnown,
+            (_, Some(record)) => HeldRecord::Whole(record),
+        };
         let held = Held {
             record,
             number: PurgeNumber::default(),
@@ -380,7 +414,7 @@ impl Shard {
             counts: self.counts(place),
         };
         let message = PeerMessage::ReadReply(ReadRecordReply {
-            op,
+            op: asked.op,
             result: Ok(held),
         });
         effects.push(Effect::Send { to, message });
@@ -417,24 +451,31 @@ impl Shard {
         if let Some(took) = get.machine.first_answer_after(now.mono, from) {
             self.tails.measured(from, took);
         }
-        let mode = get.place.mode;
-        let decode = |record: &Bytes| KeyState::decode_as(mode, record);
         match result {
             Ok(Held {
                 record,
                 number,
                 floor: _,
                 counts,
-            }) => match record.as_ref().map(decode).transpose() {
-                Ok(record) => {
+            }) => {
+                let record = match record {
+                    HeldRecord::Absent => Some(None),
+                    // If nothing is known, it was not asked about anything.
+                    HeldRecord::AsKnown => get.machine.known().map(Some),
+                    HeldRecord::Whole(bytes) => {
+                        let decoded = KeyState::decode_as(get.place.mode, &bytes).ok();
+                        decoded.map(|record| Some(Arc::new(record)))
+                    }
+                };
+                if let Some(record) = record {
+                    let standing = counts.into();
                     get.machine
-                        .held(now.mono, from, record, number, counts.into(), &mut steps);
-                }
-                Err(_) => {
+                        .held(now.mono, from, record, number, standing, &mut steps);
+                } else {
                     effects.push(Effect::Count(Event::PeerMessageRefused));
                     get.machine.refused(from, &mut steps);
                 }
-            },
+            }
             Err(_) => get.machine.refused(from, &mut steps),
         }
         self.perform_get(now, op, steps, effects);

@@ -14,7 +14,8 @@ use super::super::effect::{Effect, Effects};
 use super::super::failure::{Cause, Effectiveness, Failure};
 use super::super::input::Now;
 use super::super::message::{
-    Held, OpNumber, PeerMessage, ReadRecordReply, Refusal, Reply, ResolveRequest, Stored,
+    Held, HeldRecord, OpNumber, PeerMessage, ReadRecordReply, Refusal, Reply, ResolveRequest,
+    Stored,
 };
 use super::super::resolve::{ResolveMachine, ResolvePlan, Step};
 use super::super::seal::Token;
@@ -196,9 +197,15 @@ impl Shard {
             return;
         };
         let mut steps = Vec::new();
-        match result.map(|Held { record, .. }| record.as_ref().map(Record::decode).transpose()) {
-            Ok(Ok(record)) => resolve.machine.held(from, record.as_ref(), &mut steps),
-            Ok(Err(_)) | Err(_) => resolve.machine.refused(from),
+        let record = match result.map(|Held { record, .. }| record) {
+            Ok(HeldRecord::Absent) => Some(None),
+            Ok(HeldRecord::Whole(bytes)) => Record::decode(&bytes).ok().map(Some),
+            // It was asked about none.
+            Ok(HeldRecord::AsKnown) | Err(_) => None,
+        };
+        match record {
+            Some(record) => resolve.machine.held(from, record.as_ref(), &mut steps),
+            None => resolve.machine.refused(from),
         }
         self.perform_resolve(now, op, steps, effects);
         self.judge_resolve(now, op, effects);

@@ -523,7 +523,7 @@ fn batch_len(messages: &[PeerMessage]) -> usize {
 
 /// About how many bytes `message` takes.
 fn payload_bytes(message: &PeerMessage) -> usize {
-    use crate::core::message::{Payload, Reply};
+    use crate::core::message::{HeldRecord, Payload, Reply};
     64 + match message {
         PeerMessage::Hello(hello) => 20 * (hello.timeline.lives().len() + hello.memories.len()),
         PeerMessage::KeepAlive(message) => 20 + 20 * message.memories.len(),
@@ -540,7 +540,10 @@ fn payload_bytes(message: &PeerMessage) -> usize {
         PeerMessage::ReplicateReply(_) | PeerMessage::Clock(_) => 0,
         PeerMessage::Read(read) => read.key.len(),
         PeerMessage::ReadReply(reply) => match &reply.result {
-            Ok(held) => held.record.as_ref().map_or(0, bytes::Bytes::len),
+            Ok(held) => match &held.record {
+                HeldRecord::Whole(bytes) => bytes.len(),
+                HeldRecord::Absent | HeldRecord::AsKnown => 0,
+            },
             Err(_) => 0,
         },
         PeerMessage::Forward(forward) => forward.request.bytes(),

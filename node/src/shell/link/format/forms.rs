@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::{Context, Delta, Dot, Mint, OpId, Sibling};
+use quorate_antientropy::{Context, Delta, Digest, Dot, Mint, OpId, Sibling};
 use quorate_client::wire::Code;
 use quorate_ring::{
     Actor, ConsistencyLevel, Epoch, Incarnation, KeyspaceId, Lsn, MonoTime, NodeId,
@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use super::super::codes::{cause_of, code_of};
 use crate::core::message::{
-    ClockEcho, ClockProbe, Forward, ForwardReply, Held, Hello, KeepAlive, OpNumber, Payload,
-    PeerHeader, PurgeNumber, ReadRecord, ReadRecordReply, ReadRequest, Refusal, Replicate,
+    ClockEcho, ClockProbe, Forward, ForwardReply, Held, HeldRecord, Hello, KeepAlive, OpNumber,
+    Payload, PeerHeader, PurgeNumber, ReadRecord, ReadRecordReply, ReadRequest, Refusal, Replicate,
     ReplicateReply, Reply, Request, ResolveRequest, SessionReadRequest, StampTold, Stored,
     WriteRequest,
 };
@@ -458,6 +458,9 @@ pub(super) struct ReadForm {
     keyspace: u32,
     key: Bytes,
     budget_us: u64,
+    /// Upper and lower half of a digest.
+    #[serde(default)]
+    known: Option<(u64, u64)>,
 }
 
 impl From<&ReadRecord> for ReadForm {
@@ -467,13 +470,20 @@ impl From<&ReadRecord> for ReadForm {
             keyspace,
             key,
             budget,
+            known,
         }: &ReadRecord,
     ) -> Self {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the two halves of 128 bits"
+        )]
+        let halves = |digest: Digest| ((digest.0 >> 64) as u64, digest.0 as u64);
         Self {
             op: op.0,
             keyspace: keyspace.0,
             key: key.clone(),
             budget_us: micros(*budget),
+            known: known.map(halves),
         }
     }
 }
@@ -485,13 +495,16 @@ impl From<ReadForm> for ReadRecord {
             keyspace,
             key,
             budget_us,
+            known,
         }: ReadForm,
     ) -> Self {
+        let whole = |(upper, lower)| Digest(u128::from(upper) << 64 | u128::from(lower));
         Self {
             op: OpNumber(op),
             keyspace: KeyspaceId(keyspace),
             key,
             budget: Duration::from_micros(budget_us),
+            known: known.map(whole),
         }
     }
 }
@@ -502,6 +515,8 @@ struct HeldForm {
     number: u64,
     floor: u64,
     counts: bool,
+    #[serde(default)]
+    as_known: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -519,10 +534,14 @@ impl From<&ReadRecordReply> for ReadReplyForm {
                         floor,
                         counts,
                     }: &Held| HeldForm {
-            record: record.clone(),
+            record: match record {
+                HeldRecord::Whole(bytes) => Some(bytes.clone()),
+                HeldRecord::Absent | HeldRecord::AsKnown => None,
+            },
             number: number.0,
             floor: floor.0,
             counts: *counts,
+            as_known: *record == HeldRecord::AsKnown,
         };
         Self {
             op: op.0,
@@ -539,13 +558,26 @@ impl ReadReplyForm {
                         number,
                         floor,
                         counts,
-                    }| Held {
-            record,
-            number: PurgeNumber(number),
-            floor: PurgeNumber(floor),
-            counts,
+                        as_known,
+                    }| {
+            let record = match (record, as_known) {
+                (None, false) => HeldRecord::Absent,
+                (None, true) => HeldRecord::AsKnown,
+                (Some(bytes), false) => HeldRecord::Whole(bytes),
+                (Some(_), true) => return None,
+            };
+            Some(Held {
+                record,
+                number: PurgeNumber(number),
+                floor: PurgeNumber(floor),
+                counts,
+            })
         };
-        let result = one_of(self.held.map(held), self.refusal.map(Into::into))?;
+        let held = match self.held {
+            Some(form) => Some(held(form)?),
+            None => None,
+        };
+        let result = one_of(held, self.refusal.map(Into::into))?;
         Some(ReadRecordReply {
             op: OpNumber(self.op),
             result,

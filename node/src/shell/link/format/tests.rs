@@ -11,10 +11,10 @@ use quorate_ring::{
 };
 
 use crate::core::message::{
-    ClockEcho, ClockProbe, Forward, ForwardReply, Held, Hello, KeepAlive, OpNumber, Payload,
-    PurgeNumber, ReadRecord, ReadRecordReply, ReadRequest, Refusal, Replicate, ReplicateReply,
-    Reply, Request, ResolveRequest, ScanAsk, ScanPart, ScanReply, SessionReadRequest, StampTold,
-    Stored, WriteRequest,
+    ClockEcho, ClockProbe, Forward, ForwardReply, Held, HeldRecord, Hello, KeepAlive, OpNumber,
+    Payload, PurgeNumber, ReadRecord, ReadRecordReply, ReadRequest, Refusal, Replicate,
+    ReplicateReply, Reply, Request, ResolveRequest, ScanAsk, ScanPart, ScanReply,
+    SessionReadRequest, StampTold, Stored, WriteRequest,
 };
 use crate::core::scan_page::{PageRange, RowContent, ScanRow};
 use crate::core::timeline::{Life, Memory, Timeline};
@@ -98,7 +98,7 @@ fn messages() -> Vec<PeerMessage> {
         newer: Some(9),
     };
     let held = Held {
-        record: Some(key()),
+        record: HeldRecord::Whole(key()),
         number: PurgeNumber(1),
         floor: PurgeNumber(2),
         counts: false,
@@ -194,7 +194,12 @@ fn messages() -> Vec<PeerMessage> {
             keyspace,
             key: key(),
             budget,
+            known: Some(Digest(1 << 100 | 7)),
         }),
+        read_reply(Ok(Held {
+            record: HeldRecord::AsKnown,
+            ..held.clone()
+        })),
         read_reply(Ok(held)),
         read_reply(Err(refusal)),
         forward(Request::Write(write)),
@@ -258,6 +263,32 @@ fn bytes_are_those_of_the_fixture() {
         std::fs::write(path, encoded()).expect("the folder is there");
     }
     assert_eq!(std::fs::read(path).expect(path), encoded());
+}
+
+/// A release that did not know the newest fields is still understood.
+#[test]
+fn bytes_of_an_earlier_release_are_read() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/peer/first/every_message.bin"
+    );
+    let bytes = std::fs::read(path).expect(path);
+    let frames = cut(Bytes::from(bytes)).expect("a frame");
+    let (_, read) = decode_frame(&frames[0]).expect("it is read");
+    let mut expected = messages();
+    expected.retain(|message| match message {
+        PeerMessage::ReadReply(reply) => !reply
+            .result
+            .as_ref()
+            .is_ok_and(|held| held.record == HeldRecord::AsKnown),
+        _ => true,
+    });
+    for message in &mut expected {
+        if let PeerMessage::Read(read) = message {
+            read.known = None;
+        }
+    }
+    assert_eq!(read, expected);
 }
 
 #[test]
