@@ -21,8 +21,8 @@ use quorate_node::core::failure::{Cause, Effectiveness};
 use quorate_node::core::input::{Input, LinkEvent, Now, Recovered, RequestId, StoreEvent};
 use quorate_node::core::key::RecordKey;
 use quorate_node::core::message::{
-    PeerMessage, ReadRequest, Reply, Request, ResolveRequest, ScanPart, ScanReply, ScanRequest,
-    SessionReadRequest, WriteRequest,
+    HeldRecord, PeerMessage, ReadRecordReply, ReadRequest, Reply, Request, ResolveRequest,
+    ScanPart, ScanReply, ScanRequest, SessionReadRequest, WriteRequest,
 };
 use quorate_node::core::scan_page::{PagePart, RowContent, ScanRow};
 use quorate_node::core::seal::SealKey;
@@ -442,6 +442,66 @@ fn reads_show_the_durable_view_and_never_wait_for_a_sync() {
     lab.ask(A, put("v", 1, None));
     lab.run();
     assert!(lab.values(A, ConsistencyLevel::Quorum).is_empty());
+}
+
+/// What replicas tell of the record that they are asked for.
+fn told(lab: &mut Lab) -> Rc<RefCell<Vec<HeldRecord>>> {
+    let told = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&told);
+    lab.tamper = Some(Box::new(move |_, message| {
+        if let PeerMessage::ReadReply(ReadRecordReply {
+            result: Ok(held), ..
+        }) = message
+        {
+            seen.borrow_mut().push(held.record.clone());
+        }
+    }));
+    told
+}
+
+#[test]
+fn a_replica_that_holds_what_the_coordinator_holds_spares_its_bytes() {
+    let mut lab = Lab::ready();
+    lab.ask(A, put("v", 1, None));
+    lab.run();
+    let told = told(&mut lab);
+    assert_eq!(lab.values(A, ConsistencyLevel::All), ["v"]);
+    assert_eq!(*told.borrow(), [HeldRecord::AsKnown, HeldRecord::AsKnown]);
+    // One that missed a write is told it, though it asks about what it has.
+    lab.cut = vec![C];
+    lab.ask(A, put("w", 2, None));
+    lab.run();
+    lab.cut.clear();
+    told.borrow_mut().clear();
+    let values = lab.values(C, ConsistencyLevel::Quorum);
+    assert!(values.contains(&Bytes::from_static(b"w")), "{values:?}");
+    assert!(matches!(told.borrow()[0], HeldRecord::Whole(_)));
+}
+
+#[test]
+fn a_replica_that_was_asked_about_nothing_and_says_it_holds_that_is_not_believed() {
+    let mut lab = Lab::ready();
+    lab.cut = vec![A];
+    lab.ask(B, put("v", 1, None));
+    lab.run();
+    lab.cut.clear();
+    let mut left = 1;
+    lab.tamper = Some(Box::new(move |_, message| {
+        if let PeerMessage::ReadReply(ReadRecordReply {
+            result: Ok(held), ..
+        }) = message
+            && left > 0
+        {
+            left -= 1;
+            held.record = HeldRecord::AsKnown;
+        }
+    }));
+    assert_eq!(
+        lab.values(A, ConsistencyLevel::Quorum),
+        ["v"],
+        "of the third"
+    );
+    assert!(lab.counted.contains(&Event::PeerMessageRefused));
 }
 
 /// V8 of the counterexamples.

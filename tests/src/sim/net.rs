@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use quorate_node::core::message::{PeerHeader, PeerMessage};
+use quorate_node::core::message::{HeldRecord, PeerHeader, PeerMessage};
 use quorate_node::core::{Input, LinkEvent};
 use quorate_node::shell::seam::{LinkRefused, Links};
 use quorate_ring::NodeId;
@@ -650,7 +650,10 @@ fn frame_bytes(frame: &Frame) -> u64 {
                     .result
                     .as_ref()
                     .ok()
-                    .and_then(|h| h.record.as_ref())
+                    .and_then(|held| match &held.record {
+                        HeldRecord::Whole(bytes) => Some(bytes),
+                        HeldRecord::Absent | HeldRecord::AsKnown => None,
+                    })
                     .map_or(0, bytes::Bytes::len)
             }
             PeerMessage::Hello(_)
