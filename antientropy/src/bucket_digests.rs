@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn the_format_of_another_release_is_told_from_damage() {
         let mut bytes = two_entries().encode();
-        bytes[0] = 1;
+        bytes.splice(..4, 1u32.to_le_bytes());
         let other = BucketDigests::decode(&bytes);
         assert_eq!(other, Err(BucketDigestsInvalid::OtherFormat(1)));
     }
