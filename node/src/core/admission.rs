@@ -12,8 +12,8 @@
 //! One with few answers says nothing, nor one with so few requests at once that their number cannot
 //! be the cause.
 //!
-//! All that is worked on counts, also what other nodes forward. Those do not pass the queue here, so
-//! requests that do have a share of their own that is always theirs.
+//! All that is worked on counts, in requests for one key, also what other nodes forward. Those do not
+//! pass the queue here, so requests that do have a share of their own that is always theirs.
 //!
 //! Invariant: between a part of the bound that it was made with and that bound.
 
@@ -38,6 +38,23 @@ const GOOD_ONE_IN: usize = 8;
 
 /// The least time of an answer is forgotten after one to two of these.
 const LEAST_KEPT: Duration = Duration::from_secs(5);
+
+/// What is worked on, in requests for one key: a batch is as many as it has items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Unanswered {
+    /// Came from the queue.
+    pub queued: usize,
+    /// Other nodes forwarded it.
+    pub forwarded: usize,
+}
+
+impl Unanswered {
+    /// Both.
+    #[must_use]
+    pub const fn total(self) -> usize {
+        self.queued + self.forwarded
+    }
+}
 
 /// The limit, and what was measured since it was set.
 #[derive(Debug)]
@@ -70,12 +87,17 @@ impl Admission {
         }
     }
 
-    /// Requests of the queue that may be taken while `in_flight` are worked on, of which `queued`
-    /// came from there.
+    /// Requests of the queue that may be taken while these are worked on.
     #[must_use]
-    pub fn room(&self, in_flight: usize, queued: usize) -> usize {
-        let share = self.limit_min().saturating_sub(queued);
-        self.limit.saturating_sub(in_flight).max(share)
+    pub fn room(&self, unanswered: Unanswered) -> usize {
+        let room = self.limit.saturating_sub(unanswered.total());
+        room.max(self.share_left(unanswered))
+    }
+
+    /// Requests that may always be taken from the queue, whatever else is worked on.
+    #[must_use]
+    pub fn share_left(&self, unanswered: Unanswered) -> usize {
+        self.limit_min().saturating_sub(unanswered.queued)
     }
 
     /// A request was answered `took` after it was taken; `in_flight` were worked on with it.
@@ -128,6 +150,13 @@ mod tests {
     const MAX: usize = 4_096;
     const MIN: usize = MAX / LEAST_ONE_IN;
 
+    fn room(admission: &Admission, in_flight: usize, queued: usize) -> usize {
+        admission.room(Unanswered {
+            queued,
+            forwarded: in_flight - queued,
+        })
+    }
+
     /// Answers for `windows` windows, `took_ms` in turns.
     fn run(admission: &mut Admission, from: u64, windows: u64, took_ms: &[u64], in_flight: usize) {
         for step in 0..windows * 50 {
@@ -142,21 +171,21 @@ mod tests {
     fn late_answers_lower_the_limit_to_its_least_and_good_ones_raise_it_again() {
         let mut admission = Admission::new(MonoTime::ZERO, MAX);
         run(&mut admission, 0, 3, &[20], 300);
-        assert_eq!(admission.room(300, 300), MAX - 300);
+        assert_eq!(room(&admission, 300, 300), MAX - 300);
         run(&mut admission, 3, 2, &[400], 2_000);
-        assert!(admission.room(0, 0) <= 2_000, "{admission:?}");
+        assert!(room(&admission, 0, 0) <= 2_000, "{admission:?}");
         run(&mut admission, 5, 40, &[400], 2_000);
-        assert_eq!(admission.room(0, 0), MIN);
-        assert_eq!(admission.room(MIN + 7, MIN + 7), 0);
+        assert_eq!(room(&admission, 0, 0), MIN);
+        assert_eq!(room(&admission, MIN + 7, MIN + 7), 0);
         run(&mut admission, 45, 60, &[20], 100);
-        assert_eq!(admission.room(0, 0), MAX);
+        assert_eq!(room(&admission, 0, 0), MAX);
     }
 
     #[test]
     fn reads_in_time_keep_the_limit_beside_writes_that_wait() {
         let mut admission = Admission::new(MonoTime::ZERO, MAX);
         run(&mut admission, 0, 50, &[1, 900, 900, 900], 2_000);
-        assert_eq!(admission.room(0, 0), MAX);
+        assert_eq!(room(&admission, 0, 0), MAX);
     }
 
     #[test]
@@ -168,25 +197,25 @@ mod tests {
             Duration::from_millis(900),
             2_000,
         );
-        assert_eq!(admission.room(0, 0), MAX);
+        assert_eq!(room(&admission, 0, 0), MAX);
         run(&mut admission, 100, 20, &[900], MIN);
-        assert_eq!(admission.room(0, 0), MAX);
+        assert_eq!(room(&admission, 0, 0), MAX);
     }
 
     #[test]
     fn where_every_answer_takes_long_twice_as_long_is_late() {
         let mut admission = Admission::new(MonoTime::ZERO, MAX);
         run(&mut admission, 0, 200, &[150, 250, 280], 2_000);
-        assert_eq!(admission.room(0, 0), MAX);
+        assert_eq!(room(&admission, 0, 0), MAX);
         run(&mut admission, 200, 5, &[600], 2_000);
-        assert!(admission.room(0, 0) < 1_000, "{admission:?}");
+        assert!(room(&admission, 0, 0) < 1_000, "{admission:?}");
     }
 
     #[test]
     fn what_other_nodes_forward_leaves_the_queue_its_share() {
         let admission = Admission::new(MonoTime::ZERO, MAX);
-        assert_eq!(admission.room(MAX + 5, 0), MIN);
-        assert_eq!(admission.room(MAX + 5, MIN), 0);
+        assert_eq!(room(&admission, MAX + 5, 0), MIN);
+        assert_eq!(room(&admission, MAX + 5, MIN), 0);
     }
 
     #[test]
@@ -194,6 +223,6 @@ mod tests {
         let mut admission = Admission::new(MonoTime::ZERO, 10);
         run(&mut admission, 0, 1, &[1], 10);
         run(&mut admission, 1, 50, &[900], 10);
-        assert_eq!(admission.room(0, 0), 1);
+        assert_eq!(room(&admission, 0, 0), 1);
     }
 }

@@ -149,9 +149,10 @@ impl GetMachine {
         self.requirement = Some(requirement);
     }
 
-    /// The coordinator holds this itself: from now on replicas are asked whether they do.
+    /// The coordinator holds this itself: from now on replicas are asked whether they do. Only the
+    /// first one is taken: a reply does not say which question it answers, so there must be one.
     pub fn know(&mut self, digest: Digest, record: Arc<KeyState>) {
-        self.known = Some(Known { digest, record });
+        self.known.get_or_insert(Known { digest, record });
     }
 
     /// The record that replicas were asked about.
@@ -535,5 +536,76 @@ impl GetMachine {
             .flatten()
             .min()
             .unwrap_or(self.plan.deadline)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_antientropy::{LwwVersion, LwwWrite, OpId};
+
+    use super::*;
+
+    const A: NodeId = NodeId(1);
+    const B: NodeId = NodeId(2);
+    const C: NodeId = NodeId(3);
+
+    fn record(stamp: u64) -> Arc<KeyState> {
+        let version = LwwVersion {
+            stamp,
+            op_id: OpId([0; 16]),
+        };
+        let write = LwwWrite::value(version, Bytes::from_static(b"v"), None);
+        Arc::new(KeyState::Lww(Some(write)))
+    }
+
+    fn quorum_get() -> GetMachine {
+        GetMachine::new(
+            MonoTime::ZERO,
+            GetPlan {
+                op: OpNumber(1),
+                keyspace: KeyspaceId(1),
+                key: Bytes::from_static(b"k"),
+                required: 2,
+                quorum: 2,
+                candidates: [A, B, C].into_iter().collect(),
+                down: Owners::new(),
+                trusts_uncounted: None,
+                widen_after: Duration::from_secs(1),
+                deadline: MonoTime::ZERO + Duration::from_secs(2),
+            },
+        )
+    }
+
+    /// The coordinator does not count yet when it reads its record, reads it again later, and finds
+    /// a newer one. Who then says that it holds what it was asked about holds the older one.
+    #[test]
+    fn a_reply_about_the_first_record_says_nothing_of_a_later_one() {
+        let mut get = quorum_get();
+        let mut steps = Vec::new();
+        let now = MonoTime::ZERO;
+        let tell = |get: &mut GetMachine, now, from, record, standing, steps: &mut _| {
+            get.held(now, from, record, PurgeNumber::default(), standing, steps);
+        };
+        get.start(&mut steps);
+        let (old, new) = (record(1), record(2));
+        get.know(Digest(1), Arc::clone(&old));
+        tell(&mut get, now, A, Some(old), Standing::NotYet, &mut steps);
+        let later = now + ASK_AGAIN_AFTER;
+        get.tick(later, |_| false, &mut steps);
+        get.know(Digest(2), Arc::clone(&new));
+        assert_eq!(get.read(later).known, Some(Digest(1)), "one question");
+        tell(&mut get, later, A, Some(new), Standing::Counts, &mut steps);
+        steps.clear();
+        let as_known = get.known();
+        tell(&mut get, later, B, as_known, Standing::Counts, &mut steps);
+        let number = PurgeNumber::default();
+        assert_eq!(steps, [Step::Repair { node: B, number }], "not yet known to two");
+        steps.clear();
+        // The third one answers the same question while the record is on its way.
+        let as_known = get.known();
+        tell(&mut get, later, C, as_known, Standing::Counts, &mut steps);
+        assert_eq!(steps, [], "it holds the older one too");
+        get.repaired(B, Standing::Counts, &mut steps);
+        assert_eq!(steps, [Step::Answer { replicas: 2 }]);
     }
 }

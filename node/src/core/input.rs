@@ -10,6 +10,7 @@ use super::effect::RequestKind;
 use super::key::RecordKey;
 use super::message::{PeerHeader, PeerMessage, Request, ScanRequest};
 use super::scan_page::ScanRow;
+use super::shard::BATCH_ITEMS_MAX;
 use super::timeline::{Memory, Timeline};
 
 /// Names a client's request until it is answered: its connection and its id there.
@@ -124,17 +125,12 @@ impl Input {
         }
     }
 
-    /// Whether a client waits for an answer to it.
-    #[must_use]
-    pub const fn is_of_client(&self) -> bool {
-        self.request().is_some() || matches!(self, Self::Shed { .. })
-    }
-
     /// How much there is to do, in requests for one key.
     #[must_use]
     pub fn work(&self) -> usize {
         match self {
-            Self::Batch { items, .. } => items.len().max(1),
+            // One that is refused as a whole is no work.
+            Self::Batch { items, .. } if items.len() <= BATCH_ITEMS_MAX => items.len().max(1),
             Self::Scan { .. } => SCAN_WORK,
             _ => 1,
         }
@@ -145,7 +141,7 @@ impl Input {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Request { request, .. } => REQUEST_OVERHEAD_BYTES + request.bytes(),
-            Self::Scan { .. } => REQUEST_OVERHEAD_BYTES,
+            Self::Scan { request, .. } => REQUEST_OVERHEAD_BYTES + request.bytes(),
             Self::Batch { items, .. } => items
                 .iter()
                 .map(|item| REQUEST_OVERHEAD_BYTES + item.bytes())

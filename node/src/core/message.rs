@@ -376,15 +376,15 @@ impl Request {
         }
     }
 
-    /// Bytes of key, value and context, for admission.
+    /// Bytes of names, key, value and context, for admission.
     #[must_use]
     pub fn bytes(&self) -> usize {
         match self {
             Self::Write(write) => write.bytes(),
-            Self::Read(read) => read.key.len(),
-            Self::Resolve(resolve) => resolve.key.len(),
+            Self::Read(read) => read.bytes(),
+            Self::Resolve(resolve) => resolve.keyspace.len() + resolve.key.len(),
             Self::SessionRead(SessionReadRequest { read, covers }) => {
-                read.key.len() + covers.iter().map(Bytes::len).sum::<usize>()
+                read.bytes() + covers.iter().map(Bytes::len).sum::<usize>()
             }
         }
     }
@@ -402,11 +402,11 @@ impl Request {
 }
 
 impl WriteRequest {
-    /// Bytes of key, value and context, for admission.
+    /// Bytes of names, key, value and context, for admission.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let rest = [&self.value, &self.context];
-        self.key.len() + rest.into_iter().flatten().map(Bytes::len).sum::<usize>()
+        self.keyspace.len() + self.key.len() + rest.into_iter().flatten().map(Bytes::len).sum::<usize>()
     }
 }
 
@@ -446,6 +446,12 @@ pub struct ReadRequest {
     pub level: ConsistencyLevel,
 }
 
+impl ReadRequest {
+    fn bytes(&self) -> usize {
+        self.keyspace.len() + self.key.len()
+    }
+}
+
 /// Asks what became of a write whose outcome is unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolveRequest {
@@ -483,6 +489,16 @@ pub struct ScanRequest {
     pub limit: usize,
     /// R.
     pub level: ConsistencyLevel,
+}
+
+impl ScanRequest {
+    /// Bytes of names, bounds and token, for the queue.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let rest = [&self.end, &self.token];
+        let rest = rest.into_iter().flatten().map(Bytes::len);
+        self.keyspace.len() + self.start.len() + rest.sum::<usize>()
+    }
 }
 
 /// A record of a page: its visible values, in canonical order.

@@ -9,7 +9,8 @@
 //! 13(8), 2015, after CoDel (Nichols and Jacobson, ACM Queue 10(5), 2012).
 //!
 //! Turns are in work, not in requests (deficit round robin; Shreedhar and Varghese, SIGCOMM 1995): a
-//! batch of a thousand keys owes the turns that a thousand requests would have taken.
+//! batch of a thousand keys owes the turns that a thousand requests would have taken, also when
+//! nothing more of its connection waits: turns that nobody else wants are given to debts at once.
 //!
 //! Invariants: every request comes out once, in the order of its connection, taken or shed; who
 //! floods one connection waits behind itself. Not here: how many may wait (the edge looks at
@@ -36,7 +37,7 @@ const STANDING_WAIT_MICROS: u64 = 20_000;
 /// Requests in the order in which they will be taken.
 #[derive(Debug, Default)]
 pub struct RequestQueue {
-    /// Connections of which something waits.
+    /// Connections of which something waits, or that owe.
     waiting: FixedMap<u64, OfConnection>,
     /// The same, the next first.
     turns: VecDeque<u64>,
@@ -49,10 +50,16 @@ pub struct RequestQueue {
 /// What waits of one connection.
 #[derive(Debug, Default)]
 struct OfConnection {
-    /// Never empty.
     requests: VecDeque<Input>,
     /// Work that it took beyond its turns.
     owes: usize,
+}
+
+impl OfConnection {
+    /// Whether it has a place in [`RequestQueue::turns`], and its entry stays.
+    fn has_turns(&self) -> bool {
+        !self.requests.is_empty() || self.owes > 0
+    }
 }
 
 impl RequestQueue {
@@ -64,7 +71,7 @@ impl RequestQueue {
         self.len += 1;
         self.bytes += input.bytes();
         let waiting = self.waiting.entry(from.connection).or_default();
-        if waiting.requests.is_empty() {
+        if !waiting.has_turns() {
             self.turns.push_back(from.connection);
         }
         waiting.requests.push_back(input);
@@ -120,7 +127,7 @@ impl RequestQueue {
                 waiting.owes += next.saturating_sub(turn);
                 turn = turn.saturating_sub(next);
             }
-            if waiting.requests.is_empty() {
+            if !waiting.has_turns() {
                 self.waiting.remove(&connection);
             } else if is_full {
                 // Its turn goes on with the next take.
@@ -149,18 +156,18 @@ impl RequestQueue {
         let before = out.len();
         let (waiting, bytes) = (&mut self.waiting, &mut self.bytes);
         self.turns.retain(|connection| {
-            let Some(OfConnection { requests, .. }) = waiting.get_mut(connection) else {
+            let Some(of_connection) = waiting.get_mut(connection) else {
                 return false;
             };
-            while let Some(late) = requests.pop_front_if(is_late) {
+            while let Some(late) = of_connection.requests.pop_front_if(is_late) {
                 *bytes -= late.bytes();
                 out.extend(late.shed());
             }
-            let waits = !requests.is_empty();
-            if !waits {
+            let has_turns = of_connection.has_turns();
+            if !has_turns {
                 waiting.remove(connection);
             }
-            waits
+            has_turns
         });
         self.len -= out.len() - before;
     }
@@ -285,6 +292,36 @@ mod tests {
         out.clear();
         queue.take(at(0), 256, &mut out);
         assert_eq!(connections(&out), [1]);
+    }
+
+    #[test]
+    fn a_batch_at_a_time_owes_its_turns_too() {
+        let mut queue = RequestQueue::default();
+        for id in 0..900 {
+            queue.push(get(2, id, 0));
+        }
+        let mut out = Vec::new();
+        for id in 0..3 {
+            queue.push(batch(1, id, 1_000));
+            queue.take(at(0), 100, &mut out);
+            queue.take(at(0), 100, &mut out);
+        }
+        let batches = connections(&out).iter().filter(|of| **of == 1).count();
+        assert_eq!(batches, 1, "the others had their turns meanwhile");
+        // Nobody else waits: what was owed is repaid at once.
+        queue.take(at(0), 5_000, &mut out);
+        assert!(queue.is_empty());
+        assert_eq!(queue.waiting.len() + queue.turns.len(), 0);
+    }
+
+    #[test]
+    fn a_batch_that_will_be_refused_takes_the_turn_of_one_request() {
+        let mut queue = RequestQueue::default();
+        queue.push(batch(1, 0, 5_000));
+        queue.push(get(2, 0, 0));
+        let mut out = Vec::new();
+        queue.take(at(0), 2, &mut out);
+        assert_eq!(connections(&out), [1, 2]);
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl Shard {
             return effects.push(Effect::Reply { to, asked, reply });
         }
         let op = self.next_number();
-        self.unanswered += 1;
+        self.unanswered.queued += 1;
         self.batches.insert(
             op,
             BatchOp {
@@ -100,7 +100,7 @@ impl Shard {
             && let Some(batch) = self.batches.remove(&op)
         {
             self.note_answered(Some(batch.asked.taken));
-            self.unanswered -= 1;
+            self.unanswered.queued -= 1;
             let replies = batch.replies.into_iter().flatten().collect();
             let (to, asked, reply) = (batch.to, batch.asked, Reply::Batch(replies));
             effects.push(Effect::Reply { to, asked, reply });

@@ -38,7 +38,7 @@ use quorate_ring::{
     Lsn, MonoTime, NodeId, Topology, VnodeId,
 };
 
-use super::admission::Admission;
+use super::admission::{Admission, Unanswered};
 use super::clock_check::{ClockCheck, ClockTrust, SKEW_MAX};
 use super::continuity::{Continuity, Liveness};
 use super::effect::{Asked, Effect, Effects, Event, RequestKind, StopReason};
@@ -160,6 +160,12 @@ enum Origin {
         op: OpNumber,
         item: usize,
     },
+}
+
+impl Origin {
+    const fn is_forwarder(&self) -> bool {
+        matches!(self, Self::Forwarder { .. })
+    }
 }
 
 /// Where a key lives and who owns it.
@@ -355,9 +361,7 @@ pub struct Shard {
     timestamp: u64,
     next_op: u64,
     ops: FixedMap<OpNumber, Op>,
-    unanswered: usize,
-    /// Requests of the queue that are not answered.
-    queued_unanswered: usize,
+    unanswered: Unanswered,
     admission: Admission,
     bytes_in_flight: usize,
     replica_inputs: usize,
@@ -437,8 +441,7 @@ impl Shard {
             // Answers to an earlier life must not meet an operation of this one.
             next_op: incarnation.0 << 32,
             ops: FixedMap::default(),
-            unanswered: 0,
-            queued_unanswered: 0,
+            unanswered: Unanswered::default(),
             admission: Admission::new(now.mono, limits.requests_max),
             bytes_in_flight: 0,
             replica_inputs: 0,
@@ -469,8 +472,6 @@ impl Shard {
         }
         self.note_standstill(now);
         let before = effects.len();
-        // Each has one answer, which leaves as one effect.
-        self.queued_unanswered += usize::from(input.is_of_client());
         match input {
             Input::Request {
                 from,
@@ -546,7 +547,6 @@ impl Shard {
                 Effect::Stop(_) => self.stopped = true,
                 Effect::Send { to, message } if message.asks() => self.tails.asked(now.mono, *to),
                 Effect::Count(Event::Shed) => self.tails.overloaded(now.mono),
-                Effect::Reply { .. } => self.queued_unanswered -= 1,
                 _ => {}
             }
         }
@@ -596,13 +596,13 @@ impl Shard {
     /// still wait for this replica take it for one that went.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.unanswered == 0
+        self.unanswered == Unanswered::default()
     }
 
     /// Requests of clients that may be taken now; what finds no room waits where it can be refused.
     #[must_use]
     pub fn room(&self) -> usize {
-        self.admission.room(self.unanswered, self.queued_unanswered)
+        self.admission.room(self.unanswered)
     }
 
     /// Numbers for `status` and metrics.
@@ -623,7 +623,7 @@ impl Shard {
             table_records: self.table.records(),
             table_bytes: self.table.bytes(),
             cache_bytes: self.table.cache_bytes(),
-            requests_in_flight: self.unanswered,
+            requests_in_flight: self.unanswered.total(),
             hints_wanted: self.hints_wanted,
             holdings: self.holdings(now),
             ingesting: self.ingesting,
@@ -687,7 +687,7 @@ impl Shard {
             let failure = Failure::refused(Cause::WrongMode);
             return self.reply(origin, Reply::Failed(failure), effects);
         }
-        if let Err(failure) = self.admit(now, deadline, request.bytes()) {
+        if let Err(failure) = self.admit(now, &origin, deadline, request.bytes()) {
             effects.push(Effect::Count(Event::Shed));
             return self.reply(origin, Reply::Failed(failure), effects);
         }
@@ -743,8 +743,15 @@ impl Shard {
         }
     }
 
-    fn admit(&self, now: Now, deadline: MonoTime, bytes: usize) -> Result<(), Failure> {
-        let full = self.unanswered >= self.limits.requests_max
+    fn admit(
+        &self,
+        now: Now,
+        origin: &Origin,
+        deadline: MonoTime,
+        bytes: usize,
+    ) -> Result<(), Failure> {
+        let has_share = !origin.is_forwarder() && self.admission.share_left(self.unanswered) > 0;
+        let full = self.unanswered.total() >= self.limits.requests_max && !has_share
             || self.bytes_in_flight + bytes > self.limits.request_bytes_max;
         let cause = if self.draining {
             Cause::ShuttingDown
@@ -961,24 +968,42 @@ impl Shard {
     }
 
     fn insert_op(&mut self, now: Now, number: OpNumber, op: Op, wake: MonoTime) {
-        let bytes = match &op {
-            Op::Put(put) => put.bytes,
-            Op::Get(get) => get.bytes,
-            Op::Forward(forward) => forward.bytes,
-            Op::Resolve(resolve) => resolve.bytes,
+        let (origin, bytes) = match &op {
+            Op::Put(put) => (&put.origin, put.bytes),
+            Op::Get(get) => (&get.origin, get.bytes),
+            Op::Forward(forward) => (&forward.origin, forward.bytes),
+            Op::Resolve(resolve) => (&resolve.origin, resolve.bytes),
         };
-        self.unanswered += 1;
-        self.bytes_in_flight += bytes;
+        self.hold(origin, bytes);
         self.ops.insert(number, op);
         self.wake_at(now, wake, number);
+    }
+
+    /// A request is worked on from now on.
+    fn hold(&mut self, origin: &Origin, bytes: usize) {
+        *self.unanswered_of(origin) += 1;
+        self.bytes_in_flight += bytes;
+    }
+
+    /// It is not any more.
+    fn let_go(&mut self, origin: &Origin, bytes: usize) {
+        *self.unanswered_of(origin) -= 1;
+        self.bytes_in_flight -= bytes;
+    }
+
+    const fn unanswered_of(&mut self, origin: &Origin) -> &mut usize {
+        if origin.is_forwarder() {
+            &mut self.unanswered.forwarded
+        } else {
+            &mut self.unanswered.queued
+        }
     }
 
     /// Answers an operation's origin and gives back what it was admitted with. The operation
     /// itself may live on.
     fn answer(&mut self, origin: Origin, bytes: usize, reply: Reply, effects: &mut Effects) {
         self.note_answered(self.taken(&origin));
-        self.unanswered -= 1;
-        self.bytes_in_flight -= bytes;
+        self.let_go(&origin, bytes);
         self.reply(origin, reply, effects);
     }
 
@@ -996,7 +1021,7 @@ impl Shard {
         let now = self.last_step;
         if let Some(taken) = taken {
             self.admission
-                .answered(now, now.since(taken), self.unanswered);
+                .answered(now, now.since(taken), self.unanswered.total());
         }
     }
 

@@ -206,8 +206,7 @@ impl Shard {
         };
         match input {
             Parked::Write(writing) => {
-                self.unanswered -= 1;
-                self.bytes_in_flight -= writing.request.bytes();
+                self.let_go(&writing.origin, writing.request.bytes());
                 self.write_loaded(now, writing, newest, effects);
             }
             Parked::Replicate { deadline, .. } | Parked::Read { deadline, .. }
@@ -264,8 +263,7 @@ impl Shard {
             Parked::Write(Writing {
                 origin, request, ..
             }) => {
-                self.unanswered -= 1;
-                self.bytes_in_flight -= request.bytes();
+                self.let_go(&origin, request.bytes());
                 self.reply(origin, Reply::Failed(Self::overloaded()), effects);
             }
             Parked::Replicate { from, message, .. } => {

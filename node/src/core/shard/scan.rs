@@ -105,7 +105,7 @@ impl Shard {
         match self.plan_scan(now, from, asked, deadline, request) {
             Ok(scan) => {
                 let op = self.next_number();
-                self.unanswered += 1;
+                self.unanswered.queued += 1;
                 self.bytes_in_flight += SCAN_RESERVED_BYTES;
                 self.scans.insert(op, scan);
                 let mut steps = Vec::new();
@@ -165,7 +165,8 @@ impl Shard {
             Some(token) => open_position(&self.seal, bound, token)
                 .map_err(|_| Failure::refused(Cause::ScanTokenInvalid))?,
         };
-        self.admit(now, deadline, SCAN_RESERVED_BYTES)?;
+        let origin = Origin::Client { to, asked };
+        self.admit(now, &origin, deadline, SCAN_RESERVED_BYTES)?;
         if self.scans.len() >= SCANS_MAX {
             return Err(Self::overloaded());
         }
@@ -453,7 +454,7 @@ impl Shard {
     fn end_scan(&mut self, op: OpNumber, reply: Reply, effects: &mut Effects) {
         if let Some(ScanOp { to, asked, .. }) = self.scans.remove(&op) {
             self.note_answered(Some(asked.taken));
-            self.unanswered -= 1;
+            self.unanswered.queued -= 1;
             self.bytes_in_flight -= SCAN_RESERVED_BYTES;
             effects.push(Effect::Reply { to, asked, reply });
         }

@@ -52,8 +52,7 @@ impl Shard {
         match self.table.newest(&writing.place.key) {
             Lookup::Known(newest) => self.write_loaded(now, writing, newest, effects),
             Lookup::MustLoad => {
-                self.unanswered += 1;
-                self.bytes_in_flight += writing.request.bytes();
+                self.hold(&writing.origin, writing.request.bytes());
                 let key = writing.place.key.clone();
                 if let Err(parked) = self.park(key, Parked::Write(writing), effects) {
                     self.shed(*parked, effects);
