@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, ValueEnum};
+use clap::{ArgGroup, Args, Parser, ValueEnum};
 use quorate_client::Level;
 
 use crate::keys::Distribution;
@@ -109,6 +109,7 @@ pub struct LoadArgs {
 /// The open loop: operations start at their time, however many are under way.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Open loop")]
+#[command(group(ArgGroup::new("pace").args(["rate", "ramp"])))]
 pub struct OpenArgs {
     /// Start this many operations per second; latencies count from the intended start.
     #[arg(long, value_name = "PER_SECOND", conflicts_with = "ramp")]
@@ -118,35 +119,45 @@ pub struct OpenArgs {
     #[arg(long, value_name = "RANGE")]
     pub ramp: Option<Ramp>,
     /// Seconds of the run, or of each step of a ramp.
-    #[arg(long, default_value_t = 30, value_name = "COUNT",
+    #[arg(long, requires = "pace", default_value_t = 30, value_name = "COUNT",
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub seconds: u64,
     /// Seconds at the (first) rate before that, judged and not counted: connections are made.
-    #[arg(long, default_value_t = 2, value_name = "COUNT",
+    #[arg(long, requires = "pace", default_value_t = 2, value_name = "COUNT",
           value_parser = clap::value_parser!(u64).range(0..=3_600))]
     pub warmup_seconds: u64,
     /// Shares of read, write, delete, update, multi-get, multi-put and scan.
-    #[arg(long, default_value = "read=50,write=50", value_name = "SHARES")]
+    #[arg(
+        long,
+        requires = "pace",
+        default_value = "read=50,write=50",
+        value_name = "SHARES"
+    )]
     pub mix: Mix,
     /// How starts lie in time.
-    #[arg(long, value_enum, default_value_t = Arrivals::Poisson, value_name = "WHICH")]
+    #[arg(long, requires = "pace", value_enum, default_value_t = Arrivals::Poisson, value_name = "WHICH")]
     pub arrivals: Arrivals,
     /// Operations under way at most; one that finds no room is not started, and counted.
-    #[arg(long, default_value_t = 4_096, value_name = "COUNT",
+    #[arg(long, requires = "pace", default_value_t = 4_096, value_name = "COUNT",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub in_flight_max: u32,
     /// Level of reads [default: --level].
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, requires = "pace", value_name = "LEVEL")]
     pub read_level: Option<Level>,
     /// Level of writes [default: --level].
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, requires = "pace", value_name = "LEVEL")]
     pub write_level: Option<Level>,
     /// TTL of every put in seconds.
-    #[arg(long, value_name = "SECONDS", conflicts_with = "verify")]
+    #[arg(
+        long,
+        requires = "pace",
+        value_name = "SECONDS",
+        conflicts_with = "verify"
+    )]
     pub ttl_seconds: Option<u64>,
     /// Judge every answer while it loads, and read everything back at the end. The keyspace must
     /// hold none of the keys, and reads must meet writes.
-    #[arg(long)]
+    #[arg(long, requires = "pace")]
     pub verify: bool,
 }
 
@@ -191,6 +202,24 @@ mod tests {
     #[test]
     fn arguments_do_not_contradict_each_other() {
         LoadArgs::command().debug_assert();
+    }
+
+    #[test]
+    fn what_only_the_open_loop_does_is_not_dropped_in_the_closed_one() {
+        for option in [
+            "--verify",
+            "--mix=read=100",
+            "--read-level=one",
+            "--seconds=5",
+        ] {
+            let closed = LoadArgs::try_parse_from(["load", option]);
+            let error = closed.expect_err(option).to_string();
+            assert!(error.contains("--rate"), "{error}");
+            for pace in ["--rate=100", "--ramp=1..2"] {
+                let open = LoadArgs::try_parse_from(["load", option, pace]);
+                assert!(open.is_ok(), "{option} {pace}");
+            }
+        }
     }
 
     #[test]

@@ -71,13 +71,13 @@ impl Bounds {
     /// Reads everything back and notes what is lost or false.
     ///
     /// # Errors
-    /// As [`OpenLoop::read_back`].
+    /// As [`OpenLoop::verdict`].
     ///
     /// # Cancel safety
     /// Nothing is left behind.
     pub async fn verify(&mut self, load: &OpenLoop) -> Result<u64> {
-        let unread = load.read_back(Duration::from_secs(10)).await?;
-        let verdict = load.verdict();
+        let verdict = load.verdict().await?;
+        let unread = verdict.unread;
         self.check(unread == 0, || format!("{unread} keys could not be read"));
         self.check(verdict.lied == 0, || {
             format!("{} answers were false: {:?}", verdict.lied, verdict.lies)

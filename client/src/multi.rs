@@ -266,9 +266,11 @@ impl IntoFuture for MultiPut {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::testing::{FakeCluster, Fault, block_on, client};
-    use crate::wire::Request;
+    use crate::wire::{BatchItem, Request};
 
     #[test]
     fn items_have_outcomes_of_their_own() {
@@ -349,6 +351,52 @@ mod tests {
             assert!(reads.iter().flatten().all(|read| read.value().is_some()));
             Ok(())
         });
+    }
+
+    /// Another node is asked as soon as the answer is late, under the same op ids.
+    async fn batches_beside(fault: Fault) -> (Vec<Request>, Duration) {
+        let cluster = FakeCluster::new();
+        let keyspace = cluster.client(7).keyspace("default");
+        cluster.break_node("2", Some(fault));
+        let start = tokio::time::Instant::now();
+        for round in 0..4 {
+            let items = (0..60).map(|key| WriteItem::put_blind(format!("{round}.{key}"), "v"));
+            let written = keyspace.multi_put(items.collect()).await;
+            assert!(written.expect("a good batch").iter().all(Result::is_ok));
+            let keys = (0..60).map(|key| format!("{round}.{key}"));
+            let reads = keyspace.multi_get(keys).await.expect("a good batch");
+            for read in reads {
+                assert_eq!(read.expect("two answer").values().len(), 1);
+            }
+        }
+        let calls = cluster.calls().into_iter().map(|(_, request)| request);
+        (calls.collect(), start.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stopped_node_costs_a_batch_one_hedge() {
+        let (calls, took) = batches_beside(Fault::Stuck).await;
+        assert!(took <= Duration::from_millis(250), "{took:?}");
+        assert!(calls.len() <= 32, "{} requests for 8 batches", calls.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_that_two_nodes_carry_out_writes_each_item_once() {
+        let (calls, _) = batches_beside(Fault::Late).await;
+        let mut attempts = BTreeMap::new();
+        for item in calls.iter().flat_map(|call| match call {
+            Request::Batch(items) => items.as_slice(),
+            _ => &[],
+        }) {
+            if let BatchItem::Put(put) = item {
+                *attempts.entry(put.op_id).or_insert(0) += 1;
+            }
+        }
+        assert_eq!(attempts.len(), 4 * 60);
+        assert!(
+            attempts.values().any(|count| *count > 1),
+            "a hedge went out"
+        );
     }
 
     fn items_of(request: &Request) -> usize {

@@ -76,6 +76,7 @@ struct NodeState {
     p95_of_reads: P95,
     p95_of_writes: P95,
     p95_of_pages: P95,
+    p95_of_batches: P95,
 }
 
 /// The kinds of requests, whose latencies have nothing to do with each other.
@@ -87,6 +88,8 @@ pub enum Kind {
     Write,
     /// Pages of scans.
     Page,
+    /// Many gets, or many puts and deletes.
+    Batch,
 }
 
 impl NodeState {
@@ -184,9 +187,10 @@ impl RouteTable {
             Kind::Read => state.p95_of_reads.measured(took),
             Kind::Write => state.p95_of_writes.measured(took),
             Kind::Page => state.p95_of_pages.measured(took),
+            Kind::Batch => state.p95_of_batches.measured(took),
         }
-        if kind == Kind::Page {
-            // Pages take far longer than gets, which says nothing of the node.
+        if matches!(kind, Kind::Page | Kind::Batch) {
+            // They take far longer than gets, which says nothing of the node.
             return;
         }
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
@@ -204,6 +208,7 @@ impl RouteTable {
             Kind::Read => state.p95_of_reads.delay(),
             Kind::Write => state.p95_of_writes.delay(),
             Kind::Page => state.p95_of_pages.delay(),
+            Kind::Batch => state.p95_of_batches.delay(),
         }
     }
 

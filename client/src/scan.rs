@@ -16,6 +16,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use futures_util::stream::{Stream, try_unfold};
 use quorate_ring::ConsistencyLevel;
 
 use crate::client::{AttemptLimits, Client, IfSuperseded, Operation, Payload};
@@ -25,7 +26,7 @@ use crate::wire::{self, Code, KEY_BYTES_MAX, SCAN_RECORDS_MAX, ScanToken};
 /// Time for one page unless another is given.
 const PAGE_DEADLINE_DEFAULT: Duration = Duration::from_secs(10);
 
-/// What is to be scanned; [`Scan::pages`] begins.
+/// What is to be scanned; [`Scan::pages`] or [`Scan::records`] begins.
 ///
 /// # Example
 /// ```
@@ -43,7 +44,7 @@ const PAGE_DEADLINE_DEFAULT: Duration = Duration::from_secs(10);
 /// # Ok(()) });
 /// ```
 #[derive(Debug, Clone)]
-#[must_use = "a scan begins with `pages`"]
+#[must_use = "a scan begins with `pages` or `records`"]
 pub struct Scan {
     client: Client,
     keyspace: Arc<str>,
@@ -131,6 +132,41 @@ impl Scan {
     pub fn resume(mut self, position: ScanPosition) -> Self {
         self.from = Some(position);
         self
+    }
+
+    /// Begins, as a stream of records. A page is held, and the next one is asked for when that is
+    /// used up. To go on from a position later use [`Scan::pages`].
+    ///
+    /// # Errors
+    /// An item is an error as [`ScanPages::next_page`] tells it; then the stream ends.
+    ///
+    /// # Example
+    /// ```
+    /// # quorate_client::testing::block_on(async {
+    /// use futures_util::TryStreamExt as _;
+    ///
+    /// let users = quorate_client::testing::client().keyspace("default");
+    /// for name in ["ann", "bob", "eve"] {
+    ///     users.put_blind(name, "1").await?;
+    /// }
+    /// let names = users.scan().records().map_ok(|record| record.key);
+    /// let names: Vec<_> = names.try_collect().await?;
+    /// assert_eq!(names, ["ann", "bob", "eve"]);
+    /// # Ok(()) });
+    /// ```
+    pub fn records(self) -> impl Stream<Item = Result<ScannedRecord, GetError>> + Send {
+        let start = (self.pages(), Vec::new().into_iter());
+        try_unfold(start, |(mut pages, mut held)| async move {
+            loop {
+                if let Some(record) = held.next() {
+                    return Ok(Some((record, (pages, held))));
+                }
+                match pages.next_page().await? {
+                    Some(page) => held = page.records.into_iter(),
+                    None => return Ok(None),
+                }
+            }
+        })
     }
 
     /// Begins. Nothing is asked before the first page is.

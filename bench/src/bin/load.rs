@@ -16,7 +16,7 @@ use quorate_bench::clock::Clock;
 use quorate_bench::fill;
 use quorate_bench::machine::Machine;
 use quorate_bench::measure::{Case, measure};
-use quorate_bench::open::{OpenLoop, OpenReport, OpenSpec, climb};
+use quorate_bench::open::{OpenLoop, OpenReport, OpenSpec, Verdict, climb};
 use quorate_bench::report::{ClusterFacts, Report};
 use quorate_bench::spawn::{SpawnedCluster, binary_beside};
 use quorate_bench::workload::{Workload, WorkloadSpec};
@@ -158,34 +158,37 @@ async fn open_loop(args: &LoadArgs, client: &Client, clock: Clock) -> Result<(St
     let warm_up = Duration::from_secs(*warmup_seconds);
     load.run("warm-up", first_rate, warm_up).await?;
     if let Some(ramp) = ramp {
-        let knee = climb(&mut load, *ramp, hold).await?;
-        let is_clean = knee.rate.is_some();
+        let mut knee = climb(&mut load, *ramp, hold).await?;
+        knee.verdict = verdict(&load, *verify).await?;
         let text = match args.output {
             Form::Text => knee.text(),
             Form::Json => format!("{:#}\n", knee.json()),
         };
-        return Ok((text, is_clean));
+        return Ok((text, knee.is_clean()));
     }
     let rate = rate.context("a rate is asked for")?;
     let record = load.run("open loop", rate, hold).await?;
-    let verdict = if *verify {
-        let unread = load.read_back(Duration::from_secs(10)).await?;
-        Some((load.verdict(), unread))
-    } else {
-        None
-    };
     let report = OpenReport {
         mix: mix.clone(),
         rate,
         seconds: *seconds,
         record,
-        verdict,
+        verdict: verdict(&load, *verify).await?,
     };
     let text = match args.output {
         Form::Text => report.text(),
         Form::Json => format!("{:#}\n", report.json()),
     };
     Ok((text, report.is_clean()))
+}
+
+/// What was found of the answers, once everything was read back.
+async fn verdict(load: &OpenLoop, verify: bool) -> Result<Option<Verdict>> {
+    Ok(if verify {
+        Some(load.verdict().await?)
+    } else {
+        None
+    })
 }
 
 async fn spawn(args: &LoadArgs, nodes: u16, clock: Clock) -> Result<SpawnedCluster> {

@@ -35,6 +35,9 @@ use crate::clock::Clock;
 use crate::keys::{Distribution, KeyDraw};
 use crate::progress::Progress;
 
+/// Time for one key when all is read back.
+const READ_BACK_DEADLINE: Duration = Duration::from_secs(10);
+
 /// How starts lie in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Arrivals {
@@ -215,13 +218,7 @@ impl OpenLoop {
     }
 
     /// Reads every key that was written and judges what is there; how many reads failed.
-    ///
-    /// # Errors
-    /// If a task fails, which is a bug of the tool.
-    ///
-    /// # Cancel safety
-    /// Nothing is left behind.
-    pub async fn read_back(&self, deadline: Duration) -> Result<u64> {
+    async fn read_back(&self, deadline: Duration) -> Result<u64> {
         let written: Vec<u32> = self.shared.model().written().collect();
         let written = Arc::new(Mutex::new(written));
         let mut readers = JoinSet::new();
@@ -249,16 +246,23 @@ impl OpenLoop {
         self.shared.shed_without_advice.load(Ordering::Relaxed)
     }
 
-    /// What verifying found so far.
-    #[must_use]
-    pub fn verdict(&self) -> Verdict {
+    /// Reads everything back, and tells what verifying found.
+    ///
+    /// # Errors
+    /// If a task fails, which is a bug of the tool.
+    ///
+    /// # Cancel safety
+    /// Nothing is left behind.
+    pub async fn verdict(&self) -> Result<Verdict> {
+        let unread = self.read_back(READ_BACK_DEADLINE).await?;
         let model = self.shared.model();
         let (judged, lied, lies) = model.verdict();
-        Verdict {
+        Ok(Verdict {
             judged,
             lied,
             lies: lies.iter().map(ToString::to_string).collect(),
-        }
+            unread,
+        })
     }
 
     /// The keys of an operation; of a scan the first one.

@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::OpenLoop;
 use super::record::Record;
+use super::report::Verdict;
 
 /// Rates from `from` to `to` in equal steps.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -68,6 +69,8 @@ pub struct Knee {
     pub steps: Vec<Step>,
     /// The highest rate of which nearly all was done; `None` if none was.
     pub rate: Option<f64>,
+    /// What verifying found at the end.
+    pub verdict: Option<Verdict>,
 }
 
 /// A step is kept up with if this part of it was done.
@@ -84,6 +87,7 @@ pub async fn climb(load: &mut OpenLoop, ramp: Ramp, hold: Duration) -> Result<Kn
     let mut knee = Knee {
         steps: Vec::new(),
         rate: None,
+        verdict: None,
     };
     for rate in ramp.rates() {
         let label = format!("{rate:.0} operations/s");

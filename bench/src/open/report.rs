@@ -5,8 +5,8 @@
 //! the intended start (`p50_us`, `p99_us`, `p999_us`, `max_us`); `ends`, how often each action
 //! ended how; `intervals`, one for each second with `asked`, `done`, `p99_us` and `max_us`;
 //! `verify`, absent unless asked for, with `judged` and `lied` reads, the first `lies`, and reads
-//! that failed when all was read back. A ramp is `load-ramp/v1`: its `steps` and the `knee`, the
-//! highest rate kept up with.
+//! that failed when all was read back. A ramp is `load-ramp/v1`: its `steps`, the `knee`, the
+//! highest rate kept up with, and `verify` as above.
 
 use std::fmt::Write as _;
 
@@ -26,6 +26,41 @@ pub struct Verdict {
     pub lied: u64,
     /// The first of these, as sentences.
     pub lies: Vec<String>,
+    /// Keys that could not be read back at the end.
+    pub unread: u64,
+}
+
+impl Verdict {
+    /// Whether every promise was kept, as far as everything could be asked.
+    #[must_use]
+    pub const fn is_clean(&self) -> bool {
+        self.lied == 0 && self.unread == 0
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "judged": self.judged,
+            "lied": self.lied,
+            "lies": self.lies,
+            "not_read_back": self.unread,
+        })
+    }
+
+    fn text(&self) -> String {
+        let Self {
+            judged,
+            lied,
+            lies,
+            unread,
+        } = self;
+        let mut text = format!(
+            "  verified: {judged} answers judged, {lied} lied, {unread} keys could not be read back\n"
+        );
+        for lie in lies {
+            text.push_str(&format!("    {lie}\n"));
+        }
+        text
+    }
 }
 
 /// One run.
@@ -39,8 +74,8 @@ pub struct OpenReport {
     pub seconds: u64,
     /// What came of it.
     pub record: Record,
-    /// What verifying found, and the reads that failed when all was read back.
-    pub verdict: Option<(Verdict, u64)>,
+    /// What verifying found.
+    pub verdict: Option<Verdict>,
 }
 
 fn latencies(all: &Histogram<u64>) -> Value {
@@ -69,9 +104,8 @@ impl OpenReport {
     /// Whether everything was done and nothing lied.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        let lied = self.verdict.as_ref();
-        let lied = lied.is_some_and(|(verdict, unread)| verdict.lied > 0 || *unread > 0);
-        self.record.count(|end| !end.is_done()) == 0 && !lied
+        let is_true = self.verdict.as_ref().is_none_or(Verdict::is_clean);
+        self.record.count(|end| !end.is_done()) == 0 && is_true
     }
 
     /// For programs.
@@ -105,15 +139,8 @@ impl OpenReport {
             "ends": ends(record),
             "intervals": intervals.collect::<Vec<_>>(),
         });
-        if let (Some((verdict, unread)), Some(fields)) = (&self.verdict, document.as_object_mut()) {
-            let Verdict { judged, lied, lies } = verdict;
-            let verify = json!({
-                "judged": judged,
-                "lied": lied,
-                "lies": lies,
-                "not_read_back": unread,
-            });
-            fields.insert("verify".to_owned(), verify);
+        if let (Some(verdict), Some(fields)) = (&self.verdict, document.as_object_mut()) {
+            fields.insert("verify".to_owned(), verdict.json());
         }
         document
     }
@@ -153,20 +180,18 @@ impl OpenReport {
                 end.text()
             ));
         }
-        if let Some((verdict, unread)) = &self.verdict {
-            line(format!(
-                "  verified: {} answers judged, {} lied, {unread} keys could not be read back\n",
-                verdict.judged, verdict.lied
-            ));
-            for lie in &verdict.lies {
-                line(format!("    {lie}\n"));
-            }
-        }
+        line(self.verdict.as_ref().map(Verdict::text).unwrap_or_default());
         text
     }
 }
 
 impl Knee {
+    /// Whether a rate was kept up with and nothing false was answered.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.rate.is_some() && self.verdict.as_ref().is_none_or(Verdict::is_clean)
+    }
+
     /// For programs.
     #[must_use]
     pub fn json(&self) -> Value {
@@ -187,11 +212,15 @@ impl Knee {
                 "ends": ends(&step.record),
             })
         });
-        json!({
+        let mut document = json!({
             "schema": "load-ramp/v1",
             "knee": self.rate,
             "steps": steps.collect::<Vec<_>>(),
-        })
+        });
+        if let (Some(verdict), Some(fields)) = (&self.verdict, document.as_object_mut()) {
+            fields.insert("verify".to_owned(), verdict.json());
+        }
+        document
     }
 
     /// For people.
@@ -224,6 +253,7 @@ impl Knee {
             Some(rate) => text.push_str(&format!("knee: {rate:.0} operations/s\n")),
             None => text.push_str("knee: below the first rate\n"),
         }
+        text.extend(self.verdict.as_ref().map(Verdict::text));
         text
     }
 }

@@ -6,24 +6,24 @@
 //! round sends the items that are due, grouped by the node that each of them wants to ask next, and ends
 //! when all its requests have.
 //!
-//! Not here: the policies (`route`, `retry`, `outcome`), single operations (`perform`).
+//! Not here: one request and its hedge (`group`), the policies (`route`, `retry`, `outcome`), single
+//! operations (`perform`).
 
 use std::collections::BTreeMap;
 use std::task::Poll;
 use std::time::Duration;
 
 use quorate_ring::{MonoTime, NodeId};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::answer_room::AnswerRoom;
+use super::group::{Answer, Group, GroupEnd, Other};
 use super::operation::{Done, IfSuperseded, Operation};
-use super::perform::GRACE;
 use super::progress::{Ended, Progress};
-use super::{Client, InFlight, lock};
+use super::{Client, lock};
 use crate::error::{Failure, LinkPhase};
 use crate::op_id::AttemptMark;
 use crate::retry::{GiveUp, RetryDecision, attempt_timeout, decide};
-use crate::route::{Kind, NodeVerdict};
 use crate::topology::Topology;
 use crate::transport::{BoxFuture, CallCause, CallError};
 use crate::versions::{Read, Written};
@@ -32,23 +32,16 @@ use crate::wire::{self, BatchItem, Code, ItemResult, Request, Response, Stamp};
 /// Bytes of keys and values that one request carries, well under the longest frame.
 const REQUEST_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// A request's node, its items, and how it ended.
-type Sent = (
-    NodeId,
-    Vec<(usize, AttemptMark)>,
-    Result<Response, CallError>,
-);
-
 /// Time for looking the topology up between two rounds.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What became of one operation.
 pub(crate) type ItemEnd = Result<Done, Box<Failure>>;
 
-struct Item {
-    operation: Operation,
+pub(super) struct Item {
+    pub(super) operation: Operation,
     level: wire::Level,
-    progress: Progress,
+    pub(super) progress: Progress,
     due: MonoTime,
     /// It was applied in an lww keyspace and told that it was superseded; it is written again.
     applied: Option<Written>,
@@ -58,18 +51,61 @@ struct Item {
 impl Item {
     /// The node that was chosen last has not looked at it, or its answer had no room: that was no
     /// attempt, and the same node may be chosen again.
-    fn ask_again(&mut self, now: MonoTime) {
-        self.progress.tried.pop();
+    fn ask_again(&mut self, now: MonoTime, node: NodeId) {
+        self.progress.tried.retain(|tried| *tried != node);
         self.due = now;
     }
-}
 
-/// A request of a round, with the items that it carries.
-struct Group {
-    node: NodeId,
-    items: Vec<(usize, AttemptMark)>,
-    request: Vec<BatchItem>,
-    limit: Duration,
+    pub(super) fn has_no_attempt_left(&self) -> bool {
+        let most = self.operation.attempts.count_max.unwrap_or(u16::MAX);
+        self.progress.write.count() >= most
+    }
+
+    /// What an attempt asks.
+    pub(super) fn request(&self, mark: AttemptMark) -> Option<BatchItem> {
+        match self
+            .operation
+            .request(self.level, mark, self.progress.stamp)
+        {
+            Request::Put(put) => Some(BatchItem::Put(put)),
+            Request::Delete(delete) => Some(BatchItem::Delete(delete)),
+            Request::Get(get) => Some(BatchItem::Get(get)),
+            Request::SessionGet(get) => Some(BatchItem::SessionGet(get)),
+            Request::Topology
+            | Request::Resolve(_)
+            | Request::Status
+            | Request::ReadLocal(_)
+            | Request::DumpLocal(_)
+            | Request::Verify(_)
+            | Request::Scan(_)
+            | Request::Batch(_) => None,
+        }
+    }
+
+    /// Notes the request of its group that did not decide; `succeeded` says what the other one did.
+    fn note_other(
+        &mut self,
+        now: MonoTime,
+        topology: &Topology,
+        other: &Other,
+        ended: Option<Ended>,
+        succeeded: bool,
+    ) {
+        let decisive = std::mem::replace(&mut self.progress.sent, (other.sent, LinkPhase::Open));
+        match ended {
+            None if succeeded => {
+                let label = topology.node_label(other.node);
+                self.progress.outrun(now, label);
+            }
+            ended => {
+                let lost = || Ended::NoAnswer(CallError::Lost(CallCause::TimedOut));
+                let ended = ended.unwrap_or_else(lost);
+                let (progress, operation) = (&mut self.progress, &self.operation);
+                progress.note(now, topology, other.node, ended, operation);
+            }
+        }
+        self.progress.sent = decisive;
+    }
 }
 
 impl Client {
@@ -147,17 +183,21 @@ impl Client {
     async fn round(&self, items: &mut [Item], room: &mut AnswerRoom) {
         let topology = self.topology();
         let groups = self.groups(&topology, items, room);
-        let calls = groups.into_iter().map(|group| {
-            let topology = &topology;
-            let call = async move {
-                let (node, members) = (group.node, group.items.clone());
-                (node, members, self.send_group(topology, group).await)
-            };
-            Box::pin(call) as BoxFuture<'_, Sent>
-        });
+        let ends = {
+            let (topology, items) = (&topology, &*items);
+            let calls = groups.into_iter().map(|group| {
+                Box::pin(self.send_group(topology, items, group)) as BoxFuture<'_, GroupEnd>
+            });
+            all(calls.collect()).await
+        };
         let mut refresh = None;
-        for (node, members, answer) in all(calls.collect()).await {
-            let results = results(answer, members.len());
+        for GroupEnd { told, other } in ends {
+            let (node, members) = (told.node, told.items);
+            let results = results(told.answer, members.len());
+            if let Some(other) = other {
+                let members = members.iter().map(|(index, _)| *index);
+                self.note_others(&topology, items, (members, told.sent), other, &results);
+            }
             let left = results
                 .iter()
                 .filter(|result| found_no_room(result))
@@ -169,7 +209,7 @@ impl Client {
             for ((index, mark), result) in members.into_iter().zip(results) {
                 if let Some(item) = items.get_mut(index) {
                     if gets_on && found_no_room(&result) {
-                        item.ask_again(self.now());
+                        item.ask_again(self.now(), node);
                         continue;
                     }
                     let budget = || {
@@ -207,7 +247,7 @@ impl Client {
                 members < room.items_max(node) && held + bytes <= REQUEST_BYTES_MAX
             });
             if fits.is_none() && room.is_scarce(node) && open.contains_key(&node) {
-                item.ask_again(now);
+                item.ask_again(now, node);
                 continue;
             }
             let is_held_back = |held_back: &mut BTreeMap<NodeId, bool>| {
@@ -248,53 +288,32 @@ impl Client {
         let age = now.since(*progress.first_sent.get_or_insert(now));
         let mark = progress.write.next(age, || self.draw_op_id());
         group.items.push((index, mark));
-        group.request.extend(
-            match item.operation.request(item.level, mark, progress.stamp) {
-                Request::Put(put) => Some(BatchItem::Put(put)),
-                Request::Delete(delete) => Some(BatchItem::Delete(delete)),
-                Request::Get(get) => Some(BatchItem::Get(get)),
-                Request::SessionGet(get) => Some(BatchItem::SessionGet(get)),
-                Request::Topology
-                | Request::Resolve(_)
-                | Request::Status
-                | Request::ReadLocal(_)
-                | Request::DumpLocal(_)
-                | Request::Verify(_)
-                | Request::Scan(_)
-                | Request::Batch(_) => None,
-            },
-        );
+        group.request.extend(item.request(mark));
     }
 
-    async fn send_group(&self, topology: &Topology, group: Group) -> Result<Response, CallError> {
-        let unknown_node = || CallError::NotSent(CallCause::Malformed);
-        let endpoint = topology.endpoint(group.node).ok_or_else(unknown_node)?;
-        // Its time says nothing of that of single requests: it is not measured.
-        let mut in_flight = InFlight::start(self, group.node, Kind::Write, self.now());
-        let request = Request::Batch(group.request);
-        let call = self.shared.transport.call(endpoint, request, group.limit);
-        let late = |_| CallError::Lost(CallCause::TimedOut);
-        let answer = timeout(group.limit + GRACE, call).await.map_err(late);
-        let answer = answer.and_then(|answer| answer);
-        let failed = match &answer {
-            Ok(Response::Batch(results)) if !results.iter().all(found_overload) => None,
-            Ok(Response::Batch(results)) => results.iter().find_map(|result| match result {
-                ItemResult::Failure(failure) => Some(Ended::Refused(failure.clone())),
-                ItemResult::Read(_) | ItemResult::Applied(_) => None,
-            }),
-            Ok(Response::Failure(failure)) => Some(Ended::Refused(failure.clone())),
-            Ok(_) => Some(Ended::NoAnswer(CallError::Lost(CallCause::Malformed))),
-            Err(error) => Some(Ended::NoAnswer(error.clone())),
-        };
-        match failed {
-            Some(ended) => in_flight.failed(&ended),
-            None => {
-                lock(&self.shared.budget).succeeded();
-                self.note_done(self.now());
-                in_flight.verdict = NodeVerdict::Works;
+    /// Notes for each item of a group the request that did not decide.
+    fn note_others(
+        &self,
+        topology: &Topology,
+        items: &mut [Item],
+        (members, sent): (impl ExactSizeIterator<Item = usize>, MonoTime),
+        mut other: Other,
+        told: &[Result<ItemResult, CallError>],
+    ) {
+        let now = self.now();
+        let answer = other.answer.take();
+        let mut failures = answer.map(|answer| results(answer, members.len()).into_iter());
+        let writes = std::mem::take(&mut other.writes);
+        for ((index, write), told) in members.zip(writes).zip(told) {
+            let ended = failures.as_mut().and_then(Iterator::next).map(ended);
+            if let Some(item) = items.get_mut(index) {
+                item.progress.write = write;
+                item.progress.tried.push(other.hedge);
+                item.progress.sent = (sent, LinkPhase::Open);
+                let succeeded = matches!(told, Ok(ItemResult::Read(_) | ItemResult::Applied(_)));
+                item.note_other(now, topology, &other, ended, succeeded);
             }
         }
-        answer
     }
 
     /// Takes in what became of an item's attempt; true if the topology may be stale. `may_retry`
@@ -322,22 +341,15 @@ impl Client {
                 self.written(item, written);
                 return false;
             }
-            Ok(ItemResult::Failure(failure)) => {
-                if failure.code == Code::StampAhead {
-                    lock(&self.shared.stamps).refused();
-                }
-                Ended::Refused(failure)
-            }
-            Ok(ItemResult::Read(_) | ItemResult::Applied(_)) => {
-                Ended::NoAnswer(CallError::Lost(CallCause::Malformed))
-            }
-            Err(error) => Ended::NoAnswer(error),
+            failed => ended(failed),
         };
+        if matches!(&ended, Ended::Refused(failure) if failure.code == Code::StampAhead) {
+            lock(&self.shared.stamps).refused();
+        }
         let failure = ended.for_retry();
         let progress = &mut item.progress;
         progress.note(self.now(), topology, node, ended, &item.operation);
-        let most = item.operation.attempts.count_max.unwrap_or(u16::MAX);
-        if progress.write.count() >= most {
+        if item.has_no_attempt_left() {
             self.give_up(item, GiveUp::Attempts);
             return false;
         }
@@ -383,15 +395,20 @@ fn found_no_room(result: &Result<ItemResult, CallError>) -> bool {
     matches!(result, Ok(ItemResult::Failure(f)) if f.code == Code::BatchAnswerFull)
 }
 
-fn found_overload(result: &ItemResult) -> bool {
-    matches!(result, ItemResult::Failure(f) if f.code == Code::Overloaded)
+/// How an item's request ended that did not succeed.
+fn ended(result: Result<ItemResult, CallError>) -> Ended {
+    match result {
+        Ok(ItemResult::Failure(failure)) => Ended::Refused(failure),
+        // The answer to another question.
+        Ok(ItemResult::Read(_) | ItemResult::Applied(_)) => {
+            Ended::NoAnswer(CallError::Lost(CallCause::Malformed))
+        }
+        Err(error) => Ended::NoAnswer(error),
+    }
 }
 
 /// What became of each of `count` items of one request.
-fn results(
-    answer: Result<Response, CallError>,
-    count: usize,
-) -> Vec<Result<ItemResult, CallError>> {
+fn results(answer: Answer, count: usize) -> Vec<Result<ItemResult, CallError>> {
     let malformed = || CallError::Lost(CallCause::Malformed);
     match answer {
         Ok(Response::Batch(results)) if results.len() == count => {

@@ -11,6 +11,7 @@ mod answer_room;
 mod batch;
 mod builder;
 mod dump;
+mod group;
 mod hedge;
 mod lazy;
 mod operation;

@@ -167,7 +167,10 @@ pub(super) enum MultiCommand {
         data: DataOptions,
     },
     /// Write values; each supersedes what its key holds.
-    #[command(after_help = "Example:\n  quorate multi put ann 1 bob 2 photo @cat.jpg")]
+    #[command(
+        after_help = "Example:\n  quorate multi put ann 1 bob 2 photo @cat.jpg\n  \
+                            quorate multi put s1 on s2 off --ttl 30m"
+    )]
     Put {
         /// Keys and values in turn; a value may be @FILE.
         #[arg(required = true, num_args = 2.., value_name = "KEY VALUE",
@@ -176,6 +179,10 @@ pub(super) enum MultiCommand {
         /// Keyspace, level, deadline of all.
         #[command(flatten)]
         data: DataOptions,
+        /// Hide the values after this time, as 30s or 7d; 1 ms to ten years [default: the
+        /// keyspace's].
+        #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
+        ttl: Option<Ttl>,
     },
     /// Delete keys.
     #[command(after_help = "Example:\n  quorate multi delete ann bob")]

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use quorate_client::{Keyspace, Outcome, WriteItem};
-use quorate_ring::KeyspaceMode;
+use quorate_ring::{KeyspaceMode, Ttl};
 use serde_json::{Map, Value, json};
 
 use super::args::{DataOptions, Global, MultiArgs, MultiCommand};
@@ -53,13 +53,13 @@ pub(super) async fn run(args: MultiArgs, global: Global) -> Result<Exit, Problem
 }
 
 async fn carry_out(args: MultiArgs, global: &Global) -> Result<Vec<Item>, Problem> {
-    let (data, pairs) = match args.command {
+    let (data, ttl, pairs) = match args.command {
         MultiCommand::Get { keys, data } => {
             let client = connect(global).await?;
             let keys: Vec<Bytes> = keys.into_iter().map(bytes_of).collect();
             return get(&client.keyspace(&data.keyspace), keys, &data).await;
         }
-        MultiCommand::Put { pairs, data } => {
+        MultiCommand::Put { pairs, data, ttl } => {
             let mut read = Vec::new();
             let mut pairs = pairs.into_iter();
             while let Some(key) = pairs.next() {
@@ -68,14 +68,14 @@ async fn carry_out(args: MultiArgs, global: &Global) -> Result<Vec<Item>, Proble
                 })?;
                 read.push((bytes_of(key), Some(value_of(value)?)));
             }
-            (data, read)
+            (data, ttl, read)
         }
         MultiCommand::Delete { keys, data } => {
             let keys = keys.into_iter().map(|key| (bytes_of(key), None));
-            (data, keys.collect())
+            (data, None, keys.collect())
         }
     };
-    write(global, pairs, &data).await
+    write(global, pairs, ttl, &data).await
 }
 
 async fn get(
@@ -105,6 +105,7 @@ async fn get(
 async fn write(
     global: &Global,
     pairs: Vec<(Bytes, Option<Bytes>)>,
+    ttl: Option<Ttl>,
     data: &DataOptions,
 ) -> Result<Vec<Item>, Problem> {
     let level = write_level(data)?;
@@ -136,6 +137,11 @@ async fn write(
             }
         }
     }
+    let with_ttl = |item: WriteItem| match ttl {
+        Some(ttl) => item.ttl(ttl.duration()),
+        None => item,
+    };
+    let good = good.into_iter().map(with_ttl).collect();
     let failed: Vec<Bytes> = items.iter().map(|item| item.key.clone()).collect();
     let batch = keyspace.multi_put(good).level(level);
     let written = batch.deadline(data.deadline).await;

@@ -599,7 +599,11 @@ mod tests {
         let as_known = get.known();
         tell(&mut get, later, B, as_known, Standing::Counts, &mut steps);
         let number = PurgeNumber::default();
-        assert_eq!(steps, [Step::Repair { node: B, number }], "not yet known to two");
+        assert_eq!(
+            steps,
+            [Step::Repair { node: B, number }],
+            "not yet known to two"
+        );
         steps.clear();
         // The third one answers the same question while the record is on its way.
         let as_known = get.known();

@@ -406,7 +406,9 @@ impl WriteRequest {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let rest = [&self.value, &self.context];
-        self.keyspace.len() + self.key.len() + rest.into_iter().flatten().map(Bytes::len).sum::<usize>()
+        self.keyspace.len()
+            + self.key.len()
+            + rest.into_iter().flatten().map(Bytes::len).sum::<usize>()
     }
 }
 
