@@ -269,6 +269,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::clock::Clock;
     use crate::testing::{FakeCluster, Fault, block_on, client};
     use crate::wire::{BatchItem, Request};
 
@@ -358,7 +359,8 @@ mod tests {
         let cluster = FakeCluster::new();
         let keyspace = cluster.client(7).keyspace("default");
         cluster.break_node("2", Some(fault));
-        let start = tokio::time::Instant::now();
+        let clock = Clock::start();
+        let start = clock.now();
         for round in 0..4 {
             let items = (0..60).map(|key| WriteItem::put_blind(format!("{round}.{key}"), "v"));
             let written = keyspace.multi_put(items.collect()).await;
@@ -370,7 +372,7 @@ mod tests {
             }
         }
         let calls = cluster.calls().into_iter().map(|(_, request)| request);
-        (calls.collect(), start.elapsed())
+        (calls.collect(), clock.now().since(start))
     }
 
     #[tokio::test(start_paused = true)]
