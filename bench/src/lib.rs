@@ -1,12 +1,12 @@
 //! Load tools for Quorate: what is asked (`workload`, `keys`, `values`), what the tool remembers of
 //! each key (`tokens`), how it is asked (`fill`, `closed_loop`, `open`), what is counted
-//! (`recorder`, `usage`, `backlog`), and how it is told (`report`).
+//! (`recorder`, `usage`, `backlog`), how it is told (`report`), and other systems beside it (`peers`).
 //!
 //! The tool shares its machine with the nodes that it measures, and its own CPU time is part of
 //! every figure: one current-thread runtime, no work per operation beyond the SDK's call, a draw
 //! and a histogram's increment.
 //!
-//! Not here: other engines, micro-benchmarks.
+//! Not here: micro-benchmarks.
 
 pub mod args;
 pub mod backlog;
@@ -20,10 +20,12 @@ pub mod machine;
 pub mod measure;
 pub mod nodes;
 pub mod open;
+pub mod peers;
 pub mod progress;
 pub mod recorder;
 pub mod report;
 pub mod scenario;
+pub mod signals;
 pub mod spawn;
 pub mod tokens;
 pub mod usage;

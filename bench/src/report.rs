@@ -82,7 +82,7 @@ impl Figure {
         })
     }
 
-    fn json(self) -> Value {
+    pub(crate) fn json(self) -> Value {
         let Self { median, min, max } = self;
         json!({"median": rounded(median), "min": rounded(min), "max": rounded(max)})
     }

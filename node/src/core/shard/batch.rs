@@ -1,7 +1,8 @@
 //! Many puts, deletes and gets in one request: each goes its own way and has its own outcome.
 //!
-//! An item is a request like any other: it is located, admitted, forwarded where this node does not
-//! own its key, retried under its op id. What a batch saves is all that is paid per message: one
+//! An item is a request like any other: it is located, forwarded where this node does not own its
+//! key, retried under its op id. A batch was admitted when it was taken, as much work as it has
+//! items: none of them is refused because the others are under way. What a batch saves is all that is paid per message: one
 //! frame from the client, one frame per replica in each round, one sync, one answer.
 
 use std::collections::BTreeSet;
@@ -51,7 +52,6 @@ impl Shard {
             return effects.push(Effect::Reply { to, asked, reply });
         }
         let op = self.next_number();
-        self.unanswered.queued += 1;
         self.batches.insert(
             op,
             BatchOp {
@@ -100,7 +100,6 @@ impl Shard {
             && let Some(batch) = self.batches.remove(&op)
         {
             self.note_answered(Some(batch.asked.taken));
-            self.unanswered.queued -= 1;
             let replies = batch.replies.into_iter().flatten().collect();
             let (to, asked, reply) = (batch.to, batch.asked, Reply::Batch(replies));
             effects.push(Effect::Reply { to, asked, reply });

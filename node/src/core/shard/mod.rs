@@ -750,8 +750,15 @@ impl Shard {
         deadline: MonoTime,
         bytes: usize,
     ) -> Result<(), Failure> {
-        let has_share = !origin.is_forwarder() && self.admission.share_left(self.unanswered) > 0;
-        let full = self.unanswered.total() >= self.limits.requests_max && !has_share
+        let is_admitted = match origin {
+            Origin::Forwarder { .. } => false,
+            // As a whole, when it was taken.
+            Origin::Batch { .. } => true,
+            Origin::Client { .. } | Origin::Scan { .. } => {
+                self.admission.share_left(self.unanswered) > 0
+            }
+        };
+        let full = self.unanswered.total() >= self.limits.requests_max && !is_admitted
             || self.bytes_in_flight + bytes > self.limits.request_bytes_max;
         let cause = if self.draining {
             Cause::ShuttingDown
