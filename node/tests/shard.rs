@@ -21,8 +21,8 @@ use quorate_node::core::failure::{Cause, Effectiveness};
 use quorate_node::core::input::{Input, LinkEvent, Now, Recovered, RequestId, StoreEvent};
 use quorate_node::core::key::RecordKey;
 use quorate_node::core::message::{
-    HeldRecord, PeerMessage, ReadRecordReply, ReadRequest, Reply, Request, ResolveRequest,
-    ScanPart, ScanReply, ScanRequest, SessionReadRequest, WriteRequest,
+    Forward, HeldRecord, OpNumber, PeerMessage, ReadRecordReply, ReadRequest, Reply, Request,
+    ResolveRequest, ScanPart, ScanReply, ScanRequest, SessionReadRequest, WriteRequest,
 };
 use quorate_node::core::scan_page::{PagePart, RowContent, ScanRow};
 use quorate_node::core::seal::SealKey;
@@ -63,7 +63,7 @@ fn topology() -> Arc<Topology> {
     Arc::new(Topology::new(epoch, vnodes, nodes, keyspaces).expect("a topology"))
 }
 
-fn config(me: NodeId) -> ShardConfig {
+fn config(me: NodeId, limits: Limits) -> ShardConfig {
     ShardConfig {
         me,
         cluster_id: [7; 16],
@@ -75,7 +75,7 @@ fn config(me: NodeId) -> ShardConfig {
             generation_log_bytes: 1 << 20,
             cache_bytes: 64 << 20,
         },
-        limits: Limits::default(),
+        limits,
     }
 }
 
@@ -117,6 +117,7 @@ struct Lab {
     /// Alters messages on their way.
     tamper: Option<Tamper>,
     next_request: u64,
+    limits: Limits,
 }
 
 /// Sees to whom a message goes.
@@ -124,7 +125,12 @@ type Tamper = Box<dyn FnMut(NodeId, &mut PeerMessage)>;
 
 impl Lab {
     fn unconnected() -> Self {
+        Self::with_limits(Limits::default())
+    }
+
+    fn with_limits(limits: Limits) -> Self {
         let mut lab = Self {
+            limits,
             now: 0,
             shards: BTreeMap::new(),
             wire: VecDeque::new(),
@@ -158,7 +164,7 @@ impl Lab {
 
     fn start_with(&mut self, node: NodeId, recovered: Recovered) {
         self.appended.insert(node, recovered.durable);
-        let shard = Shard::new(self.clock(), config(node), recovered);
+        let shard = Shard::new(self.clock(), config(node, self.limits), recovered);
         self.shards.insert(node, shard);
     }
 
@@ -1370,6 +1376,52 @@ fn a_scan_that_cannot_be_is_refused() {
         };
         assert_eq!(failure.cause, want, "{request:?}");
     }
+}
+
+/// Seed 1059 of the simulator: a client tried in vain to get a batch through an idle node.
+#[test]
+fn a_batch_is_admitted_whole() {
+    let mut lab = Lab::with_limits(Limits {
+        requests_max: 2,
+        ..Limits::default()
+    });
+    lab.connect(&[A, B, C]);
+    let items = (0..5).map(|key| put_key(key, "v", key)).collect();
+    let Reply::Batch(replies) = lab.batch(A, items) else {
+        panic!("no batch");
+    };
+    let applied = |reply: &Reply| matches!(reply, Reply::Applied { .. });
+    assert!(replies.iter().all(applied), "{replies:?}");
+}
+
+#[test]
+fn what_other_nodes_forward_leaves_clients_their_share() {
+    let mut lab = Lab::with_limits(Limits {
+        requests_max: 2,
+        ..Limits::default()
+    });
+    lab.connect(&[A, B, C]);
+    // Nothing that A coordinates ends.
+    lab.sync_by_itself.clear();
+    for op in 0..3 {
+        let forward = PeerMessage::Forward(Forward {
+            op: OpNumber(op),
+            request: put_key(100 + u8::try_from(op).expect("small"), "v", 1),
+            budget: Duration::from_secs(1),
+            sent_after: Some(lab.clock().mono),
+        });
+        lab.wire.push_back((B, A, forward));
+    }
+    lab.run();
+    let share = lab.ask(A, put_key(1, "v", 2));
+    lab.run();
+    assert_eq!(lab.reply(share), None, "it is under way");
+    let beyond = lab.ask(A, put_key(2, "v", 3));
+    lab.run();
+    let overloaded =
+        |reply: &Reply| matches!(reply, Reply::Failed(f) if f.cause == Cause::Overloaded);
+    let told = lab.reply(beyond);
+    assert!(told.is_some_and(overloaded), "{told:?}");
 }
 
 #[test]
