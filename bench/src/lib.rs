@@ -13,6 +13,7 @@ pub mod backlog;
 pub mod ballast;
 pub mod clock;
 pub mod closed_loop;
+pub mod core_path;
 pub mod cores;
 pub mod fill;
 pub mod keys;
