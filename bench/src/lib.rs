@@ -25,6 +25,7 @@ pub mod recorder;
 pub mod report;
 pub mod scenario;
 pub mod spawn;
+pub mod stop;
 pub mod tokens;
 pub mod usage;
 pub mod values;

@@ -1,11 +1,8 @@
 //! The first load tool: loads keys, then measures reads, writes and mixes in a closed loop.
 
-use std::future::poll_fn;
 use std::io::Write;
-use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -19,10 +16,10 @@ use quorate_bench::measure::{Case, measure};
 use quorate_bench::open::{OpenLoop, OpenReport, OpenSpec, Verdict, climb};
 use quorate_bench::report::{ClusterFacts, Report};
 use quorate_bench::spawn::{SpawnedCluster, binary_beside};
+use quorate_bench::stop::unless_stopped;
 use quorate_bench::workload::{Workload, WorkloadSpec};
 use quorate_client::Client;
 use quorate_ring::{Copies, KeyspaceMode};
-use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -48,30 +45,6 @@ fn run(args: &LoadArgs) -> Result<bool> {
     let (text, is_clean) = runtime.block_on(unless_stopped(load(args)))?;
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(is_clean)
-}
-
-/// What `work` returns, unless a signal asks to stop: then it is dropped, so that a cluster that it
-/// started ends with it.
-async fn unless_stopped<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let mut signals = [
-        SignalKind::interrupt(),
-        SignalKind::terminate(),
-        SignalKind::hangup(),
-    ]
-    .into_iter()
-    .map(signal)
-    .collect::<std::io::Result<Vec<_>>>()?;
-    let mut work = pin!(work);
-    poll_fn(|context| {
-        if signals
-            .iter_mut()
-            .any(|signal| signal.poll_recv(context).is_ready())
-        {
-            return Poll::Ready(Err(anyhow::anyhow!("stopped by a signal")));
-        }
-        work.as_mut().poll(context)
-    })
-    .await
 }
 
 /// The report, and whether every operation was done.
