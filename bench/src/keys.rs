@@ -128,6 +128,13 @@ pub fn key_of(index: u32) -> Bytes {
     numbered(*b"key-", index)
 }
 
+/// The index of a key that [`numbered`] named with `prefix`.
+pub(crate) fn index_of(prefix: [u8; 4], key: &[u8]) -> Option<u32> {
+    let digits = std::str::from_utf8(key.strip_prefix(&prefix)?).ok()?;
+    let index = digits.parse().ok()?;
+    (numbered(prefix, index) == key).then_some(index)
+}
+
 /// `prefix` and the index in twelve digits, 16 bytes: in the order of the indices.
 pub(crate) fn numbered(prefix: [u8; 4], index: u32) -> Bytes {
     let mut name = *b"0000000000000000";
@@ -158,6 +165,21 @@ mod tests {
         assert_eq!(&key_of(0)[..], b"key-000000000000");
         assert_eq!(&key_of(1_000_000)[..], b"key-000001000000");
         assert_eq!(&key_of(u32::MAX)[..], b"key-004294967295");
+    }
+
+    #[test]
+    fn a_name_tells_its_index_and_nothing_else_does() {
+        for index in [0, 7, 1_000_000, u32::MAX] {
+            assert_eq!(index_of(*b"user", &numbered(*b"user", index)), Some(index));
+        }
+        for name in [
+            "key-000000000001",
+            "user1",
+            "user+00000000001",
+            "user004294967296",
+        ] {
+            assert_eq!(index_of(*b"user", name.as_bytes()), None, "{name}");
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Load tools for Quorate: what is asked (`workload`, `keys`, `values`), what the tool remembers of
-//! each key (`tokens`), how it is asked (`fill`, `closed_loop`, `open`), what is counted
+//! each key (`tokens`), how it is asked (`fill`, `closed_loop`, `open`, `ycsb`), what is counted
 //! (`recorder`, `usage`, `backlog`), and how it is told (`report`).
 //!
 //! The tool shares its machine with the nodes that it measures, and its own CPU time is part of
@@ -30,3 +30,4 @@ pub mod tokens;
 pub mod usage;
 pub mod values;
 pub mod workload;
+pub mod ycsb;
