@@ -173,8 +173,7 @@ impl Data {
             KeyChoice::Zipf => Some(self.zipf.draw(&mut self.random)),
             KeyChoice::Latest => {
                 let count = self.sequence.ended_below();
-                let draws = (0..DRAWS_MAX).map(|_| self.latest.draw(count, &mut self.random));
-                let mut draws = draws;
+                let mut draws = (0..DRAWS_MAX).map(|_| self.latest.draw(count, &mut self.random));
                 draws.find(|index| self.sequence.is_certain(*index))
             }
         }
