@@ -3,9 +3,10 @@
 //! A closed loop asks less while the cluster is slow, so its latencies tell what one of so many
 //! patient clients sees, not what a service with a given rate of requests would.
 //!
-//! Every operation is checked: a read must find one value, of the right length and of its key.
+//! The loop itself ([`drive`]) knows nothing of what is asked. The load tool's operations are here
+//! too, and every one is checked: a read must find one value, of the right length and of its key.
 //!
-//! Not here: warm-up and rest around a run (`measure`).
+//! Not here: warm-up and rest around a run (`measure`), the operations of YCSB (`ycsb`).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::keys::key_of;
-use crate::progress::Progress;
+use crate::progress::{PhaseLimit, Progress};
 use crate::recorder::{End, Kind, Recorder};
 use crate::tokens::Claim;
 use crate::workload::{Operation, Workload, WorkloadSpec};
@@ -46,34 +47,61 @@ pub struct PhaseEnd {
     pub elapsed: Duration,
 }
 
-/// Carries out `phase` to the end of its last operation.
+/// What a loop asks: draws operations and carries them out.
+pub trait Operations: Send + Sync + 'static {
+    /// One operation.
+    type Operation: Send;
+
+    /// The next one; `None` ends the loop.
+    fn next(&self) -> Option<Self::Operation>;
+
+    /// Carries one out, and judges its answer.
+    fn carry_out(&self, operation: Self::Operation) -> impl Future<Output = (Kind, End)> + Send;
+}
+
+/// How far and how wide a loop goes.
+#[derive(Debug, Clone)]
+pub struct LoopLimits {
+    /// What the progress line calls it.
+    pub label: String,
+    /// Operations to send; no bound unless set.
+    pub operations: Option<u64>,
+    /// Operations under way, at least 1.
+    pub in_flight: u32,
+    /// After this no further operation is sent.
+    pub time_max: Duration,
+}
+
+/// Sends operations until a limit is met, to the end of the last one.
 ///
 /// # Errors
 /// If a worker fails, which is a bug of the tool.
 ///
 /// # Cancel safety
-/// Writes under way are left with unknown outcomes and their keys claimed.
-pub async fn run(workload: &Arc<Mutex<Workload>>, clock: Clock, phase: &Phase) -> Result<PhaseEnd> {
+/// Operations under way are dropped: the outcomes of writes are unknown.
+pub async fn drive<O: Operations>(
+    operations: Arc<O>,
+    clock: Clock,
+    limits: LoopLimits,
+) -> Result<PhaseEnd> {
     let begin = clock.now();
-    let shared = {
-        let guard = workload.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::new(Shared {
-            spec: guard.spec().clone(),
-            keyspace: guard.keyspace().clone(),
-            reads_percent: phase.reads_percent,
-            until: begin + phase.time_max,
-            clock,
-            workload: Arc::clone(workload),
-            tally: Mutex::new(Tally {
-                left: phase.operations,
-                ended: 0,
-                recorder: Recorder::default(),
-                progress: Progress::new(begin, phase.label.clone(), phase.operations),
-            }),
-        })
+    let limit = match limits.operations {
+        Some(count) => PhaseLimit::Steps(count),
+        None => PhaseLimit::Time(limits.time_max),
     };
+    let shared = Arc::new(Loop {
+        operations,
+        until: begin + limits.time_max,
+        clock,
+        tally: Mutex::new(Tally {
+            left: limits.operations.unwrap_or(u64::MAX),
+            ended: 0,
+            recorder: Recorder::default(),
+            progress: Progress::until(begin, limits.label, limit),
+        }),
+    });
     let mut tasks = JoinSet::new();
-    for _ in 0..phase.in_flight.max(1) {
+    for _ in 0..limits.in_flight.max(1) {
         tasks.spawn(worker(Arc::clone(&shared)));
     }
     while let Some(ended) = tasks.join_next().await {
@@ -88,14 +116,37 @@ pub async fn run(workload: &Arc<Mutex<Workload>>, clock: Clock, phase: &Phase) -
     })
 }
 
+/// Carries out `phase` to the end of its last operation.
+///
+/// # Errors
+/// If a worker fails, which is a bug of the tool.
+///
+/// # Cancel safety
+/// Writes under way are left with unknown outcomes and their keys claimed.
+pub async fn run(workload: &Arc<Mutex<Workload>>, clock: Clock, phase: &Phase) -> Result<PhaseEnd> {
+    let load = {
+        let guard = workload.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::new(Load {
+            spec: guard.spec().clone(),
+            keyspace: guard.keyspace().clone(),
+            reads_percent: phase.reads_percent,
+            workload: Arc::clone(workload),
+        })
+    };
+    let limits = LoopLimits {
+        label: phase.label.clone(),
+        operations: Some(phase.operations),
+        in_flight: phase.in_flight,
+        time_max: phase.time_max,
+    };
+    drive(load, clock, limits).await
+}
+
 #[derive(Debug)]
-struct Shared {
-    spec: WorkloadSpec,
-    keyspace: Keyspace,
-    reads_percent: u8,
+struct Loop<O> {
+    operations: Arc<O>,
     until: Duration,
     clock: Clock,
-    workload: Arc<Mutex<Workload>>,
     tally: Mutex<Tally>,
 }
 
@@ -107,40 +158,29 @@ struct Tally {
     progress: Progress,
 }
 
-async fn worker(shared: Arc<Shared>) {
+async fn worker<O: Operations>(shared: Arc<Loop<O>>) {
     let mut now = shared.clock.now();
     while let Some(operation) = shared.next(now) {
-        let (kind, end) = match operation {
-            Operation::Read { index } => (Kind::Read, shared.read(index).await),
-            Operation::Write {
-                index,
-                claim,
-                value,
-            } => (Kind::Write, shared.write(index, claim, value).await),
-        };
+        let (kind, end) = shared.operations.carry_out(operation).await;
         let ended = shared.clock.now();
         shared.record(kind, end, now, ended);
         now = ended;
     }
 }
 
-impl Shared {
+impl<O: Operations> Loop<O> {
     fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn workload(&self) -> MutexGuard<'_, Workload> {
-        self.workload.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn next(&self, now: Duration) -> Option<Operation> {
+    fn next(&self, now: Duration) -> Option<O::Operation> {
         if now >= self.until {
             return None;
         }
         let mut tally = self.tally();
         tally.left = tally.left.checked_sub(1)?;
         drop(tally);
-        self.workload().next(self.reads_percent)
+        self.operations.next()
     }
 
     fn record(&self, kind: Kind, end: End, began: Duration, ended: Duration) {
@@ -149,6 +189,40 @@ impl Shared {
         tally.ended += 1;
         let count = tally.ended;
         tally.progress.update(ended, count);
+    }
+}
+
+/// The load tool's reads and writes.
+#[derive(Debug)]
+struct Load {
+    spec: WorkloadSpec,
+    keyspace: Keyspace,
+    reads_percent: u8,
+    workload: Arc<Mutex<Workload>>,
+}
+
+impl Operations for Load {
+    type Operation = Operation;
+
+    fn next(&self) -> Option<Operation> {
+        self.workload().next(self.reads_percent)
+    }
+
+    async fn carry_out(&self, operation: Operation) -> (Kind, End) {
+        match operation {
+            Operation::Read { index } => (Kind::Read, self.read(index).await),
+            Operation::Write {
+                index,
+                claim,
+                value,
+            } => (Kind::Write, self.write(index, claim, value).await),
+        }
+    }
+}
+
+impl Load {
+    fn workload(&self) -> MutexGuard<'_, Workload> {
+        self.workload.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn read(&self, index: u32) -> End {

@@ -1,20 +1,20 @@
-//! Loads every key once and keeps its token.
+//! Loads every key once and keeps what its writes gave.
 //!
 //! An empty cluster is written blind. A cluster that has some of the keys is read first: what fits
 //! is kept with its token, what does not is written after what was read. Either way every key has
-//! one value afterwards, also when an attempt was of unknown outcome: the next one reads first.
+//! one value afterwards, also when an attempt was of unknown outcome: the next one reads first. In
+//! an lww keyspace, which knows no contexts, what does not fit is written over.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use quorate_client::{Context, Failure, Keyspace, Read, Versions};
+use bytes::Bytes;
+use quorate_client::{Context, Failure, Keyspace, Level, Read, Versions};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
-use crate::keys::key_of;
 use crate::progress::Progress;
-use crate::workload::{Workload, WorkloadSpec};
 
 /// Keys that are read to find out whether the cluster is empty.
 const SAMPLES: u32 = 64;
@@ -36,6 +36,39 @@ pub struct Filled {
     pub elapsed: Duration,
 }
 
+/// What is loaded.
+pub trait Fill: Send + 'static {
+    /// Where and how it is written.
+    fn target(&self) -> FillTarget;
+
+    /// Name of the key with this index.
+    fn key(&self, index: u32) -> Bytes;
+
+    /// A value of the key to write.
+    fn value(&mut self, index: u32) -> Bytes;
+
+    /// Whether `value` can be one of the key.
+    fn fits(&self, index: u32, value: &[u8]) -> bool;
+
+    /// What the last write or read of the key has seen.
+    fn keep(&mut self, index: u32, seen: &Context);
+}
+
+/// Where and how keys are loaded.
+#[derive(Debug, Clone)]
+pub struct FillTarget {
+    /// Where the keys are.
+    pub keyspace: Keyspace,
+    /// Number of keys, at least 1: indices from 0 on.
+    pub keys: u32,
+    /// Level of every operation; that of the keyspace unless set.
+    pub level: Option<Level>,
+    /// Deadline of every operation.
+    pub deadline: Duration,
+    /// Whether writes come after what was seen, as in keyspaces of siblings.
+    pub has_contexts: bool,
+}
+
 /// Loads all keys with `in_flight` operations under way.
 ///
 /// # Errors
@@ -43,17 +76,13 @@ pub struct Filled {
 ///
 /// # Cancel safety
 /// What was written stays; the tokens of writes under way are lost.
-pub async fn fill(workload: &Arc<Mutex<Workload>>, clock: Clock, in_flight: u32) -> Result<Filled> {
-    let (spec, keyspace) = {
-        let workload = workload.lock().unwrap_or_else(PoisonError::into_inner);
-        (workload.spec().clone(), workload.keyspace().clone())
-    };
+pub async fn fill<F: Fill>(load: &Arc<Mutex<F>>, clock: Clock, in_flight: u32) -> Result<Filled> {
+    let target = lock(load).target();
     let begin = clock.now();
-    let keys = spec.keys;
+    let keys = target.keys;
     let filler = Arc::new(Filler {
-        is_empty: is_empty(&keyspace, &spec).await?,
-        workload: Arc::clone(workload),
-        keyspace,
+        is_empty: is_empty(load, &target).await?,
+        load: Arc::clone(load),
         clock,
         state: Mutex::new(State {
             next: 0,
@@ -61,7 +90,7 @@ pub async fn fill(workload: &Arc<Mutex<Workload>>, clock: Clock, in_flight: u32)
             written: 0,
             progress: Progress::new(begin, "fill", u64::from(keys)),
         }),
-        spec,
+        target,
     });
     let mut tasks = JoinSet::new();
     for _ in 0..in_flight.clamp(1, keys) {
@@ -79,12 +108,17 @@ pub async fn fill(workload: &Arc<Mutex<Workload>>, clock: Clock, in_flight: u32)
     })
 }
 
+fn lock<F>(load: &Mutex<F>) -> MutexGuard<'_, F> {
+    load.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Whether none of a few keys from all over is there.
-async fn is_empty(keyspace: &Keyspace, spec: &WorkloadSpec) -> Result<bool> {
-    let step = (spec.keys / SAMPLES).max(1);
-    for index in (0..spec.keys).step_by(step as usize) {
-        let get = keyspace.get(key_of(index));
-        let read = get.level(spec.level).deadline(spec.deadline).await?;
+async fn is_empty<F: Fill>(load: &Mutex<F>, target: &FillTarget) -> Result<bool> {
+    let step = (target.keys / SAMPLES).max(1);
+    for index in (0..target.keys).step_by(step as usize) {
+        let key = lock(load).key(index);
+        let get = target.keyspace.get(key);
+        let read = get.level(target.level).deadline(target.deadline).await?;
         if read.versions() != Versions::Absent {
             return Ok(false);
         }
@@ -93,10 +127,9 @@ async fn is_empty(keyspace: &Keyspace, spec: &WorkloadSpec) -> Result<bool> {
 }
 
 #[derive(Debug)]
-struct Filler {
-    workload: Arc<Mutex<Workload>>,
-    keyspace: Keyspace,
-    spec: WorkloadSpec,
+struct Filler<F> {
+    load: Arc<Mutex<F>>,
+    target: FillTarget,
     clock: Clock,
     is_empty: bool,
     state: Mutex<State>,
@@ -118,26 +151,22 @@ enum Seen {
     Unread,
 }
 
-async fn worker(filler: Arc<Filler>) -> Result<()> {
+async fn worker<F: Fill>(filler: Arc<Filler<F>>) -> Result<()> {
     while let Some(index) = filler.next() {
         filler.load(index).await?;
     }
     Ok(())
 }
 
-impl Filler {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+impl<F: Fill> Filler<F> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn workload(&self) -> std::sync::MutexGuard<'_, Workload> {
-        self.workload.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn next(&self) -> Option<u32> {
         let mut state = self.state();
         let index = state.next;
-        (index < self.spec.keys).then(|| {
+        (index < self.target.keys).then(|| {
             state.next += 1;
             index
         })
@@ -169,23 +198,34 @@ impl Filler {
     }
 
     async fn attempt(&self, index: u32, seen: &Seen) -> Result<(), Failure> {
-        let key = key_of(index);
-        let (level, deadline) = (self.spec.level, self.spec.deadline);
+        let key = lock(&self.load).key(index);
+        let FillTarget {
+            keyspace,
+            level,
+            deadline,
+            has_contexts,
+            keys: _,
+        } = &self.target;
+        let (level, deadline) = (*level, *deadline);
         let write = match seen {
             Seen::Never => {
-                let value = self.workload().value(index);
-                self.keyspace.put_blind(key, value)
+                let value = lock(&self.load).value(index);
+                keyspace.put_blind(key, value)
             }
             Seen::Unread => {
-                let get = self.keyspace.get(key.clone());
+                let get = keyspace.get(key.clone());
                 let read = get.level(level).deadline(deadline).await;
                 let read = read.map_err(|error| error.failure().clone())?;
                 if self.is_loaded(index, &read) {
                     self.keep(index, Some(read.context()), 0);
                     return Ok(());
                 }
-                let value = self.workload().value(index);
-                self.keyspace.put(key, value).after(&read)
+                let value = lock(&self.load).value(index);
+                if *has_contexts {
+                    keyspace.put(key, value).after(&read)
+                } else {
+                    keyspace.put_blind(key, value)
+                }
             }
         };
         let written = write.level(level).deadline(deadline).await;
@@ -196,12 +236,12 @@ impl Filler {
 
     fn is_loaded(&self, index: u32, read: &Read) -> bool {
         read.value()
-            .is_some_and(|value| self.workload().values.fits(index, value))
+            .is_some_and(|value| lock(&self.load).fits(index, value))
     }
 
     fn keep(&self, index: u32, context: Option<&Context>, writes: u64) {
         if let Some(context) = context {
-            self.workload().tokens.written(index, context);
+            lock(&self.load).keep(index, context);
         }
         let now = self.clock.now();
         let mut state = self.state();

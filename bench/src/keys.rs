@@ -43,9 +43,10 @@ pub struct KeyDraw {
     zipf: Option<Zipf>,
 }
 
+/// Draws ranks below a count that may grow.
 #[derive(Debug, Clone)]
-struct Zipf {
-    alpha: f64,
+pub(crate) struct Zipf {
+    count: u32,
     zeta: f64,
     eta: f64,
 }
@@ -67,20 +68,33 @@ impl KeyDraw {
         let Some(zipf) = &self.zipf else {
             return random.random_range(0..self.count);
         };
-        let rank = zipf.rank(random.random::<f64>(), self.count);
-        scattered(rank, self.count)
+        scattered(zipf.rank(random.random::<f64>()), self.count)
     }
 }
 
 impl Zipf {
-    fn new(count: u32) -> Self {
-        let zeta_of = |n: u32| (1..=n).map(|i| f64::from(i).powf(-THETA)).sum::<f64>();
-        let (n, zeta) = (f64::from(count), zeta_of(count));
-        Self {
-            alpha: 1.0 / (1.0 - THETA),
-            zeta,
-            eta: (1.0 - (2.0 / n).powf(1.0 - THETA)) / (1.0 - zeta_of(2) / zeta),
+    /// Ranks below `count`, at least 1. O(count).
+    pub(crate) fn new(count: u32) -> Self {
+        let mut zipf = Self {
+            count: 0,
+            zeta: 0.0,
+            eta: 0.0,
+        };
+        zipf.grow_to(count.max(1));
+        zipf
+    }
+
+    /// From now on ranks below `count`, never fewer than before. O(those that are new).
+    pub(crate) fn grow_to(&mut self, count: u32) {
+        if count <= self.count {
+            return;
         }
+        let term = |i: u32| f64::from(i).powf(-THETA);
+        self.zeta += (self.count + 1..=count).map(term).sum::<f64>();
+        self.count = count;
+        let zeta_of_two = term(1) + term(2);
+        let n = f64::from(count);
+        self.eta = (1.0 - (2.0 / n).powf(1.0 - THETA)) / (1.0 - zeta_of_two / self.zeta);
     }
 
     /// The rank, 0 the most popular, at `point` of the unit interval.
@@ -89,7 +103,8 @@ impl Zipf {
         clippy::cast_sign_loss,
         reason = "the product lies between 0 and the count, and is cut to it"
     )]
-    fn rank(&self, point: f64, count: u32) -> u32 {
+    pub(crate) fn rank(&self, point: f64) -> u32 {
+        let count = self.count;
         let scaled = point * self.zeta;
         if scaled < 1.0 {
             return 0;
@@ -97,7 +112,7 @@ impl Zipf {
         if scaled < 1.0 + 0.5_f64.powf(THETA) {
             return 1.min(count - 1);
         }
-        let share = (self.eta * point - self.eta + 1.0).powf(self.alpha);
+        let share = (self.eta * point - self.eta + 1.0).powf(1.0 / (1.0 - THETA));
         ((f64::from(count) * share) as u32).min(count - 1)
     }
 }
@@ -110,7 +125,22 @@ fn scattered(rank: u32, count: u32) -> u32 {
 /// Name of the key with this index: 16 bytes.
 #[must_use]
 pub fn key_of(index: u32) -> Bytes {
-    let mut name = *b"key-000000000000";
+    numbered(*b"key-", index)
+}
+
+/// The index of a key that [`numbered`] named with `prefix`.
+pub(crate) fn index_of(prefix: [u8; 4], key: &[u8]) -> Option<u32> {
+    let digits = std::str::from_utf8(key.strip_prefix(&prefix)?).ok()?;
+    let index = digits.parse().ok()?;
+    (numbered(prefix, index) == key).then_some(index)
+}
+
+/// `prefix` and the index in twelve digits, 16 bytes: in the order of the indices.
+pub(crate) fn numbered(prefix: [u8; 4], index: u32) -> Bytes {
+    let mut name = *b"0000000000000000";
+    for (byte, of_prefix) in name.iter_mut().zip(prefix) {
+        *byte = of_prefix;
+    }
     let mut left = index;
     for digit in name.iter_mut().rev() {
         if left == 0 {
@@ -135,6 +165,21 @@ mod tests {
         assert_eq!(&key_of(0)[..], b"key-000000000000");
         assert_eq!(&key_of(1_000_000)[..], b"key-000001000000");
         assert_eq!(&key_of(u32::MAX)[..], b"key-004294967295");
+    }
+
+    #[test]
+    fn a_name_tells_its_index_and_nothing_else_does() {
+        for index in [0, 7, 1_000_000, u32::MAX] {
+            assert_eq!(index_of(*b"user", &numbered(*b"user", index)), Some(index));
+        }
+        for name in [
+            "key-000000000001",
+            "user1",
+            "user+00000000001",
+            "user004294967296",
+        ] {
+            assert_eq!(index_of(*b"user", name.as_bytes()), None, "{name}");
+        }
     }
 
     #[test]
@@ -166,6 +211,16 @@ mod tests {
                 (0.7..1.4).contains(&(ratio / want)),
                 "rank {rank}: {ratio} of {want}"
             );
+        }
+    }
+
+    #[test]
+    fn a_count_that_grew_is_as_one_that_was_there_from_the_start() {
+        let mut grown = Zipf::new(10);
+        (11..=1_000).for_each(|count| grown.grow_to(count));
+        let whole = Zipf::new(1_000);
+        for point in [0.0, 0.1, 0.5, 0.9, 0.999_999] {
+            assert_eq!(grown.rank(point), whole.rank(point), "{point}");
         }
     }
 

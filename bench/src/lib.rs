@@ -1,6 +1,7 @@
 //! Load tools for Quorate: what is asked (`workload`, `keys`, `values`), what the tool remembers of
-//! each key (`tokens`), how it is asked (`fill`, `closed_loop`, `open`), what is counted
-//! (`recorder`, `usage`, `backlog`), how it is told (`report`), and other systems beside it (`peers`).
+//! each key (`tokens`), how it is asked (`fill`, `closed_loop`, `open`, `ycsb`), what is counted
+//! (`recorder`, `usage`, `backlog`), how it is told (`report`), other systems beside it (`peers`), and
+//! what the project's own code costs alone (`core_path`).
 //!
 //! The tool shares its machine with the nodes that it measures, and its own CPU time is part of
 //! every figure: one current-thread runtime, no work per operation beyond the SDK's call, a draw
@@ -26,9 +27,10 @@ pub mod progress;
 pub mod recorder;
 pub mod report;
 pub mod scenario;
-pub mod signals;
 pub mod spawn;
+pub mod stop;
 pub mod tokens;
 pub mod usage;
 pub mod values;
 pub mod workload;
+pub mod ycsb;

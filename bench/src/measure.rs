@@ -11,7 +11,7 @@ use anyhow::Result;
 
 use crate::backlog::{Nodes, Rest};
 use crate::clock::Clock;
-use crate::closed_loop::{self, Phase};
+use crate::closed_loop::{self, Phase, PhaseEnd};
 use crate::recorder::Recorder;
 use crate::usage;
 use crate::workload::Workload;
@@ -88,22 +88,28 @@ pub async fn measure(
     let mut runs = Vec::new();
     for number in 1..=case.runs {
         let phase = phase(format!("run {number}, {name}"), case.operations);
-        runs.push(one_run(workload, nodes, clock, &phase, case.rest_time_max).await?);
+        let load = closed_loop::run(workload, clock, &phase);
+        runs.push(from_rest_to_rest(nodes, case.rest_time_max, load).await?);
     }
     Ok(runs)
 }
 
-async fn one_run(
-    workload: &Arc<Mutex<Workload>>,
+/// Measures `load` on a cluster that is at rest, until it is at rest again.
+///
+/// # Errors
+/// Of the load; or if a node does not answer or is not on this machine.
+///
+/// # Cancel safety
+/// As the load's.
+pub async fn from_rest_to_rest(
     nodes: &Nodes,
-    clock: Clock,
-    phase: &Phase,
     rest_time_max: Duration,
+    load: impl Future<Output = Result<PhaseEnd>>,
 ) -> Result<Run> {
     let before = nodes.look().await?;
     let disk_before = usage::disk_written_bytes();
     let own_before = usage::own_cpu()?;
-    let end = closed_loop::run(workload, clock, phase).await?;
+    let end = load.await?;
     let own_after = usage::own_cpu()?;
     let rest = nodes.wait_for_rest(Some(&before), rest_time_max).await?;
     let after = nodes.look().await?;

@@ -17,17 +17,39 @@ const DIGITS: u8 = 3;
 pub enum Kind {
     /// A read.
     Read,
-    /// A write.
+    /// A write of a key that is there, whatever is done first for it.
     Write,
+    /// A write that replaces a part of a record without reading it.
+    Update,
+    /// A write of a new key.
+    Insert,
+    /// A read of many keys in their order.
+    Scan,
+    /// A read, and a write of what was made of it.
+    ReadModifyWrite,
 }
 
 impl Kind {
+    /// Every kind, in the order of reports.
+    pub const ALL: [Self; 6] = [
+        Self::Read,
+        Self::Write,
+        Self::Update,
+        Self::Insert,
+        Self::Scan,
+        Self::ReadModifyWrite,
+    ];
+
     /// As it is reported.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Read => "read",
             Self::Write => "write",
+            Self::Update => "update",
+            Self::Insert => "insert",
+            Self::Scan => "scan",
+            Self::ReadModifyWrite => "read_modify_write",
         }
     }
 }
@@ -47,6 +69,8 @@ pub enum End {
     Siblings,
     /// A read found a value that nobody wrote to the key.
     Wrong,
+    /// A read found an older value than one that was acknowledged before it began.
+    Stale,
 }
 
 impl End {
@@ -69,30 +93,17 @@ impl End {
             Self::Missing => Some(("missing", None)),
             Self::Siblings => Some(("siblings", None)),
             Self::Wrong => Some(("wrong", None)),
+            Self::Stale => Some(("stale", None)),
         }
     }
 }
 
 /// Counts and latencies of one run.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Recorder {
     latencies: BTreeMap<Kind, Histogram<u64>>,
     failures: BTreeMap<(Kind, End), u64>,
     done: u64,
-}
-
-impl Default for Recorder {
-    fn default() -> Self {
-        let empty = || {
-            let max = u64::try_from(LATENCY_MAX.as_micros()).unwrap_or(u64::MAX);
-            Histogram::new_with_bounds(1, max, DIGITS).expect("the bounds are constants")
-        };
-        Self {
-            latencies: [(Kind::Read, empty()), (Kind::Write, empty())].into(),
-            failures: BTreeMap::new(),
-            done: 0,
-        }
-    }
 }
 
 impl Recorder {
@@ -104,9 +115,11 @@ impl Recorder {
         }
         self.done += 1;
         let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-        if let Some(histogram) = self.latencies.get_mut(&kind) {
-            histogram.saturating_record(micros);
-        }
+        let histogram = self.latencies.entry(kind).or_insert_with(|| {
+            let max = u64::try_from(LATENCY_MAX.as_micros()).unwrap_or(u64::MAX);
+            Histogram::new_with_bounds(1, max, DIGITS).expect("the bounds are constants")
+        });
+        histogram.saturating_record(micros);
     }
 
     /// Operations that ended as they should.
@@ -127,11 +140,11 @@ impl Recorder {
         self.failures.values().sum()
     }
 
-    /// Reads that found what cannot be: nothing, several values, or a foreign one.
+    /// Reads that found what cannot be: nothing, several values, a foreign one or an old one.
     #[must_use]
     pub fn impossible(&self) -> u64 {
         let impossible = |end: &End| match end {
-            End::Missing | End::Siblings | End::Wrong => true,
+            End::Missing | End::Siblings | End::Wrong | End::Stale => true,
             End::Done | End::NotApplied(_) | End::Unknown(_) => false,
         };
         let counts = self.failures.iter();
@@ -144,8 +157,9 @@ impl Recorder {
     /// Latencies in microseconds of one kind, if there are any.
     #[must_use]
     pub fn latency(&self, kind: Kind) -> Option<Latency> {
-        let histogram = self.latencies.get(&kind).filter(|h| !h.is_empty())?;
+        let histogram = self.latencies.get(&kind)?;
         Some(Latency {
+            count: histogram.len(),
             p50_us: histogram.value_at_quantile(0.5),
             p99_us: histogram.value_at_quantile(0.99),
             p999_us: histogram.value_at_quantile(0.999),
@@ -157,6 +171,8 @@ impl Recorder {
 /// Latencies in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Latency {
+    /// Operations that were done.
+    pub count: u64,
     /// Half of the operations took at most this.
     pub p50_us: u64,
     /// 99 of 100 took at most this.

@@ -82,14 +82,16 @@ impl Figure {
         })
     }
 
-    pub(crate) fn json(self) -> Value {
+    /// For programs.
+    #[must_use]
+    pub fn json(self) -> Value {
         let Self { median, min, max } = self;
         json!({"median": rounded(median), "min": rounded(min), "max": rounded(max)})
     }
 }
 
 /// To a hundredth.
-fn rounded(value: f64) -> f64 {
+pub(crate) fn rounded(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
 }
 
@@ -97,7 +99,7 @@ fn rounded(value: f64) -> f64 {
     clippy::cast_precision_loss,
     reason = "counts and microseconds stay below 2^52"
 )]
-const fn float(count: u64) -> f64 {
+pub(crate) const fn float(count: u64) -> f64 {
     count as f64
 }
 
@@ -114,11 +116,15 @@ impl Run {
         self.cpu_us_of_client() + self.cpu_us_of_nodes()
     }
 
-    fn cpu_us_of_client(&self) -> f64 {
+    /// CPU microseconds per operation of the client.
+    #[must_use]
+    pub fn cpu_us_of_client(&self) -> f64 {
         self.client_cpu.as_secs_f64() * 1e6 / self.operations()
     }
 
-    fn cpu_us_of_nodes(&self) -> f64 {
+    /// CPU microseconds per operation over all node processes.
+    #[must_use]
+    pub fn cpu_us_of_nodes(&self) -> f64 {
         self.nodes_cpu.as_secs_f64() * 1e6 / self.operations()
     }
 
@@ -133,7 +139,7 @@ impl Run {
 }
 
 type OfRun = fn(&Run) -> f64;
-type OfLatency = fn(&Latency) -> u64;
+pub(crate) type OfLatency = fn(&Latency) -> u64;
 
 /// The figures of a run that are summed up over runs, besides latencies.
 const FIGURES: [(&str, OfRun); 5] = [
@@ -145,7 +151,7 @@ const FIGURES: [(&str, OfRun); 5] = [
 ];
 
 /// The latencies, in the order of the report.
-const LATENCIES: [(&str, OfLatency); 4] = [
+pub(crate) const LATENCIES: [(&str, OfLatency); 4] = [
     ("p50_us", |latency| latency.p50_us),
     ("p99_us", |latency| latency.p99_us),
     ("p999_us", |latency| latency.p999_us),
@@ -156,24 +162,9 @@ impl Report {
     /// The document `load/v1`.
     #[must_use]
     pub fn json(&self) -> Value {
-        let Machine {
-            cores,
-            processor,
-            memory_bytes,
-            kernel,
-            commit,
-            build,
-        } = &self.machine;
         json!({
             "schema": "load/v1",
-            "machine": {
-                "cores": cores,
-                "processor": processor,
-                "memory_bytes": memory_bytes,
-                "kernel": kernel,
-                "commit": commit,
-                "build": build,
-            },
+            "machine": machine_json(&self.machine),
             "cluster": {
                 "nodes": self.cluster.nodes,
                 "keyspace": self.cluster.keyspace,
@@ -208,20 +199,14 @@ impl Report {
         let (machine, cluster, spec) = (&self.machine, &self.cluster, &self.spec);
         writeln!(
             text,
-            "{} nodes, N={}, {} keys ({}), {} bytes, level {}, {} cores, commit {} ({})",
+            "{} nodes, N={}, {} keys ({}), {} bytes, level {}, {}",
             cluster.nodes,
             cluster.copies,
             spec.keys,
             spec.distribution.name(),
             spec.value_bytes,
             spec.level,
-            machine.cores,
-            if machine.commit.is_empty() {
-                "unknown"
-            } else {
-                &machine.commit
-            },
-            machine.build,
+            machine_text(machine),
         )?;
         if let Some(filled) = self.filled {
             let seconds = filled.elapsed.as_secs_f64();
@@ -239,6 +224,36 @@ impl Report {
     }
 }
 
+/// Machine and source, for programs.
+pub(crate) fn machine_json(machine: &Machine) -> Value {
+    let Machine {
+        cores,
+        processor,
+        memory_bytes,
+        kernel,
+        commit,
+        build,
+    } = machine;
+    json!({
+        "cores": cores,
+        "processor": processor,
+        "memory_bytes": memory_bytes,
+        "kernel": kernel,
+        "commit": commit,
+        "build": build,
+    })
+}
+
+/// Machine and source in one line.
+pub(crate) fn machine_text(machine: &Machine) -> String {
+    let commit = match machine.commit.as_str() {
+        "" => "unknown",
+        commit => commit,
+    };
+    let (cores, build) = (machine.cores, machine.build);
+    format!("{cores} cores, commit {commit} ({build})")
+}
+
 fn write_case(text: &mut String, case: &Case, runs: &[Run]) -> std::fmt::Result {
     writeln!(
         text,
@@ -252,7 +267,7 @@ fn write_case(text: &mut String, case: &Case, runs: &[Run]) -> std::fmt::Result 
             writeln!(text, "  {name:<33} {median:>10.1}  ({min:.1} .. {max:.1})")?;
         }
     }
-    for kind in [Kind::Read, Kind::Write] {
+    for kind in Kind::ALL {
         for (name, latency) in LATENCIES {
             if let Some(Figure { median, min, max }) = latency_figure(runs, kind, latency) {
                 let name = format!("{} {name}", kind.name());
@@ -273,13 +288,13 @@ fn write_case(text: &mut String, case: &Case, runs: &[Run]) -> std::fmt::Result 
     Ok(())
 }
 
-fn latency_figure(runs: &[Run], kind: Kind, of: OfLatency) -> Option<Figure> {
+pub(crate) fn latency_figure(runs: &[Run], kind: Kind, of: OfLatency) -> Option<Figure> {
     let latencies = runs.iter().filter_map(|run| run.recorder.latency(kind));
     Figure::of(latencies.map(|latency| float(of(&latency))))
 }
 
 /// Failures of all runs, by what is reported of them.
-fn failures(runs: &[Run]) -> BTreeMap<String, u64> {
+pub(crate) fn failures(runs: &[Run]) -> BTreeMap<String, u64> {
     let mut failures = BTreeMap::new();
     for run in runs {
         for ((kind, end), count) in run.recorder.failures() {
@@ -294,10 +309,16 @@ fn failures(runs: &[Run]) -> BTreeMap<String, u64> {
 }
 
 fn case_json(case: &Case, runs: &[Run]) -> Value {
+    let mut document = runs_json(runs);
+    document["reads_percent"] = json!(case.reads_percent);
+    document["in_flight"] = json!(case.in_flight);
+    document["warmup_operations"] = json!(case.warmup);
+    document
+}
+
+/// Counts, figures and latencies over all runs of a case, and of each run.
+pub(crate) fn runs_json(runs: &[Run]) -> Value {
     let mut document = json!({
-        "reads_percent": case.reads_percent,
-        "in_flight": case.in_flight,
-        "warmup_operations": case.warmup,
         "operations": runs.iter().map(|run| run.recorder.done()).sum::<u64>(),
         "failed": runs.iter().map(|run| run.recorder.failed()).sum::<u64>(),
         "failures": failures(runs),
@@ -305,7 +326,7 @@ fn case_json(case: &Case, runs: &[Run]) -> Value {
     for (name, figure) in FIGURES {
         document[name] = json!(Figure::of(runs.iter().map(figure)).map(Figure::json));
     }
-    for kind in [Kind::Read, Kind::Write] {
+    for kind in Kind::ALL {
         for (name, latency) in LATENCIES {
             if let Some(figure) = latency_figure(runs, kind, latency) {
                 document[kind.name()][name] = figure.json();
@@ -330,7 +351,7 @@ fn run_json(run: &Run) -> Value {
     for (name, figure) in FIGURES {
         document[name] = json!(rounded(figure(run)));
     }
-    for kind in [Kind::Read, Kind::Write] {
+    for kind in Kind::ALL {
         if let Some(latency) = run.recorder.latency(kind) {
             for (name, of) in LATENCIES {
                 document[kind.name()][name] = json!(of(&latency));

@@ -6,11 +6,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_client::{Keyspace, Level};
+use quorate_client::{Context, Keyspace, Level};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::keys::{Distribution, KeyDraw};
+use crate::fill::{Fill, FillTarget};
+use crate::keys::{Distribution, KeyDraw, key_of};
 use crate::tokens::{Claim, Tokens};
 use crate::values::Values;
 
@@ -96,7 +97,7 @@ impl Workload {
         for _ in 0..DRAWS_MAX {
             let index = self.draw.draw(&mut self.random);
             if let Some(claim) = self.tokens.claim(index) {
-                let value = self.value(index);
+                let value = self.values.make(index, &mut self.random);
                 return Some(Operation::Write {
                     index,
                     claim,
@@ -106,11 +107,6 @@ impl Workload {
             self.redraws += 1;
         }
         None
-    }
-
-    /// A new value of a key.
-    pub fn value(&mut self, index: u32) -> Bytes {
-        self.values.make(index, &mut self.random)
     }
 
     /// Counts a write of unknown outcome: its value may surface later as a sibling.
@@ -140,5 +136,33 @@ impl Workload {
     #[must_use]
     pub const fn redraws(&self) -> u64 {
         self.redraws
+    }
+}
+
+impl Fill for Workload {
+    fn target(&self) -> FillTarget {
+        FillTarget {
+            keyspace: self.keyspace.clone(),
+            keys: self.spec.keys,
+            level: Some(self.spec.level),
+            deadline: self.spec.deadline,
+            has_contexts: true,
+        }
+    }
+
+    fn key(&self, index: u32) -> Bytes {
+        key_of(index)
+    }
+
+    fn value(&mut self, index: u32) -> Bytes {
+        self.values.make(index, &mut self.random)
+    }
+
+    fn fits(&self, index: u32, value: &[u8]) -> bool {
+        self.values.fits(index, value)
+    }
+
+    fn keep(&mut self, index: u32, seen: &Context) {
+        self.tokens.written(index, seen);
     }
 }

@@ -17,8 +17,8 @@ use quorate_bench::keys::Distribution;
 use quorate_bench::measure::{Case, Run, measure};
 use quorate_bench::peers::report::{Column, Comparison};
 use quorate_bench::peers::{Name, PeerRun, System};
-use quorate_bench::signals::unless_stopped;
 use quorate_bench::spawn::{SpawnedCluster, binary_beside};
+use quorate_bench::stop::unless_stopped;
 use quorate_bench::workload::{Workload, WorkloadSpec};
 use quorate_client::{Client, Level};
 

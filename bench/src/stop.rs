@@ -1,20 +1,20 @@
-//! An end before the end: Ctrl-C, or an order to stop.
+//! How a tool is stopped: by a signal, and then in order.
 
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// What `work` returns, unless a signal asks to stop: then it is dropped, so that the processes
-/// that it started end with it.
+/// What `work` returns, unless a signal asks to stop: then it is dropped, so that a cluster that it
+/// started ends with it.
 ///
 /// # Errors
-/// Those of `work`, and if a signal came.
+/// Of the work; or that a signal came.
 ///
 /// # Cancel safety
-/// As that of `work`.
+/// As the work's.
 pub async fn unless_stopped<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let mut signals = [
         SignalKind::interrupt(),
@@ -30,7 +30,7 @@ pub async fn unless_stopped<T>(work: impl Future<Output = Result<T>>) -> Result<
             .iter_mut()
             .any(|signal| signal.poll_recv(context).is_ready())
         {
-            return Poll::Ready(Err(anyhow::anyhow!("stopped by a signal")));
+            return Poll::Ready(Err(anyhow!("stopped by a signal")));
         }
         work.as_mut().poll(context)
     })
