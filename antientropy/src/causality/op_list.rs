@@ -9,8 +9,10 @@
 
 use super::op_id::OpId;
 
-/// Superseded operations that a record remembers.
-pub const SUPERSEDED_MAX: usize = 64;
+/// Superseded operations that a record remembers. Each is 24 bytes of every copy of a hot key's
+/// record, in the log, on the wire and in a client's token; what it buys is that a retry is still
+/// known while so many newer writes of its key have passed it. One that is older is *unknown*.
+pub const SUPERSEDED_MAX: usize = 16;
 
 /// Superseded flagged operations that a record remembers.
 pub const FLAGGED_MAX: usize = 256;

@@ -444,8 +444,8 @@ impl Plan {
             return;
         }
         self.faults.insert(Fault::PowerAgain);
-        // With the 64 operations that a record remembers: one record fills a block, none two.
-        self.filler = (600, 1700);
+        // With the 16 operations that a record remembers: one record fills a block, none two.
+        self.filler = (1_750, 2_850);
         self.own_chains = true;
         self.workloads = vec![Workload::Chained];
         if rand.chance(0.3) {

@@ -12,7 +12,7 @@ pub(super) const SEGMENT_HEADER_BYTES: u64 = BLOCK;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"QRTLOGSG");
 /// The log's format version.
-pub(super) const LOG_FORMAT: u32 = 2;
+pub(super) const LOG_FORMAT: u32 = 3;
 const FIXED_BYTES: usize = SEAL_BYTES + 8 + 4 + 4 + 16 + 8;
 
 const PREFIX: &str = "log-";
@@ -133,7 +133,7 @@ mod tests {
             assert!(told, "{refused:?}");
         }
         let mut flipped = encode_segment_header(STORE, 9);
-        flipped[16] = 3;
+        flipped[16] = u8::try_from(LOG_FORMAT + 1).expect("small");
         let damaged = check_segment_header(&flipped, STORE, 9);
         assert!(matches!(damaged, Err(OpenError::Damaged { .. })));
     }
