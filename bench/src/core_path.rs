@@ -30,8 +30,8 @@ use quorate_ring::{
     ConsistencyLevel, Copies, Epoch, Incarnation, Keyspace, KeyspaceId, KeyspaceMode,
     KeyspaceOptions, Lsn, MonoTime, Node, NodeId, Topology, VnodeCount, Weight, Zone,
 };
-use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng};
 
 use crate::keys::{Distribution, KeyDraw, key_of};
 use crate::values::Values;
@@ -66,6 +66,8 @@ pub struct CorePath {
     /// Messages by sender and receiver.
     wire: BTreeMap<(NodeId, NodeId), Vec<PeerMessage>>,
     effects: Effects,
+    /// Where frames are encoded, as a link does it.
+    buffer: BytesMut,
     tokens: Vec<Option<Bytes>>,
     /// Keys of the requests under way.
     asked: BTreeMap<u64, u32>,
@@ -165,6 +167,7 @@ impl CorePath {
             shards: BTreeMap::new(),
             wire: BTreeMap::new(),
             effects: Effects::new(),
+            buffer: BytesMut::new(),
             tokens: vec![None; keys as usize],
             asked: BTreeMap::new(),
             keys: KeyDraw::new(distribution, keys),
@@ -299,10 +302,10 @@ impl CorePath {
 
     fn deliver(&mut self, from: NodeId, to: NodeId, messages: &[PeerMessage]) -> Result<()> {
         let header = self.shards.get(&from).context("a node")?.shard.header();
-        let mut encoded = BytesMut::new();
-        encode_frame(&mut encoded, header, messages)?;
+        encode_frame(&mut self.buffer, header, messages)?;
+        let encoded = self.buffer.split().freeze();
         let mut frames = Vec::new();
-        FrameSplitter::new(FRAME_BYTES_MAX).split(encoded.freeze(), &mut frames)?;
+        FrameSplitter::new(FRAME_BYTES_MAX).split(encoded, &mut frames)?;
         for frame in &frames {
             let (header, messages) = decode_frame(frame)?;
             for message in messages {
@@ -379,6 +382,24 @@ impl CorePath {
         }
         Ok(())
     }
+}
+
+/// A fixed piece of work like that of the path: look-ups, copies and allocations that do not fit a
+/// cache. Some 100 ms.
+pub fn calibrate() {
+    const ROUNDS: u64 = 400_000;
+    const HELD: u64 = 50_000;
+    let mut random = SmallRng::seed_from_u64(2);
+    let mut held: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+    for _ in 0..ROUNDS {
+        let key = random.random_range(0..HELD);
+        let value = held.entry(key).or_default();
+        let mut next = Vec::with_capacity(256);
+        next.extend_from_slice(value.get(..16).unwrap_or(&[7; 16]));
+        next.resize(256, 1);
+        *value = std::hint::black_box(next);
+    }
+    std::hint::black_box(held.len());
 }
 
 #[cfg(test)]

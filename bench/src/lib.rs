@@ -1,7 +1,7 @@
 //! Load tools for Quorate: what is asked (`workload`, `keys`, `values`), what the tool remembers of
 //! each key (`tokens`), how it is asked (`fill`, `closed_loop`, `open`, `ycsb`), what is counted
 //! (`recorder`, `usage`, `backlog`), how it is told (`report`), other systems beside it (`peers`), and
-//! what the project's own code costs alone (`core_path`).
+//! what the project's own code costs alone (`core_path`), and whether that got worse (`gate`).
 //!
 //! The tool shares its machine with the nodes that it measures, and its own CPU time is part of
 //! every figure: one current-thread runtime, no work per operation beyond the SDK's call, a draw
@@ -17,6 +17,7 @@ pub mod closed_loop;
 pub mod core_path;
 pub mod cores;
 pub mod fill;
+pub mod gate;
 pub mod keys;
 pub mod machine;
 pub mod measure;

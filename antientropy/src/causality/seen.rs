@@ -52,8 +52,10 @@ impl Record {
     /// The operations that a reader of this record has seen: of its siblings, and superseded ones.
     #[must_use]
     pub fn seen_ops(&self) -> SeenOps {
-        let mut seen: SeenOps = self.siblings.iter().filter_map(Sibling::seen_op).collect();
         let superseded = self.superseded.entries().iter();
+        let most = self.siblings.len() + superseded.len() + self.flagged.entries().len();
+        let mut seen = SeenOps::with_capacity(most);
+        seen.extend(self.siblings.iter().filter_map(Sibling::seen_op));
         seen.extend(superseded.map(|op| SeenOp {
             op: *op,
             flagged: self.flagged.entry(op.op_id).is_some(),

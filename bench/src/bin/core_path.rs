@@ -1,16 +1,17 @@
 //! What the project's own code costs an operation, without a machine below it.
 //!
-//! For profilers and for the gate in continuous integration: run under a simulated processor it
-//! gives the same count of instructions each time.
+//! For profilers and for the gate in continuous integration (`gate`): run under a simulated
+//! processor it gives the same count of instructions each time.
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
-use quorate_bench::core_path::{CorePath, Kind};
+use quorate_bench::clock::Clock;
+use quorate_bench::core_path::{CorePath, Kind, calibrate};
 use quorate_bench::keys::Distribution;
-use quorate_bench::usage;
+use serde_json::json;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -53,6 +54,9 @@ struct Args {
     #[arg(long, default_value_t = 256, value_name = "COUNT",
           value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
     value_bytes: u32,
+    /// Do not time the fixed piece of work: instructions are then those of the path alone.
+    #[arg(long)]
+    no_calibration: bool,
 }
 
 fn main() -> ExitCode {
@@ -73,7 +77,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<()> {
     let value_bytes = usize::try_from(args.value_bytes)?;
     let mut path = CorePath::new(args.keys, value_bytes, args.distribution)?;
-    let before = usage::own_cpu()?;
+    let clock = Clock::start();
     let kind = match args.what {
         What::Write => Some(Kind::Write),
         What::Read => Some(Kind::Read),
@@ -84,11 +88,23 @@ fn run(args: &Args) -> Result<()> {
         Some(kind) => path.run(kind, args.ops)?,
         None => 0,
     };
-    let cpu = usage::own_cpu()?.saturating_sub(before);
-    let each = cpu.as_secs_f64() * 1e6 / done.max(1) as f64;
-    writeln!(
-        std::io::stdout(),
-        "{done} operations, {each:.2} CPU us each"
-    )?;
+    // One thread that never waits: its time is CPU time.
+    let took = clock.now();
+    let calibration = match kind {
+        Some(_) if !args.no_calibration => {
+            let from = clock.now();
+            calibrate();
+            (clock.now() - from).as_secs_f64() * 1e6
+        }
+        _ => 0.0,
+    };
+    let each = took.as_secs_f64() * 1e6 / done.max(1) as f64;
+    let document = json!({
+        "schema": "core-path/v1",
+        "operations": done,
+        "us_each": each,
+        "calibration_us": calibration,
+    });
+    writeln!(std::io::stdout(), "{document}")?;
     Ok(())
 }

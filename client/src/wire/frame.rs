@@ -390,12 +390,13 @@ pub fn decode_response(frame: &RawFrame) -> Result<ResponseFrame, FrameError> {
     }
 }
 
-/// Looks a body over and decodes it; array items that `T` does not know are skipped.
+/// Looks a body over and decodes it; array items that `T` does not know are skipped. Where `T`
+/// borrows, nothing is copied.
 ///
 /// # Errors
 /// [`FrameError::Malformed`] or [`FrameError::Fields`].
-pub fn decode_body<T: for<'de> Deserialize<'de>>(
-    frame: &RawFrame,
+pub fn decode_body<'frame, T: Deserialize<'frame>>(
+    frame: &'frame RawFrame,
     items_max: usize,
 ) -> Result<T, FrameError> {
     let kind = frame.kind;

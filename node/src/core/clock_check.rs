@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{MonoTime, NodeId};
+use smallvec::SmallVec;
 
 use super::input::Now;
 use super::message::{ClockEcho, ClockProbe};
@@ -136,11 +137,12 @@ impl ClockCheck {
     }
 
     /// Wall times of this node and of the peers whose clocks were heard within `age_max`, sorted.
-    fn walls(&self, now: Now, age_max: Duration) -> Vec<i64> {
+    fn walls(&self, now: Now, age_max: Duration) -> SmallVec<[i64; 8]> {
         let heard = self.peers.values().filter_map(|peer| peer.wall_minus_mono);
         let fresh = heard.filter(|(_, at)| now.mono.since(*at) <= age_max);
         let mono = signed(now.mono.as_micros());
-        let mut walls: Vec<i64> = fresh.map(|(ahead, _)| ahead.saturating_add(mono)).collect();
+        let mut walls: SmallVec<[i64; 8]> =
+            fresh.map(|(ahead, _)| ahead.saturating_add(mono)).collect();
         walls.push(signed(now.wall_micros));
         walls.sort_unstable();
         walls

@@ -90,6 +90,21 @@ pub struct Replicate {
     pub budget: Duration,
 }
 
+impl Replicate {
+    /// The same in memory of its own: what waits must not keep a whole network buffer alive.
+    #[must_use]
+    pub fn detached(self) -> Self {
+        Self {
+            key: Bytes::copy_from_slice(&self.key),
+            payload: match self.payload {
+                Payload::Whole(record) => Payload::Whole(Bytes::copy_from_slice(&record)),
+                delta @ Payload::Delta(_) => delta,
+            },
+            ..self
+        }
+    }
+}
+
 /// A replica's answer to [`Replicate`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplicateReply {
@@ -165,6 +180,17 @@ pub struct ReadRecord {
     /// Digest of the record that the coordinator has itself: a replica that durably holds exactly
     /// this one says so and spares its bytes.
     pub known: Option<Digest>,
+}
+
+impl ReadRecord {
+    /// The same in memory of its own: what waits must not keep a whole network buffer alive.
+    #[must_use]
+    pub fn detached(self) -> Self {
+        Self {
+            key: Bytes::copy_from_slice(&self.key),
+            ..self
+        }
+    }
 }
 
 /// A replica's answer to [`ReadRecord`].

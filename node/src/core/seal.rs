@@ -4,11 +4,12 @@
 //! context, context, operations seen. A checksum would not do: one forged vector would make every
 //! later write of an actor look old and kill it.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes};
 use quorate_antientropy::{
     Context, FLAGGED_MAX, OpId, SIBLINGS_MAX, SUPERSEDED_MAX, SeenOp, SeenOps, SupersededOp,
 };
 use quorate_ring::KeyspaceId;
+use smallvec::SmallVec;
 
 const VERSION: u8 = 1;
 const MAC_BYTES: usize = 16;
@@ -18,6 +19,9 @@ const LENGTH_BYTES: usize = 4;
 const SEEN_BYTES: usize = 16 + 8 + 1;
 /// Operations of one token: full coordinators' siblings merged, with room, and a record's lists.
 const SEEN_MAX: usize = 16 * SIBLINGS_MAX + SUPERSEDED_MAX + FLAGGED_MAX;
+
+/// What is authenticated without an allocation: a key, a context of some nodes, a full list.
+const MAC_INPUT_INLINE: usize = 1024;
 
 /// Longest context that is sealed or opened, in bytes. Puts keep a context under 64 KiB; merges of
 /// what was written apart may pass that, and a get must still work.
@@ -108,11 +112,11 @@ impl SealKey {
     }
 
     fn mac(&self, keyspace: KeyspaceId, key: &[u8], sealed: &[u8]) -> [u8; MAC_BYTES] {
-        let mut input = BytesMut::with_capacity(12 + key.len() + sealed.len());
-        input.put_u32(keyspace.0);
-        input.put_u64(key.len() as u64);
-        input.put_slice(key);
-        input.put_slice(sealed);
+        let mut input: SmallVec<[u8; MAC_INPUT_INLINE]> = SmallVec::new();
+        input.extend_from_slice(&keyspace.0.to_be_bytes());
+        input.extend_from_slice(&(key.len() as u64).to_be_bytes());
+        input.extend_from_slice(key);
+        input.extend_from_slice(sealed);
         let hash = blake3::keyed_hash(&self.0, &input);
         let (mac, _) = hash
             .as_bytes()
@@ -127,7 +131,7 @@ fn decode(mut sealed: &[u8]) -> Option<Token> {
     let context_bytes = usize::try_from(sealed.try_get_u32_le().ok()?).ok()?;
     let (context, mut rest) = sealed.split_at_checked(context_bytes)?;
     let context = Context::decode(context).ok()?;
-    let mut seen = SeenOps::new();
+    let mut seen = SeenOps::with_capacity(rest.len() / SEEN_BYTES);
     while !rest.is_empty() {
         let (op_id, tail) = rest.split_first_chunk()?;
         rest = tail;

@@ -379,6 +379,7 @@ impl Shard {
             Lookup::Known(record) => self.tell_held(from, &message, &place, record, effects),
             Lookup::MustLoad => {
                 let key = place.key.clone();
+                let message = message.detached();
                 let parked = Parked::Read {
                     from,
                     deadline: now.mono + message.budget,

@@ -41,6 +41,7 @@ impl Shard {
             }
             Lookup::MustLoad => {
                 let key = place.key.clone();
+                let message = message.detached();
                 let parked = Parked::Replicate {
                     from,
                     deadline: now.mono + message.budget,

@@ -314,20 +314,23 @@ impl DeltaForm {
     }
 }
 
+/// Borrows in both directions: the hottest message, with the largest part.
 #[derive(Serialize, Deserialize)]
-pub(super) struct ReplicateForm {
+pub(super) struct ReplicateForm<'a> {
     op: u64,
     keyspace: u32,
-    key: Bytes,
-    whole: Option<Bytes>,
+    #[serde(with = "serde_bytes", borrow)]
+    key: &'a [u8],
+    #[serde(with = "serde_bytes", borrow)]
+    whole: Option<&'a [u8]>,
     delta: Option<DeltaForm>,
     number: u64,
     budget_us: u64,
 }
 
-impl ReplicateForm {
+impl<'a> ReplicateForm<'a> {
     /// `None` if the payload has no form.
-    pub(super) fn of(message: &Replicate) -> Option<Self> {
+    pub(super) fn of(message: &'a Replicate) -> Option<Self> {
         let Replicate {
             op,
             keyspace,
@@ -337,13 +340,13 @@ impl ReplicateForm {
             budget,
         } = message;
         let (whole, delta) = match payload {
-            Payload::Whole(record) => (Some(record.clone()), None),
+            Payload::Whole(record) => (Some(&record[..]), None),
             Payload::Delta(delta) => (None, Some(DeltaForm::of(delta)?)),
         };
         Some(Self {
             op: op.0,
             keyspace: keyspace.0,
-            key: key.clone(),
+            key,
             whole,
             delta,
             number: number.0,
@@ -351,8 +354,9 @@ impl ReplicateForm {
         })
     }
 
-    /// `None` if not exactly one payload is there, or it cannot be read.
-    pub(super) fn into_domain(self) -> Option<Replicate> {
+    /// `None` if not exactly one payload is there, or it cannot be read. What it borrows from `body`
+    /// becomes slices of that.
+    pub(super) fn into_domain(self, body: &Bytes) -> Option<Replicate> {
         let Self {
             op,
             keyspace,
@@ -363,14 +367,14 @@ impl ReplicateForm {
             budget_us,
         } = self;
         let payload = match (whole, delta) {
-            (Some(record), None) => Payload::Whole(record),
+            (Some(record), None) => Payload::Whole(body.slice_ref(record)),
             (None, Some(delta)) => Payload::Delta(Box::new(delta.into_domain()?)),
             (Some(_), Some(_)) | (None, None) => return None,
         };
         Some(Replicate {
             op: OpNumber(op),
             keyspace: KeyspaceId(keyspace),
-            key,
+            key: body.slice_ref(key),
             payload,
             number: PurgeNumber(number),
             budget: Duration::from_micros(budget_us),
@@ -452,18 +456,20 @@ impl ReplicateReplyForm {
     }
 }
 
+/// Borrows in both directions.
 #[derive(Serialize, Deserialize)]
-pub(super) struct ReadForm {
+pub(super) struct ReadForm<'a> {
     op: u64,
     keyspace: u32,
-    key: Bytes,
+    #[serde(with = "serde_bytes", borrow)]
+    key: &'a [u8],
     budget_us: u64,
     /// Upper and lower half of a digest.
     #[serde(default)]
     known: Option<(u64, u64)>,
 }
 
-impl From<&ReadRecord> for ReadForm {
+impl<'a> From<&'a ReadRecord> for ReadForm<'a> {
     fn from(
         ReadRecord {
             op,
@@ -471,7 +477,7 @@ impl From<&ReadRecord> for ReadForm {
             key,
             budget,
             known,
-        }: &ReadRecord,
+        }: &'a ReadRecord,
     ) -> Self {
         #[expect(
             clippy::cast_possible_truncation,
@@ -481,28 +487,28 @@ impl From<&ReadRecord> for ReadForm {
         Self {
             op: op.0,
             keyspace: keyspace.0,
-            key: key.clone(),
+            key,
             budget_us: micros(*budget),
             known: known.map(halves),
         }
     }
 }
 
-impl From<ReadForm> for ReadRecord {
-    fn from(
-        ReadForm {
+impl ReadForm<'_> {
+    /// What it borrows from `body` becomes slices of that.
+    pub(super) fn into_domain(self, body: &Bytes) -> ReadRecord {
+        let Self {
             op,
             keyspace,
             key,
             budget_us,
             known,
-        }: ReadForm,
-    ) -> Self {
+        } = self;
         let whole = |(upper, lower)| Digest(u128::from(upper) << 64 | u128::from(lower));
-        Self {
+        ReadRecord {
             op: OpNumber(op),
             keyspace: KeyspaceId(keyspace),
-            key,
+            key: body.slice_ref(key),
             budget: Duration::from_micros(budget_us),
             known: known.map(whole),
         }

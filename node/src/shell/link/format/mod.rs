@@ -42,6 +42,9 @@ mod kind {
     pub(super) const SCAN_REPLY: u8 = 21;
 }
 
+/// What a message takes that is small, about: how many a frame has is guessed by it.
+const ITEM_BYTES_USUAL: usize = 64;
+
 /// Appends one frame with `header` and `messages` to `out`; returns its length in bytes.
 ///
 /// # Errors
@@ -130,7 +133,7 @@ pub fn decode_frame(frame: &RawFrame) -> Result<(PeerHeader, Vec<PeerMessage>), 
 
 fn items_of(body: Bytes) -> Result<Vec<RawFrame>, FrameError> {
     let mut splitter = FrameSplitter::new(body.len());
-    let mut items = Vec::new();
+    let mut items = Vec::with_capacity((body.len() / ITEM_BYTES_USUAL).clamp(4, 256));
     splitter.split(body, &mut items)?;
     if splitter.is_between_frames() {
         Ok(items)
@@ -150,14 +153,17 @@ fn message_of(item: &RawFrame) -> Result<PeerMessage, FrameError> {
             PeerMessage::KeepAlive(decode_body::<KeepAliveForm>(item, ITEMS_MAX)?.into())
         }
         kind::REPLICATE => {
-            let form: ReplicateForm = decode_body(item, ITEMS_MAX)?;
-            PeerMessage::Replicate(form.into_domain().ok_or_else(fields)?)
+            let form: ReplicateForm<'_> = decode_body(item, ITEMS_MAX)?;
+            PeerMessage::Replicate(form.into_domain(&item.body).ok_or_else(fields)?)
         }
         kind::REPLICATE_REPLY => {
             let form: ReplicateReplyForm = decode_body(item, ITEMS_MAX)?;
             PeerMessage::ReplicateReply(form.into_domain().ok_or_else(fields)?)
         }
-        kind::READ => PeerMessage::Read(decode_body::<ReadForm>(item, ITEMS_MAX)?.into()),
+        kind::READ => {
+            let form: ReadForm<'_> = decode_body(item, ITEMS_MAX)?;
+            PeerMessage::Read(form.into_domain(&item.body))
+        }
         kind::READ_REPLY => {
             let form: ReadReplyForm = decode_body(item, ITEMS_MAX)?;
             PeerMessage::ReadReply(form.into_domain().ok_or_else(fields)?)
