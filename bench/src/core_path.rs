@@ -385,21 +385,45 @@ impl CorePath {
 }
 
 /// A fixed piece of work like that of the path: look-ups, copies and allocations that do not fit a
-/// cache. Some 100 ms.
-pub fn calibrate() {
+/// cache, in memory that the process has already.
+#[derive(Debug)]
+pub struct FixedWork {
+    held: BTreeMap<u64, Vec<u8>>,
+    random: SmallRng,
+}
+
+impl FixedWork {
+    const HELD: u64 = 20_000;
     const ROUNDS: u64 = 400_000;
-    const HELD: u64 = 50_000;
-    let mut random = SmallRng::seed_from_u64(2);
-    let mut held: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
-    for _ in 0..ROUNDS {
-        let key = random.random_range(0..HELD);
-        let value = held.entry(key).or_default();
-        let mut next = Vec::with_capacity(256);
-        next.extend_from_slice(value.get(..16).unwrap_or(&[7; 16]));
-        next.resize(256, 1);
-        *value = std::hint::black_box(next);
+
+    /// Takes its memory.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut work = Self {
+            held: (0..Self::HELD).map(|key| (key, vec![7; 256])).collect(),
+            random: SmallRng::seed_from_u64(2),
+        };
+        work.run();
+        work
     }
-    std::hint::black_box(held.len());
+
+    /// Does it once: some 50 ms.
+    pub fn run(&mut self) {
+        for _ in 0..Self::ROUNDS {
+            let key = self.random.random_range(0..Self::HELD);
+            let value = self.held.entry(key).or_default();
+            let mut next = Vec::with_capacity(256);
+            next.extend_from_slice(value.get(..16).unwrap_or(&[7; 16]));
+            next.resize(256, 1);
+            *value = std::hint::black_box(next);
+        }
+    }
+}
+
+impl Default for FixedWork {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 #[cfg(test)]

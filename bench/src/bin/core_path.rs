@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use quorate_bench::clock::Clock;
-use quorate_bench::core_path::{CorePath, Kind, calibrate};
+use quorate_bench::core_path::{CorePath, FixedWork, Kind};
 use quorate_bench::keys::Distribution;
 use serde_json::json;
 
@@ -92,8 +92,9 @@ fn run(args: &Args) -> Result<()> {
     let took = clock.now();
     let calibration = match kind {
         Some(_) if !args.no_calibration => {
+            let mut work = FixedWork::new();
             let from = clock.now();
-            calibrate();
+            work.run();
             (clock.now() - from).as_secs_f64() * 1e6
         }
         _ => 0.0,
