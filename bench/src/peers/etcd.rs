@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
@@ -98,15 +98,25 @@ pub(super) async fn start(
     let endpoints: Vec<Endpoint> = endpoints
         .map(Endpoint::from_shared)
         .collect::<Result<_, _>>()?;
-    let mut writer = Writer(Channel::balance_list(endpoints.into_iter()));
+    // Each member by itself: one that is not up yet would fail the first writes of a run.
+    for endpoint in &endpoints {
+        wait_for(endpoint, clock, until).await?;
+    }
+    let writer = Writer(Channel::balance_list(endpoints.into_iter()));
+    Ok(Some((processes, AnyWriter::Etcd(writer))))
+}
+
+/// Until a member carries out a write.
+async fn wait_for(endpoint: &Endpoint, clock: Clock, until: Duration) -> Result<()> {
+    let mut writer = Writer(endpoint.connect_lazy());
     loop {
         let probe = writer.put(Bytes::from_static(b"probe"), Bytes::new());
         match tokio::time::timeout(POLL * 10, probe).await {
-            Ok(Ok(())) => return Ok(Some((processes, AnyWriter::Etcd(writer)))),
+            Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) if clock.now() >= until => {
-                return Err(error).context("etcd does not answer");
+                return Err(error).context("a member of etcd does not answer");
             }
-            Err(_) if clock.now() >= until => anyhow::bail!("etcd does not answer in time"),
+            Err(_) if clock.now() >= until => bail!("a member of etcd does not answer in time"),
             Ok(Err(_)) | Err(_) => tokio::time::sleep(POLL).await,
         }
     }
