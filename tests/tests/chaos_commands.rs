@@ -44,12 +44,6 @@ fn many_keys_are_written_scanned_exported_imported_and_deleted() {
         .map(|item| item["siblings"].to_string())
         .collect();
     assert_eq!(siblings, [r#"["1"]"#, r#"["4"]"#, "[]"]);
-    let hidden = run(&["multi", "put", "soon", "x", "gone", "y", "--ttl", "1ms"]);
-    assert_eq!(hidden.status.code(), Some(0), "{hidden:?}");
-    let read = run(&["multi", "get", "soon", "gone", "-o", "json"]);
-    for item in document(&read)["items"].as_array().expect("a list") {
-        assert_eq!(item["siblings"], serde_json::json!([]), "it has expired");
-    }
     let twice = run(&["multi", "get", "ann", "ann"]);
     assert_eq!(twice.status.code(), Some(2));
 
@@ -79,6 +73,14 @@ fn many_keys_are_written_scanned_exported_imported_and_deleted() {
         r#"{"key":"bob","value":"4"}"#
     );
     everything_is_counted_and_sound(&cluster);
+
+    // A value that has expired still counts as a key until it is written again or purged.
+    let hidden = run(&["multi", "put", "soon", "x", "gone", "y", "--ttl", "1ms"]);
+    assert_eq!(hidden.status.code(), Some(0), "{hidden:?}");
+    let read = run(&["multi", "get", "soon", "gone", "-o", "json"]);
+    for item in document(&read)["items"].as_array().expect("a list") {
+        assert_eq!(item["siblings"], serde_json::json!([]), "it has expired");
+    }
 }
 
 /// After a write at `all` of three keys every node holds these, says so, and finds them in order.
