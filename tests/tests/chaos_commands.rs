@@ -62,6 +62,22 @@ fn many_keys_are_written_scanned_exported_imported_and_deleted() {
         "there is nothing to go on from"
     );
 
+    // A failure before the first page leaves a file as it was, and says nothing of going on.
+    let failed = run(&["export", file, "--keyspace", "nope"]);
+    assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+    assert!(!String::from_utf8_lossy(&failed.stderr).contains("--resume"));
+    let kept = std::fs::read_to_string(file).expect("it is still there");
+    assert_eq!(kept, lines);
+    // A file that is shorter than what was written is not gone on with.
+    let position = format!("{file}.export-position");
+    let told = r#"{"keyspace":"default","position":null,"bytes":99999,"records":1}"#;
+    std::fs::write(&position, told).expect("a file");
+    let short = run(&["export", file, "--resume"]);
+    assert_eq!(short.status.code(), Some(2), "{short:?}");
+    assert!(String::from_utf8_lossy(&short.stderr).contains("99999 were written"));
+    assert_eq!(std::fs::read_to_string(file).expect("untouched"), lines);
+    std::fs::remove_file(&position).expect("it is there");
+
     let deleted = run(&["multi", "delete", "ann", "bob", "eve"]);
     assert_eq!(deleted.status.code(), Some(0));
     assert!(run(&["scan"]).stdout.is_empty());

@@ -172,7 +172,7 @@ pub(super) enum MultiCommand {
                             quorate multi put s1 on s2 off --ttl 30m"
     )]
     Put {
-        /// Keys and values in turn; a value may be @FILE.
+        /// Keys and values in turn; a value may be @FILE, and one may be - for standard input.
         #[arg(required = true, num_args = 2.., value_name = "KEY VALUE",
               allow_negative_numbers = true)]
         pairs: Vec<OsString>,

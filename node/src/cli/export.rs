@@ -2,8 +2,9 @@
 //!
 //! Behind each page the file is flushed and FILE.export-position says how far it is good and where
 //! the scan stands; `--resume` cuts the file there and goes on, also in another process, on another
-//! day, after restarts of nodes.
+//! day, after restarts of nodes. A file that is there is touched only once the first page was read.
 
+use std::fs::OpenOptions;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,9 @@ const NOTE_EVERY: u64 = 100_000;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Progress {
     keyspace: String,
+    /// The prefix of its keys, escaped; empty without one.
+    #[serde(default)]
+    prefix: String,
     position: Option<String>,
     bytes: u64,
     records: u64,
@@ -38,31 +42,37 @@ struct Progress {
 /// A [`Problem`] if the file cannot be written or the level could not be met; `--resume` goes on.
 pub(super) async fn run(args: ExportArgs, global: Global) -> Result<Exit, Problem> {
     let level = read_level(&args.data)?;
+    if args.file.as_os_str() == "-" {
+        let what = "export writes a file, to go on with it later";
+        return Err(Problem::new(Exit::Usage, "USAGE", what)
+            .then("`quorate scan -o json` writes the same lines to standard output"));
+    }
     let mut signals = StopSignals::listen()?;
     let beside = position_file(&args.file);
+    let prefix = args.prefix.map(bytes_of);
+    let asked = Progress {
+        keyspace: args.data.keyspace.clone(),
+        prefix: prefix
+            .as_ref()
+            .map_or_else(String::new, |prefix| prefix.escape_ascii().to_string()),
+        ..Progress::default()
+    };
     let mut progress = if args.resume {
-        read_progress(&beside, &args.data.keyspace)?
+        read_progress(&args.file, &beside, &asked)?
     } else {
-        Progress {
-            keyspace: args.data.keyspace.clone(),
-            ..Progress::default()
-        }
+        asked
     };
     let unwritable = |e: std::io::Error| {
         let what = format!("cannot write {}: {e}", args.file.display());
         Problem::new(Exit::Failed, "FILE_UNWRITABLE", what)
     };
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(!args.resume);
-    let mut file = options.open(&args.file).map_err(unwritable)?;
-    file.set_len(progress.bytes).map_err(unwritable)?;
-    file.seek(SeekFrom::End(0)).map_err(unwritable)?;
+    let mut file = None;
 
     let client = connect(&global).await?;
     let mut scan = client.keyspace(&args.data.keyspace).scan().level(level);
     scan = scan.deadline(args.data.deadline);
-    if let Some(prefix) = args.prefix {
-        scan = scan.prefix(bytes_of(prefix));
+    if let Some(prefix) = prefix {
+        scan = scan.prefix(prefix);
     }
     if let Some(position) = &progress.position {
         let position = position.parse::<ScanPosition>();
@@ -77,7 +87,15 @@ pub(super) async fn run(args: ExportArgs, global: Global) -> Result<Exit, Proble
         let page = page
             .ok_or_else(interrupted)
             .and_then(|page| page.map_err(|error| unread(&error)));
-        let page = page.map_err(|problem| problem.then("go on with --resume"))?;
+        let is_begun = args.resume || file.is_some();
+        let page = page.map_err(|problem| match is_begun {
+            true => problem.then("go on with --resume"),
+            false => problem,
+        })?;
+        let file = match &mut file {
+            Some(file) => file,
+            None => file.insert(open(&args.file, &progress).map_err(unwritable)?),
+        };
         let Some(page) = page else {
             break;
         };
@@ -119,15 +137,39 @@ fn position_file(file: &Path) -> PathBuf {
     name.into()
 }
 
-fn read_progress(beside: &Path, keyspace: &str) -> Result<Progress, Problem> {
+/// The file, cut to what is known to be good of it.
+fn open(path: &Path, progress: &Progress) -> std::io::Result<std::fs::File> {
+    let is_new = progress.bytes == 0;
+    let mut options = OpenOptions::new();
+    options.write(true).create(is_new).truncate(is_new);
+    let mut file = options.open(path)?;
+    if !is_new {
+        file.set_len(progress.bytes)?;
+        file.seek(SeekFrom::End(0))?;
+    }
+    Ok(file)
+}
+
+/// Where the export stands that is to go on.
+fn read_progress(file: &Path, beside: &Path, asked: &Progress) -> Result<Progress, Problem> {
     let unusable = |why: String| {
         let what = format!("cannot go on from {}: {why}", beside.display());
         Problem::new(Exit::Usage, "FILE_UNREADABLE", what).then("export anew, without --resume")
     };
     let text = std::fs::read(beside).map_err(|e| unusable(e.to_string()))?;
     let progress: Progress = serde_json::from_slice(&text).map_err(|e| unusable(e.to_string()))?;
-    if progress.keyspace != keyspace {
+    if progress.keyspace != asked.keyspace {
         return Err(unusable(format!("it is of keyspace {}", progress.keyspace)));
+    }
+    if progress.prefix != asked.prefix {
+        return Err(unusable(format!("it is of prefix `{}`", progress.prefix)));
+    }
+    let held = std::fs::metadata(file).map_or(0, |metadata| metadata.len());
+    if held < progress.bytes {
+        let (path, bytes) = (file.display(), progress.bytes);
+        return Err(unusable(format!(
+            "{path} has {held} bytes, and {bytes} were written"
+        )));
     }
     Ok(progress)
 }

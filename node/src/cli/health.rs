@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use quorate_client::wire::Code;
 use serde_json::json;
 
 use super::args::{Global, HealthArgs};
@@ -25,13 +26,23 @@ pub(super) async fn run(args: HealthArgs, global: Global) -> Result<Exit, Proble
     let interrupted = || Problem::new(Exit::Failed, "INTERRUPTED", "interrupted");
     let looking = async {
         if args.wait {
-            let waited = tokio::time::timeout(args.timeout, wait(&global)).await;
+            let mut last = None;
+            let waited = tokio::time::timeout(args.timeout, wait(&global, &mut last)).await;
             return match waited {
                 Ok(health) => Ok((health?, false)),
-                Err(_) => Ok((look(&global).await.unwrap_or_default(), true)),
+                Err(_) => {
+                    let unheard = || Health::of_reason("no node has answered");
+                    Ok((last.unwrap_or_else(unheard), true))
+                }
             };
         }
-        Ok::<_, Problem>((look(&global).await?, false))
+        match look(&global).await {
+            // Nobody answers: that is what was asked, and the answer.
+            Err(problem) if problem.code == Code::ConnectFailed.name() => {
+                Ok((Health::of_reason(&problem.what), false))
+            }
+            looked => Ok::<_, Problem>((looked?, false)),
+        }
     };
     let looked = unless_stopped(&mut signals, looking).await;
     let (health, timed_out) = looked.ok_or_else(interrupted)??;
@@ -68,14 +79,17 @@ async fn look(global: &Global) -> Result<Health, Problem> {
 }
 
 /// Looks again and again; a cluster that cannot be reached yet is waited for too.
-async fn wait(global: &Global) -> Result<Health, Problem> {
+/// `last` is what was seen last.
+async fn wait(global: &Global, last: &mut Option<Health>) -> Result<Health, Problem> {
     loop {
         match look(global).await {
             Ok(health) if health.is_healthy() => return Ok(health),
             Err(problem) if problem.exit == Exit::Refused || problem.exit == Exit::Usage => {
                 return Err(problem);
             }
-            Ok(_) | Err(_) => tokio::time::sleep(LOOK_EVERY).await,
+            Ok(health) => *last = Some(health),
+            Err(problem) => *last = Some(Health::of_reason(&problem.what)),
         }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }

@@ -60,6 +60,17 @@ async fn carry_out(args: MultiArgs, global: &Global) -> Result<Vec<Item>, Proble
             return get(&client.keyspace(&data.keyspace), keys, &data).await;
         }
         MultiCommand::Put { pairs, data, ttl } => {
+            // Standard input can be read once.
+            if pairs
+                .iter()
+                .skip(1)
+                .step_by(2)
+                .filter(|value| *value == "-")
+                .count()
+                > 1
+            {
+                return Err(Problem::usage("only one value can be - for standard input"));
+            }
             let mut read = Vec::new();
             let mut pairs = pairs.into_iter();
             while let Some(key) = pairs.next() {

@@ -55,6 +55,14 @@ pub(super) struct Health {
 }
 
 impl Health {
+    /// Not well, for this reason.
+    pub(super) fn of_reason(reason: &str) -> Self {
+        Self {
+            reasons: vec![reason.to_owned()],
+            asked: true,
+        }
+    }
+
     /// Whether every node is up and counts for all its vnodes.
     pub(super) const fn is_healthy(&self) -> bool {
         self.asked && self.reasons.is_empty()

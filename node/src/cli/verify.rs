@@ -17,7 +17,7 @@ use super::args::{Global, VerifyArgs};
 use super::exit::{Exit, Problem};
 use super::is_json;
 use super::output::{encode, note, print, print_json, shown_bytes, stdout_is_terminal};
-use super::session::connect;
+use super::session::{connect, unanswered};
 use super::signals::{StopSignals, unless_stopped};
 use crate::shell::seam::Clock;
 use crate::shell::system::SystemClock;
@@ -81,7 +81,14 @@ pub(super) async fn run(args: VerifyArgs, global: Global) -> Result<Exit, Proble
         let nodes = chosen(&args, &client)?;
         let mut found = Vec::new();
         for node in nodes {
-            found.push(verify_node(&client, node, args.records_per_second).await);
+            let of_node = verify_node(&client, node, args.records_per_second).await;
+            // All of them would refuse this certificate.
+            if let Some(error) = &of_node.error
+                && error.code() == Code::RoleRefused
+            {
+                return Err(unanswered(error));
+            }
+            found.push(of_node);
         }
         client.close().await;
         Ok::<_, Problem>(found)

@@ -470,7 +470,9 @@ impl GetMachine {
                 ReplicaPart::Silent
             }
         };
-        let owners = self.plan.candidates.iter().chain(&self.plan.down);
+        // Who was not asked has no part in it.
+        let asked = self.plan.candidates.iter().take(self.asked);
+        let owners = asked.chain(&self.plan.down);
         steps.push(Step::Fail(Failure {
             cause,
             effect: Effectiveness::NotApplied,

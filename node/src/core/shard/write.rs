@@ -380,19 +380,11 @@ impl Shard {
         if up >= usize::from(required) {
             return Ok(());
         }
-        let part = |node: NodeId| {
-            (
-                node,
-                if down(&node) {
-                    ReplicaPart::Down
-                } else {
-                    ReplicaPart::Silent
-                },
-            )
-        };
+        // The others were not asked, so nothing is said of them.
+        let down = owners.into_iter().filter(down);
         let mut failure = Failure::refused(Cause::Unavailable);
         failure.required = required;
-        failure.replicas = owners.into_iter().map(part).collect();
+        failure.replicas = down.map(|node| (node, ReplicaPart::Down)).collect();
         Err(failure)
     }
 
