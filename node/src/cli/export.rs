@@ -138,6 +138,10 @@ fn position_file(file: &Path) -> PathBuf {
 }
 
 /// The file, cut to what is known to be good of it.
+#[expect(
+    clippy::disallowed_types,
+    reason = "a file of the user, outside of the store"
+)]
 fn open(path: &Path, progress: &Progress) -> std::io::Result<std::fs::File> {
     let is_new = progress.bytes == 0;
     let mut options = OpenOptions::new();
