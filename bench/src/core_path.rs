@@ -62,7 +62,7 @@ pub enum Kind {
 /// Three shards and what is between them.
 #[derive(Debug)]
 pub struct CorePath {
-    shards: BTreeMap<NodeId, Node3>,
+    shards: BTreeMap<NodeId, PathNode>,
     /// Messages by sender and receiver.
     wire: BTreeMap<(NodeId, NodeId), Vec<PeerMessage>>,
     effects: Effects,
@@ -79,8 +79,9 @@ pub struct CorePath {
     answered: u64,
 }
 
+/// A shard, and how far its log goes.
 #[derive(Debug)]
-struct Node3 {
+struct PathNode {
     shard: Shard,
     appended: Lsn,
     durable: Lsn,
@@ -118,7 +119,7 @@ fn topology() -> Result<Arc<Topology>> {
     )?))
 }
 
-fn shard(me: NodeId, topology: &Arc<Topology>, now: Now) -> Result<Node3> {
+fn shard(me: NodeId, topology: &Arc<Topology>, now: Now) -> Result<PathNode> {
     let first = Lsn(1);
     let incarnation = Incarnation(u64::from(me.0));
     let life = Life { incarnation, first };
@@ -147,7 +148,7 @@ fn shard(me: NodeId, topology: &Arc<Topology>, now: Now) -> Result<Node3> {
         },
         limits: Limits::default(),
     };
-    Ok(Node3 {
+    Ok(PathNode {
         shard: Shard::new(now, config, recovered),
         appended: first,
         durable: first,

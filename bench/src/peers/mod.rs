@@ -16,15 +16,15 @@ use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
+use quorate_client::Code;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tempfile::TempDir;
-use tokio::task::JoinSet;
 
 use self::process::Process;
 use crate::clock::Clock;
+use crate::closed_loop::{LoopLimits, Operations, PhaseEnd, drive};
 use crate::keys::{KeyDraw, key_of};
-use crate::progress::Progress;
 use crate::recorder::{End, Kind, Recorder};
 use crate::usage;
 use crate::values::Values;
@@ -32,6 +32,9 @@ use crate::workload::WorkloadSpec;
 
 /// Time for a system to answer after its start.
 const READY_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Longest time of a phase of writes.
+const WRITE_TIME_MAX: Duration = Duration::from_secs(3_600);
 
 /// Time between two attempts to reach it.
 const POLL: Duration = Duration::from_millis(100);
@@ -173,40 +176,67 @@ impl System {
         let keys = KeyDraw::new(spec.distribution, spec.keys);
         let draw = Draw::new(spec, Next::Drawn(keys), operations);
         let (system, client) = (self.cpu()?, usage::own_cpu()?);
-        let (recorder, elapsed) = self.write(draw, clock, in_flight, label).await?;
+        let end = self.write(draw, clock, in_flight, label).await?;
         Ok(PeerRun {
-            recorder,
-            elapsed,
+            recorder: end.recorder,
+            elapsed: end.elapsed,
             system_cpu: self.cpu()?.saturating_sub(system),
             client_cpu: usage::own_cpu()?.saturating_sub(client),
         })
     }
 
+    /// Carries `draw` out to its end.
     async fn write(
         &self,
         draw: Draw,
         clock: Clock,
         in_flight: u32,
         label: String,
-    ) -> Result<(Recorder, Duration)> {
-        let begin = clock.now();
-        let progress = Progress::new(begin, label, draw.left);
-        let shared = Arc::new(Mutex::new(Shared {
-            draw,
-            recorder: Recorder::default(),
-            progress,
-        }));
-        let mut tasks = JoinSet::new();
-        for _ in 0..in_flight.max(1) {
-            tasks.spawn(work(self.writer.clone(), Arc::clone(&shared), clock));
+    ) -> Result<PhaseEnd> {
+        let limits = LoopLimits {
+            label,
+            operations: Some(draw.operations),
+            in_flight,
+            time_max: WRITE_TIME_MAX,
+        };
+        let puts = Arc::new(Puts {
+            writer: self.writer.clone(),
+            draw: Mutex::new(draw),
+            failed: Mutex::new(None),
+        });
+        let end = drive(Arc::clone(&puts), clock, limits).await?;
+        match lock(&puts.failed).take() {
+            Some(error) => Err(error),
+            None => Ok(end),
         }
-        while let Some(ended) = tasks.join_next().await {
-            ended??;
-        }
-        let elapsed = clock.now() - begin;
-        let mut shared = lock(&shared);
-        shared.progress.finish();
-        Ok((std::mem::take(&mut shared.recorder), elapsed))
+    }
+}
+
+/// Writes, until one fails: then nothing can be compared.
+#[derive(Debug)]
+struct Puts {
+    writer: Writer,
+    draw: Mutex<Draw>,
+    failed: Mutex<Option<anyhow::Error>>,
+}
+
+impl Operations for Puts {
+    type Operation = (Bytes, Bytes);
+
+    fn next(&self) -> Option<Self::Operation> {
+        let may_go_on = lock(&self.failed).is_none();
+        may_go_on.then(|| lock(&self.draw).next())
+    }
+
+    async fn carry_out(&self, (key, value): Self::Operation) -> (Kind, End) {
+        let end = match self.writer.clone().put(key, value).await {
+            Ok(()) => End::Done,
+            Err(error) => {
+                lock(&self.failed).get_or_insert(error);
+                End::Unknown(Code::ConnectionLost)
+            }
+        };
+        (Kind::Write, end)
     }
 }
 
@@ -214,7 +244,7 @@ impl System {
 #[derive(Debug)]
 struct Draw {
     next: Next,
-    left: u64,
+    operations: u64,
     values: Values,
     random: SmallRng,
 }
@@ -230,14 +260,13 @@ impl Draw {
         let mut random = SmallRng::seed_from_u64(spec.seed);
         Self {
             next,
-            left: operations,
+            operations,
             values: Values::new(spec.value_bytes, &mut random),
             random,
         }
     }
 
-    fn next(&mut self) -> Option<(Bytes, Bytes)> {
-        self.left = self.left.checked_sub(1)?;
+    fn next(&mut self) -> (Bytes, Bytes) {
         let index = match &mut self.next {
             Next::InOrder(next) => {
                 let index = *next;
@@ -246,35 +275,10 @@ impl Draw {
             }
             Next::Drawn(keys) => keys.draw(&mut self.random),
         };
-        Some((key_of(index), self.values.make(index, &mut self.random)))
+        (key_of(index), self.values.make(index, &mut self.random))
     }
 }
 
-#[derive(Debug)]
-struct Shared {
-    draw: Draw,
-    recorder: Recorder,
-    progress: Progress,
-}
-
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-async fn work(mut writer: Writer, shared: Arc<Mutex<Shared>>, clock: Clock) -> Result<()> {
-    let mut began = clock.now();
-    loop {
-        let Some((key, value)) = lock(&shared).draw.next() else {
-            return Ok(());
-        };
-        writer.put(key, value).await?;
-        let ended = clock.now();
-        let mut shared = lock(&shared);
-        shared
-            .recorder
-            .add(Kind::Write, End::Done, ended.saturating_sub(began));
-        let done = shared.recorder.done();
-        shared.progress.update(ended, done);
-        began = ended;
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

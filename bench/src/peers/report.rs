@@ -4,6 +4,7 @@
 //! that of one round, and of all rounds the median with the least and the greatest.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -56,30 +57,25 @@ impl Column {
     /// Quorate's, from its runs.
     #[must_use]
     pub fn own(runs: &[Run]) -> Self {
-        let rounds = runs.iter().map(|run| {
-            let client = run.client_cpu.as_secs_f64();
-            let cpu = run.nodes_cpu.as_secs_f64() + client;
-            Measured::of(&run.recorder, run.elapsed.as_secs_f64(), cpu, client)
-        });
-        Self {
-            name: "quorate".to_owned(),
-            promises: PROMISES.to_owned(),
-            rounds: rounds.collect(),
-        }
+        let round =
+            |run: &Run| Measured::of(&run.recorder, run.elapsed, run.nodes_cpu, run.client_cpu);
+        Self::new("quorate", PROMISES, runs.iter().map(round).collect())
     }
 
     /// Another system's.
     #[must_use]
     pub fn other(name: &str, promises: &str, runs: &[PeerRun]) -> Self {
-        let rounds = runs.iter().map(|run| {
-            let client = run.client_cpu.as_secs_f64();
-            let cpu = run.system_cpu.as_secs_f64() + client;
-            Measured::of(&run.recorder, run.elapsed.as_secs_f64(), cpu, client)
-        });
+        let round = |run: &PeerRun| {
+            Measured::of(&run.recorder, run.elapsed, run.system_cpu, run.client_cpu)
+        };
+        Self::new(name, promises, runs.iter().map(round).collect())
+    }
+
+    fn new(name: &str, promises: &str, rounds: Vec<Measured>) -> Self {
         Self {
             name: name.to_owned(),
             promises: promises.to_owned(),
-            rounds: rounds.collect(),
+            rounds,
         }
     }
 
@@ -112,18 +108,18 @@ impl Measured {
         clippy::cast_precision_loss,
         reason = "counts and microseconds stay below 2^52"
     )]
-    fn of(recorder: &Recorder, seconds: f64, cpu: f64, client: f64) -> Self {
+    fn of(recorder: &Recorder, elapsed: Duration, system: Duration, client: Duration) -> Self {
         let writes = recorder.done().max(1) as f64;
         let latency = recorder.latency(Kind::Write);
         let us = |of: fn(&crate::recorder::Latency) -> u64| {
             latency.as_ref().map_or(0.0, |latency| of(latency) as f64)
         };
         Self {
-            rate: writes / seconds.max(1e-9),
+            rate: writes / elapsed.as_secs_f64().max(1e-9),
             p50_us: us(|latency| latency.p50_us),
             p99_us: us(|latency| latency.p99_us),
-            cpu_us: cpu * 1e6 / writes,
-            client_cpu_us: client * 1e6 / writes,
+            cpu_us: (system + client).as_secs_f64() * 1e6 / writes,
+            client_cpu_us: client.as_secs_f64() * 1e6 / writes,
         }
     }
 }
@@ -208,7 +204,6 @@ mod tests {
     use super::*;
     use crate::keys::Distribution;
     use quorate_client::Level;
-    use std::time::Duration;
 
     fn column(name: &str, cpu_us: &[f64]) -> Column {
         let round = |cpu_us: &f64| Measured {

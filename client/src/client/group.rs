@@ -91,6 +91,7 @@ impl Client {
         };
         let mut in_flight = InFlight::start(self, group.node, Kind::Batch, sent);
         let (node, members, limit) = (group.node, group.items, group.limit);
+        let count = members.len();
         let (first, hedged) = {
             let call = self.ask_many(topology, node, group.request, limit, &mut in_flight);
             let mut call = pin!(call);
@@ -115,39 +116,41 @@ impl Client {
                 Some(_) => NodeVerdict::Broken,
             };
         }
-        let told = |node, sent, items, answer| Told {
+        let alone = |answer: Option<Answer>| Told {
             node,
             sent,
-            items,
-            answer,
+            items: members,
+            answer: answer.unwrap_or(Err(timed_out())),
         };
-        match (first, hedged) {
-            (Some(answer), None) => GroupEnd {
-                told: told(node, sent, members, answer),
+        let Some((hedge, second)) = hedged else {
+            return GroupEnd {
+                told: alone(first),
                 other: None,
-            },
-            (first, Some((hedge, second))) => {
-                let other = |node, sent, answer| Other {
-                    node,
-                    sent,
+            };
+        };
+        let hedge_decides = second
+            .as_ref()
+            .is_some_and(|answer| holds_outcomes(answer, count));
+        let other = |node, sent, answer| Other {
+            node,
+            sent,
+            answer,
+            hedge: hedge.node,
+            writes: hedge.writes,
+        };
+        match second {
+            Some(answer) if hedge_decides => GroupEnd {
+                told: Told {
+                    node: hedge.node,
+                    sent: hedge.at,
+                    items: hedge.items,
                     answer,
-                    hedge: hedge.node,
-                    writes: hedge.writes,
-                };
-                match (first, second) {
-                    (first, Some(answer)) if holds_outcomes(&answer, members.len()) => GroupEnd {
-                        told: told(hedge.node, hedge.at, hedge.items, answer),
-                        other: Some(other(node, sent, first)),
-                    },
-                    (first, second) => GroupEnd {
-                        told: told(node, sent, members, first.unwrap_or(Err(timed_out()))),
-                        other: Some(other(hedge.node, hedge.at, second)),
-                    },
-                }
-            }
-            (None, None) => GroupEnd {
-                told: told(node, sent, members, Err(timed_out())),
-                other: None,
+                },
+                other: Some(other(node, sent, first)),
+            },
+            second => GroupEnd {
+                told: alone(first),
+                other: Some(other(hedge.node, hedge.at, second)),
             },
         }
     }

@@ -1,9 +1,11 @@
 //! Many puts, deletes and gets in one request: each goes its own way and has its own outcome.
 //!
 //! An item is a request like any other: it is located, forwarded where this node does not own its
-//! key, retried under its op id. A batch was admitted when it was taken, as much work as it has
-//! items: none of them is refused because the others are under way. What a batch saves is all that is paid per message: one
-//! frame from the client, one frame per replica in each round, one sync, one answer.
+//! key, retried under its op id. What a batch saves is all that is paid per message: one frame from
+//! the client, one frame per replica in each round, one sync, one answer.
+//!
+//! A batch was admitted when it was taken, as much work as it has items: none of them is refused
+//! because the others are under way.
 
 use std::collections::BTreeSet;
 
