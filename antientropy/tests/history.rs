@@ -194,6 +194,7 @@ fn histories_reach_what_they_are_for() {
         "damage",
         "handed over",
         "frame lost",
+        "looked further",
     ] {
         assert!(
             seen.get(what).is_some_and(|count| *count > 20),

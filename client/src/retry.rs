@@ -153,6 +153,7 @@ fn class(code: Code) -> Class {
         | Code::DeadlineExceeded
         | Code::Overloaded
         | Code::BatchAnswerFull
+        | Code::ContextAhead
         | Code::SessionBehind => Class::Wait,
         Code::EpochMismatch => Class::Refresh,
     }

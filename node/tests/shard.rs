@@ -721,13 +721,50 @@ fn a_twin_of_what_was_superseded_before_the_read_does_not_stand_beside_the_next_
     lab.cut = vec![A, B];
     lab.ask(C, retry(put("old", 1, None)));
     lab.run();
-    let newest = lab.ask(C, put_at("newest", 3, Some(seen), ConsistencyLevel::One));
+    // C cannot know what was seen there, at no level.
+    let alone = put_at("newest", 3, Some(seen.clone()), ConsistencyLevel::One);
+    let newest = lab.ask(C, alone.clone());
+    lab.run();
+    lab.pass(2_100);
+    assert_eq!(
+        failure(lab.reply(newest)),
+        (Cause::ContextAhead, Effectiveness::NotApplied)
+    );
+    lab.cut.clear();
+    lab.connect(&[A, B, C]);
+    let newest = lab.ask(C, alone);
     lab.run();
     assert!(is_applied(lab.reply(newest)));
     assert_eq!(
         lab.values(C, ConsistencyLevel::One),
         [Bytes::from_static(b"newest")]
     );
+}
+
+/// The token of a quorum operation has no operations: who does not know its dots finds them at any
+/// owner of the majority that does, and takes over what that one knows.
+#[test]
+fn a_write_after_what_its_coordinator_does_not_know_looks_for_it_first() {
+    let mut lab = Lab::ready();
+    lab.cut = vec![C];
+    let first = lab.ask(A, put("old", 1, None));
+    lab.run();
+    let seen = context(lab.reply(first));
+    lab.cut.clear();
+    let second = lab.ask(C, put("new", 2, Some(seen)));
+    lab.run();
+    assert!(is_applied(lab.reply(second)));
+    assert!(lab.counted.contains(&Event::WriteLookedFurther));
+    // It knows the first one as A and B do: a late attempt of it mints nothing.
+    let late = lab.ask(C, retry(put("old", 1, None)));
+    lab.run();
+    assert!(is_applied(lab.reply(late)));
+    for node in [A, B, C] {
+        assert_eq!(
+            lab.values(node, ConsistencyLevel::One),
+            [Bytes::from_static(b"new")]
+        );
+    }
 }
 
 /// Who owns the key in the keyspace of one copy, and who does not.

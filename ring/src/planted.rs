@@ -57,6 +57,8 @@ pub enum Bug {
     HedgeForgetsOpId,
     /// A replica says that it holds what the coordinator knows without comparing the records.
     DigestOfTheKeyAlone,
+    /// A coordinator takes a context for known without looking.
+    ContextNotLookedFor,
 }
 
 impl Bug {
@@ -87,6 +89,7 @@ impl Bug {
         Self::RepairWritesOlder,
         Self::HedgeForgetsOpId,
         Self::DigestOfTheKeyAlone,
+        Self::ContextNotLookedFor,
     ];
 
     /// The name by which it is chosen.
@@ -118,6 +121,7 @@ impl Bug {
             Self::RepairWritesOlder => "m3-repair-writes-older",
             Self::HedgeForgetsOpId => "hedge-forgets-op-id",
             Self::DigestOfTheKeyAlone => "digest-of-the-key-alone",
+            Self::ContextNotLookedFor => "context-not-looked-for",
         }
     }
 }

@@ -134,6 +134,7 @@ async fn passes(bug: Bug, seed: u64) -> bool {
         | Bug::SupersededNotTold
         | Bug::HedgeForgetsOpId
         | Bug::DigestOfTheKeyAlone
+        | Bug::ContextNotLookedFor
         | Bug::RepairWritesOlder
         | Bug::ScanSkipsPageBoundary
         | Bug::ScanStaleRowWins

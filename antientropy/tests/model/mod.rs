@@ -84,7 +84,20 @@ struct Node {
 #[derive(Debug, Clone)]
 struct Token {
     context: Context,
+    /// Of a context that a record on a majority knows, no operations are told: who comes after it
+    /// and does not know it reads a majority first.
     ops: SeenOps,
+    is_held: bool,
+}
+
+impl Token {
+    fn held(context: Context) -> Self {
+        Self {
+            context,
+            ops: SeenOps::new(),
+            is_held: true,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -236,8 +249,19 @@ impl World {
 
     fn attempt(&mut self, node: usize, op: OpIndex, attempt: Attempt) {
         let age = Duration::from_micros(self.time - self.ops[op].first_attempt);
+        let verdict = |world: &Self| {
+            let held = &world.nodes[node].newest;
+            held.attempt_verdict(world.time, op_id(op), age)
+        };
+        // A known operation is a duplicate, whatever its token names.
+        if verdict(self) == AttemptVerdict::Fresh
+            && let Some(token) = self.ops[op].token.clone().filter(|token| token.is_held)
+        {
+            self.look_further(node, &token.context);
+        }
+        let found = verdict(self);
         let held = &self.nodes[node].newest;
-        let reply = match held.attempt_verdict(self.time, op_id(op), age) {
+        let reply = match found {
             AttemptVerdict::TooOld => return self.note("too old"),
             AttemptVerdict::Duplicate => {
                 *self.seen.entry("duplicate").or_default() += 1;
@@ -251,13 +275,8 @@ impl World {
             }
             AttemptVerdict::Fresh => self.mint(node, op, attempt),
         };
-        let client = self.ops[op].token.as_ref();
-        let told = client.map_or(SeenOps::new(), |token| token.ops.clone());
-        let newest = &self.nodes[node].newest;
-        let reply = reply.map(|context| Token {
-            context,
-            ops: newest.seen_ops_after_write(op_id(op), &told),
-        });
+        // It is handed out once W replicas have acknowledged.
+        let reply = reply.map(Token::held);
         let tried = self.attempts.len();
         let reply_covers_op = self.nodes[node].newest.sibling(op_id(op)).is_some();
         self.attempts.push(Tried {
@@ -274,6 +293,25 @@ impl World {
         for to in (0..PRIMARIES).filter(|to| *to != node) {
             self.frames.push((to, record.clone(), Some(tried)));
         }
+    }
+
+    /// What a majority of the primaries holds durably, whichever it is, knows what a quorum read
+    /// showed or a quorum write made.
+    fn look_further(&mut self, node: usize, context: &Context) {
+        if self.nodes[node].newest.context().covers_context(context) {
+            return;
+        }
+        self.note("looked further");
+        let silent = usize::try_from(self.time).expect("small") % PRIMARIES;
+        let asked = (0..PRIMARIES).filter(|primary| *primary != silent);
+        let found = asked.fold(Record::default(), |found, primary| {
+            found.merged(&self.nodes[primary].durable)
+        });
+        assert!(
+            found.context().covers_context(context),
+            "a majority does not know what a majority held"
+        );
+        self.deliver(node, &found, None);
     }
 
     fn mint(&mut self, node: usize, op: OpIndex, attempt: Attempt) -> Option<Context> {
@@ -356,9 +394,14 @@ impl World {
                 seen.extend(&state.past);
             }
         }
-        let token = Token {
-            context: merged.context().clone(),
-            ops: merged.seen_ops(),
+        let token = if node == other {
+            Token {
+                context: merged.context().clone(),
+                ops: merged.seen_ops(),
+                is_held: false,
+            }
+        } else {
+            Token::held(merged.context().clone())
         };
         self.clients.push((token, seen));
         self.note("read");

@@ -105,6 +105,9 @@ fn cause(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
         Code::SessionBehind => {
             f.write_str("the replicas that answered are behind what the session has seen")
         }
+        Code::ContextAhead => {
+            f.write_str("the replicas that answered do not know the writes that the context names")
+        }
         Code::SessionFull => write!(
             f,
             "the session remembers as much as it may, the limit is {limit}"

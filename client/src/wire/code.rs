@@ -173,6 +173,8 @@ codes! {
     SessionBehind = 65, "SESSION_BEHIND";
     /// The session remembers as much as it may (in the SDK).
     SessionFull = 66, "SESSION_FULL";
+    /// The owners that answered do not know the writes that the context names.
+    ContextAhead = 67, "CONTEXT_AHEAD";
 }
 
 impl Code {
@@ -195,6 +197,10 @@ impl Code {
             Self::SessionBehind => {
                 "the replicas that hold what was seen are down or slow: try again, or read outside \
                  of the session"
+            }
+            Self::ContextAhead => {
+                "the replicas that hold what was read are down or slow: try again, or read the key \
+                 at the level of the write and write after that read"
             }
             Self::WrongMode => {
                 "in an lww keyspace write without a context, and outside of sessions"

@@ -135,6 +135,8 @@ pub enum Event {
     SendRefused,
     /// A read was asked again because replicas were slow or did not count.
     ReadWidened,
+    /// A write came after writes that its coordinator does not know, and asked the other owners.
+    WriteLookedFurther,
 }
 
 /// Why the node must not serve.

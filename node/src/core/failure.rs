@@ -60,6 +60,8 @@ pub enum Cause {
     OperationNotSeen,
     /// The replicas that answered are behind what the session has seen.
     SessionBehind,
+    /// No owner that answered knows the writes that the context names.
+    ContextAhead,
     /// The operation is one of another keyspace mode.
     WrongMode,
     /// The TTL is 0 or too long.

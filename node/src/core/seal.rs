@@ -1,8 +1,14 @@
 //! The client's causal context as a sealed token: opaque, bound to keyspace and key, authenticated.
 //!
-//! Token = version byte, 16 bytes of keyed BLAKE3 over (keyspace, key, rest), length of the
-//! context, context, operations seen. A checksum would not do: one forged vector would make every
-//! later write of an actor look old and kill it.
+//! Token = version byte, 16 bytes of keyed BLAKE3 over (version, keyspace, key, rest), then twice
+//! a length and a context, then operations seen. A checksum would not do: one forged vector would
+//! make every later write of an actor look old and kill it.
+//!
+//! A token tells two things apart. Of the writes in `held` a majority of the key's owners has a
+//! record that knows them, so a coordinator that does not know them itself can find it; nothing but
+//! their dots needs to travel. Of those in `apart` nobody promised that, so their operations travel
+//! too: a coordinator that never held a value could not list its operation, and the twin that a
+//! retry minted there would stand beside the write that superseded it.
 
 use bytes::{Buf, BufMut, Bytes};
 use quorate_antientropy::{
@@ -11,7 +17,7 @@ use quorate_antientropy::{
 use quorate_ring::KeyspaceId;
 use smallvec::SmallVec;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const MAC_BYTES: usize = 16;
 const HEAD_BYTES: usize = 1 + MAC_BYTES;
 const LENGTH_BYTES: usize = 4;
@@ -40,10 +46,33 @@ impl std::fmt::Debug for SealKey {
 /// What a client has seen of a key.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Token {
-    /// The writes it has seen, as dots.
-    pub context: Context,
-    /// The operations that it has seen, as values or as superseded by them.
+    /// Writes it has seen that a record on a majority of the owners knows.
+    pub held: Context,
+    /// Writes it has seen, whoever knows them; may repeat some of `held`.
+    pub apart: Context,
+    /// The operations of `apart`, as values or as superseded by them.
     pub seen: SeenOps,
+}
+
+impl Token {
+    /// Of writes that a record on a majority of the owners knows.
+    #[must_use]
+    pub fn held(context: Context) -> Self {
+        Self {
+            held: context,
+            ..Self::default()
+        }
+    }
+
+    /// Every write that the client has seen.
+    #[must_use]
+    pub fn context(&self) -> Context {
+        if self.apart.is_empty() {
+            self.held.clone()
+        } else {
+            self.held.join(&self.apart)
+        }
+    }
 }
 
 /// A token that was not sealed by this cluster for this key.
@@ -64,19 +93,22 @@ impl SealKey {
         blake3::derive_key(purpose, &self.0)
     }
 
-    /// Seals what a client has seen of `key`; `None` if the context is over [`SEALED_BYTES_MAX`].
+    /// Seals what a client has seen of `key`; `None` if a context is over [`SEALED_BYTES_MAX`].
     #[must_use]
     pub fn seal(&self, keyspace: KeyspaceId, key: &[u8], token: &Token) -> Option<Bytes> {
-        let Token { context, seen } = token;
-        let context_bytes = context.encoded_len();
-        if context_bytes > SEALED_BYTES_MAX {
+        let Token { held, apart, seen } = token;
+        let contexts = [held, apart].map(|context| (context, context.encoded_len()));
+        if contexts.iter().any(|(_, bytes)| *bytes > SEALED_BYTES_MAX) {
             return None;
         }
-        let length = HEAD_BYTES + LENGTH_BYTES + context_bytes + seen.len() * SEEN_BYTES;
+        let context_bytes: usize = contexts.iter().map(|(_, bytes)| LENGTH_BYTES + bytes).sum();
+        let length = HEAD_BYTES + context_bytes + seen.len() * SEEN_BYTES;
         let mut body = Vec::with_capacity(length);
         body.put_bytes(0, HEAD_BYTES);
-        body.put_u32_le(u32::try_from(context_bytes).expect("it is under the bound"));
-        context.encode(&mut body);
+        for (context, bytes) in contexts {
+            body.put_u32_le(u32::try_from(bytes).expect("it is under the bound"));
+            context.encode(&mut body);
+        }
         for SeenOp { op, flagged } in seen {
             body.put_slice(&op.op_id.0);
             body.put_u64_le(op.timestamp);
@@ -99,7 +131,7 @@ impl SealKey {
         token: &Bytes,
     ) -> Result<Token, SealBroken> {
         let (head, sealed) = token.split_at_checked(HEAD_BYTES).ok_or(SealBroken)?;
-        if sealed.len() > LENGTH_BYTES + SEALED_BYTES_MAX + SEEN_MAX * SEEN_BYTES {
+        if sealed.len() > 2 * (LENGTH_BYTES + SEALED_BYTES_MAX) + SEEN_MAX * SEEN_BYTES {
             return Err(SealBroken);
         }
         let (version, mac) = head.split_at(1);
@@ -113,6 +145,7 @@ impl SealKey {
 
     fn mac(&self, keyspace: KeyspaceId, key: &[u8], sealed: &[u8]) -> [u8; MAC_BYTES] {
         let mut input: SmallVec<[u8; MAC_INPUT_INLINE]> = SmallVec::new();
+        input.push(VERSION);
         input.extend_from_slice(&keyspace.0.to_be_bytes());
         input.extend_from_slice(&(key.len() as u64).to_be_bytes());
         input.extend_from_slice(key);
@@ -128,9 +161,9 @@ impl SealKey {
 
 /// What was sealed; `None` only if another release sealed it in another form.
 fn decode(mut sealed: &[u8]) -> Option<Token> {
-    let context_bytes = usize::try_from(sealed.try_get_u32_le().ok()?).ok()?;
-    let (context, mut rest) = sealed.split_at_checked(context_bytes)?;
-    let context = Context::decode(context).ok()?;
+    let held = decode_context(&mut sealed)?;
+    let apart = decode_context(&mut sealed)?;
+    let mut rest = sealed;
     let mut seen = SeenOps::with_capacity(rest.len() / SEEN_BYTES);
     while !rest.is_empty() {
         let (op_id, tail) = rest.split_first_chunk()?;
@@ -143,7 +176,14 @@ fn decode(mut sealed: &[u8]) -> Option<Token> {
         };
         seen.push(SeenOp { op, flagged });
     }
-    Some(Token { context, seen })
+    Some(Token { held, apart, seen })
+}
+
+fn decode_context(sealed: &mut &[u8]) -> Option<Context> {
+    let bytes = usize::try_from(sealed.try_get_u32_le().ok()?).ok()?;
+    let (context, rest) = sealed.split_at_checked(bytes)?;
+    *sealed = rest;
+    Context::decode(context).ok()
 }
 
 fn widen(mac: &[u8]) -> [u8; 32] {

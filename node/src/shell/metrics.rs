@@ -355,6 +355,7 @@ const EVENTS: &[Event] = &[
     Event::SiblingsRead,
     Event::EngineLoad,
     Event::ReadWidened,
+    Event::WriteLookedFurther,
     Event::SendRefused,
 ];
 
@@ -370,6 +371,7 @@ const fn event_metric(event: Event) -> &'static str {
         Event::SiblingsRead => "quorate_sibling_reads_total",
         Event::EngineLoad => "quorate_engine_loads_total",
         Event::ReadWidened => "quorate_reads_widened_total",
+        Event::WriteLookedFurther => "quorate_writes_looked_further_total",
         Event::SendRefused => "quorate_sends_refused_total",
     }
 }

@@ -327,7 +327,8 @@ impl ContextTokens {
     fn sealed() -> Vec<Vec<u8>> {
         let contexts = super::targets_log::contexts();
         let tokens = contexts.into_iter().map(|context| Token {
-            context,
+            held: context.clone(),
+            apart: context,
             ..Token::default()
         });
         let sealed = tokens.filter_map(|token| seal().seal(KEYSPACE, b"key", &token));
@@ -362,7 +363,7 @@ impl Target for ContextTokens {
                 return Err(format!("the text {text} reads as {again:?}"));
             }
         }
-        let told = opened.map(|token| format!("{}", token.context.is_empty()));
+        let told = opened.map(|token| format!("{}", token.context().is_empty()));
         Ok(shape_of("context", told.map_err(|error| error.to_string())))
     }
 }

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::{DigestSecret, Holdings, Record, Sibling};
+use quorate_antientropy::{Context, DigestSecret, Holdings, Record, Sibling};
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{
     Copies, Durability, FixedMap, Keyspace, KeyspaceId, KeyspaceMode, KeyspaceOptions, Location,
@@ -57,6 +57,7 @@ use super::resolve::{ResolveMachine, Step as ResolveStep};
 use super::seal::{SealKey, Token};
 use super::table::{Lookup, Table, TableLimits};
 use batch::BatchOp;
+use read::Asking;
 use scan::ScanOp;
 use scan_replica::ScanReading;
 
@@ -203,6 +204,8 @@ struct GetOp {
     machine: GetMachine,
     origin: Origin,
     place: Place,
+    /// A write that comes after what this get looks for, and goes on with what it finds.
+    behind: Option<Box<Writing>>,
     bytes: usize,
     armed: u64,
 }
@@ -277,6 +280,8 @@ struct Writing {
     arrived: MonoTime,
     place: Place,
     request: WriteRequest,
+    /// The writes that its context names were looked for at the other owners, and found.
+    has_looked: bool,
 }
 
 /// What happens once everything up to an LSN is durable.
@@ -706,15 +711,28 @@ impl Shard {
                     arrived,
                     place,
                     request: write,
+                    has_looked: false,
                 };
                 self.write(now, writing, effects);
             }
-            Request::Read(read) => self.read(now, origin, deadline, place, read.level, effects),
+            Request::Read(read) => {
+                let asking = Asking {
+                    origin,
+                    deadline,
+                    place,
+                };
+                self.read(now, asking, read.level, Context::new(), effects);
+            }
             Request::Resolve(request) => {
                 self.resolve(now, origin, deadline, place, &request, effects);
             }
             Request::SessionRead(request) => {
-                self.session_read(now, origin, deadline, place, &request, effects);
+                let asking = Asking {
+                    origin,
+                    deadline,
+                    place,
+                };
+                self.session_read(now, asking, &request, effects);
             }
         }
     }

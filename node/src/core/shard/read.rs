@@ -21,58 +21,109 @@ use super::super::message::{
 use super::super::node_set::Owners;
 use super::super::seal::Token;
 use super::super::table::Lookup;
-use super::{Ack, GetOp, Op, Origin, Parked, Place, Shard, UNARMED};
+use super::{Ack, GetOp, Op, Origin, Parked, Place, Shard, UNARMED, Writing};
+
+/// Who asks for what, and until when.
+#[derive(Debug)]
+pub(super) struct Asking {
+    pub(super) origin: Origin,
+    pub(super) deadline: MonoTime,
+    pub(super) place: Place,
+}
+
+/// What a get must reach.
+struct Reading {
+    required: u8,
+    /// Replicas that must durably hold the merged record before the answer.
+    quorum: u8,
+    /// What the answer must cover.
+    requirement: Context,
+    /// Bytes that it holds meanwhile.
+    bytes: usize,
+    /// A write that waits for it.
+    behind: Option<Box<Writing>>,
+}
 
 impl Shard {
-    /// Coordinates a get of a key that this node owns.
+    /// Coordinates a get of a key that this node owns; its answer covers `requirement`.
     pub(super) fn read(
         &mut self,
         now: Now,
-        origin: Origin,
-        deadline: MonoTime,
-        place: Place,
-        level: ConsistencyLevel,
-        effects: &mut Effects,
-    ) {
-        self.read_covering(now, origin, deadline, place, level, Context::new(), effects);
-    }
-
-    /// The same, and the answer covers `requirement`.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the parts of a get and what its answer must cover, all different types"
-    )]
-    pub(super) fn read_covering(
-        &mut self,
-        now: Now,
-        origin: Origin,
-        deadline: MonoTime,
-        place: Place,
+        asking: Asking,
         level: ConsistencyLevel,
         requirement: Context,
         effects: &mut Effects,
     ) {
+        let Asking { origin, place, .. } = &asking;
         let Ok(required) = level.replicas_for_read(place.copies) else {
             let limit = usize::from(place.copies.get());
             let failure = Failure::refused(Cause::LevelImpossible).with_limit(limit);
-            return self.reply(origin, Reply::Failed(failure), effects);
+            return self.reply(*origin, Reply::Failed(failure), effects);
         };
-        if let Err(failure) = self.check_reachable(now, &place, required) {
-            return self.reply(origin, Reply::Failed(failure), effects);
+        if let Err(failure) = self.check_reachable(now, place, required) {
+            return self.reply(*origin, Reply::Failed(failure), effects);
         }
+        let quorum = if is_monotonic(place.copies, required) {
+            majority(place.copies)
+        } else {
+            0
+        };
+        let bytes = place.key.user_key().len();
+        let reading = Reading {
+            required,
+            quorum,
+            requirement,
+            bytes,
+            behind: None,
+        };
+        self.begin_get(now, asking, reading, effects);
+    }
+
+    /// Looks for writes that `behind` comes after and that this node does not know: the first owner
+    /// that does is enough, and `behind` goes on with what it holds.
+    pub(super) fn look_further(
+        &mut self,
+        now: Now,
+        behind: Writing,
+        requirement: Context,
+        effects: &mut Effects,
+    ) {
+        effects.push(Effect::Count(Event::WriteLookedFurther));
+        let asking = Asking {
+            origin: behind.origin,
+            deadline: behind.deadline,
+            place: behind.place.clone(),
+        };
+        let reading = Reading {
+            required: 1,
+            quorum: 0,
+            requirement,
+            bytes: behind.request.bytes(),
+            behind: Some(Box::new(behind)),
+        };
+        self.begin_get(now, asking, reading, effects);
+    }
+
+    fn begin_get(&mut self, now: Now, asking: Asking, reading: Reading, effects: &mut Effects) {
+        let Asking {
+            origin,
+            deadline,
+            place,
+        } = asking;
+        let Reading {
+            required,
+            quorum,
+            requirement,
+            bytes,
+            behind,
+        } = reading;
         let number = self.next_number();
         let me = self.me;
         let turn = usize::try_from(number.0 % 64).unwrap_or(0);
         let (down, candidates) = self.in_order(now, &place, turn);
         let first = candidates.iter().take(usize::from(required)).copied();
         let widen_after = self.tails.read_begins(first.filter(|node| *node != me));
-        let quorum = if is_monotonic(place.copies, required) {
-            majority(place.copies)
-        } else {
-            0
-        };
         let user_key = Bytes::copy_from_slice(place.key.user_key());
-        let bytes = user_key.len();
         // What this node forgot it cannot tell at any level.
         let trusted = required == 1 && self.continuity.is_whole(place.options.durability);
         let mut machine = GetMachine::new(
@@ -98,6 +149,7 @@ impl Shard {
             machine,
             origin,
             place,
+            behind,
             bytes,
             armed: UNARMED,
         };
@@ -155,7 +207,6 @@ impl Shard {
                     }
                 }
                 Step::Repair { node, .. } => {
-                    effects.push(Effect::Count(Event::ReadRepair));
                     let node = *node;
                     self.repair(now, op, node, effects);
                 }
@@ -164,9 +215,12 @@ impl Shard {
                     self.answer_get(now, op, replicas, effects);
                 }
                 Step::Fail(failure) => {
-                    let reply = Reply::Failed(failure.clone());
+                    let mut failure = failure.clone();
                     if let Some(Op::Get(get)) = self.ops.remove(&op) {
-                        self.answer(get.origin, get.bytes, reply, effects);
+                        if get.behind.is_some() {
+                            failure.cause = Cause::ContextAhead;
+                        }
+                        self.answer(get.origin, get.bytes, Reply::Failed(failure), effects);
                     }
                 }
             }
@@ -262,6 +316,11 @@ impl Shard {
         let Some(Op::Get(get)) = self.ops.get(&op) else {
             return;
         };
+        if get.behind.is_some() {
+            // The write that waits for it brings all of it to every owner.
+            return;
+        }
+        effects.push(Effect::Count(Event::ReadRepair));
         let Some(message) = Self::repair_message(now, op, node, get) else {
             return;
         };
@@ -313,9 +372,14 @@ impl Shard {
     }
 
     fn answer_get(&mut self, now: Now, op: OpNumber, replicas: u8, effects: &mut Effects) {
-        let Some(Op::Get(get)) = self.ops.remove(&op) else {
+        let Some(Op::Get(mut get)) = self.ops.remove(&op) else {
             return;
         };
+        if let Some(writing) = get.behind.take() {
+            self.let_go(&get.origin, get.bytes);
+            let found = get.machine.merged().map(KeyState::to_bytes);
+            return self.write_found(now, *writing, found.as_ref(), effects);
+        }
         let empty = KeyState::absent(get.place.mode);
         let state = get.machine.merged().unwrap_or(&empty);
         let values = state.visible(self.clocks.hiding_wall(now));
@@ -325,9 +389,15 @@ impl Shard {
         let sealed = match state {
             KeyState::Siblings(record) => {
                 let user_key = get.place.key.user_key();
-                let token = Token {
-                    context: record.context().clone(),
-                    seen: record.seen_ops(),
+                let context = record.context().clone();
+                let token = if get.machine.plan().quorum > 0 {
+                    Token::held(context)
+                } else {
+                    Token {
+                        apart: context,
+                        seen: record.seen_ops(),
+                        ..Token::default()
+                    }
                 };
                 self.seal.seal(get.place.keyspace, user_key, &token)
             }

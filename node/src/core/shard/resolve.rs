@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use quorate_antientropy::{Context, KeyState, Record};
-use quorate_ring::{KeyspaceMode, MonoTime};
+use quorate_ring::{KeyspaceMode, MonoTime, majority};
 
 use super::super::continuity::Liveness;
 use super::super::effect::{Effect, Effects};
@@ -20,6 +20,7 @@ use super::super::message::{
 use super::super::resolve::{ResolveMachine, ResolvePlan, Step};
 use super::super::seal::Token;
 use super::super::table::Lookup;
+use super::write::reply_token;
 use super::{Op, Origin, Parked, Place, ResolveOp, Shard, UNARMED};
 
 impl Shard {
@@ -257,10 +258,8 @@ impl Shard {
         let context = record.duplicate_reply_context(plan.op_id, None);
         // A superseded operation's dots are not known any more: there is nothing to come after.
         let context = context.filter(|context: &Context| !context.is_empty());
-        let token = context.map(|context| Token {
-            context,
-            seen: record.seen_ops_after_write(plan.op_id, &[]),
-        });
+        let settles = plan.required >= majority(resolve.place.copies);
+        let token = reply_token(record, plan.op_id, context, Token::default(), settles);
         let context = token.and_then(|token| self.seal.seal(plan.keyspace, &plan.key, &token));
         let reply = Reply::Applied {
             context,

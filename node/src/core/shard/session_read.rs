@@ -4,13 +4,13 @@
 
 use bytes::Bytes;
 use quorate_antientropy::Context;
-use quorate_ring::MonoTime;
 
 use super::super::effect::Effects;
 use super::super::failure::{Cause, Failure};
 use super::super::input::Now;
 use super::super::message::{Reply, SessionReadRequest};
-use super::{Origin, Place, Shard};
+use super::read::Asking;
+use super::{Place, Shard};
 
 /// Most tokens of one request; the SDK keeps a session's key below it.
 const COVERS_MAX: usize = 32;
@@ -20,28 +20,16 @@ impl Shard {
     pub(super) fn session_read(
         &mut self,
         now: Now,
-        origin: Origin,
-        deadline: MonoTime,
-        place: Place,
+        asking: Asking,
         request: &SessionReadRequest,
         effects: &mut Effects,
     ) {
         let SessionReadRequest { read, covers } = request;
-        match self.requirement(&place, &read.key, covers) {
-            Some(requirement) => {
-                self.read_covering(
-                    now,
-                    origin,
-                    deadline,
-                    place,
-                    read.level,
-                    requirement,
-                    effects,
-                );
-            }
+        match self.requirement(&asking.place, &read.key, covers) {
+            Some(requirement) => self.read(now, asking, read.level, requirement, effects),
             None => {
                 let failure = Failure::refused(Cause::ContextInvalid);
-                self.reply(origin, Reply::Failed(failure), effects);
+                self.reply(asking.origin, Reply::Failed(failure), effects);
             }
         }
     }
@@ -54,7 +42,7 @@ impl Shard {
         let mut together = Context::new();
         for token in covers {
             let opened = self.seal.open(place.keyspace, key, token).ok()?;
-            together = together.join(&opened.context);
+            together = together.join(&opened.context());
         }
         Some(together)
     }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_antientropy::{
     Attempt, AttemptVerdict, CONTEXT_BYTES_MAX, Context, Dot, KeyState, Minting, OpId, Put,
-    PutRefusal, Record, SIBLINGS_MAX, SeenOp,
+    PutRefusal, Record, SIBLINGS_MAX,
 };
 use quorate_ring::planted::{Bug, planted};
-use quorate_ring::{Actor, KeyspaceMode, MonoTime, NodeId, Ttl};
+use quorate_ring::{Actor, KeyspaceMode, MonoTime, NodeId, Ttl, majority};
 
 use super::super::clock_check::ClockTrust;
 use super::super::continuity::Liveness;
@@ -46,6 +46,20 @@ pub(super) struct Made {
     pub(super) newer: Option<u64>,
 }
 
+/// Why a write was not made.
+enum NotMade {
+    /// It failed.
+    Failed(Failure),
+    /// It comes after these writes, and this node does not know them all.
+    Behind(Context),
+}
+
+impl From<Failure> for NotMade {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 impl Shard {
     /// Coordinates a write of a key that this node owns; waits for the key to be loaded.
     pub(super) fn write(&mut self, now: Now, writing: Writing, effects: &mut Effects) {
@@ -78,7 +92,16 @@ impl Shard {
             .replicas_for_write(writing.place.copies);
         let made = match &state {
             KeyState::Siblings(record) => self.make(now, &writing, record, newest, effects),
-            KeyState::Lww(held) => self.make_lww(now, &writing, held.as_ref(), newest, effects),
+            KeyState::Lww(held) => self
+                .make_lww(now, &writing, held.as_ref(), newest, effects)
+                .map_err(NotMade::Failed),
+        };
+        let made = match made {
+            Ok(made) => Ok(made),
+            Err(NotMade::Failed(failure)) => Err(failure),
+            Err(NotMade::Behind(requirement)) => {
+                return self.look_further(now, writing, requirement, effects);
+            }
         };
         let Writing {
             origin,
@@ -145,6 +168,31 @@ impl Shard {
         self.judge_put(now, number, effects);
     }
 
+    /// What a write's context names was found: merges that, and goes on.
+    pub(super) fn write_found(
+        &mut self,
+        now: Now,
+        mut writing: Writing,
+        found: Option<&Bytes>,
+        effects: &mut Effects,
+    ) {
+        let Lookup::Known(newest) = self.table.newest(&writing.place.key) else {
+            // It left the table meanwhile: from the beginning, within the same deadline.
+            return self.write(now, writing, effects);
+        };
+        // Without room the write is refused below, before anything rests on what was found.
+        if !self.disk_full
+            && self.table.has_room()
+            && let Some(found) = found
+        {
+            match self.merge_in(&writing.place, newest.as_ref(), found, None, effects) {
+                Ok(_) => writing.has_looked = true,
+                Err(stop) => return effects.push(Effect::Stop(stop)),
+            }
+        }
+        self.write(now, writing, effects);
+    }
+
     /// Finds the operation again, or mints it.
     fn make(
         &mut self,
@@ -153,14 +201,16 @@ impl Shard {
         record: &Record,
         newest: Option<Bytes>,
         effects: &mut Effects,
-    ) -> Result<Made, Failure> {
+    ) -> Result<Made, NotMade> {
         let Writing {
             deadline,
             arrived,
             place,
             request,
+            has_looked,
             ..
         } = writing;
+        let settles = settles(place, request);
         let client = self.client_token(place, request);
         let attempt = if request.flagged {
             Attempt::Later
@@ -173,18 +223,20 @@ impl Shard {
             AttemptVerdict::TooOld => {
                 let mut failure = Failure::refused(Cause::AttemptTooOld);
                 failure.effect = Effectiveness::Unknown;
-                return Err(failure);
+                return Err(failure.into());
             }
             AttemptVerdict::Duplicate => {
                 effects.push(Effect::Count(Event::DuplicateAttempt));
-                let Token { context, seen } = client.ok().flatten().unwrap_or_default();
-                let reply_context = record.duplicate_reply_context(request.op_id, Some(context));
-                let reply_token = reply_token(record, request.op_id, reply_context, &seen);
+                let token = client.ok().flatten().unwrap_or_default();
+                let context = Some(token.context());
+                let reply_context = record.duplicate_reply_context(request.op_id, context);
+                let reply_token =
+                    reply_token(record, request.op_id, reply_context, token, settles);
                 let noted = record.note_duplicate(request.op_id, attempt);
                 if noted.is_some() && (self.disk_full || !self.table.has_room()) {
                     let mut failure = Self::overloaded();
                     failure.effect = Effectiveness::Unknown;
-                    return Err(failure);
+                    return Err(failure.into());
                 }
                 let record = match noted {
                     Some(noted) => {
@@ -204,21 +256,23 @@ impl Shard {
             }
             AttemptVerdict::Fresh => {}
         }
-        let token = client?;
-        let seen = token
-            .as_ref()
-            .map(|token| token.seen.clone())
-            .unwrap_or_default();
+        let token = client?.unwrap_or_default();
+        let seen = &token.seen;
         if seen.iter().any(|seen| seen.op.op_id == request.op_id) {
             // Its own token says that it was applied, only not here: nothing may be minted again.
             let mut failure = Failure::refused(Cause::AttemptTooOld);
             failure.effect = Effectiveness::Unknown;
-            return Err(failure);
+            return Err(failure.into());
         }
         let newest_seen = seen.iter().map(|seen| seen.op.timestamp).max().unwrap_or(0);
         self.timestamp = self.timestamp.max(newest_seen);
         let timestamp = self.next_timestamp(now, record);
         let ttl = self.check_before_mint(now, *deadline, place, request)?;
+        let is_behind = !has_looked && !record.context().covers_context(&token.held);
+        if is_behind && !planted(Bug::ContextNotLookedFor) {
+            // Its operations are in the record that knows them, and must be listed here too.
+            return Err(NotMade::Behind(token.held));
+        }
         let planted_base = self.durable_if_planted(&place.key);
         let base = planted_base.as_ref().unwrap_or(record);
         let actor = Actor {
@@ -230,7 +284,7 @@ impl Shard {
                 op_id: request.op_id,
                 attempt,
                 value: request.value.clone(),
-                context: token.map(|token| token.context),
+                context: Some(token.context()),
                 seen: seen.clone(),
                 dot: Dot {
                     actor,
@@ -243,7 +297,9 @@ impl Shard {
             })
             .map_err(|refused| refusal(refused, effects))?;
         self.counter += 1;
-        let reply_token = reply_token(&applied.record, request.op_id, applied.reply_context, &seen);
+        let reply_context = applied.reply_context;
+        let reply_token =
+            reply_token(&applied.record, request.op_id, reply_context, token, settles);
         let old = (newest.as_ref(), record.has_value());
         let encoded = self.encoded(|out| applied.record.encode(out));
         let new = (encoded, applied.record.has_value());
@@ -553,16 +609,31 @@ impl Shard {
     }
 }
 
-/// What a write's client has seen afterwards, given what its own token told.
-fn reply_token(
+/// Whether a write that is applied is then on a majority of the owners.
+fn settles(place: &Place, request: &WriteRequest) -> bool {
+    let required = request.level.replicas_for_write(place.copies);
+    required.is_ok_and(|required| required >= majority(place.copies))
+}
+
+/// What a write's client has seen afterwards, given what its own token told; `settles` says that
+/// `record` is then on a majority of the owners.
+pub(super) fn reply_token(
     record: &Record,
     op_id: OpId,
     context: Option<Context>,
-    client: &[SeenOp],
+    client: Token,
+    settles: bool,
 ) -> Option<Token> {
-    context.map(|context| Token {
-        context,
-        seen: record.seen_ops_after_write(op_id, client),
+    let context = context?;
+    if settles {
+        return Some(Token::held(context));
+    }
+    let is_alone = record.siblings().len() == 1 && record.sibling(op_id).is_some();
+    Some(Token {
+        // Alone it has all that the record knows in its past, and the token has all of that.
+        held: if is_alone { Context::new() } else { client.held },
+        apart: context,
+        seen: record.seen_ops_after_write(op_id, &client.seen),
     })
 }
 
