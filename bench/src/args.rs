@@ -98,6 +98,10 @@ pub struct LoadArgs {
     /// What is drawn follows from it.
     #[arg(long, default_value_t = 1, value_name = "NUMBER")]
     pub seed: u64,
+    /// Tell where the nodes' CPU time goes, stage by stage; nodes that --spawn does not start must
+    /// run with profile = true, and with HTTP at its usual port.
+    #[arg(long, conflicts_with = "pace")]
+    pub profile: bool,
     /// Open loop instead of the closed one.
     #[command(flatten)]
     pub open: OpenArgs,

@@ -11,6 +11,7 @@ use quorate_client::Client;
 use quorate_client::wire::NodeStatus;
 
 use crate::clock::Clock;
+use crate::stages::Stages;
 use crate::usage;
 
 /// Time between two looks while waiting for rest.
@@ -28,6 +29,7 @@ pub struct Nodes {
     client: Client,
     clock: Clock,
     names: Vec<String>,
+    is_profiled: bool,
 }
 
 /// The nodes at one moment.
@@ -58,7 +60,32 @@ impl Nodes {
             names: nodes.map(|node| node.name.to_string()).collect(),
             client: client.clone(),
             clock,
+            is_profiled: false,
         }
+    }
+
+    /// The same nodes, whose stages are to be read.
+    #[must_use]
+    pub fn profiled(self) -> Self {
+        Self {
+            is_profiled: true,
+            ..self
+        }
+    }
+
+    /// What the stages of all nodes have used since their start; `None` if that is not asked for.
+    ///
+    /// # Errors
+    /// If a node does not tell.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn stages(&self) -> Result<Option<Stages>> {
+        Ok(if self.is_profiled {
+            Some(Stages::look(&self.client).await?)
+        } else {
+            None
+        })
     }
 
     /// Asks all nodes.

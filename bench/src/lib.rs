@@ -29,6 +29,7 @@ pub mod recorder;
 pub mod report;
 pub mod scenario;
 pub mod spawn;
+pub mod stages;
 pub mod stop;
 pub mod tokens;
 pub mod usage;

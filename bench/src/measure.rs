@@ -13,6 +13,7 @@ use crate::backlog::{Nodes, Rest};
 use crate::clock::Clock;
 use crate::closed_loop::{self, Phase, PhaseEnd};
 use crate::recorder::Recorder;
+use crate::stages::Stages;
 use crate::usage;
 use crate::workload::Workload;
 
@@ -56,6 +57,8 @@ pub struct Run {
     pub table_records: (u64, u64),
     /// Bytes of log that were still needed, after, over all nodes.
     pub log_bytes: u64,
+    /// What the nodes' stages used, if they profile and were asked.
+    pub stages: Option<Stages>,
 }
 
 /// Warms up and measures all runs of `case`.
@@ -106,6 +109,7 @@ pub async fn from_rest_to_rest(
     rest_time_max: Duration,
     load: impl Future<Output = Result<PhaseEnd>>,
 ) -> Result<Run> {
+    let stages_before = nodes.stages().await?;
     let before = nodes.look().await?;
     let disk_before = usage::disk_written_bytes();
     let own_before = usage::own_cpu()?;
@@ -113,6 +117,10 @@ pub async fn from_rest_to_rest(
     let own_after = usage::own_cpu()?;
     let rest = nodes.wait_for_rest(Some(&before), rest_time_max).await?;
     let after = nodes.look().await?;
+    let stages = match (nodes.stages().await?, stages_before) {
+        (Some(after), Some(before)) => Some(after.since(&before)?),
+        (Some(_), None) | (None, _) => None,
+    };
     Ok(Run {
         recorder: end.recorder,
         elapsed: end.elapsed,
@@ -123,5 +131,31 @@ pub async fn from_rest_to_rest(
         engine_backlog: (before.engine_backlog(), after.engine_backlog()),
         table_records: (before.table_records(), after.table_records()),
         log_bytes: after.statuses.iter().map(|status| status.log_bytes).sum(),
+        stages,
     })
+}
+
+/// 1,000 writes in two seconds.
+#[cfg(test)]
+pub(crate) fn run_of_test() -> Run {
+    use crate::recorder::{End, Kind};
+    let mut recorder = Recorder::default();
+    for _ in 0..1_000 {
+        recorder.add(Kind::Write, End::Done, Duration::from_millis(2));
+    }
+    Run {
+        recorder,
+        elapsed: Duration::from_secs(2),
+        nodes_cpu: Duration::from_millis(30),
+        client_cpu: Duration::from_millis(10),
+        disk_written_bytes: 1_000_000,
+        rest: Rest {
+            waited: Duration::from_secs(1),
+            is_reached: true,
+        },
+        engine_backlog: (0, 0),
+        table_records: (0, 3_000),
+        log_bytes: 7,
+        stages: None,
+    }
 }

@@ -13,6 +13,7 @@ use crate::fill::Filled;
 use crate::machine::Machine;
 use crate::measure::{Case, Run};
 use crate::recorder::{Kind, Latency};
+use crate::stages::{stages_json, write_stages};
 use crate::workload::WorkloadSpec;
 
 /// Everything that is reported.
@@ -267,6 +268,7 @@ fn write_case(text: &mut String, case: &Case, runs: &[Run]) -> std::fmt::Result 
             writeln!(text, "  {name:<33} {median:>10.1}  ({min:.1} .. {max:.1})")?;
         }
     }
+    write_stages(text, runs)?;
     for kind in Kind::ALL {
         for (name, latency) in LATENCIES {
             if let Some(Figure { median, min, max }) = latency_figure(runs, kind, latency) {
@@ -333,6 +335,7 @@ pub(crate) fn runs_json(runs: &[Run]) -> Value {
             }
         }
     }
+    document["stages"] = stages_json(runs);
     document["runs"] = runs.iter().map(run_json).collect();
     document
 }
@@ -368,9 +371,9 @@ mod tests {
     use quorate_client::{Code, Level};
 
     use super::*;
-    use crate::backlog::Rest;
     use crate::keys::Distribution;
-    use crate::recorder::{End, Recorder};
+    use crate::measure::run_of_test;
+    use crate::recorder::End;
 
     #[test]
     fn a_figure_is_the_median_with_its_bounds() {
@@ -401,26 +404,10 @@ mod tests {
     }
 
     fn report() -> Report {
-        let mut recorder = Recorder::default();
-        for _ in 0..1_000 {
-            recorder.add(Kind::Write, End::Done, Duration::from_millis(2));
-        }
+        let mut run = run_of_test();
         let unknown = End::Unknown(Code::QuorumNotReached);
-        recorder.add(Kind::Write, unknown, Duration::from_secs(2));
-        let run = Run {
-            recorder,
-            elapsed: Duration::from_secs(2),
-            nodes_cpu: Duration::from_millis(30),
-            client_cpu: Duration::from_millis(10),
-            disk_written_bytes: 1_000_000,
-            rest: Rest {
-                waited: Duration::from_secs(1),
-                is_reached: true,
-            },
-            engine_backlog: (0, 0),
-            table_records: (0, 3_000),
-            log_bytes: 7,
-        };
+        run.recorder
+            .add(Kind::Write, unknown, Duration::from_secs(2));
         let case = Case {
             reads_percent: 0,
             in_flight: 64,

@@ -50,11 +50,29 @@ impl SpawnedCluster {
     /// # Cancel safety
     /// The cluster is stopped.
     pub async fn start(binary: &Path, nodes: u16, parent: &Path, clock: Clock) -> Result<Self> {
+        Self::start_with(binary, nodes, parent, &[], clock).await
+    }
+
+    /// The same, with `settings` of the nodes as variables of their environment.
+    ///
+    /// # Errors
+    /// As of [`Self::start`].
+    ///
+    /// # Cancel safety
+    /// The cluster is stopped.
+    pub async fn start_with(
+        binary: &Path,
+        nodes: u16,
+        parent: &Path,
+        settings: &[(&str, &str)],
+        clock: Clock,
+    ) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("quorate-load-")
             .tempdir_in(parent)?;
         let base = free_base(nodes)?;
         let process = Command::new(binary)
+            .envs(settings.iter().copied())
             .arg("dev")
             .args(["--nodes", &nodes.to_string()])
             .args(["--base-port", &base.to_string()])

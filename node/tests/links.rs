@@ -145,8 +145,15 @@ fn start(
     let counters = Arc::new(LinkCounters::default());
     let options = TransportOptions::default();
     let listen = addresses[&own];
-    let endpoint =
-        NodeEndpoint::bind(listen, tls.clone(), options, Arc::clone(&counters)).expect("binds");
+    let profile = Arc::default();
+    let endpoint = NodeEndpoint::bind(
+        listen,
+        tls.clone(),
+        options,
+        Arc::clone(&counters),
+        &profile,
+    );
+    let endpoint = endpoint.expect("binds");
     let inbox = Arc::new(Inbox::default());
     let peers = addresses
         .iter()
@@ -165,12 +172,14 @@ fn start(
         inbox: Arc::clone(&inbox),
         counters: Arc::clone(&counters),
         clock: Arc::new(StillClock),
+        profile: Arc::clone(&profile),
     }));
     let clients = Arc::new(ClientServer::new(ClientServerConfig {
         inbox: Arc::clone(&inbox),
         admin: Arc::new(NothingLocal),
         clock: Arc::new(StillClock),
         counters: Arc::clone(&counters),
+        profile,
         limits,
     }));
     let mut tasks = JoinSet::new();

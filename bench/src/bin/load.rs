@@ -170,7 +170,12 @@ async fn spawn(args: &LoadArgs, nodes: u16, clock: Clock) -> Result<SpawnedClust
         None => binary_beside()?,
     };
     let parent = args.data_parent.clone().unwrap_or_else(std::env::temp_dir);
-    SpawnedCluster::start(&binary, nodes, &parent, clock).await
+    let profile: &[_] = if args.profile {
+        &[("QUORATE_PROFILE", "true")]
+    } else {
+        &[]
+    };
+    SpawnedCluster::start_with(&binary, nodes, &parent, profile, clock).await
 }
 
 async fn measure_all(args: &LoadArgs, client: &Client, clock: Clock) -> Result<Report> {
@@ -188,7 +193,10 @@ async fn measure_all(args: &LoadArgs, client: &Client, clock: Clock) -> Result<R
         FillChoice::Auto => Some(fill::fill(&workload, clock, args.fill_in_flight).await?),
         FillChoice::None => None,
     };
-    let nodes = Nodes::of(client, clock);
+    let mut nodes = Nodes::of(client, clock);
+    if args.profile {
+        nodes = nodes.profiled();
+    }
     let mut cases = Vec::new();
     for reads_percent in &args.reads {
         for in_flight in &args.in_flight {

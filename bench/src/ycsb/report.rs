@@ -319,6 +319,7 @@ mod tests {
             engine_backlog: (0, 0),
             table_records: (0, 0),
             log_bytes: 0,
+            stages: None,
         };
         let mut recorder = Recorder::default();
         for _ in 0..7 {

@@ -41,6 +41,8 @@ pub struct NodeConfig {
     pub limits: Limits,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// Whether the CPU time of each stage is counted.
+    pub profile: bool,
 }
 
 /// Bounds of what the node takes. What raising each costs is in the catalogue ([`super::KEYS`]).
@@ -137,6 +139,7 @@ impl Typed {
             tls_dir: self.path(&keys::TLS_DIR)?,
             limits: self.limits()?,
             log: self.log()?,
+            profile: self.truth(&keys::PROFILE)?,
             folder: self.folder,
             name,
             cluster,
@@ -256,6 +259,15 @@ impl Typed {
             return Err(range());
         }
         T::try_from(count).map_err(|_| range())
+    }
+
+    fn truth(&self, key: &Key) -> Result<bool, ConfigError> {
+        let said = self.required(key)?;
+        parsed(key, &said, |text| match text {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err("use true or false"),
+        })
     }
 
     fn duration(&self, key: &Key) -> Result<Duration, ConfigError> {

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::inbox::Inbox;
 use super::metrics::{Ended, Metrics, Operation, Tally};
+use super::profile::{Lap, Stage};
 use super::seam::{ClientPort, Clock, Links};
 use super::store::{StoreHandle, Submission};
 use crate::core::effect::{Effect, Effects, Event, RequestKind, StopReason};
@@ -99,6 +100,7 @@ impl Drive {
         let mut effects = Effects::new();
         let mut out = Outgoing::default();
         let mut draining = false;
+        let profile = Arc::clone(self.metrics.profile());
         loop {
             self.wait().await;
             let now = self.now();
@@ -109,6 +111,7 @@ impl Drive {
                 self.shard.room().min(REQUESTS_PER_ROUND)
             };
             self.inbox.take(now.mono, room, &mut batch);
+            let (inputs, mut lap) = (batch.len(), profile.lap(Stage::Core));
             for input in batch.drain(..) {
                 draining |= matches!(input, Input::Drain);
                 if let Input::Store(StoreEvent::Durable(lsn)) = &input {
@@ -119,7 +122,8 @@ impl Drive {
             if now.mono >= self.shard.next_deadline() {
                 self.shard.step(now, Input::Tick, &mut effects);
             }
-            if let Some(reason) = self.perform(now, &mut effects, &mut out) {
+            lap.ends(Stage::Core, inputs);
+            if let Some(reason) = self.perform(now, &mut effects, &mut out, lap) {
                 return Ending::Stopped(reason);
             }
             while let Ok(question) = self.questions.try_recv() {
@@ -159,6 +163,7 @@ impl Drive {
         let frames = durable.0.saturating_sub(self.shard.table().durable_lsn().0);
         self.metrics
             .batch_durable(f64::from(u32::try_from(frames).unwrap_or(u32::MAX)));
+        self.metrics.profile().count(Stage::Commit, frames);
     }
 
     /// Waits for something to hear, or for the next deadline.
@@ -191,6 +196,7 @@ impl Drive {
         now: Now,
         effects: &mut Effects,
         out: &mut Outgoing,
+        mut lap: Lap<'_>,
     ) -> Option<StopReason> {
         for effect in effects.drain(..) {
             self.sort(now, effect, out);
@@ -199,25 +205,33 @@ impl Drive {
             // What follows from an unsound state must not leave the node.
             return out.stop.take();
         }
-        if !out.submission.is_empty() {
+        let frames = out.submission.len();
+        if frames > 0 {
             let mut submission = out.submission.take();
             submission.memories = std::mem::take(&mut self.memories).into_iter().collect();
             if self.store.commits.push(submission).is_err() {
                 return Some(self.store_failed("the log's queue"));
             }
         }
+        lap.ends(Stage::Append, frames);
         let header = self.shard.header();
+        let mut sent = 0;
         for (peer, messages) in &mut out.sends {
             if messages.is_empty() {
                 continue;
             }
+            sent += messages.len();
             // Without a connection they are lost; the link's return sends again what still matters.
             if self.links.send(*peer, header, take(messages)).is_err() {
                 out.tally.event(Event::SendRefused);
             }
         }
+        lap.ends(Stage::PeerEncode, sent);
         if !out.replies.is_empty() {
-            self.clients.reply(take(&mut out.replies));
+            let replies = take(&mut out.replies);
+            let count = replies.len();
+            self.clients.reply(replies);
+            lap.ends(Stage::ReplyEncode, count);
         }
         self.metrics.add(&mut out.tally);
         None
@@ -238,12 +252,15 @@ impl Drive {
                 self.memories.insert(node, memory);
             }
             Effect::Load(key) => {
+                self.metrics.profile().count(Stage::EngineLoad, 1);
                 if self.store.loads.push(key).is_err() {
                     out.stop
                         .get_or_insert(self.store_failed("the loader's queue"));
                 }
             }
             Effect::Ingest(generation) => {
+                let rows = generation.rows.len() as u64;
+                self.metrics.profile().count(Stage::EngineFeed, rows);
                 if self.store.feed.push(generation).is_err() {
                     out.stop
                         .get_or_insert(self.store_failed("the engine's queue"));

@@ -6,7 +6,7 @@
 //! Invariant: what is scraped and [`CATALOGUE`] name the same metrics.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use metrics::{Counter, Gauge, Histogram, Label, Recorder, Unit};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -14,6 +14,7 @@ use quorate_client::wire::KeyspaceHoldings;
 
 use super::link::LinkCounters;
 use super::metrics_catalogue::{CATALOGUE, Kind, Metric};
+use super::profile::Profile;
 use super::serve::view::NodeView;
 use crate::core::effect::Event;
 
@@ -99,6 +100,8 @@ impl Ended {
 /// The recorder and the handles of one node.
 #[derive(Debug)]
 pub struct Metrics {
+    node: String,
+    profile: Arc<Profile>,
     handle: PrometheusHandle,
     recorder: Registry,
     requests: Vec<(Operation, Ended, Counter)>,
@@ -123,6 +126,12 @@ impl Metrics {
     /// Makes a recorder and registers every metric of the catalogue. `node` is a label of all.
     #[must_use]
     pub fn new(node: &str) -> Self {
+        Self::with_profile(node, Arc::default())
+    }
+
+    /// The same, with the counts of `profile` in every scrape.
+    #[must_use]
+    pub fn with_profile(node: &str, profile: Arc<Profile>) -> Self {
         let recorder = recorder(node);
         let counter = |name: &'static str, labels: Vec<Label>| {
             let key = metrics::Key::from_parts(name, labels);
@@ -144,6 +153,8 @@ impl Metrics {
         let info = metrics::Key::from_parts("quorate_build_info", info);
         recorder.register_gauge(&info, &METADATA).set(1.0);
         Self {
+            node: node.to_owned(),
+            profile,
             requests: requests
                 .map(|(op, end)| {
                     let labels = vec![label("op", op.name()), label("outcome", end.name())];
@@ -179,6 +190,12 @@ impl Metrics {
             recorder: Registry(recorder),
             scraping: Mutex::new(()),
         }
+    }
+
+    /// Where the stages of the node's work are counted.
+    #[must_use]
+    pub const fn profile(&self) -> &Arc<Profile> {
+        &self.profile
     }
 
     /// Counts a batch of core events and requests, and empties it.
@@ -259,7 +276,9 @@ impl Metrics {
             self.recorder.keyspace(held);
         }
         self.handle.run_upkeep();
-        self.handle.render()
+        let mut text = self.handle.render();
+        text.push_str(&self.profile.render(&self.node));
+        text
     }
 }
 

@@ -95,6 +95,9 @@ pub const CATALOGUE: &[Metric] = &[
     metric(Kind::Gauge, "quorate_keyspace_bytes", "bytes", &["keyspace"], "Bytes of keys and records that the node holds, before compression"),
     gauge("quorate_disk_free_bytes", "bytes", "Free bytes of the store's file system; writes stop below 5 percent"),
     gauge("quorate_disk_total_bytes", "bytes", "Size of the store's file system"),
+    metric(Kind::Counter, "quorate_thread_cpu_seconds_total", "seconds", &["thread"], "CPU time by thread; those of one name together, those that ended as `ended`"),
+    metric(Kind::Counter, "quorate_stage_seconds_total", "seconds", &["stage"], "CPU time by stage of the work, in all that of the process; estimated from samples, and only with profile = true, for the stages of the runtime's thread"),
+    metric(Kind::Counter, "quorate_stage_items_total", "items", &["stage"], "Items that each stage handled, such as messages, frames or records; 0 unless profile = true"),
     gauge("quorate_uptime_seconds", "seconds", "Time since the node started"),
 ];
 

@@ -11,6 +11,7 @@ pub mod metrics_catalogue;
 pub mod node;
 pub mod node_error;
 mod pid_file;
+pub mod profile;
 pub mod run;
 pub mod seam;
 pub mod serve;

@@ -25,6 +25,7 @@ use super::metrics::Metrics;
 use super::node::{self, NodeHandle, NodeParts, OpenNode};
 use super::node_error::NodeError;
 use super::pid_file::PidFile;
+use super::profile::{Profile, Stage, Timed};
 use super::seam::{BoxFuture, Clock, Disk, Engine, Rand};
 use super::serve::http::{HttpPort, Shown};
 use super::serve::view::{NodeView, Readiness, ViewCell};
@@ -104,13 +105,23 @@ impl Assembly {
             mtu_max: config.limits.mtu_bytes_max,
             ..TransportOptions::default()
         };
-        let endpoint =
-            NodeEndpoint::bind(config.listen, tls.clone(), transport, Arc::clone(&counters));
+        let profile = Arc::new(if config.profile {
+            Profile::on(Arc::clone(&clock))
+        } else {
+            Profile::default()
+        });
+        let endpoint = NodeEndpoint::bind(
+            config.listen,
+            tls.clone(),
+            transport,
+            Arc::clone(&counters),
+            &profile,
+        );
         let endpoint = endpoint.map_err(|e| NodeError::Listen {
             address: config.listen,
             source: e,
         })?;
-        let metrics = Arc::new(Metrics::new(config.name.as_str()));
+        let metrics = Arc::new(Metrics::with_profile(config.name.as_str(), profile));
         Ok(Self {
             view: ViewCell::new(NodeView::starting(config.name.as_str())),
             inbox: Arc::default(),
@@ -152,6 +163,7 @@ impl Assembly {
                 tracing::error!(%error, "the HTTP port failed");
             }
         });
+        let profile = Arc::clone(metrics.profile());
         let topology = Arc::new(config.cluster.topology.clone());
         let peers = topology.nodes().iter().map(|node| Peer {
             id: node.id,
@@ -172,6 +184,7 @@ impl Assembly {
             inbox: Arc::clone(&inbox),
             counters: Arc::clone(&counters),
             clock: Arc::clone(&clock),
+            profile: Arc::clone(&profile),
         }));
         // The listener needs who answers for the node, and the node needs where answers go.
         let admin = Arc::new(AdminCell::default());
@@ -180,6 +193,7 @@ impl Assembly {
             admin: Arc::clone(&admin) as _,
             clock: Arc::clone(&clock),
             counters: Arc::clone(&counters),
+            profile: Arc::clone(&profile),
             limits: ClientLimits {
                 connections_max: config.limits.connections_max,
                 ..ClientLimits::default()
@@ -244,7 +258,7 @@ impl Assembly {
         tracing::info!(node = %config.name, listen = %config.listen, "the node listens");
 
         let mut driving = JoinSet::new();
-        driving.spawn(drive);
+        driving.spawn(Timed::new(profile, Stage::Loop, drive));
         let asked = async {
             stop.await;
             tracing::info!("stopping: finishing what is in flight");

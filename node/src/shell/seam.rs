@@ -31,6 +31,15 @@ pub trait Clock: Debug + Send + Sync {
     fn wall_micros(&self) -> u64;
     /// Completes at `at` or later.
     fn sleep_until(&self, at: MonoTime) -> BoxFuture<'static, ()>;
+    /// Monotonic time in nanoseconds, for what takes less than [`Clock::now`] tells apart. For
+    /// counters only: nothing is decided by it.
+    fn precise_nanos(&self) -> u64 {
+        self.now().as_micros().saturating_mul(1_000)
+    }
+    /// CPU time of the calling thread in nanoseconds, where threads have such; for counters only.
+    fn thread_cpu_nanos(&self) -> u64 {
+        self.precise_nanos()
+    }
 }
 
 /// Randomness: one stream per purpose.

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use quorate_ring::{Incarnation, MonoTime};
 use rand::Rng;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
 use super::seam::{BoxFuture, Clock, Rand};
@@ -48,6 +49,16 @@ impl Clock for SystemClock {
     fn sleep_until(&self, at: MonoTime) -> BoxFuture<'static, ()> {
         let at = self.origin + Duration::from_micros(at.as_micros());
         Box::pin(tokio::time::sleep_until(at))
+    }
+
+    fn precise_nanos(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn thread_cpu_nanos(&self) -> u64 {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        let part = |value: i64| u64::try_from(value).unwrap_or_default();
+        part(time.tv_sec) * 1_000_000_000 + part(time.tv_nsec)
     }
 }
 

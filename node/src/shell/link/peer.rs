@@ -31,6 +31,7 @@ use crate::core::scan_page::{RowContent, ScanRow};
 use crate::core::{Input, LinkEvent};
 use crate::shell::certs::NodeTls;
 use crate::shell::inbox::Inbox;
+use crate::shell::profile::{Profile, Stage, Timed};
 use crate::shell::seam::{Clock, LinkRefused, Links};
 
 /// Bytes that may wait for one peer.
@@ -87,6 +88,8 @@ pub struct PeerLinksConfig {
     pub counters: Arc<LinkCounters>,
     /// Tells for how long a link has been silent.
     pub clock: Arc<dyn Clock>,
+    /// Where the links' work is counted.
+    pub profile: Arc<Profile>,
 }
 
 /// Links to all other nodes.
@@ -98,6 +101,7 @@ pub struct PeerLinks {
     inbox: Arc<Inbox>,
     counters: Arc<LinkCounters>,
     clock: Arc<dyn Clock>,
+    profile: Arc<Profile>,
     last_link: AtomicU64,
 }
 
@@ -116,6 +120,7 @@ struct Link {
     /// When the last frame came, in microseconds of the node's clock; 0 if none has.
     heard_micros: AtomicU64,
     clock: Arc<dyn Clock>,
+    profile: Arc<Profile>,
     /// The shard was told that it is gone.
     down: AtomicBool,
 }
@@ -133,6 +138,7 @@ impl PeerLinks {
             inbox,
             counters,
             clock,
+            profile,
         } = config;
         let slot = |peer: Peer| {
             (
@@ -154,6 +160,7 @@ impl PeerLinks {
             inbox,
             counters,
             clock,
+            profile,
             last_link: AtomicU64::new(0),
         }
     }
@@ -256,28 +263,29 @@ impl PeerLinks {
             recv: mut bulk_recv,
         } = bulk;
         let mut tasks: JoinSet<Option<FrameError>> = JoinSet::new();
+        let profile = &self.profile;
         let own = Arc::clone(&link);
-        tasks.spawn(async move {
+        tasks.spawn(Timed::pinned(profile, Stage::StreamWrite, async move {
             // A stream that cannot be written ends the link; why is of no use.
             drop(own.outbox.write_small(&mut small_send).await);
             None
-        });
+        }));
         let own = Arc::clone(&link);
-        tasks.spawn(async move {
+        tasks.spawn(Timed::pinned(profile, Stage::StreamWrite, async move {
             drop(own.outbox.write_bulk(&mut bulk_send).await);
             None
-        });
+        }));
         let (own, inbox) = (Arc::clone(&link), Arc::clone(&self.inbox));
-        tasks.spawn(async move {
+        tasks.spawn(Timed::pinned(profile, Stage::StreamRead, async move {
             let take = |frames: &mut Vec<RawFrame>| own.take(frames, &inbox);
             hostile(read_small(&mut small_recv, SMALL_FRAME_BYTES_MAX, take).await)
-        });
+        }));
         let (own, inbox) = (Arc::clone(&link), Arc::clone(&self.inbox));
-        tasks.spawn(async move {
+        tasks.spawn(Timed::pinned(profile, Stage::StreamRead, async move {
             let parts = Reassembly::new(MESSAGE_BYTES_MAX, 2 * MESSAGE_BYTES_MAX);
             let take = |frames: &mut Vec<RawFrame>| own.take(frames, &inbox);
             hostile(read_bulk(&mut bulk_recv, parts, take).await)
-        });
+        }));
         let code = match tasks.join_next().await {
             Some(Ok(Some(error))) => {
                 tracing::warn!(peer = %peer, %error, "node broke the protocol");
@@ -303,6 +311,7 @@ impl PeerLinks {
             outbox,
             heard_micros: AtomicU64::new(0),
             clock: Arc::clone(&self.clock),
+            profile: Arc::clone(&self.profile),
             down,
         });
         let mut place = slot.link();
@@ -450,6 +459,7 @@ impl Link {
     fn take(&self, frames: &mut Vec<RawFrame>, inbox: &Inbox) -> Result<(), FrameError> {
         self.heard_micros
             .store(self.clock.now().as_micros(), Ordering::Relaxed);
+        let mut lap = self.profile.lap(Stage::PeerDecode);
         let mut inputs = Vec::new();
         let (from, link) = (self.peer, self.number);
         let mut decoded = Ok(());
@@ -469,9 +479,11 @@ impl Link {
                 }
             }
         }
+        let messages = inputs.len();
         if !self.down.load(Ordering::Acquire) {
             inbox.extend(inputs);
         }
+        lap.ends(Stage::PeerDecode, messages);
         decoded
     }
 }

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use super::native::ClientServer;
 use crate::shell::certs::{Identity, NodeTls};
 use crate::shell::link::{LinkCounters, PeerLinks};
+use crate::shell::profile::{Profile, TimedRuntime};
 
 /// Longest handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -56,6 +57,7 @@ impl NodeEndpoint {
         tls: NodeTls,
         options: TransportOptions,
         counters: Arc<LinkCounters>,
+        profile: &Arc<Profile>,
     ) -> io::Result<Self> {
         let anywhere = server_config(&tls, options, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let loopback = server_config(&tls, options, IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -63,7 +65,7 @@ impl NodeEndpoint {
             endpoint_config(Some(tls.reset_key())),
             Some(anywhere),
             bind_socket(listen)?,
-            Arc::new(quinn::TokioRuntime),
+            TimedRuntime::of(profile),
         )?;
         let (loopback, handshakes) = (Arc::new(loopback), Arc::default());
         Ok(Self {

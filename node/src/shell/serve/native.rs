@@ -35,6 +35,7 @@ use crate::core::input::RequestId;
 use crate::core::message::Reply;
 use crate::shell::inbox::{Inbox, Room};
 use crate::shell::link::LinkCounters;
+use crate::shell::profile::{Profile, Stage, Timed};
 use crate::shell::seam::{BoxFuture, ClientPort, Clock};
 
 /// Longest deadline that is granted.
@@ -105,6 +106,8 @@ pub struct ClientServerConfig {
     pub clock: Arc<dyn Clock>,
     /// What is counted.
     pub counters: Arc<LinkCounters>,
+    /// Where the listener's work is counted.
+    pub profile: Arc<Profile>,
     /// Limits.
     pub limits: ClientLimits,
 }
@@ -246,36 +249,38 @@ impl ClientServer {
             open: Arc::clone(&self.open),
             arrived_us: AtomicU64::new(0),
             clock: Arc::clone(&self.config.clock),
+            profile: Arc::clone(&self.config.profile),
             questions: questions.clone(),
             reads: reads.clone(),
         };
         let mut tasks: JoinSet<Option<FrameError>> = JoinSet::new();
+        let profile = &self.config.profile;
         let own = Arc::clone(link);
-        tasks.spawn(async move {
+        tasks.spawn(Timed::pinned(profile, Stage::StreamWrite, async move {
             drop(own.outbox.write_small(&mut small_send).await);
             None
-        });
+        }));
         let own = Arc::clone(link);
-        tasks.spawn(async move {
+        tasks.spawn(Timed::pinned(profile, Stage::StreamWrite, async move {
             drop(own.outbox.write_bulk(&mut bulk_send).await);
             None
-        });
+        }));
         let own = intake(link);
-        tasks.spawn(async move {
+        tasks.spawn(Timed::pinned(profile, Stage::StreamRead, async move {
             let take = |frames: &mut Vec<RawFrame>| own.take(frames);
             let turn = || own.turn();
             let limit = SMALL_FRAME_BYTES_MAX;
             hostile(read_small_in_turns(&mut small_recv, limit, turn, take).await)
-        });
+        }));
         let own = intake(link);
-        tasks.spawn(async move {
+        tasks.spawn(Timed::pinned(profile, Stage::StreamRead, async move {
             let parts = Reassembly::new(FRAME_BYTES_MAX, 2 * FRAME_BYTES_MAX);
             let take = |frames: &mut Vec<RawFrame>| {
                 own.turn();
                 own.take(frames)
             };
             hostile(read_bulk(&mut bulk_recv, parts, take).await)
-        });
+        }));
         let (own, handler) = (Arc::clone(link), Arc::clone(&self.config.admin));
         let clock = Arc::clone(&self.config.clock);
         tasks.spawn(async move {
@@ -397,6 +402,7 @@ struct Intake {
     arrived_us: AtomicU64,
     inbox: Arc<Inbox>,
     clock: Arc<dyn Clock>,
+    profile: Arc<Profile>,
     /// What is answered from memory.
     questions: mpsc::Sender<AdminWaiting>,
     /// What reads the store, and may take long.
@@ -425,8 +431,10 @@ impl Intake {
     /// Takes the requests of `frames`; data requests reach the shard in one batch.
     fn take(&self, frames: &mut Vec<RawFrame>) -> Result<(), FrameError> {
         let now = MonoTime::from_micros(self.arrived_us.load(Ordering::Relaxed));
+        let mut lap = self.profile.lap(Stage::RequestDecode);
+        let requests = frames.len();
         let mut room = self.inbox.room();
-        let mut inputs = Vec::with_capacity(frames.len());
+        let mut inputs = Vec::with_capacity(requests);
         let mut taken = Ok(());
         for frame in frames.drain(..) {
             let admitted = match decode_request(&frame) {
@@ -453,6 +461,7 @@ impl Intake {
         if !inputs.is_empty() {
             self.inbox.extend(inputs);
         }
+        lap.ends(Stage::RequestDecode, requests);
         taken
     }
 

@@ -77,6 +77,12 @@ impl Submission {
         self.ends.is_empty()
     }
 
+    /// Its frames.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
     fn bytes(&self) -> usize {
         ENTRY_OVERHEAD_BYTES * (1 + self.ends.len()) + self.content.len()
     }
