@@ -12,6 +12,7 @@ use quorate_client::wire::NodeStatus;
 
 use crate::clock::Clock;
 use crate::stages::Stages;
+use crate::process_usage::ProcessUsage;
 use crate::usage;
 
 /// Time between two looks while waiting for rest.
@@ -105,6 +106,17 @@ impl Nodes {
             cpu += usage::cpu_of(status.pid)?;
         }
         Ok(Snapshot { statuses, cpu })
+    }
+
+    /// What each node process has used since its start, as of the processes in `snapshot`.
+    ///
+    /// # Errors
+    /// If one is not on this machine.
+    pub fn usage(&self, snapshot: &Snapshot) -> Result<Vec<ProcessUsage>> {
+        let nodes = self.names.iter().zip(&snapshot.statuses);
+        nodes
+            .map(|(name, status)| ProcessUsage::of(name, status.pid))
+            .collect()
     }
 
     async fn status(&self, name: &str) -> Result<NodeStatus> {

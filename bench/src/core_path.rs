@@ -33,6 +33,7 @@ use quorate_ring::{
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng};
 
+use crate::clock::Clock;
 use crate::keys::{Distribution, KeyDraw, key_of};
 use crate::values::Values;
 
@@ -86,6 +87,10 @@ struct PathNode {
     appended: Lsn,
     durable: Lsn,
     submission: Submission,
+}
+
+fn nodes_in_turn() -> impl Iterator<Item = NodeId> {
+    (1..=NODES).cycle().map(NodeId)
 }
 
 fn topology() -> Result<Arc<Topology>> {
@@ -203,15 +208,44 @@ impl CorePath {
     pub fn run(&mut self, kind: Kind, operations: u64) -> Result<u64> {
         let before = self.answered;
         while self.answered - before < operations {
-            let mut keys: Vec<u32> = (0..ROUND)
-                .map(|_| self.keys.draw(&mut self.random))
-                .collect();
-            // A key has one write under way.
-            keys.sort_unstable();
-            keys.dedup();
+            let keys = self.draw();
             self.round(kind, &keys)?;
         }
         Ok(self.answered - before)
+    }
+
+    /// Carries out about `operations` writes; how many it were, and the time of their first steps
+    /// alone: a coordinator takes the request, merges, appends and sends to the other replicas.
+    ///
+    /// # Errors
+    /// If one fails: a bug.
+    pub fn time_first_steps(&mut self, clock: Clock, operations: u64) -> Result<(u64, Duration)> {
+        let (before, mut took) = (self.answered, Duration::ZERO);
+        while self.answered - before < operations {
+            let keys = self.draw();
+            self.now_micros += ROUND_MICROS;
+            let inputs: Vec<Input> = keys
+                .iter()
+                .map(|key| self.input(Kind::Write, *key))
+                .collect();
+            let from = clock.now();
+            for (input, node) in inputs.into_iter().zip(nodes_in_turn()) {
+                self.step(node, input)?;
+            }
+            took += clock.now() - from;
+            self.end_round()?;
+        }
+        Ok((self.answered - before, took))
+    }
+
+    /// Keys of a round, each once: a key has one write under way.
+    fn draw(&mut self) -> Vec<u32> {
+        let mut keys: Vec<u32> = (0..ROUND)
+            .map(|_| self.keys.draw(&mut self.random))
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
     }
 
     fn now(&self) -> Now {
@@ -223,10 +257,14 @@ impl CorePath {
 
     fn round(&mut self, kind: Kind, keys: &[u32]) -> Result<()> {
         self.now_micros += ROUND_MICROS;
-        let nodes = (1..=NODES).cycle().map(NodeId);
-        for (key, node) in keys.iter().zip(nodes) {
-            self.ask(kind, *key, node)?;
+        for (key, node) in keys.iter().zip(nodes_in_turn()) {
+            let input = self.input(kind, *key);
+            self.step(node, input)?;
         }
+        self.end_round()
+    }
+
+    fn end_round(&mut self) -> Result<()> {
         self.settle()?;
         if self.asked.is_empty() {
             return Ok(());
@@ -234,7 +272,7 @@ impl CorePath {
         bail!("{} requests had no answer", self.asked.len());
     }
 
-    fn ask(&mut self, kind: Kind, key: u32, node: NodeId) -> Result<()> {
+    fn input(&mut self, kind: Kind, key: u32) -> Input {
         self.next_request += 1;
         let id = self.next_request;
         self.asked.insert(id, key);
@@ -263,13 +301,12 @@ impl CorePath {
             }),
         };
         let from = RequestId { connection: 1, id };
-        let input = Input::Request {
+        Input::Request {
             from,
             received: now,
             deadline: now + Duration::from_secs(2),
             request,
-        };
-        self.step(node, input)
+        }
     }
 
     /// Until nothing moves: what was appended becomes durable, what was sent arrives.
@@ -438,5 +475,9 @@ mod tests {
             let done = path.run(kind, 500).expect("all succeed");
             assert!((500..600).contains(&done), "{done}");
         }
+        let timed = path.time_first_steps(Clock::start(), 100);
+        let (done, took) = timed.expect("all succeed");
+        assert!((100..200).contains(&done), "{done}");
+        assert!(took > Duration::ZERO);
     }
 }

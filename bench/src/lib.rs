@@ -1,13 +1,14 @@
 //! Load tools for Quorate: what is asked (`workload`, `keys`, `values`), what the tool remembers of
 //! each key (`tokens`), how it is asked (`fill`, `closed_loop`, `open`, `ycsb`), what is counted
-//! (`recorder`, `usage`, `backlog`), how it is told (`report`), other systems beside it (`peers`), and
-//! what the project's own code costs alone (`core_path`), and whether that got worse (`gate`).
+//! (`recorder`, `usage`, `process_usage`, `backlog`), how it is told (`report`), whether two reports
+//! differ (`diff`), other systems beside it (`peers`), the machine's own limit (`probe`), what the
+//! project's own code costs alone (`core_path`), and whether that got worse (`gate`).
 //!
 //! The tool shares its machine with the nodes that it measures, and its own CPU time is part of
 //! every figure: one current-thread runtime, no work per operation beyond the SDK's call, a draw
 //! and a histogram's increment.
 //!
-//! Not here: micro-benchmarks.
+//! Not here: benches of single functions (`benches/`).
 
 pub mod args;
 pub mod backlog;
@@ -16,6 +17,7 @@ pub mod clock;
 pub mod closed_loop;
 pub mod core_path;
 pub mod cores;
+pub mod diff;
 pub mod fill;
 pub mod gate;
 pub mod keys;
@@ -24,6 +26,8 @@ pub mod measure;
 pub mod nodes;
 pub mod open;
 pub mod peers;
+pub mod probe;
+pub mod process_usage;
 pub mod progress;
 pub mod recorder;
 pub mod report;
@@ -33,6 +37,7 @@ pub mod stages;
 pub mod stop;
 pub mod tokens;
 pub mod usage;
+pub mod usage_report;
 pub mod values;
 pub mod workload;
 pub mod ycsb;

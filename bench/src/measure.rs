@@ -12,9 +12,11 @@ use anyhow::Result;
 use crate::backlog::{Nodes, Rest};
 use crate::clock::Clock;
 use crate::closed_loop::{self, Phase, PhaseEnd};
+use crate::process_usage::{ProcessUsage, loopback_bytes};
 use crate::recorder::Recorder;
 use crate::stages::Stages;
 use crate::usage;
+use crate::usage_report::RunUsage;
 use crate::workload::Workload;
 
 /// One combination of what is varied, and how it is measured.
@@ -59,6 +61,8 @@ pub struct Run {
     pub log_bytes: u64,
     /// What the nodes' stages used, if they profile and were asked.
     pub stages: Option<Stages>,
+    /// What each process used.
+    pub usage: RunUsage,
 }
 
 /// Warms up and measures all runs of `case`.
@@ -111,27 +115,37 @@ pub async fn from_rest_to_rest(
 ) -> Result<Run> {
     let stages_before = nodes.stages().await?;
     let before = nodes.look().await?;
+    let nodes_before = nodes.usage(&before)?;
     let disk_before = usage::disk_written_bytes();
-    let own_before = usage::own_cpu()?;
+    let loopback_before = loopback_bytes();
+    let own_before = ProcessUsage::own("client")?;
     let end = load.await?;
-    let own_after = usage::own_cpu()?;
+    let client = ProcessUsage::own("client")?.since(&own_before);
+    let loopback_bytes = loopback_bytes().saturating_sub(loopback_before);
     let rest = nodes.wait_for_rest(Some(&before), rest_time_max).await?;
     let after = nodes.look().await?;
     let stages = match (nodes.stages().await?, stages_before) {
         (Some(after), Some(before)) => Some(after.since(&before)?),
         (Some(_), None) | (None, _) => None,
     };
+    let nodes_after = nodes.usage(&after)?;
+    let used = nodes_after.iter().zip(&nodes_before);
     Ok(Run {
         recorder: end.recorder,
         elapsed: end.elapsed,
         nodes_cpu: after.cpu.saturating_sub(before.cpu),
-        client_cpu: own_after.saturating_sub(own_before),
+        client_cpu: client.cpu,
         disk_written_bytes: usage::disk_written_bytes().saturating_sub(disk_before),
         rest,
         engine_backlog: (before.engine_backlog(), after.engine_backlog()),
         table_records: (before.table_records(), after.table_records()),
         log_bytes: after.statuses.iter().map(|status| status.log_bytes).sum(),
         stages,
+        usage: RunUsage {
+            nodes: used.map(|(after, before)| after.since(before)).collect(),
+            client,
+            loopback_bytes,
+        },
     })
 }
 
@@ -157,5 +171,6 @@ pub(crate) fn run_of_test() -> Run {
         table_records: (0, 3_000),
         log_bytes: 7,
         stages: None,
+        usage: RunUsage::default(),
     }
 }

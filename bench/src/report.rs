@@ -14,6 +14,7 @@ use crate::machine::Machine;
 use crate::measure::{Case, Run};
 use crate::recorder::{Kind, Latency};
 use crate::stages::{stages_json, write_stages};
+use crate::usage_report;
 use crate::workload::WorkloadSpec;
 
 /// Everything that is reported.
@@ -133,6 +134,14 @@ impl Run {
         float(self.disk_written_bytes) / self.operations()
     }
 
+    fn nodes_write_bytes(&self) -> f64 {
+        float(self.usage.nodes_written_bytes()) / self.operations()
+    }
+
+    fn loopback_bytes(&self) -> f64 {
+        float(self.usage.loopback_bytes) / self.operations()
+    }
+
     /// At least 1, so that a run in which everything failed has figures.
     fn operations(&self) -> f64 {
         float(self.recorder.done().max(1))
@@ -143,12 +152,14 @@ type OfRun = fn(&Run) -> f64;
 pub(crate) type OfLatency = fn(&Latency) -> u64;
 
 /// The figures of a run that are summed up over runs, besides latencies.
-const FIGURES: [(&str, OfRun); 5] = [
+const FIGURES: [(&str, OfRun); 7] = [
     ("operations_per_second", Run::rate),
     ("cpu_us_per_operation", Run::cpu_us),
     ("cpu_us_per_operation_nodes", Run::cpu_us_of_nodes),
     ("cpu_us_per_operation_client", Run::cpu_us_of_client),
     ("machine_disk_bytes_per_operation", Run::disk_bytes),
+    ("nodes_write_bytes_per_operation", Run::nodes_write_bytes),
+    ("loopback_bytes_per_operation", Run::loopback_bytes),
 ];
 
 /// The latencies, in the order of the report.
@@ -277,6 +288,7 @@ fn write_case(text: &mut String, case: &Case, runs: &[Run]) -> std::fmt::Result 
             }
         }
     }
+    write_usage(text, runs)?;
     for (failure, count) in failures(runs) {
         writeln!(text, "  failed: {failure}: {count}")?;
     }
@@ -285,6 +297,19 @@ fn write_case(text: &mut String, case: &Case, runs: &[Run]) -> std::fmt::Result 
         writeln!(
             text,
             "  {restless} runs did not come to rest in time; their cost is not whole"
+        )?;
+    }
+    Ok(())
+}
+
+fn write_usage(text: &mut String, runs: &[Run]) -> std::fmt::Result {
+    for ((group, name), Figure { median, min, max }) in usage_report::summed(runs) {
+        let (label, unit, digits) = usage_report::label(group);
+        let name = format!("{label} {name}");
+        let [median, min, max] = [median, min, max].map(|value| value / unit);
+        writeln!(
+            text,
+            "  {name:<33} {median:>10.digits$}  ({min:.digits$} .. {max:.digits$})"
         )?;
     }
     Ok(())
@@ -336,6 +361,7 @@ pub(crate) fn runs_json(runs: &[Run]) -> Value {
         }
     }
     document["stages"] = stages_json(runs);
+    usage_report::put_summed(&mut document, runs);
     document["runs"] = runs.iter().map(run_json).collect();
     document
 }
@@ -354,6 +380,7 @@ fn run_json(run: &Run) -> Value {
     for (name, figure) in FIGURES {
         document[name] = json!(rounded(figure(run)));
     }
+    usage_report::put_run(&mut document, run);
     for kind in Kind::ALL {
         if let Some(latency) = run.recorder.latency(kind) {
             for (name, of) in LATENCIES {
@@ -373,7 +400,9 @@ mod tests {
     use super::*;
     use crate::keys::Distribution;
     use crate::measure::run_of_test;
+    use crate::process_usage::ProcessUsage;
     use crate::recorder::End;
+    use crate::usage_report::RunUsage;
 
     #[test]
     fn a_figure_is_the_median_with_its_bounds() {
@@ -396,11 +425,42 @@ mod tests {
         assert_eq!(case["failures"]["write unknown QUORUM_NOT_REACHED"], 1);
         assert!(case["write"]["p50_us"]["median"].as_f64() > Some(0.0));
         assert!(case["read"].is_null());
+        assert_eq!(
+            case["cpu_us_per_operation_by_process"]["n1"]["median"],
+            30.0
+        );
+        assert_eq!(
+            case["cpu_us_per_operation_by_node_thread"]["log-commit"]["median"],
+            20.0
+        );
+        assert_eq!(case["peak_memory_bytes"]["n1"]["max"], 1_048_576.0);
+        assert_eq!(case["nodes_write_bytes_per_operation"]["median"], 4.0);
+        assert_eq!(case["loopback_bytes_per_operation"]["median"], 3.0);
+        assert_eq!(
+            case["runs"][0]["cpu_us_per_operation_by_process"]["n1"],
+            30.0
+        );
         let text = report.text();
         assert!(
             text.contains("failed: write unknown QUORUM_NOT_REACHED: 1"),
             "{text}"
         );
+        assert!(text.contains("cpu us, node thread log-commit"), "{text}");
+    }
+
+    fn usage() -> RunUsage {
+        let n1 = ProcessUsage {
+            name: "n1".to_owned(),
+            cpu: Duration::from_millis(30),
+            threads: [("log-commit".to_owned(), Duration::from_millis(20))].into(),
+            written_bytes: 4_000,
+            memory_peak_bytes: 1 << 20,
+        };
+        RunUsage {
+            nodes: vec![n1],
+            client: ProcessUsage::default(),
+            loopback_bytes: 3_000,
+        }
     }
 
     fn report() -> Report {
@@ -408,6 +468,7 @@ mod tests {
         let unknown = End::Unknown(Code::QuorumNotReached);
         run.recorder
             .add(Kind::Write, unknown, Duration::from_secs(2));
+        run.usage = usage();
         let case = Case {
             reads_percent: 0,
             in_flight: 64,

@@ -21,9 +21,14 @@ pub fn cpu_of(pid: u32) -> Result<Duration> {
     let path = format!("/proc/{pid}/stat");
     let stat = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read {path}; does the node run on this machine?"))?;
-    let ticks = ticks_of_stat(&stat).with_context(|| format!("{path} is not understood"))?;
+    cpu_of_stat(&stat).with_context(|| format!("{path} is not understood"))
+}
+
+/// User and system time in the `stat` of a process or a thread.
+pub(crate) fn cpu_of_stat(stat: &str) -> Option<Duration> {
+    let ticks = ticks_of_stat(stat)?;
     let hertz = rustix::param::clock_ticks_per_second().max(1);
-    Ok(Duration::from_micros(
+    Some(Duration::from_micros(
         ticks.saturating_mul(1_000_000) / hertz,
     ))
 }

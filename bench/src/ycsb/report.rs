@@ -264,6 +264,7 @@ mod tests {
     use super::*;
     use crate::backlog::Rest;
     use crate::recorder::{End, Recorder};
+    use crate::usage_report::RunUsage;
 
     #[test]
     fn the_table_has_a_row_for_each_kind_and_the_remarks_tell_what_is_wrong() {
@@ -320,6 +321,7 @@ mod tests {
             table_records: (0, 0),
             log_bytes: 0,
             stages: None,
+            usage: RunUsage::default(),
         };
         let mut recorder = Recorder::default();
         for _ in 0..7 {
