@@ -66,6 +66,12 @@ pub struct LoadArgs {
     #[arg(long, default_value = "1,64,256", value_delimiter = ',', value_name = "COUNT",
           value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub in_flight: Vec<u32>,
+    /// Connections to each node: so many independent clients, each with a socket of its own and one
+    /// connection to every node, take turns with the operations under way. With three nodes the
+    /// cluster thus has three times as many.
+    #[arg(long, default_value_t = 1, value_name = "COUNT",
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub connections: u32,
     /// Operations of one run.
     #[arg(long, default_value_t = 200_000, value_name = "COUNT",
           value_parser = clap::value_parser!(u64).range(1..))]

@@ -8,6 +8,7 @@
 //!
 //! Not here: warm-up and rest around a run (`measure`), the operations of YCSB (`ycsb`).
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -128,7 +129,8 @@ pub async fn run(workload: &Arc<Mutex<Workload>>, clock: Clock, phase: &Phase) -
         let guard = workload.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::new(Load {
             spec: guard.spec().clone(),
-            keyspace: guard.keyspace().clone(),
+            keyspaces: guard.keyspaces().to_vec(),
+            next_client: AtomicUsize::new(0),
             reads_percent: phase.reads_percent,
             workload: Arc::clone(workload),
         })
@@ -196,7 +198,9 @@ impl<O: Operations> Loop<O> {
 #[derive(Debug)]
 struct Load {
     spec: WorkloadSpec,
-    keyspace: Keyspace,
+    /// The keyspace, once for each client that takes turns.
+    keyspaces: Vec<Keyspace>,
+    next_client: AtomicUsize,
     reads_percent: u8,
     workload: Arc<Mutex<Workload>>,
 }
@@ -225,8 +229,14 @@ impl Load {
         self.workload.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The keyspace through the client whose turn it is.
+    fn keyspace(&self) -> &Keyspace {
+        let turn = self.next_client.fetch_add(1, Ordering::Relaxed);
+        &self.keyspaces[turn % self.keyspaces.len()]
+    }
+
     async fn read(&self, index: u32) -> End {
-        let get = self.keyspace.get(key_of(index));
+        let get = self.keyspace().get(key_of(index));
         match get
             .level(self.spec.level)
             .deadline(self.spec.deadline)
@@ -266,7 +276,7 @@ impl Load {
                 }
             },
         };
-        let write = self.keyspace.put(key_of(index), value).after(&seen);
+        let write = self.keyspace().put(key_of(index), value).after(&seen);
         let written = write
             .level(self.spec.level)
             .deadline(self.spec.deadline)
@@ -294,7 +304,7 @@ impl Load {
     }
 
     async fn seen(&self, index: u32) -> Result<Context, End> {
-        let get = self.keyspace.get(key_of(index));
+        let get = self.keyspace().get(key_of(index));
         let read = get
             .level(self.spec.level)
             .deadline(self.spec.deadline)

@@ -1,16 +1,18 @@
 //! Loads every key once and keeps what its writes gave.
 //!
-//! An empty cluster is written blind. A cluster that has some of the keys is read first: what fits
+//! An empty cluster is written blind, in batches: a key then costs less than half of what a request
+//! of its own would. A cluster that has some of the keys is read first: what fits
 //! is kept with its token, what does not is written after what was read. Either way every key has
 //! one value afterwards, also when an attempt was of unknown outcome: the next one reads first. In
 //! an lww keyspace, which knows no contexts, what does not fit is written over.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use bytes::Bytes;
-use quorate_client::{Context, Failure, Keyspace, Level, Read, Versions};
+use quorate_client::{Context, Failure, Keyspace, Level, Read, Versions, WriteItem};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
@@ -18,6 +20,9 @@ use crate::progress::Progress;
 
 /// Keys that are read to find out whether the cluster is empty.
 const SAMPLES: u32 = 64;
+
+/// Keys of a batch. Larger ones hardly save more and keep a shard from other work for longer.
+const BATCH_KEYS: u32 = 32;
 
 /// Attempts for one key before the fill fails; each covers the SDK's own retries.
 const TRIES_MAX: u32 = 20;
@@ -69,7 +74,7 @@ pub struct FillTarget {
     pub has_contexts: bool,
 }
 
-/// Loads all keys with `in_flight` operations under way.
+/// Loads all keys with `in_flight` keys under way.
 ///
 /// # Errors
 /// If a key cannot be loaded, with the reason of its last attempt.
@@ -93,8 +98,9 @@ pub async fn fill<F: Fill>(load: &Arc<Mutex<F>>, clock: Clock, in_flight: u32) -
         target,
     });
     let mut tasks = JoinSet::new();
-    for _ in 0..in_flight.clamp(1, keys) {
-        tasks.spawn(worker(Arc::clone(&filler)));
+    let at_once = if filler.is_empty { BATCH_KEYS } else { 1 };
+    for _ in 0..in_flight.min(keys).div_ceil(at_once).max(1) {
+        tasks.spawn(worker(Arc::clone(&filler), at_once));
     }
     while let Some(ended) = tasks.join_next().await {
         ended??;
@@ -143,17 +149,15 @@ struct State {
     progress: Progress,
 }
 
-/// What is known of a key while it is loaded.
-enum Seen {
-    /// It was never written: the cluster was empty.
-    Never,
-    /// It must be read.
-    Unread,
-}
-
-async fn worker<F: Fill>(filler: Arc<Filler<F>>) -> Result<()> {
-    while let Some(index) = filler.next() {
-        filler.load(index).await?;
+async fn worker<F: Fill>(filler: Arc<Filler<F>>, at_once: u32) -> Result<()> {
+    while let Some(indexes) = filler.next(at_once) {
+        if filler.is_empty {
+            filler.load_batch(indexes).await?;
+        } else {
+            for index in indexes {
+                filler.load(index).await?;
+            }
+        }
     }
     Ok(())
 }
@@ -163,29 +167,43 @@ impl<F: Fill> Filler<F> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next(&self) -> Option<u32> {
+    fn next(&self, at_once: u32) -> Option<Range<u32>> {
         let mut state = self.state();
-        let index = state.next;
-        (index < self.target.keys).then(|| {
-            state.next += 1;
-            index
-        })
+        let first = state.next;
+        let end = first.saturating_add(at_once).min(self.target.keys);
+        state.next = end;
+        (first < end).then_some(first..end)
     }
 
-    async fn load(&self, index: u32) -> Result<()> {
-        let mut seen = if self.is_empty {
-            Seen::Never
-        } else {
-            Seen::Unread
+    /// Writes keys of an empty cluster; what fails is tried again by itself.
+    async fn load_batch(&self, indexes: Range<u32>) -> Result<()> {
+        let items: Vec<WriteItem> = {
+            let mut load = lock(&self.load);
+            let item = |index| WriteItem::put_blind(load.key(index), load.value(index));
+            indexes.clone().map(item).collect()
         };
+        let batch = self.target.keyspace.multi_put(items);
+        let batch = batch
+            .level(self.target.level)
+            .deadline(self.target.deadline);
+        for (index, written) in indexes.zip(batch.await?) {
+            match written {
+                Ok(written) => self.keep(index, written.context(), 1),
+                Err(error) if !error.failure().may_succeed_later() => return Err(error.into()),
+                Err(_) => self.load(index).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a key and writes it unless it is there.
+    async fn load(&self, index: u32) -> Result<()> {
         let mut last = None;
         for _ in 0..TRIES_MAX {
-            match self.attempt(index, &seen).await {
+            match self.attempt(index).await {
                 Ok(()) => return Ok(()),
                 Err(failure) if !failure.may_succeed_later() => return Err(failure.into()),
                 Err(failure) => {
-                    // A blind write that may have been applied must not be written blind again.
-                    seen = Seen::Unread;
                     tokio::time::sleep(failure.retry_after.unwrap_or(PAUSE)).await;
                     last = Some(failure);
                 }
@@ -197,7 +215,8 @@ impl<F: Fill> Filler<F> {
         }
     }
 
-    async fn attempt(&self, index: u32, seen: &Seen) -> Result<(), Failure> {
+    /// Reads first: a write that may have been applied must not be written blind again.
+    async fn attempt(&self, index: u32) -> Result<(), Failure> {
         let key = lock(&self.load).key(index);
         let FillTarget {
             keyspace,
@@ -207,26 +226,18 @@ impl<F: Fill> Filler<F> {
             keys: _,
         } = &self.target;
         let (level, deadline) = (*level, *deadline);
-        let write = match seen {
-            Seen::Never => {
-                let value = lock(&self.load).value(index);
-                keyspace.put_blind(key, value)
-            }
-            Seen::Unread => {
-                let get = keyspace.get(key.clone());
-                let read = get.level(level).deadline(deadline).await;
-                let read = read.map_err(|error| error.failure().clone())?;
-                if self.is_loaded(index, &read) {
-                    self.keep(index, Some(read.context()), 0);
-                    return Ok(());
-                }
-                let value = lock(&self.load).value(index);
-                if *has_contexts {
-                    keyspace.put(key, value).after(&read)
-                } else {
-                    keyspace.put_blind(key, value)
-                }
-            }
+        let get = keyspace.get(key.clone());
+        let read = get.level(level).deadline(deadline).await;
+        let read = read.map_err(|error| error.failure().clone())?;
+        if self.is_loaded(index, &read) {
+            self.keep(index, Some(read.context()), 0);
+            return Ok(());
+        }
+        let value = lock(&self.load).value(index);
+        let write = if *has_contexts {
+            keyspace.put(key, value).after(&read)
+        } else {
+            keyspace.put_blind(key, value)
         };
         let written = write.level(level).deadline(deadline).await;
         let written = written.map_err(|error| error.failure().clone())?;

@@ -1,7 +1,7 @@
 //! Load tools for Quorate: what is asked (`workload`, `keys`, `values`), what the tool remembers of
-//! each key (`tokens`), how it is asked (`fill`, `closed_loop`, `open`, `ycsb`), what is counted
-//! (`recorder`, `usage`, `process_usage`, `backlog`), how it is told (`report`), whether two reports
-//! differ (`diff`), other systems beside it (`peers`), the machine's own limit (`probe`), what the
+//! each key (`tokens`), who asks (`clients`) and how (`fill`, `closed_loop`, `open`, `ycsb`), for how
+//! long (`soak`), what is counted (`recorder`, `usage`, `process_usage`, `backlog`), how it is told
+//! (`report`), whether two reports differ (`diff`), other systems beside it (`peers`), the machine's own limit (`probe`), what the
 //! project's own code costs alone (`core_path`), and whether that got worse (`gate`).
 //!
 //! The tool shares its machine with the nodes that it measures, and its own CPU time is part of
@@ -13,6 +13,7 @@
 pub mod args;
 pub mod backlog;
 pub mod ballast;
+pub mod clients;
 pub mod clock;
 pub mod closed_loop;
 pub mod core_path;
@@ -32,6 +33,7 @@ pub mod progress;
 pub mod recorder;
 pub mod report;
 pub mod scenario;
+pub mod soak;
 pub mod spawn;
 pub mod stages;
 pub mod stop;

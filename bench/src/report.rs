@@ -24,6 +24,8 @@ pub struct Report {
     pub machine: Machine,
     /// The cluster.
     pub cluster: ClusterFacts,
+    /// Connections of the tool to each node.
+    pub connections: u32,
     /// What was asked.
     pub spec: WorkloadSpec,
     /// What the fill did, if there was one.
@@ -183,6 +185,7 @@ impl Report {
                 "n": self.cluster.copies,
             },
             "loop": "closed",
+            "connections_per_node": self.connections,
             "keys": self.spec.keys,
             "value_bytes": self.spec.value_bytes,
             "distribution": self.spec.distribution.name(),
@@ -211,9 +214,10 @@ impl Report {
         let (machine, cluster, spec) = (&self.machine, &self.cluster, &self.spec);
         writeln!(
             text,
-            "{} nodes, N={}, {} keys ({}), {} bytes, level {}, {}",
+            "{} nodes, N={}, connections to each {}, {} keys ({}), {} bytes, level {}, {}",
             cluster.nodes,
             cluster.copies,
+            self.connections,
             spec.keys,
             spec.distribution.name(),
             spec.value_bytes,
@@ -485,6 +489,7 @@ mod tests {
                 keyspace: "default".to_owned(),
                 copies: 3,
             },
+            connections: 1,
             spec: WorkloadSpec {
                 keys: 10,
                 value_bytes: 256,

@@ -85,6 +85,12 @@ impl Bounds {
         Ok(verdict.judged)
     }
 
+    /// The bounds that were broken, as sentences.
+    #[must_use]
+    pub fn broken(&self) -> &[String] {
+        &self.0
+    }
+
     /// # Errors
     /// Every bound that was broken.
     pub fn all_hold(self) -> Result<()> {

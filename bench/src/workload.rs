@@ -59,7 +59,7 @@ pub enum Operation {
 #[derive(Debug)]
 pub struct Workload {
     spec: WorkloadSpec,
-    keyspace: Keyspace,
+    keyspaces: Vec<Keyspace>,
     draw: KeyDraw,
     /// Makes and checks values.
     pub values: Values,
@@ -71,12 +71,17 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// A workload on `keyspace` of whose keys nothing is known yet.
+    /// A workload of whose keys nothing is known yet. `keyspaces` is one keyspace of one or more
+    /// clients, which take turns.
+    ///
+    /// # Panics
+    /// If there is no client.
     #[must_use]
-    pub fn new(spec: WorkloadSpec, keyspace: Keyspace) -> Self {
+    pub fn new(spec: WorkloadSpec, keyspaces: Vec<Keyspace>) -> Self {
+        assert!(!keyspaces.is_empty(), "somebody must ask");
         let mut random = SmallRng::seed_from_u64(spec.seed);
         Self {
-            keyspace,
+            keyspaces,
             draw: KeyDraw::new(spec.distribution, spec.keys),
             values: Values::new(spec.value_bytes, &mut random),
             tokens: Tokens::unread(spec.keys),
@@ -126,10 +131,10 @@ impl Workload {
         &self.spec
     }
 
-    /// Where the keys are.
+    /// Where the keys are, once for each client.
     #[must_use]
-    pub const fn keyspace(&self) -> &Keyspace {
-        &self.keyspace
+    pub fn keyspaces(&self) -> &[Keyspace] {
+        &self.keyspaces
     }
 
     /// Writes that were drawn again because their key had one under way.
@@ -142,7 +147,8 @@ impl Workload {
 impl Fill for Workload {
     fn target(&self) -> FillTarget {
         FillTarget {
-            keyspace: self.keyspace.clone(),
+            // Loading is not measured: one client does it.
+            keyspace: self.keyspaces[0].clone(),
             keys: self.spec.keys,
             level: Some(self.spec.level),
             deadline: self.spec.deadline,

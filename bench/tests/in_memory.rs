@@ -106,7 +106,10 @@ fn workload(client: &Client) -> Arc<Mutex<Workload>> {
         deadline: Duration::from_secs(1),
         seed: 3,
     };
-    Arc::new(Mutex::new(Workload::new(spec, client.keyspace("default"))))
+    Arc::new(Mutex::new(Workload::new(
+        spec,
+        vec![client.keyspace("default")],
+    )))
 }
 
 fn mix(in_flight: u32) -> Phase {

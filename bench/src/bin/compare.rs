@@ -164,7 +164,7 @@ async fn start_own(args: &Args, spec: &WorkloadSpec, clock: Clock) -> Result<Own
     let cluster = SpawnedCluster::start(&binary, NODES, &parent, clock).await?;
     let client = Client::from_file(cluster.client_file()).await?;
     let keyspace = client.keyspace("default");
-    let workload = Arc::new(Mutex::new(Workload::new(spec.clone(), keyspace)));
+    let workload = Arc::new(Mutex::new(Workload::new(spec.clone(), vec![keyspace])));
     fill::fill(&workload, clock, args.in_flight).await?;
     Ok(Own {
         nodes: Nodes::of(&client, clock),

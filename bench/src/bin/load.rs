@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use quorate_bench::args::{FillChoice, Form, LoadArgs, OpenArgs};
 use quorate_bench::backlog::Nodes;
+use quorate_bench::clients::Clients;
 use quorate_bench::clock::Clock;
 use quorate_bench::fill;
 use quorate_bench::machine::Machine;
@@ -18,7 +19,6 @@ use quorate_bench::report::{ClusterFacts, Report};
 use quorate_bench::spawn::{SpawnedCluster, binary_beside};
 use quorate_bench::stop::unless_stopped;
 use quorate_bench::workload::{Workload, WorkloadSpec};
-use quorate_client::Client;
 use quorate_ring::{Copies, KeyspaceMode};
 
 #[global_allocator]
@@ -58,18 +58,18 @@ async fn load(args: &LoadArgs) -> Result<(String, bool)> {
         Some(cluster) => cluster.client_file(),
         None => args.client.clone(),
     };
-    let client = Client::from_file(&file).await?;
+    let clients = Clients::connect(&file, args.connections).await?;
     let report = if args.open.rate.is_some() || args.open.ramp.is_some() {
-        open_loop(args, &client, clock).await
+        open_loop(args, &clients, clock).await
     } else {
-        closed_loop(args, &client, clock).await
+        closed_loop(args, &clients, clock).await
     };
-    client.close().await;
+    clients.close().await;
     report
 }
 
-async fn closed_loop(args: &LoadArgs, client: &Client, clock: Clock) -> Result<(String, bool)> {
-    let report = measure_all(args, client, clock).await?;
+async fn closed_loop(args: &LoadArgs, clients: &Clients, clock: Clock) -> Result<(String, bool)> {
+    let report = measure_all(args, clients, clock).await?;
     let mut runs = report.cases.iter().flat_map(|(_, runs)| runs);
     let is_clean = runs.all(|run| run.recorder.failed() == 0);
     let text = match args.output {
@@ -79,7 +79,8 @@ async fn closed_loop(args: &LoadArgs, client: &Client, clock: Clock) -> Result<(
     Ok((text, is_clean))
 }
 
-async fn open_loop(args: &LoadArgs, client: &Client, clock: Clock) -> Result<(String, bool)> {
+async fn open_loop(args: &LoadArgs, clients: &Clients, clock: Clock) -> Result<(String, bool)> {
+    let client = clients.first();
     let OpenArgs {
         rate,
         ramp,
@@ -122,7 +123,7 @@ async fn open_loop(args: &LoadArgs, client: &Client, clock: Clock) -> Result<(St
         );
     }
     let hold = Duration::from_secs(*seconds);
-    let mut load = OpenLoop::new(spec, vec![client.keyspace(&args.keyspace)], clock);
+    let mut load = OpenLoop::new(spec, clients.keyspaces(&args.keyspace), clock);
     let first_rate = ramp.map(|ramp| ramp.from).or(*rate).unwrap_or(1.0);
     ensure!(
         first_rate.is_finite() && first_rate > 0.0,
@@ -178,7 +179,8 @@ async fn spawn(args: &LoadArgs, nodes: u16, clock: Clock) -> Result<SpawnedClust
     SpawnedCluster::start_with(&binary, nodes, &parent, profile, clock).await
 }
 
-async fn measure_all(args: &LoadArgs, client: &Client, clock: Clock) -> Result<Report> {
+async fn measure_all(args: &LoadArgs, clients: &Clients, clock: Clock) -> Result<Report> {
+    let client = clients.first();
     let spec = WorkloadSpec {
         keys: args.keys,
         value_bytes: usize::try_from(args.value_bytes)?,
@@ -187,8 +189,8 @@ async fn measure_all(args: &LoadArgs, client: &Client, clock: Clock) -> Result<R
         deadline: args.deadline(),
         seed: args.seed,
     };
-    let keyspace = client.keyspace(&args.keyspace);
-    let workload = Arc::new(Mutex::new(Workload::new(spec.clone(), keyspace)));
+    let keyspaces = clients.keyspaces(&args.keyspace);
+    let workload = Arc::new(Mutex::new(Workload::new(spec.clone(), keyspaces)));
     let filled = match args.fill {
         FillChoice::Auto => Some(fill::fill(&workload, clock, args.fill_in_flight).await?),
         FillChoice::None => None,
@@ -216,6 +218,7 @@ async fn measure_all(args: &LoadArgs, client: &Client, clock: Clock) -> Result<R
     Ok(Report {
         machine: Machine::look(),
         cluster: ClusterFacts::of(&client.topology(), &args.keyspace),
+        connections: args.connections,
         spec,
         filled,
         cases,

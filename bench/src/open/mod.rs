@@ -8,6 +8,7 @@
 //!
 //! Not here: the closed loop, which measures cost (`closed_loop`).
 
+mod closed;
 mod mix;
 mod model;
 mod operation;

@@ -65,12 +65,39 @@ pub struct Second {
     pub latencies: Histogram<u32>,
 }
 
+/// Times in which nothing was done: each from one completion to the next, the first from the begin
+/// of the run.
+#[derive(Debug, Default)]
+struct Gaps {
+    last: Duration,
+    /// The longest that ended in each second of the run.
+    longest: Vec<Duration>,
+}
+
+impl Gaps {
+    fn completed(&mut self, at: Duration) {
+        let number = usize::try_from(at.as_secs()).unwrap_or(usize::MAX);
+        let number = number.min(SECONDS_MAX);
+        if self.longest.len() <= number {
+            self.longest.resize(number + 1, Duration::ZERO);
+        }
+        if let Some(longest) = self.longest.get_mut(number) {
+            *longest = (*longest).max(at.saturating_sub(self.last));
+        }
+        self.last = self.last.max(at);
+    }
+}
+
+/// Seconds of a run that are kept by themselves.
+const SECONDS_MAX: usize = 86_400;
+
 /// Everything that came of a run.
 #[derive(Debug, Default)]
 pub struct Record {
     latencies: BTreeMap<Action, Histogram<u64>>,
     ends: BTreeMap<(Action, End), u64>,
     seconds: Vec<Second>,
+    gaps: Gaps,
 }
 
 fn micros(time: Duration) -> u64 {
@@ -83,8 +110,11 @@ impl Record {
     /// long from then on.
     pub fn add(&mut self, action: Action, end: End, intended: Duration, took: Duration) {
         *self.ends.entry((action, end)).or_default() += 1;
+        if end.is_done() {
+            self.gaps.completed(intended + took);
+        }
         let number = usize::try_from(intended.as_secs()).unwrap_or(usize::MAX);
-        while self.seconds.len() <= number.min(86_400) {
+        while self.seconds.len() <= number.min(SECONDS_MAX) {
             let latencies = Histogram::new(2).expect("two digits are allowed");
             self.seconds.push(Second {
                 asked: 0,
@@ -131,6 +161,18 @@ impl Record {
         &self.seconds
     }
 
+    /// The longest time without a completion that ended in each second of the run.
+    #[must_use]
+    pub fn gaps(&self) -> &[Duration] {
+        &self.gaps.longest
+    }
+
+    /// The longest time without a completion.
+    #[must_use]
+    pub fn longest_gap(&self) -> Duration {
+        self.gaps.longest.iter().max().copied().unwrap_or_default()
+    }
+
     /// The quantile over everything that was to start between two moments of the run.
     #[must_use]
     pub fn quantile(&self, from: Duration, until: Duration, quantile: f64) -> Duration {
@@ -146,6 +188,18 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gap_is_a_time_without_a_completion_and_counts_where_it_ends() {
+        let mut record = Record::default();
+        let ms = Duration::from_millis;
+        for (intended, took) in [(100, 50), (90, 80), (200, 2_300), (2_400, 101)] {
+            record.add(Action::Read, End::Done, ms(intended), ms(took));
+        }
+        record.add(Action::Read, End::NotStarted, ms(9_000), ms(0));
+        assert_eq!(record.gaps(), [ms(150), ms(0), ms(2_330)]);
+        assert_eq!(record.longest_gap(), ms(2_330));
+    }
 
     #[test]
     fn latencies_of_any_size_are_kept_by_action_and_by_second() {

@@ -37,7 +37,7 @@ impl Verdict {
         self.lied == 0 && self.unread == 0
     }
 
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         json!({
             "judged": self.judged,
             "lied": self.lied,
@@ -46,7 +46,7 @@ impl Verdict {
         })
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let Self {
             judged,
             lied,

@@ -58,8 +58,8 @@ keys! {
         "Requests of clients under way; more are refused as OVERLOADED";
     REQUEST_BYTES_IN_FLIGHT_MAX = "request_bytes_in_flight_max", "SIZE", Some("64MiB"),
         "Bytes of these requests; more are refused as OVERLOADED";
-    CONNECTIONS_MAX = "connections_max", "COUNT", Some("1024"),
-        "Connections of clients; each costs some 100 KiB of memory at most when idle";
+    CONNECTIONS_MAX = "connections_max", "COUNT", Some("2048"),
+        "Connections of clients, half of them for one principal; each costs some 100 KiB of memory at most when idle";
     DISK_FREE_PERCENT_MIN = "disk_free_percent_min", "PERCENT", Some("5"),
         "Free space of the file system below which writes are refused as DISK_FULL";
     MTU_BYTES_MAX = "mtu_bytes_max", "BYTES", None,

@@ -196,6 +196,7 @@ impl Assembly {
             profile: Arc::clone(&profile),
             limits: ClientLimits {
                 connections_max: config.limits.connections_max,
+                connections_per_principal_max: config.limits.connections_max.div_ceil(2),
                 ..ClientLimits::default()
             },
         }));

@@ -26,6 +26,7 @@ use super::net::Inlet;
 use super::rand::SimRand;
 use super::sched::Scheduler;
 use super::trace::Trace;
+use super::traffic::Traffic;
 
 /// How the clients' network of a seed behaves.
 #[derive(Debug, Clone)]
@@ -47,6 +48,7 @@ pub struct ClientNet {
     topology: Arc<Topology>,
     time: Scheduler,
     trace: Trace,
+    traffic: Option<Traffic>,
 }
 
 impl fmt::Debug for ClientNet {
@@ -106,6 +108,16 @@ impl ClientNet {
             topology,
             time,
             trace,
+            traffic: None,
+        }
+    }
+
+    /// Counts what is asked and answered through this handle and its clones from now on.
+    #[must_use]
+    pub fn counted_by(self, traffic: Traffic) -> Self {
+        Self {
+            traffic: Some(traffic),
+            ..self
         }
     }
 
@@ -323,7 +335,11 @@ impl ClientNet {
         if lost {
             self.trace.count("fault.reply-lost");
         } else {
-            self.answer_after(latency, id, Ok(response_of(reply)));
+            let response = response_of(reply);
+            if let Some(traffic) = &self.traffic {
+                traffic.response(&response);
+            }
+            self.answer_after(latency, id, Ok(response));
         }
     }
 }
@@ -366,10 +382,17 @@ impl ClientTransport {
         request: wire::Request,
         deadline: Duration,
     ) -> Result<wire::Response, CallError> {
+        if let Some(traffic) = &self.net.traffic {
+            traffic.request(&request);
+        }
         let request = match incoming_of(request) {
             Incoming::Admin(AdminRequest::Topology) => {
                 let topology = topology_of(&self.net.topology, CLUSTER_ID, node);
-                return Ok(wire::Response::Topology(topology));
+                let response = wire::Response::Topology(topology);
+                if let Some(traffic) = &self.net.traffic {
+                    traffic.response(&response);
+                }
+                return Ok(response);
             }
             // Clients of the simulator ask nodes nothing else about themselves.
             Incoming::Admin(_) => return Err(CallError::NotSent(CallCause::Malformed)),

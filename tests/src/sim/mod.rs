@@ -2,7 +2,8 @@
 //!
 //! `plan` draws what a seed is, `run` carries it out. `sched` is time; `clock`, `net`,
 //! `client_net`, `disk` and `engine` stand where a real node has the system; `cluster` starts and
-//! ends processes, `nemesis` brings faults, `workload` asks, `report` tells.
+//! ends processes, `nemesis` brings faults, `workload` asks, `report` tells. `scale` counts, by
+//! `traffic`, what an operation costs in clusters of different sizes.
 
 pub mod client_net;
 pub mod clock;
@@ -18,9 +19,11 @@ pub mod plan;
 pub mod rand;
 pub mod report;
 pub mod run;
+pub mod scale;
 pub mod sched;
 mod seeded;
 pub mod trace;
+pub mod traffic;
 pub mod workload;
 mod workload_batch;
 mod workload_modes;

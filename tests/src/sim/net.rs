@@ -22,6 +22,7 @@ use super::gate::Gate;
 use super::rand::SimRand;
 use super::sched::Scheduler;
 use super::trace::Trace;
+use super::traffic::Traffic;
 
 /// A lost connection is tried again this often.
 const RETRY_US: u64 = 250_000;
@@ -56,6 +57,7 @@ pub struct SimNet {
     shared: Arc<Mutex<State>>,
     time: Scheduler,
     trace: Trace,
+    traffic: Option<Traffic>,
 }
 
 impl fmt::Debug for SimNet {
@@ -140,9 +142,19 @@ impl SimNet {
             })),
             time,
             trace,
+            traffic: None,
         };
         net.dial_later();
         net
+    }
+
+    /// Counts what is sent through this handle and its clones from now on.
+    #[must_use]
+    pub fn counted_by(self, traffic: Traffic) -> Self {
+        Self {
+            traffic: Some(traffic),
+            ..self
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -567,6 +579,9 @@ impl SimNet {
             }
             connection.number
         };
+        if let Some(traffic) = &self.traffic {
+            traffic.frame(frame.header, &frame.messages);
+        }
         self.transmit(from, to, number, frame);
         Ok(())
     }

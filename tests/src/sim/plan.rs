@@ -299,6 +299,72 @@ impl Plan {
         plan
     }
 
+    /// Fair weather for `nodes` equal nodes: one keyspace with three copies, no fault, steady clocks,
+    /// and a network in which what is sent at one time arrives at about one time.
+    #[must_use]
+    pub fn of_fair_weather(seed: u64, nodes: u32, vnodes: VnodeCount) -> Self {
+        let member = |number: u32| Node {
+            id: NodeId(number),
+            name: format!("n{number}").parse().expect("a plain name"),
+            address: format!("n{number}:7000"),
+            weight: Weight::new(1.0).expect("above 0"),
+            zone: Zone(String::new()),
+        };
+        let keyspace = Keyspace {
+            id: KeyspaceId(1),
+            name: "default".parse().expect("a plain name"),
+            mode: KeyspaceMode::Siblings,
+            options: KeyspaceOptions::default(),
+            copies: Copies::new(3).expect("above 0"),
+        };
+        let epoch = Epoch {
+            generation: 1,
+            number: 1,
+        };
+        let members = (1..=nodes).map(member).collect();
+        let topology = Topology::new(epoch, vnodes, members, vec![keyspace]);
+        Self {
+            seed,
+            topology: Arc::new(topology.expect("three copies fit three nodes or more")),
+            machines: (0..nodes)
+                .map(|_| MachinePlan {
+                    rate_ppm: 0,
+                    wall_skew_us: 0,
+                    disk_us: 100,
+                })
+                .collect(),
+            clients: 0,
+            think_us: 0,
+            workloads: Vec::new(),
+            hot_keys: 0,
+            filler: (0, 0),
+            own_chains: false,
+            sibling_keyspaces: 1,
+            clocks_jump: false,
+            bad_clock: None,
+            memory_victim: None,
+            overload: None,
+            scans: false,
+            batches: false,
+            faults: BTreeSet::new(),
+            fault_gap_us: 1_000_000,
+            net: NetTemper {
+                latency_us: 100,
+                sigma: 0.1,
+                reorder: 0.0,
+                duplicate: 0.0,
+                stale: 0.0,
+                idle_us: 4_000_000,
+            },
+            client_net: ClientTemper {
+                latency_us: 100,
+                request_lost: 0.0,
+                reply_lost: 0.0,
+                reset: 0.0,
+            },
+        }
+    }
+
     /// Turns a part of the seeds without other plans into runs of overload, from a random stream of
     /// its own.
     fn draw_overload(&mut self) {

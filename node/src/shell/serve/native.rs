@@ -74,9 +74,10 @@ pub trait AdminHandler: Debug + Send + Sync {
 /// Limits of the clients' listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientLimits {
-    /// Connections in all. Default 1,024; each may hold receive windows and unread answers.
+    /// Connections in all. Default 2,048; each may hold receive windows and unread answers.
     pub connections_max: usize,
-    /// Connections of one principal. Default 512.
+    /// Connections of one principal. Default 1,024: one service of many processes has room, and
+    /// never takes all that there is.
     pub connections_per_principal_max: usize,
     /// Requests in flight on one connection. Default 4,096.
     pub in_flight_max: usize,
@@ -87,8 +88,8 @@ pub struct ClientLimits {
 impl Default for ClientLimits {
     fn default() -> Self {
         Self {
-            connections_max: 1024,
-            connections_per_principal_max: 512,
+            connections_max: 2048,
+            connections_per_principal_max: 1024,
             in_flight_max: 4096,
             answer_bytes_max: 16 * 1024 * 1024,
         }
