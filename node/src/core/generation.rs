@@ -73,6 +73,22 @@ impl GenerationRows {
         *old = record;
     }
 
+    /// Drops up to `most` rows. Each costs about a cache miss, for its record's count of references.
+    pub fn let_go(&mut self, mut most: usize) {
+        while most > 0
+            && let Some(mut last) = self.ranges.last_entry()
+        {
+            let rows = last.get_mut();
+            let gone = rows.len().min(most);
+            rows.truncate(rows.len() - gone);
+            if rows.is_empty() {
+                last.remove();
+            }
+            self.count -= gone;
+            most -= gone;
+        }
+    }
+
     /// Number of rows.
     #[must_use]
     pub const fn len(&self) -> usize {
@@ -121,6 +137,20 @@ mod tests {
     use quorate_ring::{KeyspaceId, VnodeId};
 
     use super::*;
+
+    #[test]
+    fn rows_are_let_go_in_steps_over_all_vnodes() {
+        let key =
+            |number: u16| RecordKey::new(KeyspaceId(1), VnodeId(number % 3), &number.to_le_bytes());
+        let mut rows: GenerationRows = (0..10)
+            .map(|n| (key(n), Bytes::from_static(b"r")))
+            .collect();
+        let left = [4, 4, 4].map(|most| {
+            rows.let_go(most);
+            (rows.len(), rows.in_order().len())
+        });
+        assert_eq!(left, [(6, 6), (2, 2), (0, 0)]);
+    }
 
     #[test]
     fn rows_come_in_the_order_of_the_engine_with_their_newest_record() {

@@ -94,6 +94,8 @@ pub struct Table {
     unsettled: VecDeque<Unsettled>,
     active: GenerationRows,
     frozen: Option<Arc<GenerationRows>>,
+    /// Rows that the engine holds and nothing needs any more.
+    leaving: GenerationRows,
     active_orders: KeyOrders,
     frozen_orders: KeyOrders,
     /// Number of the active generation, from 1.
@@ -138,6 +140,7 @@ impl Table {
             unsettled: VecDeque::new(),
             active: GenerationRows::default(),
             frozen: None,
+            leaving: GenerationRows::default(),
             active_orders: KeyOrders::default(),
             frozen_orders: KeyOrders::default(),
             generation: 1,
@@ -310,7 +313,10 @@ impl Table {
 
     /// The frozen generation is visible in the engine: its records are clean from now on.
     pub fn ingested(&mut self) {
-        if self.frozen.take().is_some() {
+        if let Some(frozen) = self.frozen.take() {
+            // The last reference, unless the engine keeps one. Dropping it here would hold up
+            // everything else for as long as hundreds of thousands of cache misses take.
+            self.leaving = Arc::into_inner(frozen).unwrap_or_default();
             self.ingested = self.generation - 1;
             self.sizes.clean += std::mem::take(&mut self.sizes.frozen_newest);
             self.sizes.frozen = 0;
@@ -318,8 +324,9 @@ impl Table {
         }
     }
 
-    /// Lets clean records go that are over the cache's bound, some at each call.
+    /// Lets an ingested generation and clean records over the cache's bound go, some at each call.
     pub fn trim(&mut self) {
+        self.leaving.let_go(TRIM_STEPS);
         let mut steps = TRIM_STEPS;
         while self.sizes.clean > self.limits.cache_bytes && steps > 0 {
             let (ingested, durable) = (self.ingested, self.durable);
@@ -430,6 +437,26 @@ mod tests {
                 "the log would be full"
             );
         }
+    }
+
+    #[test]
+    fn an_ingested_generation_leaves_in_steps() {
+        let limits = TableLimits {
+            generation_bytes: 1,
+            ..LIMITS
+        };
+        let mut table = Table::new(limits, Lsn(1), vec![], BucketDigests::default(), 0);
+        for number in 0..=TRIM_STEPS {
+            let lsn = append(&mut table, &number.to_string(), b"record");
+            table.settle(lsn);
+        }
+        drop(table.freeze_if_due().expect("it is due"));
+        table.ingested();
+        let left = [(); 2].map(|()| {
+            table.trim();
+            table.leaving.len()
+        });
+        assert_eq!((table.records(), left), (0, [1, 0]));
     }
 
     #[test]
