@@ -433,7 +433,8 @@ fn store_options(
         folder: Arc::new(folder),
         disk: Arc::clone(disk),
         engine: Box::new(move || {
-            let opened = FjallEngine::open(&engine).map(|e| Arc::new(e) as Arc<dyn Engine>);
+            let opened = FjallEngine::open_giving_way(engine);
+            let opened = opened.map(|e| Arc::new(e) as Arc<dyn Engine>);
             Box::pin(std::future::ready(opened))
         }),
         clock: Arc::clone(clock),

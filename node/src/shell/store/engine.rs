@@ -20,6 +20,7 @@ use fjall::{
 use quorate_ring::{Lsn, VnodeId};
 
 use super::bytes::{Fields, SEAL_BYTES, seal, unseal};
+use super::priority::give_way;
 use crate::core::generation::GenerationRows;
 use crate::core::generation::Row;
 use crate::core::input::Damaged;
@@ -78,6 +79,29 @@ pub struct FjallEngine {
 }
 
 impl FjallEngine {
+    /// Opens the engine as [`FjallEngine::open`] does, on a thread of its own whose low priority
+    /// those that compact inherit.
+    ///
+    /// # Errors
+    /// As [`FjallEngine::open`]; or if there is no thread.
+    ///
+    /// # Panics
+    /// If fjall does.
+    pub fn open_giving_way(config: EngineConfig) -> Result<Self, EngineError> {
+        let open = move || {
+            give_way();
+            Self::open(&config)
+        };
+        let named = std::thread::Builder::new().name("engine-open".to_owned());
+        let thread = named.spawn(open).map_err(|error| EngineError {
+            reason: error.to_string(),
+        })?;
+        match thread.join() {
+            Ok(opened) => opened,
+            Err(panicked) => std::panic::resume_unwind(panicked),
+        }
+    }
+
     /// Opens the engine, makes it if it is missing. Blocks for up to a second on large ones.
     ///
     /// # Errors

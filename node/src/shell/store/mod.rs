@@ -25,6 +25,7 @@ mod group;
 mod identity;
 mod loader;
 mod open;
+mod priority;
 mod queue;
 mod replay;
 mod scanner;

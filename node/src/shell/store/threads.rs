@@ -5,7 +5,11 @@ use std::io;
 use std::thread::{Builder, JoinHandle};
 
 use super::open::StoreLoops;
+use super::priority::give_way;
 use crate::shell::seam::BoxFuture;
+
+/// The thread that gives way to the others.
+const FEED: &str = "engine-feed";
 
 /// The running threads of a store.
 #[derive(Debug)]
@@ -30,7 +34,7 @@ impl StoreThreads {
         let named = [
             ("log-commit", committer),
             ("log-segments", preparer),
-            ("engine-feed", feeder),
+            (FEED, feeder),
             ("engine-load", loader),
             ("engine-page", scanner),
         ];
@@ -65,7 +69,11 @@ fn run(name: &str, future: BoxFuture<'static, ()>) -> io::Result<JoinHandle<()>>
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()?;
-    Builder::new()
-        .name(name.to_owned())
-        .spawn(move || runtime.block_on(future))
+    let gives_way = name == FEED;
+    Builder::new().name(name.to_owned()).spawn(move || {
+        if gives_way {
+            give_way();
+        }
+        runtime.block_on(future);
+    })
 }
