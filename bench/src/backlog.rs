@@ -11,8 +11,8 @@ use quorate_client::Client;
 use quorate_client::wire::NodeStatus;
 
 use crate::clock::Clock;
-use crate::stages::Stages;
 use crate::process_usage::ProcessUsage;
+use crate::stages::Stages;
 use crate::usage;
 
 /// Time between two looks while waiting for rest.

@@ -16,8 +16,8 @@ use tokio::task::JoinSet;
 
 use crate::nodes::NodeProcess;
 use crate::open::{Action, End, Record, Verdict};
-use crate::scenario::Bounds;
 use crate::probe::sync::SyncSummary;
+use crate::scenario::Bounds;
 
 /// A gap of this length is nobody's fault.
 const GAP_MAX: Duration = Duration::from_millis(100);

@@ -230,8 +230,7 @@ impl Shard {
                 let token = client.ok().flatten().unwrap_or_default();
                 let context = Some(token.context());
                 let reply_context = record.duplicate_reply_context(request.op_id, context);
-                let reply_token =
-                    reply_token(record, request.op_id, reply_context, token, settles);
+                let reply_token = reply_token(record, request.op_id, reply_context, token, settles);
                 let noted = record.note_duplicate(request.op_id, attempt);
                 if noted.is_some() && (self.disk_full || !self.table.has_room()) {
                     let mut failure = Self::overloaded();
@@ -298,8 +297,13 @@ impl Shard {
             .map_err(|refused| refusal(refused, effects))?;
         self.counter += 1;
         let reply_context = applied.reply_context;
-        let reply_token =
-            reply_token(&applied.record, request.op_id, reply_context, token, settles);
+        let reply_token = reply_token(
+            &applied.record,
+            request.op_id,
+            reply_context,
+            token,
+            settles,
+        );
         let old = (newest.as_ref(), record.has_value());
         let encoded = self.encoded(|out| applied.record.encode(out));
         let new = (encoded, applied.record.has_value());
@@ -631,7 +635,11 @@ pub(super) fn reply_token(
     let is_alone = record.siblings().len() == 1 && record.sibling(op_id).is_some();
     Some(Token {
         // Alone it has all that the record knows in its past, and the token has all of that.
-        held: if is_alone { Context::new() } else { client.held },
+        held: if is_alone {
+            Context::new()
+        } else {
+            client.held
+        },
         apart: context,
         seen: record.seen_ops_after_write(op_id, &client.seen),
     })

@@ -9,17 +9,19 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::ops::Bound;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fjall::config::{BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry};
+use fjall::config::{
+    BlockSizePolicy, BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry,
+};
 use fjall::{
     AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, Readable, Slice,
 };
 use quorate_ring::{Lsn, VnodeId};
 
 use super::bytes::{Fields, SEAL_BYTES, seal, unseal};
+pub use super::engine_config::EngineConfig;
 use super::priority::give_way;
 use crate::core::generation::GenerationRows;
 use crate::core::generation::Row;
@@ -34,48 +36,17 @@ const CHECKPOINT_KEY: &[u8] = &[0];
 const CHECKPOINT_FORMAT: u32 = 1;
 const CHECKPOINT_SEED: u64 = u64::from_le_bytes(*b"QRTCHKPT");
 
-/// Bits per key of the bloom filters: about 1 % of look-ups of absent keys read a block.
-const BLOOM_BITS: f32 = 10.0;
-
-/// Tables of level 0 that fjall leaves alone; more than its default of 4. With keys spread evenly
-/// every merge of level 0 rewrites the whole level below, so that half as many merges cost half as
-/// much; a look-up then asks up to eight filters instead of four.
-const LEVEL0_TARGET: u8 = 8;
-
-/// Bytes of a table at most; more than fjall's default of 64 MiB, so that an ingestion is one
-/// table: fjall counts those of level 0, not its runs.
-const TABLE_BYTES: u64 = 256 << 20;
+/// Levels of a fjall tree.
+const LEVELS: u8 = 7;
 
 /// fjall's smallest bound for its journals; ours stay empty.
 const JOURNAL_BYTES_MAX: u64 = 64 << 20;
-
-/// Settings of the engine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EngineConfig {
-    /// Directory of the engine.
-    pub path: PathBuf,
-    /// Bytes of the block cache. Default 256 MiB; lower values cost cold reads.
-    pub cache_bytes: u64,
-    /// Threads that compact. Default 1; more take CPU from the foreground.
-    pub worker_threads: usize,
-}
-
-impl EngineConfig {
-    /// Default settings for an engine in `path`.
-    #[must_use]
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self {
-            path: path.into(),
-            cache_bytes: 256 << 20,
-            worker_threads: 1,
-        }
-    }
-}
 
 /// A fjall database with one keyspace.
 pub struct FjallEngine {
     database: Database,
     rows: Keyspace,
+    level0_target: u8,
 }
 
 impl FjallEngine {
@@ -114,30 +85,17 @@ impl FjallEngine {
             .manual_journal_persist(true)
             .open()
             .map_err(failed)?;
-        let options = || {
-            let bloom = BloomConstructionPolicy::BitsPerKey(BLOOM_BITS);
-            // The upper levels are written and read most and hold least.
-            let compression = CompressionPolicy::new([
-                CompressionType::None,
-                CompressionType::None,
-                CompressionType::Lz4,
-            ]);
-            KeyspaceCreateOptions::default()
-                .manual_journal_persist(true)
-                .compaction_strategy(Arc::new(
-                    fjall::compaction::Leveled::default()
-                        .with_l0_threshold(LEVEL0_TARGET)
-                        .with_table_target_size(TABLE_BYTES),
-                ))
-                .data_block_compression_policy(compression)
-                .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(bloom)))
-        };
+        let options = || keyspace_options(config);
         let rows = database.keyspace(KEYSPACE, options).map_err(failed)?;
         // The keyspace's name is a row of fjall's own, in its journal.
         database
             .persist(fjall::PersistMode::SyncAll)
             .map_err(failed)?;
-        Ok(Self { database, rows })
+        Ok(Self {
+            database,
+            rows,
+            level0_target: config.level0_target,
+        })
     }
 
     fn read_checkpoint(&self) -> Result<Option<Checkpoint>, EngineError> {
@@ -217,6 +175,29 @@ impl FjallEngine {
         });
         PagePart::take(range, rows)
     }
+}
+
+fn keyspace_options(config: &EngineConfig) -> KeyspaceCreateOptions {
+    let bloom = BloomConstructionPolicy::BitsPerKey(f32::from(config.bloom_bits));
+    let level = |level| {
+        if level < config.compressed_from_level {
+            CompressionType::None
+        } else {
+            CompressionType::Lz4
+        }
+    };
+    // The last entry holds for all levels below it.
+    let compression: Vec<CompressionType> = (0..LEVELS).map(level).collect();
+    KeyspaceCreateOptions::default()
+        .manual_journal_persist(true)
+        .compaction_strategy(Arc::new(
+            fjall::compaction::Leveled::default()
+                .with_l0_threshold(config.level0_target)
+                .with_table_target_size(config.table_bytes),
+        ))
+        .data_block_compression_policy(CompressionPolicy::new(compression))
+        .data_block_size_policy(BlockSizePolicy::all(config.block_bytes))
+        .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(bloom)))
 }
 
 /// The next row of one of the vnodes that a page is merged from; that of the smallest key is the
@@ -326,7 +307,8 @@ impl Engine for FjallEngine {
 
     fn backlog(&self) -> u64 {
         let runs = self.rows.tree.l0_run_count() as u64;
-        runs.saturating_sub(u64::from(LEVEL0_TARGET)) + self.database.active_compactions() as u64
+        runs.saturating_sub(u64::from(self.level0_target))
+            + self.database.active_compactions() as u64
     }
 }
 

@@ -18,6 +18,7 @@ mod committer;
 mod config;
 pub mod disk;
 pub mod engine;
+mod engine_config;
 mod error;
 mod feeder;
 mod frame;
