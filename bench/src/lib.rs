@@ -3,7 +3,7 @@
 //! long (`soak`), what is counted (`recorder`, `usage`, `process_usage`, `backlog`), how it is told
 //! (`report`), whether two reports differ (`diff`), other systems beside it (`peers`), the machine's
 //! own limit (`probe`), what the project's own code costs alone (`core_path`), whether that got worse
-//! (`gate`), and what the store costs alone, beside a plain one (`store_compare`).
+//! (`gate`), and what the store costs alone (`store_bench`).
 //!
 //! The tool shares its machine with the nodes that it measures, and its own CPU time is part of
 //! every figure: one current-thread runtime, no work per operation beyond the SDK's call, a draw
@@ -38,7 +38,7 @@ pub mod soak;
 pub mod spawn;
 pub mod stages;
 pub mod stop;
-pub mod store_compare;
+pub mod store_bench;
 pub mod tokens;
 pub mod usage;
 pub mod usage_report;

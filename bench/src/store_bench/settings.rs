@@ -1,4 +1,4 @@
-//! What can be set of an arrangement, each by name, so that one can be tried alone.
+//! What can be set of a store, each by name, so that one can be tried alone.
 //!
 //! Defaults are those of a node.
 
@@ -12,21 +12,15 @@ use quorate_node::shell::store::engine::EngineConfig;
 /// Size of a log segment of a node by default.
 const SEGMENT_BYTES: u64 = 32 << 20;
 
-/// Settings of both arrangements.
+/// Settings of a store.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Of the table; the plain arrangement has the cache alone.
+    /// Of the table.
     pub table: TableLimits,
     /// Of the store.
     pub store: StoreConfig,
-    /// Of the engine, for both.
+    /// Of the engine.
     pub engine: EngineConfig,
-    /// Bytes of a memtable of the plain arrangement: as much memory as a generation has.
-    pub memtable_bytes: u64,
-    /// Bytes of its journals: as much as the log has.
-    pub journal_bytes: u64,
-    /// Whether the plain arrangement keeps the sums of the buckets durably.
-    pub keeps_sums: bool,
 }
 
 impl Settings {
@@ -48,9 +42,6 @@ impl Settings {
                 ..StoreConfig::default()
             },
             engine: EngineConfig::new(folder.join("engine")),
-            memtable_bytes: 256 << 20,
-            journal_bytes: log_bytes_max,
-            keeps_sums: true,
         }
     }
 
@@ -78,9 +69,6 @@ impl Settings {
             "compressed_from_level" => {
                 self.engine.compressed_from_level = u8::try_from(value)?;
             }
-            "memtable_mib" => self.memtable_bytes = mib,
-            "journal_mib" => self.journal_bytes = mib,
-            "keeps_sums" => self.keeps_sums = value != 0,
             _ => bail!("there is no setting {name}"),
         }
         Ok(())

@@ -9,7 +9,6 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::child::Which;
 use crate::keys::Distribution;
 
 /// What is measured, and how often.
@@ -17,8 +16,6 @@ use crate::keys::Distribution;
 pub struct Plan {
     /// Folder of all data and results; it is kept, and a later run goes on with it.
     pub folder: PathBuf,
-    /// Arrangements, one after the other in each round; the order turns from round to round.
-    pub arrangements: Vec<Which>,
     /// Rounds.
     pub rounds: u32,
     /// Number of keys.
@@ -39,6 +36,9 @@ pub struct Plan {
 
 /// Name of the results in the plan's folder.
 pub const RESULTS: &str = "results";
+
+/// The store's own folder there.
+const STORE: &str = "store";
 
 /// In the folder of a store whose keys are loaded.
 const LOADED: &str = "loaded";
@@ -61,26 +61,20 @@ impl Plan {
     /// If a child fails, or a store forgot what it had acknowledged.
     pub fn run(&self) -> Result<()> {
         for round in 0..self.rounds {
-            let mut order = self.arrangements.clone();
-            if round % 2 == 1 {
-                order.reverse();
-            }
-            for which in order {
-                self.measure(which, u64::from(round) + 1)?;
-            }
+            self.measure(u64::from(round) + 1)?;
         }
         Ok(())
     }
 
-    fn measure(&self, which: Which, seed: u64) -> Result<()> {
-        let folder = self.folder.join(which.name());
+    fn measure(&self, seed: u64) -> Result<()> {
+        let folder = self.folder.join(STORE);
         let is_new = !folder.join(LOADED).exists();
         if is_new {
             // What a load that was interrupted has left.
             drop(std::fs::remove_dir_all(&folder));
             std::fs::create_dir_all(&folder)?;
         }
-        let mut command = self.child("measure", which, &folder, seed)?;
+        let mut command = self.child("measure", &folder, seed)?;
         command.args(["--writes", &self.writes.to_string()]);
         command.args(["--in-flight", &join(&self.in_flight)]);
         let names: Vec<&str> = self.distributions.iter().map(|d| d.name()).collect();
@@ -105,11 +99,11 @@ impl Plan {
         // SIGKILL: what it had not handed to the system is gone.
         drop(running);
         std::fs::write(folder.join(LOADED), b"")?;
-        self.recover(which, &folder, acknowledged)
+        self.recover(&folder, acknowledged)
     }
 
-    fn recover(&self, which: Which, folder: &Path, acknowledged: u64) -> Result<()> {
-        let output = self.child("recover", which, folder, 1)?.output()?;
+    fn recover(&self, folder: &Path, acknowledged: u64) -> Result<()> {
+        let output = self.child("recover", folder, 1)?.output()?;
         ensure!(output.status.success(), "the store did not open again");
         let line = String::from_utf8(output.stdout)?;
         let value: Value = serde_json::from_str(line.trim())?;
@@ -120,10 +114,9 @@ impl Plan {
         self.keep(line.trim())
     }
 
-    fn child(&self, kind: &str, which: Which, folder: &Path, seed: u64) -> Result<Command> {
+    fn child(&self, kind: &str, folder: &Path, seed: u64) -> Result<Command> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg(kind).args(["--arrangement", which.name()]);
-        command.arg("--folder").arg(folder);
+        command.arg(kind).arg("--folder").arg(folder);
         command.args(["--keys", &self.keys.to_string()]);
         command.args(["--record-bytes", &self.record_bytes.to_string()]);
         command.args(["--seed", &seed.to_string()]);

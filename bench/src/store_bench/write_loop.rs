@@ -20,7 +20,7 @@ use quorate_ring::{BucketId, FixedMap, FixedSet, KeyspaceId, Lsn, Token, VnodeCo
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
-use super::{Arrangement, Heard, Opened};
+use super::store::{Heard, NodeStore, Opened};
 use crate::clock::Clock;
 use crate::keys::{KeyDraw, key_of};
 use crate::recorder::{End, Kind, Recorder};
@@ -62,7 +62,7 @@ pub struct Written {
 /// Writes into a store.
 #[derive(Debug)]
 pub struct WriteLoop {
-    store: Box<dyn Arrangement>,
+    store: NodeStore,
     events: Receiver<StoreEvent>,
     clock: Clock,
     random: SmallRng,
@@ -81,12 +81,6 @@ pub struct WriteLoop {
 struct Write {
     index: u32,
     began: Duration,
-}
-
-impl std::fmt::Debug for dyn Arrangement {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Arrangement")
-    }
 }
 
 impl WriteLoop {
@@ -111,8 +105,7 @@ impl WriteLoop {
         })
     }
 
-    /// Writes at least `writes`, and on to the arrangement's next checkpoint, to the end of the last
-    /// one.
+    /// Writes at least `writes`, and on to the next ingestion, to the end of the last one.
     ///
     /// # Errors
     /// If the store fails or is stuck.
@@ -122,10 +115,9 @@ impl WriteLoop {
         let mut boundary = None;
         loop {
             if boundary.is_none() && written.recorder.done() >= writes {
-                boundary = Some(self.store.checkpoints());
+                boundary = Some(self.store.ingests());
             }
-            let checkpoints = self.store.checkpoints();
-            let ends = boundary.is_some_and(|seen| seen.is_none() || seen != checkpoints);
+            let ends = boundary.is_some_and(|seen| seen != self.store.ingests());
             let drawn = if ends {
                 false
             } else {
@@ -141,7 +133,7 @@ impl WriteLoop {
         }
     }
 
-    /// As [`WriteLoop::run`] for exactly `writes`, wherever that ends in the arrangement's cycle.
+    /// As [`WriteLoop::run`] for exactly `writes`, wherever that ends between two ingestions.
     ///
     /// # Errors
     /// If the store fails or is stuck.
@@ -162,7 +154,6 @@ impl WriteLoop {
     /// # Errors
     /// If the store fails.
     pub fn rest(&mut self) -> Result<()> {
-        self.store.settle()?;
         let mut quiet = 0;
         while quiet < REST_LOOKS {
             match self.events.recv_timeout(REST_POLL) {

@@ -1,5 +1,5 @@
-//! Two arrangements of a node's store in one benchmark: what a durable write costs, how long it
-//! takes, and how long it takes to serve again after a kill.
+//! The store of a node alone: what a durable write costs, how long it takes, and how long it takes
+//! to serve again after a kill.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -8,19 +8,19 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use quorate_bench::keys::Distribution;
-use quorate_bench::store_compare::child::{ChildArgs, MeasureArgs, Which, measure, recover};
-use quorate_bench::store_compare::parent::{Plan, RESULTS};
-use quorate_bench::store_compare::report::table;
+use quorate_bench::store_bench::child::{ChildArgs, MeasureArgs, measure, recover};
+use quorate_bench::store_bench::parent::{Plan, RESULTS};
+use quorate_bench::store_bench::report::table;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Compares arrangements of a node's store.
+/// Measures a node's store.
 #[derive(Debug, Parser)]
 #[command(
-    name = "store_compare",
+    name = "store_bench",
     version,
-    after_help = "Example:\n  store_compare run --folder /var/tmp/stores --rounds 5\n\nA run appends to \
+    after_help = "Example:\n  store_bench run --folder /var/tmp/stores --rounds 5\n\nA run appends to \
                   the results in the folder and prints the table of all of them."
 )]
 struct Cli {
@@ -45,10 +45,7 @@ struct RunArgs {
     /// Folder of data and results, on the disk that is to be measured; a later run goes on with it.
     #[arg(long, value_name = "FOLDER")]
     folder: PathBuf,
-    /// Arrangements.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Which::LogFirst, Which::Plain])]
-    arrangements: Vec<Which>,
-    /// Rounds: in each, one arrangement after the other.
+    /// Rounds.
     #[arg(long, default_value_t = 5, value_name = "COUNT")]
     rounds: u32,
     /// Keys, all loaded first.
@@ -86,7 +83,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // What standard error does not take cannot be told in any other way.
-            let _told = writeln!(std::io::stderr(), "store_compare: {error:#}");
+            let _told = writeln!(std::io::stderr(), "store_bench: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -97,7 +94,6 @@ fn run(args: RunArgs) -> Result<()> {
     let results = args.folder.join(RESULTS);
     let plan = Plan {
         folder: args.folder,
-        arrangements: args.arrangements,
         rounds: args.rounds,
         keys: args.keys,
         record_bytes: args.record_bytes,

@@ -16,7 +16,7 @@ use crate::report::Figure;
 const WORKER: &str = "fjall:worker";
 
 /// Runs of a case, by what tells the cases apart.
-type Cases = BTreeMap<(String, u64, String), Vec<Value>>;
+type Cases = BTreeMap<(String, u64), Vec<Value>>;
 
 /// The table, of the lines that children have written.
 ///
@@ -24,26 +24,30 @@ type Cases = BTreeMap<(String, u64, String), Vec<Value>>;
 /// If a line is not one.
 pub fn table(lines: &str) -> Result<String> {
     let mut cases = Cases::new();
-    let mut recoveries: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    let mut recoveries: Vec<f64> = Vec::new();
     for line in lines.lines() {
         let value: Value = serde_json::from_str(line)?;
-        let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
-        let arrangement = text("arrangement");
         if let Some(seconds) = value["serving_seconds"].as_f64() {
-            recoveries.entry(arrangement).or_default().push(seconds);
+            recoveries.push(seconds);
         } else {
             let in_flight = value["in_flight"].as_u64().unwrap_or(0);
-            let case = (text("distribution"), in_flight, arrangement);
-            cases.entry(case).or_default().push(value);
+            let distribution = value["distribution"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
+            cases
+                .entry((distribution, in_flight))
+                .or_default()
+                .push(value);
         }
     }
     let mut out = String::from(
-        "| keys | in flight | store | writes/s | CPU us per write | of it engine's worker | p50 us \
+        "| keys | in flight | writes/s | CPU us per write | of it engine's worker | p50 us \
          | p99 us | p99.9 us | longest us | disk bytes per write |\n\
-         | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+         | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
-    for ((distribution, in_flight, arrangement), runs) in &cases {
-        write!(out, "| {distribution} | {in_flight} | {arrangement} |")?;
+    for ((distribution, in_flight), runs) in &cases {
+        write!(out, "| {distribution} | {in_flight} |")?;
         write!(
             out,
             " {} |",
@@ -65,10 +69,12 @@ pub fn table(lines: &str) -> Result<String> {
         let disk = |run: &Value| number(run, "machine_disk_bytes") / number(run, "writes");
         writeln!(out, " {} |", figure(runs, disk, 0))?;
     }
-    out.push_str("\n| store | recovery after kill -9, seconds | runs |\n| --- | --- | --- |\n");
-    for (arrangement, seconds) in &recoveries {
-        let shown = show(seconds.iter().copied(), 2);
-        writeln!(out, "| {arrangement} | {shown} | {} |", seconds.len())?;
+    if !recoveries.is_empty() {
+        let shown = show(recoveries, 2);
+        writeln!(
+            out,
+            "\nSeconds from a kill -9 to the first durable write: {shown}"
+        )?;
     }
     Ok(out)
 }
@@ -106,20 +112,17 @@ mod tests {
     fn a_compaction_in_one_run_is_shared_by_all_of_the_case() {
         let run = |worker: f64| {
             format!(
-                r#"{{"arrangement":"plain","distribution":"zipf","in_flight":64,"writes":1000000,
+                r#"{{"distribution":"zipf","in_flight":64,"writes":1000000,
                 "seconds":10,"cpu_seconds":{},"threads":{{"fjall:worker":{worker}}},"p50_us":1,
                 "p99_us":2,"p999_us":3,"max_us":4,"machine_disk_bytes":5000000}}"#,
                 4.0 + worker
             )
             .replace('\n', "")
         };
-        let recovery = r#"{"arrangement":"plain","recovered":7,"serving_seconds":0.5}"#;
+        let recovery = r#"{"recovered":7,"serving_seconds":0.5}"#;
         let lines = [run(0.0), run(3.0), run(0.0), recovery.to_owned()].join("\n");
         let table = table(&lines).expect("the lines are well formed");
         assert!(table.contains("| 5.00 (5.00..5.00) | 1.00 |"), "{table}");
-        assert!(
-            table.contains("| plain | 0.50 (0.50..0.50) | 1 |"),
-            "{table}"
-        );
+        assert!(table.contains("write: 0.50 (0.50..0.50)"), "{table}");
     }
 }

@@ -1,7 +1,8 @@
-//! The product's own arrangement: core's table above, the log and the engine behind it.
+//! Table and store of one node behind one value: what the shard and its loop do with them.
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
@@ -14,17 +15,42 @@ use quorate_node::shell::seam::{Clock as _, Disk, Engine};
 use quorate_node::shell::store::disk::RealDisk;
 use quorate_node::shell::store::engine::FjallEngine;
 use quorate_node::shell::store::{
-    FIRST_START, OpenOptions, Owner, StoreHandle, StoreId, StoreThreads, Submission, open,
+    Events, FIRST_START, OpenOptions, Owner, StoreHandle, StoreId, StoreThreads, Submission, open,
 };
 use quorate_node::shell::system::{SystemClock, SystemRand, draw_incarnation};
 use quorate_ring::{BucketId, FixedMap, Lsn, NodeId};
 
 use super::settings::Settings;
-use super::{Arrangement, Heard, Opened, event_channel};
 
-/// Table and log-first store.
+/// Events of a store that may wait for the loop. Each ends at least one write or load under way,
+/// and there are fewer of these, so that a sender never waits.
+const EVENTS_MAX: usize = 1 << 16;
+
+/// What an event of the store means to who writes.
 #[derive(Debug)]
-pub struct LogFirst {
+pub enum Heard {
+    /// Every write up to this one is durable.
+    Durable(Lsn),
+    /// These keys are known now.
+    Loaded(Vec<RecordKey>),
+    /// Nothing that a writer waits for.
+    Other,
+}
+
+/// A store that is open.
+#[derive(Debug)]
+pub struct Opened {
+    /// Table and store.
+    pub store: NodeStore,
+    /// What the store says.
+    pub events: Receiver<StoreEvent>,
+    /// The last durable write.
+    pub durable: Lsn,
+}
+
+/// Table and store.
+#[derive(Debug)]
+pub struct NodeStore {
     table: Table,
     handle: StoreHandle,
     threads: StoreThreads,
@@ -40,7 +66,7 @@ pub struct LogFirst {
 ///
 /// # Errors
 /// If it does not open.
-pub fn open_log_first(folder: &Path, settings: &Settings, is_new: bool) -> Result<Opened> {
+pub fn open_store(folder: &Path, settings: &Settings, is_new: bool) -> Result<Opened> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()?;
@@ -80,7 +106,7 @@ pub fn open_log_first(folder: &Path, settings: &Settings, is_new: bool) -> Resul
         recovered.digests,
         recovered.log_bytes,
     );
-    let store = LogFirst {
+    let store = NodeStore {
         table,
         handle: opened.handle,
         threads: StoreThreads::start(opened.loops)?,
@@ -90,13 +116,119 @@ pub fn open_log_first(folder: &Path, settings: &Settings, is_new: bool) -> Resul
         loads: FixedMap::default(),
     };
     Ok(Opened {
-        store: Box::new(store),
+        store,
         events,
         durable: recovered.durable,
     })
 }
 
-impl LogFirst {
+impl NodeStore {
+    /// The newest state of a key, in flight or durable.
+    #[must_use]
+    pub fn newest(&self, key: &RecordKey) -> Lookup {
+        self.table.newest(key)
+    }
+
+    /// Asks for a key that is not in memory; answered by an event.
+    ///
+    /// # Errors
+    /// If the store does not take it.
+    pub fn load(&mut self, key: RecordKey) -> Result<()> {
+        self.loads.insert(key.clone(), self.ingests);
+        let asked = self.handle.loads.push(key);
+        asked
+            .map_err(|(_, refused)| refused)
+            .context("the loader's queue takes nothing")
+    }
+
+    /// Makes `record` the newest state of a key whose state is known. Not handed over before
+    /// [`NodeStore::send`].
+    pub fn write(
+        &mut self,
+        key: &RecordKey,
+        bucket: BucketId,
+        change: RecordChange,
+        record: Bytes,
+    ) -> Lsn {
+        let lsn = self.table.appended().next();
+        self.table.append(lsn, key, bucket, change, record.clone());
+        let entry = Entry::Record {
+            key: key.clone(),
+            bucket,
+            change,
+            record,
+        };
+        self.submission.push(lsn, &entry);
+        lsn
+    }
+
+    /// Hands over what was written since the last call, and lets go what memory has no room for.
+    ///
+    /// # Errors
+    /// If the store does not take it.
+    pub fn send(&mut self) -> Result<()> {
+        self.table.trim();
+        if self.submission.is_empty() {
+            return Ok(());
+        }
+        let pushed = self.handle.commits.push(self.submission.take());
+        pushed
+            .map_err(|(_, refused)| refused)
+            .context("the log's queue takes nothing")
+    }
+
+    /// Takes in an event of the store.
+    ///
+    /// # Errors
+    /// If the store has failed.
+    pub fn hear(&mut self, event: StoreEvent) -> Result<Heard> {
+        match event {
+            StoreEvent::Durable(lsn) => {
+                self.table.settle(lsn);
+                self.freeze_if_due()?;
+                Ok(Heard::Durable(lsn))
+            }
+            StoreEvent::Loaded(loaded) => Ok(Heard::Loaded(self.loaded(loaded)?)),
+            StoreEvent::Ingested { .. } => {
+                self.ingests += 1;
+                self.is_ingesting = false;
+                self.table.ingested();
+                self.freeze_if_due()?;
+                Ok(Heard::Other)
+            }
+            StoreEvent::Failed(failure) => bail!("{failure}"),
+            StoreEvent::Scanned { .. } => Ok(Heard::Other),
+        }
+    }
+
+    /// Whether a write has room.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.table.has_room()
+    }
+
+    /// Ingestions so far. Between two of them a whole cycle of writes and of what follows from
+    /// them is done.
+    #[must_use]
+    pub const fn ingests(&self) -> u64 {
+        self.ingests
+    }
+
+    /// Work that is left for the writes so far; 0 at rest.
+    #[must_use]
+    pub fn backlog(&self) -> u64 {
+        self.handle.engine.backlog() + u64::from(self.is_ingesting)
+    }
+
+    /// Ends the store in order, with all its threads.
+    ///
+    /// # Errors
+    /// If a thread of it has failed.
+    pub fn stop(self) -> Result<()> {
+        self.handle.stop();
+        Ok(self.threads.join()?)
+    }
+
     fn freeze_if_due(&mut self) -> Result<()> {
         let Some(generation) = self.table.freeze_if_due() else {
             return Ok(());
@@ -123,87 +255,12 @@ impl LogFirst {
     }
 }
 
-impl Arrangement for LogFirst {
-    fn newest(&self, key: &RecordKey) -> Lookup {
-        self.table.newest(key)
-    }
-
-    fn load(&mut self, key: RecordKey) -> Result<()> {
-        self.loads.insert(key.clone(), self.ingests);
-        let asked = self.handle.loads.push(key);
-        asked
-            .map_err(|(_, refused)| refused)
-            .context("the loader's queue takes nothing")
-    }
-
-    fn write(
-        &mut self,
-        key: &RecordKey,
-        bucket: BucketId,
-        change: RecordChange,
-        record: Bytes,
-    ) -> Lsn {
-        let lsn = self.table.appended().next();
-        self.table.append(lsn, key, bucket, change, record.clone());
-        let entry = Entry::Record {
-            key: key.clone(),
-            bucket,
-            change,
-            record,
-        };
-        self.submission.push(lsn, &entry);
-        lsn
-    }
-
-    fn send(&mut self) -> Result<()> {
-        self.table.trim();
-        if self.submission.is_empty() {
-            return Ok(());
-        }
-        let pushed = self.handle.commits.push(self.submission.take());
-        pushed
-            .map_err(|(_, refused)| refused)
-            .context("the log's queue takes nothing")
-    }
-
-    fn hear(&mut self, event: StoreEvent) -> Result<Heard> {
-        match event {
-            StoreEvent::Durable(lsn) => {
-                self.table.settle(lsn);
-                self.freeze_if_due()?;
-                Ok(Heard::Durable(lsn))
-            }
-            StoreEvent::Loaded(loaded) => Ok(Heard::Loaded(self.loaded(loaded)?)),
-            StoreEvent::Ingested { .. } => {
-                self.ingests += 1;
-                self.is_ingesting = false;
-                self.table.ingested();
-                self.freeze_if_due()?;
-                Ok(Heard::Other)
-            }
-            StoreEvent::Failed(failure) => bail!("{failure}"),
-            StoreEvent::Scanned { .. } => Ok(Heard::Other),
-        }
-    }
-
-    fn has_room(&self) -> bool {
-        self.table.has_room()
-    }
-
-    fn checkpoints(&self) -> Option<u64> {
-        Some(self.ingests)
-    }
-
-    fn settle(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn backlog(&self) -> u64 {
-        self.handle.engine.backlog() + u64::from(self.is_ingesting)
-    }
-
-    fn stop(self: Box<Self>) -> Result<()> {
-        self.handle.stop();
-        Ok(self.threads.join()?)
-    }
+/// A way for events from the store's threads to the loop.
+fn event_channel() -> (Events, Receiver<StoreEvent>) {
+    let (sender, events) = sync_channel(EVENTS_MAX);
+    let tell = move |event| {
+        // A loop that has ended misses nothing.
+        drop(sender.send(event));
+    };
+    (Arc::new(tell), events)
 }

@@ -1,4 +1,4 @@
-//! The measured process: opens one arrangement, loads it, measures cases, then writes until it is
+//! The measured process: opens a store, loads it, measures cases, then writes until it is
 //! killed; or opens one that was killed and tells how long it took.
 //!
 //! Each line of its standard output is one JSON document. It counts from the start of `main`.
@@ -8,13 +8,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::{Value, json};
 
-use super::Opened;
-use super::log_first::open_log_first;
-use super::plain::open_plain;
 use super::settings::Settings;
+use super::store::open_store;
 use super::threads::cpu_by_thread;
 use super::write_loop::{Keys, WriteLoop, Written};
 use crate::clock::Clock;
@@ -28,33 +26,10 @@ const LOAD_IN_FLIGHT: usize = 1_024;
 /// Writes under way in the loop that is killed, and in the warm-up.
 const IN_FLIGHT: usize = 256;
 
-/// Which arrangement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Which {
-    /// The product's: log first, tree behind.
-    LogFirst,
-    /// Every write through the tree.
-    Plain,
-}
-
-impl Which {
-    /// As it is typed and reported.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::LogFirst => "log-first",
-            Self::Plain => "plain",
-        }
-    }
-}
-
 /// What both kinds of child are told.
 #[derive(Debug, Clone, Args)]
 pub struct ChildArgs {
-    /// Which arrangement.
-    #[arg(long, value_enum)]
-    pub arrangement: Which,
-    /// Its folder.
+    /// Folder of the store.
     #[arg(long, value_name = "FOLDER")]
     pub folder: PathBuf,
     /// A setting that differs from a node's, NAME=VALUE.
@@ -100,10 +75,7 @@ impl ChildArgs {
         for setting in &self.settings {
             settings.set(setting)?;
         }
-        let opened: Opened = match self.arrangement {
-            Which::LogFirst => open_log_first(&self.folder, &settings, is_new)?,
-            Which::Plain => open_plain(&self.folder, &settings)?,
-        };
+        let opened = open_store(&self.folder, &settings, is_new)?;
         WriteLoop::new(opened, clock, self.record_bytes, self.seed)
     }
 
@@ -131,7 +103,6 @@ pub fn measure(args: &MeasureArgs) -> Result<()> {
             let keys = Keys::Drawn(args.child.draw(distribution));
             let case = measure_case(&mut writer, keys, args.writes, in_flight)?;
             let mut line = json!({
-                "arrangement": args.child.arrangement.name(),
                 "distribution": distribution.name(),
                 "in_flight": in_flight,
             });
@@ -157,7 +128,6 @@ pub fn recover(args: &ChildArgs) -> Result<()> {
     writer.run_exactly(args.draw(Distribution::Uniform), 1, 1)?;
     let serving = clock.now();
     say(&json!({
-        "arrangement": args.arrangement.name(),
         "recovered": recovered.0,
         "open_seconds": opened.as_secs_f64(),
         "serving_seconds": serving.as_secs_f64(),
