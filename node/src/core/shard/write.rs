@@ -51,7 +51,7 @@ enum NotMade {
     /// It failed.
     Failed(Failure),
     /// It comes after these writes, and this node does not know them all.
-    Behind(Context),
+    Behind(Box<Context>),
 }
 
 impl From<Failure> for NotMade {
@@ -100,7 +100,7 @@ impl Shard {
             Ok(made) => Ok(made),
             Err(NotMade::Failed(failure)) => Err(failure),
             Err(NotMade::Behind(requirement)) => {
-                return self.look_further(now, writing, requirement, effects);
+                return self.look_further(now, writing, *requirement, effects);
             }
         };
         let Writing {
@@ -270,7 +270,7 @@ impl Shard {
         let is_behind = !has_looked && !record.context().covers_context(&token.held);
         if is_behind && !planted(Bug::ContextNotLookedFor) {
             // Its operations are in the record that knows them, and must be listed here too.
-            return Err(NotMade::Behind(token.held));
+            return Err(NotMade::Behind(Box::new(token.held)));
         }
         let planted_base = self.durable_if_planted(&place.key);
         let base = planted_base.as_ref().unwrap_or(record);
