@@ -1,13 +1,13 @@
-//! What one process has used: CPU time, in all and by the names of its threads, memory, and bytes
-//! that it made its disk write. Read from `/proc`.
+//! What one process has used: CPU time, in all and by the names of its threads, and memory. Read
+//! from `/proc`.
 //!
 //! A thread that has ended is in the time of its process and in that of no thread. A tick of the
 //! kernel's accounting is 10 ms; that of a thread is cut off, so threads sum up to a little less
 //! than their process.
 //!
-//! Bytes written are those of pages that the process made dirty, a whole folio of the page cache,
-//! up to 1 MiB, for each small write into a file that was filled before. So they tell more than the
-//! disk took; the machine's own figure (`usage`) tells what it took, whoever wrote.
+//! Not here: bytes written. The kernel counts for a process what it made dirty, a whole folio of the
+//! page cache, up to 1 MiB, for each small write into a file that was filled before: ten times what
+//! the disk takes. The machine's own figure (`usage`) tells that, whoever wrote.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,9 +26,6 @@ pub struct ProcessUsage {
     pub cpu: Duration,
     /// The same of the threads that run, by their name; those of one name are summed up.
     pub threads: BTreeMap<String, Duration>,
-    /// Bytes that it made the disk write, as the kernel counts them for a process; 0 if it does
-    /// not tell.
-    pub written_bytes: u64,
     /// The most memory that was resident since its start.
     pub memory_peak_bytes: u64,
 }
@@ -43,7 +40,6 @@ impl ProcessUsage {
             name: name.to_owned(),
             cpu: cpu_of(pid)?,
             threads: threads_of(pid)?,
-            written_bytes: written_by(pid),
             memory_peak_bytes: memory_of(pid)?.peak,
         })
     }
@@ -67,7 +63,6 @@ impl ProcessUsage {
             name: self.name.clone(),
             cpu: self.cpu.saturating_sub(before.cpu),
             threads: self.threads.iter().map(spent).collect(),
-            written_bytes: self.written_bytes.saturating_sub(before.written_bytes),
             memory_peak_bytes: self.memory_peak_bytes,
         }
     }
@@ -111,17 +106,6 @@ fn thread_at(folder: &Path) -> Option<(String, Duration)> {
     Some((name, cpu_of_stat(&read("stat")?)?))
 }
 
-fn written_by(pid: u32) -> u64 {
-    written_in(&std::fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default())
-}
-
-fn written_in(io: &str) -> u64 {
-    let mut lines = io.lines();
-    let line = lines.find_map(|line| line.strip_prefix("write_bytes:"));
-    line.and_then(|number| number.trim().parse().ok())
-        .unwrap_or(0)
-}
-
 /// The ninth number of the line: bytes sent.
 fn loopback_in(devices: &str) -> u64 {
     let mut lines = devices.lines();
@@ -136,9 +120,6 @@ mod tests {
 
     #[test]
     fn numbers_are_found_in_their_lines() {
-        let io = "rchar: 1\nwrite_bytes: 4096\ncancelled_write_bytes: 7\n";
-        assert_eq!(written_in(io), 4096);
-        assert_eq!(written_in(""), 0);
         let devices = "Inter-| Receive\n  eth0: 1 0 0 0 0 0 0 0 2 0\n    lo: 11 1 0 0 0 0 0 0 12 2";
         assert_eq!(loopback_in(devices), 12);
         assert_eq!(loopback_in("  eth0: 1 0 0 0 0 0 0 0 2 0"), 0);

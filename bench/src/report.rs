@@ -136,10 +136,6 @@ impl Run {
         float(self.disk_written_bytes) / self.operations()
     }
 
-    fn nodes_write_bytes(&self) -> f64 {
-        float(self.usage.nodes_written_bytes()) / self.operations()
-    }
-
     fn loopback_bytes(&self) -> f64 {
         float(self.usage.loopback_bytes) / self.operations()
     }
@@ -154,13 +150,12 @@ type OfRun = fn(&Run) -> f64;
 pub(crate) type OfLatency = fn(&Latency) -> u64;
 
 /// The figures of a run that are summed up over runs, besides latencies.
-const FIGURES: [(&str, OfRun); 7] = [
+const FIGURES: [(&str, OfRun); 6] = [
     ("operations_per_second", Run::rate),
     ("cpu_us_per_operation", Run::cpu_us),
     ("cpu_us_per_operation_nodes", Run::cpu_us_of_nodes),
     ("cpu_us_per_operation_client", Run::cpu_us_of_client),
     ("machine_disk_bytes_per_operation", Run::disk_bytes),
-    ("nodes_write_bytes_per_operation", Run::nodes_write_bytes),
     ("loopback_bytes_per_operation", Run::loopback_bytes),
 ];
 
@@ -309,6 +304,10 @@ fn write_case(text: &mut String, case: &Case, runs: &[Run]) -> std::fmt::Result 
 fn write_usage(text: &mut String, runs: &[Run]) -> std::fmt::Result {
     for ((group, name), Figure { median, min, max }) in usage_report::summed(runs) {
         let (label, unit, digits) = usage_report::label(group);
+        // Threads that had nothing to do are in the document only.
+        if max == 0.0 {
+            continue;
+        }
         let name = format!("{label} {name}");
         let [median, min, max] = [median, min, max].map(|value| value / unit);
         writeln!(
@@ -438,7 +437,6 @@ mod tests {
             20.0
         );
         assert_eq!(case["peak_memory_bytes"]["n1"]["max"], 1_048_576.0);
-        assert_eq!(case["nodes_write_bytes_per_operation"]["median"], 4.0);
         assert_eq!(case["loopback_bytes_per_operation"]["median"], 3.0);
         assert_eq!(
             case["runs"][0]["cpu_us_per_operation_by_process"]["n1"],
@@ -457,7 +455,6 @@ mod tests {
             name: "n1".to_owned(),
             cpu: Duration::from_millis(30),
             threads: [("log-commit".to_owned(), Duration::from_millis(20))].into(),
-            written_bytes: 4_000,
             memory_peak_bytes: 1 << 20,
         };
         RunUsage {

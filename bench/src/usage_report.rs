@@ -1,4 +1,4 @@
-//! How what processes used is told: per operation by process and by thread, memory, bytes.
+//! How what processes used is told: per operation by process and by thread, memory.
 //!
 //! What a run lacks that another has, such as a thread that began later, counts as nothing used.
 
@@ -17,7 +17,6 @@ const BY_PROCESS: &str = "cpu_us_per_operation_by_process";
 const BY_NODE_THREAD: &str = "cpu_us_per_operation_by_node_thread";
 const BY_CLIENT_THREAD: &str = "cpu_us_per_operation_by_client_thread";
 const MEMORY: &str = "peak_memory_bytes";
-const WRITTEN: &str = "write_bytes_per_operation_by_process";
 
 /// What the processes of a run used, and what crossed the loopback device meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -30,14 +29,6 @@ pub struct RunUsage {
     pub loopback_bytes: u64,
 }
 
-impl RunUsage {
-    /// Bytes that the node processes made the disk write, as the kernel counts them for a process.
-    #[must_use]
-    pub fn nodes_written_bytes(&self) -> u64 {
-        self.nodes.iter().map(|node| node.written_bytes).sum()
-    }
-}
-
 /// The figures of one run by group and member.
 fn figures(run: &Run) -> BTreeMap<Name, f64> {
     let operations = float(run.recorder.done().max(1));
@@ -47,7 +38,6 @@ fn figures(run: &Run) -> BTreeMap<Name, f64> {
         let mut add = |group, value| figures.insert((group, process.name.clone()), value);
         add(BY_PROCESS, process.cpu.as_secs_f64() * 1e6 / operations);
         add(MEMORY, float(process.memory_peak_bytes));
-        add(WRITTEN, float(process.written_bytes) / operations);
     }
     let of_nodes = threads_summed(nodes).into_iter();
     let of_client = threads_summed([client]).into_iter();
@@ -97,7 +87,6 @@ pub(crate) fn label(group: &str) -> (&'static str, f64, usize) {
         BY_NODE_THREAD => ("cpu us, node thread", 1.0, 2),
         BY_CLIENT_THREAD => ("cpu us, client thread", 1.0, 2),
         MEMORY => ("peak MiB,", 1_048_576.0, 0),
-        WRITTEN => ("write bytes,", 1.0, 0),
         _ => ("", 1.0, 1),
     }
 }
