@@ -64,6 +64,7 @@ pub const CATALOGUE: &[Metric] = &[
     count("quorate_duplicate_attempts_total", "requests", "Attempts recognised by their op id"),
     count("quorate_sibling_reads_total", "reads", "Reads that found concurrent values; worry when it grows with all reads"),
     count("quorate_reads_widened_total", "reads", "Reads that asked further replicas because the first were slow or did not count"),
+    count("quorate_writes_looked_further_total", "writes", "Writes after writes that their coordinator did not know, which it found at other owners first"),
     count("quorate_sends_refused_total", "batches", "Batches of messages to a node that found no connection or a full queue"),
     count("quorate_engine_loads_total", "records", "Records loaded from the engine because memory did not have them"),
     count("quorate_peer_messages_refused_total", "messages", "Messages of nodes that could not be used; worry above 0"),
