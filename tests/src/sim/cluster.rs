@@ -353,7 +353,7 @@ impl Cluster {
                 table: TableLimits {
                     generation_bytes: 64 << 10,
                     generation_log_bytes: 512 << 10,
-                    cache_bytes: 32 << 10,
+                    cache_bytes: plan.cache_bytes,
                 },
                 limits: Limits {
                     requests_max: plan

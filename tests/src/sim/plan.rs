@@ -220,6 +220,8 @@ pub struct Plan {
     pub scans: bool,
     /// Clients read and write several keys at once now and then.
     pub batches: bool,
+    /// Bytes of clean records that a node keeps: few, so that keys must be loaded again.
+    pub cache_bytes: u64,
     /// Faults that are on.
     pub faults: BTreeSet<Fault>,
     /// Mean time between two faults.
@@ -275,6 +277,7 @@ impl Plan {
             overload: None,
             scans: false,
             batches: false,
+            cache_bytes: 32 << 10,
             topology,
             machines,
             clients: 3 + rand.index(6),
@@ -346,6 +349,8 @@ impl Plan {
             overload: None,
             scans: false,
             batches: false,
+            // What a cluster has to load depends on how many nodes share the keys.
+            cache_bytes: 64 << 20,
             faults: BTreeSet::new(),
             fault_gap_us: 1_000_000,
             net: NetTemper {
