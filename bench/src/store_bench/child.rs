@@ -5,7 +5,6 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
@@ -13,10 +12,10 @@ use serde_json::{Value, json};
 
 use super::settings::Settings;
 use super::store::open_store;
-use super::threads::cpu_by_thread;
 use super::write_loop::{Keys, WriteLoop, Written};
 use crate::clock::Clock;
 use crate::keys::{Distribution, KeyDraw};
+use crate::process_usage::ProcessUsage;
 use crate::recorder::Kind;
 use crate::usage;
 
@@ -141,15 +140,13 @@ fn measure_case(
     writes: u64,
     in_flight: usize,
 ) -> Result<Value> {
-    let (cpu, threads) = (usage::own_cpu()?, cpu_by_thread()?);
+    let before = ProcessUsage::own("store")?;
     let disk = usage::disk_written_bytes();
     let written: Written = writer.run(keys, writes, in_flight)?;
     writer.rest()?;
-    let cpu = usage::own_cpu()?.saturating_sub(cpu);
-    let by_thread = cpu_by_thread()?.into_iter().map(|(name, after)| {
-        let before = threads.get(&name).copied().unwrap_or(Duration::ZERO);
-        (name, json!(after.saturating_sub(before).as_secs_f64()))
-    });
+    let ProcessUsage { cpu, threads, .. } = ProcessUsage::own("store")?.since(&before);
+    let by_thread = threads.into_iter();
+    let by_thread = by_thread.map(|(name, cpu)| (name, json!(cpu.as_secs_f64())));
     let by_thread: serde_json::Map<String, Value> = by_thread.collect();
     let latency = written.recorder.latency(Kind::Write);
     let of = |quantile: fn(&crate::recorder::Latency) -> u64| latency.as_ref().map(quantile);

@@ -12,5 +12,4 @@ pub mod parent;
 pub mod report;
 pub mod settings;
 pub mod store;
-pub mod threads;
 pub mod write_loop;

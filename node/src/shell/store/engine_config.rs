@@ -1,4 +1,4 @@
-//! Settings of the engine, each with what it was measured to do (`store_bench` in `bench`).
+//! Settings of the engine, each with its reason; `store_bench` in `bench` tries others.
 //!
 //! Not here: how often it is fed and with how much (`core::table::TableLimits`).
 
