@@ -196,6 +196,14 @@ impl LoadArgs {
         self.warmup.unwrap_or(self.ops / 10)
     }
 
+    /// Operations that any part of it has under way.
+    #[must_use]
+    pub fn in_flight_max(&self) -> usize {
+        let closed = self.in_flight.iter().copied().max().unwrap_or(1);
+        let most = closed.max(self.fill_in_flight).max(self.open.in_flight_max);
+        usize::try_from(most).unwrap_or(usize::MAX)
+    }
+
     /// Deadline of every operation.
     #[must_use]
     pub const fn deadline(&self) -> Duration {

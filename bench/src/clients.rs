@@ -25,7 +25,8 @@ pub struct Clients {
 
 impl Clients {
     /// Makes `count` clients, at least one, by what `file` says, and connects each to every node if
-    /// there are several.
+    /// there are several. Each lets `in_flight_max` operations be under way, so that what is
+    /// measured is the cluster and no turn in the SDK.
     ///
     /// # Errors
     /// If the file cannot be used, a node does not answer or refuses so many connections, or the
@@ -33,9 +34,9 @@ impl Clients {
     ///
     /// # Cancel safety
     /// What was connected is closed.
-    pub async fn connect(file: &Path, count: u32) -> Result<Self> {
+    pub async fn connect(file: &Path, count: u32, in_flight_max: usize) -> Result<Self> {
         let config = Arc::new(ClientConfig::read(file)?);
-        let first = Client::builder().config(&config)?.connect().await?;
+        let first = client(&config, in_flight_max).await?;
         if count <= 1 {
             let others = Vec::new();
             return Ok(Self { first, others });
@@ -49,7 +50,7 @@ impl Clients {
             }
             let config = Arc::clone(&config);
             connecting.spawn(async move {
-                let client = Client::builder().config(&config)?.connect().await;
+                let client = client(&config, in_flight_max).await;
                 let client = client.with_context(|| format!("client {number} of {count}"))?;
                 connect_everywhere(&client).await?;
                 anyhow::Ok(client)
@@ -86,6 +87,18 @@ impl Clients {
         closing.join_all().await;
         self.first.close().await;
     }
+}
+
+/// A client that lets so many operations be under way.
+///
+/// # Errors
+/// If the configuration cannot be used or no node answers.
+///
+/// # Cancel safety
+/// Nothing is left behind.
+pub async fn client(config: &ClientConfig, in_flight_max: usize) -> Result<Client> {
+    let builder = Client::builder().config(config)?;
+    Ok(builder.in_flight_max(in_flight_max).connect().await?)
 }
 
 async fn next_of(connecting: &mut JoinSet<Result<Client>>) -> Result<Option<Client>> {

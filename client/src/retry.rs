@@ -106,6 +106,9 @@ pub enum GiveUp {
     /// Nodes refuse most of what this client asks, so that it asks for less: this attempt was not
     /// sent.
     HeldBack,
+    /// As many operations of this client were under way as may be, for half of the deadline: it
+    /// was never sent.
+    NoTurn,
 }
 
 enum Class {

@@ -58,7 +58,7 @@ async fn load(args: &LoadArgs) -> Result<(String, bool)> {
         Some(cluster) => cluster.client_file(),
         None => args.client.clone(),
     };
-    let clients = Clients::connect(&file, args.connections).await?;
+    let clients = Clients::connect(&file, args.connections, args.in_flight_max()).await?;
     let report = if args.open.rate.is_some() || args.open.ramp.is_some() {
         open_loop(args, &clients, clock).await
     } else {

@@ -7,11 +7,13 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Parser;
 use quorate_bench::ballast::Ballast;
+use quorate_bench::clients::client;
 use quorate_bench::clock::Clock;
 use quorate_bench::cores::Cores;
 use quorate_bench::nodes::NodeProcess;
 use quorate_bench::open::{End, Record};
 use quorate_bench::scenario::{Bounds, cluster, verified};
+use quorate_client::config::ClientConfig;
 use quorate_client::{Client, Code};
 
 /// As in the nodes: what the tool costs is not there for what it asks.
@@ -67,8 +69,10 @@ async fn main() -> Result<()> {
     cores.enter_tool()?;
     let _ballast = Ballast::start(cores, args.nodes_share, clock)?;
     let mut clients = Vec::new();
+    let config = ClientConfig::read(cluster.client_file())?;
     for _ in 0..CLIENTS {
-        clients.push(Client::from_file(cluster.client_file()).await?);
+        // The nodes are to be overloaded; with the SDK's own bound they would not be.
+        clients.push(client(&config, IN_FLIGHT_MAX).await?);
     }
     let observer = Client::from_file(cluster.client_file()).await?;
     let nodes = NodeProcess::of(&observer).await?;

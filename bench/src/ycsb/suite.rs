@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use quorate_client::Client;
+use quorate_client::config::ClientConfig;
 
 use super::{
     Data, DataSet, DataSpec, Letter, Mix, WorkloadReport, YcsbArgs, YcsbReport, read_back,
 };
 use crate::backlog::Nodes;
+use crate::clients;
 use crate::clock::Clock;
 use crate::closed_loop::{LoopLimits, drive};
 use crate::fill::{Filled, fill};
@@ -59,7 +61,9 @@ async fn measure_set(
     let binary = args.binary.clone().map_or_else(binary_beside, Ok)?;
     let parent: PathBuf = args.data_parent.clone().unwrap_or_else(std::env::temp_dir);
     let cluster = SpawnedCluster::start(&binary, args.spawn, &parent, clock).await?;
-    let client = Client::from_file(cluster.client_file()).await?;
+    let config = ClientConfig::read(cluster.client_file())?;
+    let in_flight = usize::try_from(args.in_flight)?;
+    let client = clients::client(&config, in_flight).await?;
     let measured = measure_letters(args, data, letters, &client, clock).await;
     client.close().await;
     measured

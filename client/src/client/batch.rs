@@ -14,6 +14,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use quorate_ring::{MonoTime, NodeId};
+use tokio::sync::SemaphorePermit;
 use tokio::time::sleep;
 
 use super::answer_room::AnswerRoom;
@@ -111,7 +112,7 @@ impl Item {
 impl Client {
     /// Carries out all operations, each within its deadline; ends come in their order.
     pub(crate) async fn perform_all(&self, operations: Vec<Operation>) -> Vec<ItemEnd> {
-        let mut items: Vec<Item> = operations.into_iter().map(|o| self.item(o)).collect();
+        let (mut items, _turn) = self.items_in_turn(operations).await;
         let mut room = AnswerRoom::default();
         while let Some(due) = self.next_due(&mut items) {
             let now = self.now();
@@ -132,10 +133,28 @@ impl Client {
         ends.collect()
     }
 
-    fn item(&self, operation: Operation) -> Item {
+    /// The items when it is the batch's turn; all have ended if it did not come.
+    async fn items_in_turn(
+        &self,
+        operations: Vec<Operation>,
+    ) -> (Vec<Item>, Option<SemaphorePermit<'_>>) {
+        let from = self.now();
+        let deadline = operations.iter().map(|operation| operation.deadline).min();
+        let turn = self.shared.turns.take(deadline.unwrap_or_default()).await;
+        let items = operations.into_iter().map(|o| self.item(o, from));
+        let mut items: Vec<Item> = items.collect();
+        if turn.is_none() {
+            for item in items.iter_mut().filter(|item| item.end.is_none()) {
+                self.give_up(item, GiveUp::NoTurn);
+            }
+        }
+        (items, turn)
+    }
+
+    fn item(&self, operation: Operation, from: MonoTime) -> Item {
         let now = self.now();
-        let until = now + operation.deadline;
-        let progress = Progress::start(self, now, until, self.stamp_for(&operation));
+        let until = from + operation.deadline;
+        let progress = Progress::start(self, from, until, self.stamp_for(&operation));
         let checked = self.checked_level(&operation);
         Item {
             level: *checked.as_ref().unwrap_or(&wire::Level::Quorum),

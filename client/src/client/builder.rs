@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{Client, LazyClient, seed_endpoint};
+use super::turns::{IN_FLIGHT_MAX, Turns};
+use super::{Client, LazyClient, Parts, seed_endpoint};
 use crate::clock::Clock;
 use crate::config::{ClientConfig, ConfigError, read_text};
 use crate::error::{ConnectError, SeedFailure, SeedReason};
@@ -85,6 +86,7 @@ pub struct ClientBuilder {
     profiles: Vec<(String, Profile)>,
     wall_clock: Option<Arc<dyn WallClock>>,
     metrics: Option<ClientMetrics>,
+    in_flight_max: usize,
 }
 
 #[derive(Clone)]
@@ -113,6 +115,7 @@ impl Default for ClientBuilder {
             profiles: Vec::new(),
             wall_clock: None,
             metrics: None,
+            in_flight_max: IN_FLIGHT_MAX,
         }
     }
 }
@@ -203,6 +206,15 @@ impl ClientBuilder {
         self
     }
 
+    /// Operations under way at once, 4096 unless set, at least 1; a batch counts as one. Further ones
+    /// wait for their turn in order, for half of their deadline at most: then they fail with
+    /// [`Code::Overloaded`](crate::Code::Overloaded), certainly not applied.
+    #[must_use]
+    pub const fn in_flight_max(mut self, operations: usize) -> Self {
+        self.in_flight_max = operations;
+        self
+    }
+
     /// Makes everything random follow from `seed`. Two clients of one cluster must never have the
     /// same: their writes would have the same identities. For simulation and tests.
     #[must_use]
@@ -239,7 +251,9 @@ impl ClientBuilder {
         let wall_clock = wall_clock.unwrap_or_else(|| Arc::new(SystemWallClock));
         let metrics = self.metrics.clone();
         let metrics = metrics.unwrap_or_else(ClientMetrics::of_process);
-        let client = Client::assemble(transport, topology, rand, wall_clock, metrics);
+        let turns = Turns::new(self.in_flight_max);
+        let parts = Parts { metrics, turns };
+        let client = Client::assemble(transport, topology, rand, wall_clock, parts);
         for (name, profile) in &self.profiles {
             let set = client.set_profile(name, *profile);
             set.map_err(ConfigError::Profile)?;

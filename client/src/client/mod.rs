@@ -17,6 +17,7 @@ mod lazy;
 mod operation;
 mod perform;
 mod progress;
+mod turns;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +35,7 @@ pub use operation::IfSuperseded;
 pub(crate) use operation::{AttemptLimits, Diagnose, Done, Operation, Payload, wire_level};
 
 use self::progress::Ended;
+use self::turns::{IN_FLIGHT_MAX, Turns};
 use crate::clock::Clock;
 use crate::config::ClientConfig;
 use crate::error::ConnectError;
@@ -78,11 +80,18 @@ struct Shared {
     routes: Mutex<RouteTable>,
     budget: Mutex<RetryBudget>,
     throttle: Mutex<Throttle>,
+    turns: Turns,
     hedges: Mutex<HedgeBudget>,
     rand: Mutex<Rand>,
     profiles: Profiles,
     stamps: Mutex<HybridClock>,
     metrics: ClientMetrics,
+}
+
+/// What a client is made of that only its builder may give.
+struct Parts {
+    metrics: ClientMetrics,
+    turns: Turns,
 }
 
 /// Locks what a panic in another thread cannot have left half changed.
@@ -123,9 +132,12 @@ impl Client {
         let topology = Topology::from_wire(topology)?;
         let wall_clock = Arc::new(SystemWallClock);
         let rand = Rand::from_seed(seed);
-        let metrics = ClientMetrics::of_process();
+        let parts = Parts {
+            metrics: ClientMetrics::of_process(),
+            turns: Turns::new(IN_FLIGHT_MAX),
+        };
         Ok(Self::assemble(
-            transport, topology, rand, wall_clock, metrics,
+            transport, topology, rand, wall_clock, parts,
         ))
     }
 
@@ -134,7 +146,7 @@ impl Client {
         topology: Topology,
         mut rand: Rand,
         wall_clock: Arc<dyn WallClock>,
-        metrics: ClientMetrics,
+        Parts { metrics, turns }: Parts,
     ) -> Self {
         let rotation = rand.bits();
         let shared = Shared {
@@ -144,6 +156,7 @@ impl Client {
             routes: Mutex::new(RouteTable::with_rotation(rotation)),
             budget: Mutex::new(RetryBudget::full()),
             throttle: Mutex::default(),
+            turns,
             hedges: Mutex::new(HedgeBudget::full()),
             rand: Mutex::new(rand),
             profiles: Profiles::default(),

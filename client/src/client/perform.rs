@@ -97,7 +97,7 @@ impl Client {
         let kind = operation.kind();
         let from = self.now();
         // Pinned where it is: the span then wraps a reference, and the large future is not moved.
-        let carried = std::pin::pin!(self.carry_out(operation, from));
+        let carried = std::pin::pin!(self.carry_out_in_turn(operation, from));
         let done = carried.instrument(span.clone()).await;
         let failed = done.as_ref().err().map(|failure| failure.outcome);
         let metrics = &self.shared.metrics;
@@ -111,10 +111,24 @@ impl Client {
         done
     }
 
-    async fn carry_out(&self, operation: Operation, now: MonoTime) -> Result<Done, Box<Failure>> {
-        let until = now + operation.deadline;
+    async fn carry_out_in_turn(
+        &self,
+        operation: Operation,
+        from: MonoTime,
+    ) -> Result<Done, Box<Failure>> {
+        let Some(_turn) = self.shared.turns.take(operation.deadline).await else {
+            let until = from + operation.deadline;
+            let progress = Progress::start(self, from, until, None);
+            let (now, topology) = (self.now(), self.topology());
+            return Err(progress.failure(now, &topology, &operation, GiveUp::NoTurn));
+        };
+        self.carry_out(operation, from).await
+    }
+
+    async fn carry_out(&self, operation: Operation, from: MonoTime) -> Result<Done, Box<Failure>> {
+        let until = from + operation.deadline;
         let stamp = self.stamp_for(&operation);
-        let mut done = self.perform_once(&operation, now, until, stamp).await?;
+        let mut done = self.perform_once(&operation, from, until, stamp).await?;
         let writes_again = operation.if_superseded == IfSuperseded::WriteAgain;
         while let Done::Written(written) = &done
             && let Some(Stamp { stamp, feed }) = written.superseded_by()
@@ -143,12 +157,13 @@ impl Client {
     async fn perform_once(
         &self,
         operation: &Operation,
-        mut now: MonoTime,
+        from: MonoTime,
         until: MonoTime,
         stamp: Option<u64>,
     ) -> Result<Done, Box<Failure>> {
         let level = self.checked_level(operation)?;
-        let mut progress = Progress::start(self, now, until, stamp);
+        let mut progress = Progress::start(self, from, until, stamp);
+        let mut now = self.now();
         lock(&self.shared.hedges).begun();
         let gave_up = loop {
             if progress.until <= now {

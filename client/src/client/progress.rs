@@ -262,7 +262,7 @@ impl Progress {
         failure.op_id = operation.op_id(self.write.op_id());
         failure.took = now.since(self.started);
         failure.waited = self.waited;
-        if gave_up == GiveUp::HeldBack && self.telling.is_none() {
+        if matches!(gave_up, GiveUp::HeldBack | GiveUp::NoTurn) && self.telling.is_none() {
             failure.code = Code::Overloaded;
             failure.retry_after = Some(HELD_BACK_ADVICE);
             return failure;

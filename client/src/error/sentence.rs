@@ -168,6 +168,12 @@ fn advice(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
     if failure.gave_up == GiveUp::HeldBack {
         f.write_str("nodes refuse most of what this client asks, so it holds back: slow down, ")?;
     }
+    if failure.gave_up == GiveUp::NoTurn {
+        f.write_str(
+            "as many operations of this client are under way as it allows itself, and none ended \
+             in time: slow down, or raise `in_flight_max` if the cluster can do more; ",
+        )?;
+    }
     match failure.retry_after {
         Some(after) => write!(f, "try again after {after:?}"),
         None => f.write_str(failure.code.advice()),

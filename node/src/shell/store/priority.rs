@@ -7,8 +7,8 @@
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
 
-/// How nice they are: about a third of the weight of an ordinary thread.
-const NICE: i32 = 5;
+/// How nice they are: about a tenth of the weight of an ordinary thread.
+const NICE: i32 = 10;
 
 /// Lowers the priority of the calling thread, and of those that it starts from now on.
 pub(super) fn give_way() {
