@@ -30,6 +30,7 @@ type Sums = [BucketDigest; BUCKETS];
 pub struct VnodeSums {
     buckets: Sums,
     holdings: Holdings,
+    changes: u64,
 }
 
 impl Default for VnodeSums {
@@ -37,6 +38,7 @@ impl Default for VnodeSums {
         Self {
             buckets: [BucketDigest::EMPTY; BUCKETS],
             holdings: Holdings::default(),
+            changes: 0,
         }
     }
 }
@@ -46,6 +48,12 @@ impl VnodeSums {
     #[must_use]
     pub const fn buckets(&self) -> &[BucketDigest] {
         &self.buckets
+    }
+
+    /// How often they changed since the process began to keep them: the same number, the same sums.
+    #[must_use]
+    pub const fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// What the vnode holds.
@@ -94,6 +102,7 @@ impl BucketDigests {
         if let Some(sum) = sums.buckets.get_mut(usize::from(bucket.0)) {
             *sum = sum.after(change.digest);
             sums.holdings = sums.holdings.after(change.holdings);
+            sums.changes += 1;
         }
     }
 
@@ -111,6 +120,13 @@ impl BucketDigests {
         let sums = self.vnodes.get(&(keyspace, vnode));
         sums.and_then(|sums| sums.buckets.get(usize::from(bucket.0)).copied())
             .unwrap_or_default()
+    }
+
+    /// How often one vnode's sums changed, as [`VnodeSums::changes`] tells it.
+    #[must_use]
+    pub fn changes(&self, keyspace: KeyspaceId, vnode: VnodeId) -> u64 {
+        let sums = self.vnodes.get(&(keyspace, vnode));
+        sums.map_or(0, |sums| sums.changes)
     }
 
     /// A snapshot of one vnode's sums.

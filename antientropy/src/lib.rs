@@ -1,4 +1,5 @@
-//! When two replicas agree: dots, contexts, records, merge and put, digests, read repair.
+//! When two replicas agree: dots, contexts, records, merge and put, digests, trees over them and the
+//! walk that finds where they differ, read repair.
 //!
 //! Pure: no IO, clock, randomness, logs or metrics. Everything here is a function of its
 //! arguments; wall time and dots come in as values. `README.md` of this crate explains the
@@ -12,8 +13,10 @@
 pub mod bucket_digests;
 pub mod causality;
 pub mod digest;
+pub mod exchange;
 pub mod holdings;
 pub mod read_repair;
+pub mod tree;
 
 pub use bucket_digests::{BUCKETS, BucketDigests, BucketDigestsInvalid, VnodeSums};
 pub use causality::{
@@ -23,5 +26,7 @@ pub use causality::{
     SUPERSEDED_MAX, SeenOp, SeenOps, Sibling, SupersededOp,
 };
 pub use digest::{BucketDigest, Digest, DigestChange, DigestSecret};
+pub use exchange::{Next, NoAnswer, Question, Walk};
 pub use holdings::{Held, Holdings, HoldingsChange, RecordChange};
 pub use read_repair::{ReadRepair, Reply};
+pub use tree::{NodeHash, SUBTREES, VnodeTree};

@@ -152,6 +152,7 @@ fn shard(me: NodeId, topology: &Arc<Topology>, now: Now) -> Result<PathNode> {
             cache_bytes: 1 << 30,
         },
         limits: Limits::default(),
+        exchange_interval: None,
     };
     Ok(PathNode {
         shard: Shard::new(now, config, recovered),

@@ -130,6 +130,7 @@ impl Lab {
                     cache_bytes: 1 << 20,
                 },
                 limits: Limits::default(),
+                exchange_interval: None,
             };
             lab.appended.insert(node, recovered.durable);
             let shard = Shard::new(lab.clock(node), config, recovered);

@@ -15,14 +15,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::{BucketDigests, Digest, DigestSecret, OpId};
+use quorate_antientropy::{BucketDigests, Digest, DigestSecret, NodeHash, OpId};
 use quorate_node::core::effect::{Event, StopReason};
 use quorate_node::core::failure::{Cause, Effectiveness};
 use quorate_node::core::input::{Input, LinkEvent, Now, Recovered, RequestId, StoreEvent};
 use quorate_node::core::key::RecordKey;
 use quorate_node::core::message::{
-    Forward, HeldRecord, OpNumber, PeerMessage, ReadRecordReply, ReadRequest, Reply, Request,
-    ResolveRequest, ScanPart, ScanReply, ScanRequest, SessionReadRequest, WriteRequest,
+    ExchangeAnswer, ExchangeReply, Forward, HeldRecord, OpNumber, PeerMessage, ReadRecordReply,
+    ReadRequest, Reply, Request, ResolveRequest, ScanPart, ScanReply, ScanRequest,
+    SessionReadRequest, WriteRequest,
 };
 use quorate_node::core::scan_page::{PagePart, RowContent, ScanRow};
 use quorate_node::core::seal::SealKey;
@@ -76,6 +77,7 @@ fn config(me: NodeId, limits: Limits) -> ShardConfig {
             cache_bytes: 64 << 20,
         },
         limits,
+        exchange_interval: None,
     }
 }
 
@@ -118,6 +120,7 @@ struct Lab {
     tamper: Option<Tamper>,
     next_request: u64,
     limits: Limits,
+    exchange_interval: Option<Duration>,
 }
 
 /// Sees to whom a message goes.
@@ -131,6 +134,7 @@ impl Lab {
     fn with_limits(limits: Limits) -> Self {
         let mut lab = Self {
             limits,
+            exchange_interval: None,
             now: 0,
             shards: BTreeMap::new(),
             wire: VecDeque::new(),
@@ -164,7 +168,11 @@ impl Lab {
 
     fn start_with(&mut self, node: NodeId, recovered: Recovered) {
         self.appended.insert(node, recovered.durable);
-        let shard = Shard::new(self.clock(), config(node, self.limits), recovered);
+        let config = ShardConfig {
+            exchange_interval: self.exchange_interval,
+            ..config(node, self.limits)
+        };
+        let shard = Shard::new(self.clock(), config, recovered);
         self.shards.insert(node, shard);
     }
 
@@ -1528,4 +1536,150 @@ fn the_answer_to_a_batch_is_bounded_and_what_did_not_fit_can_be_asked_for_again(
         wanted = left;
     }
     assert_eq!(rounds, [2, 2, 1], "read in each round");
+}
+
+const EXCHANGE_INTERVAL: Duration = Duration::from_secs(10);
+
+impl Lab {
+    /// Three nodes that compare their copies; C holds nothing of 40 keys that A and B hold.
+    fn with_a_lagging_node() -> Self {
+        let mut lab = Self::unconnected();
+        lab.exchange_interval = Some(EXCHANGE_INTERVAL);
+        for node in [A, B, C] {
+            lab.start(node, &[(u64::from(node.0) * 100, 1)], &[]);
+        }
+        lab.connect(&[A, B, C]);
+        lab.cut = vec![C];
+        for number in 0..40 {
+            let put = lab.ask(A, put_key(number, "v", number + 1));
+            lab.run();
+            assert!(is_applied(lab.reply(put)));
+        }
+        assert!(!lab.agree());
+        lab.cut.clear();
+        lab
+    }
+
+    /// Whether all nodes hold the same.
+    fn agree(&self) -> bool {
+        let digests = |node| self.shards[&node].table().digests();
+        digests(A) == digests(B) && digests(B) == digests(C)
+    }
+
+    fn count(&self, event: Event) -> usize {
+        self.counted
+            .iter()
+            .filter(|counted| **counted == event)
+            .count()
+    }
+}
+
+#[test]
+fn what_a_node_missed_reaches_it_without_a_read_and_once() {
+    let mut lab = Lab::with_a_lagging_node();
+    lab.pass(15_000);
+    assert!(lab.agree());
+    assert_eq!(lab.count(Event::ExchangeHealed), 40, "no key twice");
+    assert_eq!(lab.count(Event::ExchangeFailed), 0);
+    let done = lab.count(Event::ExchangeDone);
+    // Every pair by one of its nodes, however often.
+    assert!(done >= 3, "{done}");
+    let statuses = lab.shards.values().map(|shard| shard.status(lab.clock()));
+    let pairs: Vec<_> = statuses.flat_map(|status| status.pairs).collect();
+    assert_eq!(pairs.len(), 3);
+    let interval_ms = 10_000;
+    let ages = pairs
+        .iter()
+        .map(|pair| pair.age_ms.expect("it was compared"));
+    assert!(ages.max() < Some(interval_ms + 2_000), "{pairs:?}");
+}
+
+#[test]
+fn both_sides_are_brought_together_where_both_are_newer() {
+    let mut lab = Lab::with_a_lagging_node();
+    lab.cut = vec![A, B];
+    let lone = Request::Write(WriteRequest {
+        level: ConsistencyLevel::One,
+        ..match put_key(3, "beside", 90) {
+            Request::Write(write) => write,
+            _ => panic!("a put"),
+        }
+    });
+    let put = lab.ask(C, lone);
+    lab.run();
+    assert!(is_applied(lab.reply(put)));
+    lab.cut.clear();
+    lab.pass(15_000);
+    assert!(lab.agree());
+    let values = lab.scan_all(&whole_scan(100));
+    let (_, siblings) = &values[3];
+    assert_eq!(siblings.len(), 2, "{siblings:?}");
+}
+
+#[test]
+fn answers_that_fit_no_question_end_the_exchange_and_harm_nothing() {
+    let lies: [fn(&mut ExchangeAnswer); 4] = [
+        |answer| {
+            if let ExchangeAnswer::Trees(told) = answer {
+                told.pop();
+            }
+        },
+        |answer| {
+            if let ExchangeAnswer::Trees(told) = answer {
+                told.iter_mut().for_each(|hashes| hashes.push(NodeHash(1)));
+            }
+        },
+        // A row of no such bucket; and a page that gets nowhere.
+        |answer| {
+            if let ExchangeAnswer::Rows(page) = answer {
+                page.rows
+                    .iter_mut()
+                    .for_each(|row| row.key = "elsewhere".into());
+                page.until = Some("~".into());
+            }
+        },
+        |answer| {
+            if let ExchangeAnswer::Rows(page) = answer {
+                page.rows.clear();
+                page.until = Some(Bytes::new());
+            }
+        },
+    ];
+    for (number, lie) in lies.into_iter().enumerate() {
+        let mut lab = Lab::with_a_lagging_node();
+        lab.tamper = Some(Box::new(move |_, message| {
+            if let PeerMessage::ExchangeReply(ExchangeReply {
+                result: Ok(answer), ..
+            }) = message
+            {
+                lie(answer);
+            }
+        }));
+        lab.pass(15_000);
+        assert!(
+            lab.counted.contains(&Event::PeerMessageRefused),
+            "lie {number}"
+        );
+        assert!(lab.counted.contains(&Event::ExchangeFailed), "lie {number}");
+        lab.tamper = None;
+        lab.pass(15_000);
+        assert!(lab.agree(), "lie {number}");
+    }
+}
+
+#[test]
+fn an_exchange_whose_peer_falls_silent_ends_and_is_made_again() {
+    let mut lab = Lab::with_a_lagging_node();
+    lab.tamper = Some(Box::new(|_, message| {
+        if let PeerMessage::ExchangeReply(reply) = message {
+            // An answer to no question: as if it had never come.
+            reply.ask += 1_000;
+        }
+    }));
+    lab.pass(25_000);
+    assert!(lab.count(Event::ExchangeFailed) > 0);
+    assert_eq!(lab.count(Event::ExchangeDone), 0);
+    lab.tamper = None;
+    lab.pass(25_000);
+    assert!(lab.agree());
 }

@@ -59,6 +59,8 @@ pub enum Bug {
     DigestOfTheKeyAlone,
     /// A coordinator takes a context for known without looking.
     ContextNotLookedFor,
+    /// M8: anti-entropy leaves out some buckets.
+    ExchangeSkipsBuckets,
 }
 
 impl Bug {
@@ -90,6 +92,7 @@ impl Bug {
         Self::HedgeForgetsOpId,
         Self::DigestOfTheKeyAlone,
         Self::ContextNotLookedFor,
+        Self::ExchangeSkipsBuckets,
     ];
 
     /// The name by which it is chosen.
@@ -122,6 +125,7 @@ impl Bug {
             Self::HedgeForgetsOpId => "hedge-forgets-op-id",
             Self::DigestOfTheKeyAlone => "digest-of-the-key-alone",
             Self::ContextNotLookedFor => "context-not-looked-for",
+            Self::ExchangeSkipsBuckets => "exchange-skips-buckets",
         }
     }
 }

@@ -135,6 +135,7 @@ async fn passes(bug: Bug, seed: u64) -> bool {
         | Bug::HedgeForgetsOpId
         | Bug::DigestOfTheKeyAlone
         | Bug::ContextNotLookedFor
+        | Bug::ExchangeSkipsBuckets
         | Bug::RepairWritesOlder
         | Bug::ScanSkipsPageBoundary
         | Bug::ScanStaleRowWins

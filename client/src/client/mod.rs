@@ -17,9 +17,9 @@ mod lazy;
 mod operation;
 mod perform;
 mod progress;
-mod turns;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -136,9 +136,7 @@ impl Client {
             metrics: ClientMetrics::of_process(),
             turns: Turns::new(IN_FLIGHT_MAX),
         };
-        Ok(Self::assemble(
-            transport, topology, rand, wall_clock, parts,
-        ))
+        Ok(Self::assemble(transport, topology, rand, wall_clock, parts))
     }
 
     fn assemble(

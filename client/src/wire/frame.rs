@@ -412,9 +412,9 @@ mod tests {
     use super::super::{
         Applied, BatchItem, Code, ContextToken, Delete, DumpLocal, DumpPage, Failure,
         FrameSplitter, Get, ItemResult, KeyspaceHoldings, KeyspaceInfo, Level, NodeInfo,
-        NodeStatus, OpId, Outcome, PeerStatus, Put, Read, ReadLocal, ReplicaReport, ReplicaState,
-        Resolve, Scan, ScanPage, ScanRecord, ScanToken, SessionGet, Stamp, TopologyInfo, Value,
-        Verified, Verify, VerifyFault,
+        NodeStatus, OpId, Outcome, PairStatus, PeerStatus, Put, Read, ReadLocal, ReplicaReport,
+        ReplicaState, Resolve, Scan, ScanPage, ScanRecord, ScanToken, SessionGet, Stamp,
+        TopologyInfo, Value, Verified, Verify, VerifyFault,
     };
     use super::*;
 
@@ -685,6 +685,12 @@ mod tests {
                 first_keys: 4,
                 first_tombstones: 5,
                 first_bytes: u64::MAX,
+            }],
+            pairs: vec![PairStatus {
+                node: 3,
+                age_ms: Some(16),
+                keys: 17,
+                healed: 16,
             }],
         }
     }

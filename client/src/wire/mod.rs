@@ -31,8 +31,8 @@ pub use request::{
 };
 pub use response::{
     Applied, DumpPage, Failure, ItemResult, KeyspaceHoldings, KeyspaceInfo, LocalRecord, NodeInfo,
-    NodeStatus, PeerStatus, Read, ReplicaReport, ReplicaState, Response, ResponseFrame, ScanPage,
-    ScanRecord, Stamp, TopologyInfo, Value, Verified, VerifyFault,
+    NodeStatus, PairStatus, PeerStatus, Read, ReplicaReport, ReplicaState, Response, ResponseFrame,
+    ScanPage, ScanRecord, Stamp, TopologyInfo, Value, Verified, VerifyFault,
 };
 
 pub use split::FrameSplitter;

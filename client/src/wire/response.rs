@@ -251,6 +251,22 @@ pub struct NodeStatus {
     /// What each keyspace holds there; one without a record is left out.
     #[serde(default)]
     pub keyspaces: Vec<KeyspaceHoldings>,
+    /// Nodes with which it compares its copies; each pair is told by one of the two.
+    #[serde(default)]
+    pub pairs: Vec<PairStatus>,
+}
+
+/// How the copies of two nodes compare.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairStatus {
+    /// Number of the other node.
+    pub node: u32,
+    /// How long ago the last comparison that was completed began, in milliseconds.
+    pub age_ms: Option<u64>,
+    /// Keys on which copies differed then.
+    pub keys: u64,
+    /// Of these, keys that all owners that were up held alike afterwards.
+    pub healed: u64,
 }
 
 /// Something that is wrong with a node's records.

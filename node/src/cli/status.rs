@@ -1,7 +1,7 @@
 //! `quorate status`: one screen with the nodes, a verdict, and exit code 3 if a node is down.
 
 use quorate_antientropy::Holdings;
-use quorate_client::wire::{KeyspaceInfo, NodeStatus};
+use quorate_client::wire::{KeyspaceInfo, NodeStatus, PairStatus};
 use quorate_client::{Client, NodeError, Topology};
 use quorate_ring::Node;
 use serde_json::{Value, json};
@@ -190,6 +190,14 @@ fn numbers(topology: &Topology, status: &NodeStatus) -> Value {
             "silent_ms": peer.silent_ms,
         })
     };
+    let pair = |pair: &PairStatus| {
+        json!({
+            "id": topology.node_label(quorate_ring::NodeId(pair.node)),
+            "age_ms": pair.age_ms,
+            "keys_differing": pair.keys,
+            "keys_healed": pair.healed,
+        })
+    };
     let holdings = |held: &quorate_client::wire::KeyspaceHoldings| {
         json!({
             "name": held.keyspace,
@@ -220,6 +228,7 @@ fn numbers(topology: &Topology, status: &NodeStatus) -> Value {
         "clock_off": status.clock_off,
         "peers": status.peers.iter().map(peer).collect::<Vec<_>>(),
         "keyspaces": status.keyspaces.iter().map(holdings).collect::<Vec<_>>(),
+        "compared": status.pairs.iter().map(pair).collect::<Vec<_>>(),
     })
 }
 
@@ -268,6 +277,7 @@ fn text(topology: &Topology, answers: &[Answer], healthy: bool) -> String {
         keyspace_table(topology, answers).text(),
         table.text()
     );
+    text.push_str(&compared(topology, answers));
     let has_memory = has_memory_keyspace(topology);
     if healthy {
         text.push_str("\nhealthy: every node is up and counts for all its vnodes\n");
@@ -278,6 +288,31 @@ fn text(topology: &Topology, answers: &[Answer], healthy: bool) -> String {
         text.push_str(&format!("  {reason}\n"));
     }
     text
+}
+
+/// When the copies of which nodes were compared last, and how many keys differed.
+fn compared(topology: &Topology, answers: &[Answer]) -> String {
+    let statuses = answers
+        .iter()
+        .filter_map(|(node, said)| Some((node, said.as_ref().ok()?)));
+    let pairs =
+        statuses.flat_map(|(node, status)| status.pairs.iter().map(move |pair| (node, pair)));
+    let mut text = String::new();
+    for (node, pair) in pairs {
+        let other = topology.node_label(quorate_ring::NodeId(pair.node));
+        let when = pair.age_ms.map_or("not yet".to_owned(), |age_ms| {
+            format!("{} s ago, {} keys differed", age_ms / 1_000, pair.keys)
+        });
+        text.push_str(&format!(
+            "copies of {} and {other} compared: {when}\n",
+            node.name
+        ));
+    }
+    if text.is_empty() {
+        text
+    } else {
+        format!("\n{text}")
+    }
 }
 
 /// The keyspaces with what they hold, each key counted once.

@@ -67,6 +67,9 @@ keys! {
          to loopback addresses; larger ones save up to a third of the CPU time of links";
     DRAIN_TIMEOUT = "drain_timeout", "DURATION", Some("5s"),
         "How long a stopping node lets requests finish";
+    EXCHANGE_INTERVAL = "exchange_interval", "DURATION", Some("60s"),
+        "How often each pair of nodes compares its copies and brings together what differs; 0s is \
+         never";
     PROFILE = "profile", "true|false", Some("false"),
         "Count the CPU time of each stage of the node's work, for /metrics; one batch in 64 of each \
          stage is timed";

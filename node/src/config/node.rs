@@ -43,6 +43,8 @@ pub struct NodeConfig {
     pub log: LogConfig,
     /// Whether the CPU time of each stage is counted.
     pub profile: bool,
+    /// How often each pair of nodes compares its copies; `None` = never.
+    pub exchange_interval: Option<Duration>,
 }
 
 /// Bounds of what the node takes. What raising each costs is in the catalogue ([`super::KEYS`]).
@@ -140,6 +142,8 @@ impl Typed {
             limits: self.limits()?,
             log: self.log()?,
             profile: self.truth(&keys::PROFILE)?,
+            exchange_interval: Some(self.duration(&keys::EXCHANGE_INTERVAL)?)
+                .filter(|interval| !interval.is_zero()),
             folder: self.folder,
             name,
             cluster,

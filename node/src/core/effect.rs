@@ -137,6 +137,14 @@ pub enum Event {
     ReadWidened,
     /// A write came after writes that its coordinator does not know, and asked the other owners.
     WriteLookedFurther,
+    /// An exchange with a co-replica was completed.
+    ExchangeDone,
+    /// An exchange ended before it was complete.
+    ExchangeFailed,
+    /// A key on which copies differed is the same on all owners that are up.
+    ExchangeHealed,
+    /// A key on which copies differ could not be read from all owners that are up.
+    ExchangeHealFailed,
 }
 
 /// Why the node must not serve.

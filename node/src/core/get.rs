@@ -27,6 +27,17 @@ use super::standing::Standing;
 /// A replica that answered without counting is asked again after this.
 pub const ASK_AGAIN_AFTER: Duration = Duration::from_millis(25);
 
+/// Of replicas that do not count yet, whose word is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// Nobody's: a level promises something.
+    Nobody,
+    /// This one's: `one`, from the node itself.
+    One(NodeId),
+    /// Everybody's: copies are compared, nothing is promised.
+    Everybody,
+}
+
 /// What a get says about itself when it starts.
 #[derive(Debug)]
 pub struct GetPlan {
@@ -44,8 +55,8 @@ pub struct GetPlan {
     pub candidates: Owners,
     /// The owners that are down.
     pub down: Owners,
-    /// A single replica's word is enough even if it does not count yet: `one`, from this node.
-    pub trusts_uncounted: Option<NodeId>,
+    /// Whose word is taken even if they do not count yet.
+    pub trust: Trust,
     /// Replicas that have not answered for this long are joined by the rest.
     pub widen_after: Duration,
     /// When the client stops waiting.
@@ -204,7 +215,11 @@ impl GetMachine {
             }
             Phase::Done => return,
         }
-        let trusted = self.plan.trusts_uncounted == Some(from);
+        let trusted = match self.plan.trust {
+            Trust::Nobody => false,
+            Trust::One(node) => node == from,
+            Trust::Everybody => true,
+        };
         match standing {
             Standing::NotYet if !trusted => {
                 self.uncounted.insert(from, now + ASK_AGAIN_AFTER);
@@ -247,12 +262,9 @@ impl GetMachine {
         let Phase::Repairing { holders, stale } = &mut self.phase else {
             return;
         };
-        match standing {
-            Standing::Counts => {
-                stale.remove(from);
-                holders.insert(from);
-            }
-            Standing::NotYet => {}
+        if standing == Standing::Counts || self.plan.trust == Trust::Everybody {
+            stale.remove(from);
+            holders.insert(from);
         }
         if holders.len() >= usize::from(self.plan.quorum) {
             self.phase = Phase::Done;
@@ -571,7 +583,7 @@ mod tests {
                 quorum: 2,
                 candidates: [A, B, C].into_iter().collect(),
                 down: Owners::new(),
-                trusts_uncounted: None,
+                trust: Trust::Nobody,
                 widen_after: Duration::from_secs(1),
                 deadline: MonoTime::ZERO + Duration::from_secs(2),
             },

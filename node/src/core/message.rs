@@ -4,13 +4,15 @@
 //! A purge number stands with each record (DESIGN 7); rounds come with the repair work, until then
 //! every number and floor is 0.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::{Delta, Digest, OpId};
+use quorate_antientropy::{Delta, Digest, NodeHash, OpId, Question};
 
 use quorate_ring::{
-    ConsistencyLevel, Epoch, Incarnation, KeyspaceId, KeyspaceMode, Lsn, MonoTime, NodeId, VnodeId,
+    BucketId, ConsistencyLevel, Epoch, Incarnation, KeyspaceId, KeyspaceMode, Lsn, MonoTime,
+    NodeId, VnodeId,
 };
 
 use super::effect::RequestKind;
@@ -311,6 +313,115 @@ impl ScanPart {
     }
 }
 
+/// Asks a replica for what tells where two copies of a vnode differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExchangeAsk {
+    /// The exchange, by the number of the node that began it.
+    pub op: OpNumber,
+    /// Which of its questions.
+    pub ask: u32,
+    /// What is wanted.
+    pub wanted: ExchangeWanted,
+    /// Time that is left.
+    pub budget: Duration,
+}
+
+/// What one question of an exchange asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExchangeWanted {
+    /// Hashes of trees.
+    Trees(Vec<TreeQuestion>),
+    /// Digests of the records of some buckets.
+    Rows(RowQuestion),
+}
+
+/// A question about the tree of one vnode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeQuestion {
+    /// The keyspace.
+    pub keyspace: KeyspaceId,
+    /// The vnode.
+    pub vnode: VnodeId,
+    /// Which hashes.
+    pub question: Question,
+}
+
+/// A question about records of one vnode, in key order from `from` on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowQuestion {
+    /// The keyspace.
+    pub keyspace: KeyspaceId,
+    /// The vnode.
+    pub vnode: VnodeId,
+    /// Only records of these buckets.
+    pub buckets: BTreeSet<BucketId>,
+    /// The first key that is wanted.
+    pub from: Bytes,
+}
+
+/// A replica's answer to [`ExchangeAsk`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExchangeReply {
+    /// The exchange.
+    pub op: OpNumber,
+    /// Which of its questions.
+    pub ask: u32,
+    /// What it holds.
+    pub result: Result<ExchangeAnswer, Refusal>,
+}
+
+/// What a replica tells in an exchange.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExchangeAnswer {
+    /// The hashes that each part asked for, in their order.
+    Trees(Vec<Vec<NodeHash>>),
+    /// Records of the buckets.
+    Rows(RowPage),
+}
+
+/// Digests of records in key order, and how far they are complete.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RowPage {
+    /// The records.
+    pub rows: Vec<ExchangeRow>,
+    /// All of the buckets' records in front of this key are there; `None` = all of them.
+    pub until: Option<Bytes>,
+}
+
+impl RowPage {
+    /// Whether it can be an answer: keys in order, each once, from the first wanted on and in front
+    /// of its end, all of the buckets, and the walk gets on. O(rows).
+    #[must_use]
+    pub fn answers(
+        &self,
+        question: &RowQuestion,
+        place: impl Fn(&Bytes) -> (VnodeId, BucketId),
+    ) -> bool {
+        let Self { rows, until } = self;
+        let in_order = rows.is_sorted_by(|one, other| one.key < other.key);
+        let gets_on = until.as_ref().is_none_or(|until| *until > question.from);
+        let is_inside = |row: &ExchangeRow| {
+            let (vnode, bucket) = place(&row.key);
+            row.key >= question.from
+                && until.as_ref().is_none_or(|until| row.key < *until)
+                && vnode == question.vnode
+                && question.buckets.contains(&bucket)
+        };
+        in_order && gets_on && rows.iter().all(is_inside)
+    }
+}
+
+/// One record of a bucket that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExchangeRow {
+    /// The user's key.
+    pub key: Bytes,
+    /// Digest of key and record.
+    pub digest: Digest,
+    /// Bytes of the record.
+    pub bytes: u32,
+}
+
 /// Everything that nodes say to each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PeerMessage {
@@ -336,6 +447,10 @@ pub enum PeerMessage {
     Scan(ScanAsk),
     /// Answer.
     ScanReply(ScanReply),
+    /// Compare copies.
+    Exchange(ExchangeAsk),
+    /// Answer.
+    ExchangeReply(ExchangeReply),
 }
 
 impl PeerMessage {
@@ -343,14 +458,19 @@ impl PeerMessage {
     #[must_use]
     pub const fn asks(&self) -> bool {
         match self {
-            Self::Replicate(_) | Self::Read(_) | Self::Forward(_) | Self::Scan(_) => true,
+            Self::Replicate(_)
+            | Self::Read(_)
+            | Self::Forward(_)
+            | Self::Scan(_)
+            | Self::Exchange(_) => true,
             Self::Hello(_)
             | Self::KeepAlive(_)
             | Self::ReplicateReply(_)
             | Self::ReadReply(_)
             | Self::ForwardReply(_)
             | Self::Clock(_)
-            | Self::ScanReply(_) => false,
+            | Self::ScanReply(_)
+            | Self::ExchangeReply(_) => false,
         }
     }
 }

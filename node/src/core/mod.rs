@@ -6,6 +6,7 @@ pub mod admission;
 pub mod clock_check;
 pub mod continuity;
 pub mod effect;
+pub mod exchange;
 pub mod failure;
 pub mod generation;
 pub mod get;
@@ -26,6 +27,7 @@ pub mod shard;
 pub mod standing;
 pub mod table;
 pub mod timeline;
+pub mod tree_cache;
 pub mod verify;
 pub mod vnode_set;
 

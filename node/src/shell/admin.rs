@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use quorate_antientropy::DigestSecret;
 use quorate_client::wire::{
     Code, DumpLocal, DumpPage, Failure, KeyspaceHoldings, LocalRecord, NodeStatus, Outcome,
-    PeerStatus, ReadLocal, Response, Verified, Verify, VerifyFault,
+    PairStatus, PeerStatus, ReadLocal, Response, Verified, Verify, VerifyFault,
 };
 use quorate_ring::{KeyspaceId, NodeId, Topology, VnodeId};
 
@@ -126,6 +126,12 @@ impl Admin {
             up: *up,
             silent_ms: *silent_ms,
         });
+        let pair = |pair: &shard::PairStatus| PairStatus {
+            node: pair.peer.0,
+            age_ms: pair.age_ms,
+            keys: pair.found.keys,
+            healed: pair.found.healed,
+        };
         NodeStatus {
             node: self.me.0,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -149,6 +155,7 @@ impl Admin {
             hints_wanted: shard.hints_wanted,
             peers: peers.collect(),
             keyspaces: self.holdings(shard),
+            pairs: shard.pairs.iter().map(pair).collect(),
             memory_lost: !shard.memory_whole,
             clock_off: !shard.clock_good,
         }

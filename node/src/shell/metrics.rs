@@ -375,6 +375,10 @@ const EVENTS: &[Event] = &[
     Event::EngineLoad,
     Event::ReadWidened,
     Event::WriteLookedFurther,
+    Event::ExchangeDone,
+    Event::ExchangeFailed,
+    Event::ExchangeHealed,
+    Event::ExchangeHealFailed,
     Event::SendRefused,
 ];
 
@@ -391,6 +395,10 @@ const fn event_metric(event: Event) -> &'static str {
         Event::EngineLoad => "quorate_engine_loads_total",
         Event::ReadWidened => "quorate_reads_widened_total",
         Event::WriteLookedFurther => "quorate_writes_looked_further_total",
+        Event::ExchangeDone => "quorate_exchanges_total",
+        Event::ExchangeFailed => "quorate_exchanges_failed_total",
+        Event::ExchangeHealed => "quorate_exchange_keys_healed_total",
+        Event::ExchangeHealFailed => "quorate_exchange_keys_failed_total",
         Event::SendRefused => "quorate_sends_refused_total",
     }
 }

@@ -414,6 +414,7 @@ fn shard_config(config: &NodeConfig, topology: &Arc<quorate_ring::Topology>) -> 
             disk_free_min_percent: limits.disk_free_percent_min,
             ..Limits::default()
         },
+        exchange_interval: config.exchange_interval,
     }
 }
 

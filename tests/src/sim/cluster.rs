@@ -43,6 +43,8 @@ use crate::check::{OwnedRecord, ReplicaDump, check_growth};
 pub(super) const CLUSTER_ID: [u8; 16] = [7; 16];
 /// Rows that a page of a dump has.
 const DUMP_PAGE: usize = 200;
+/// Each pair of nodes compares its copies that often.
+const EXCHANGE_INTERVAL: Duration = Duration::from_secs(5);
 /// Seeds the digests of the cluster.
 const DIGEST_SECRET: DigestSecret = DigestSecret { key: 5, record: 6 };
 /// Longest look at what a node holds.
@@ -120,6 +122,16 @@ const STATES: &[(&str, &str)] = &[
         "state.peer message refused",
     ),
     ("quorate_requests_shed_total", "state.request shed"),
+    ("quorate_exchanges_total", "state.exchange completed"),
+    ("quorate_exchanges_failed_total", "state.exchange broken off"),
+    (
+        "quorate_exchange_keys_healed_total",
+        "state.key healed by an exchange",
+    ),
+    (
+        "quorate_exchange_keys_failed_total",
+        "state.key not healed by an exchange",
+    ),
 ];
 
 /// Adds a process' counters to the states reached.
@@ -361,6 +373,7 @@ impl Cluster {
                         .map_or(4_096, |overload| overload.requests_max),
                     ..Limits::default()
                 },
+                exchange_interval: Some(EXCHANGE_INTERVAL),
             },
             store: OpenOptions {
                 folder: gated(&slot.folder),

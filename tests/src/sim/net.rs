@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use quorate_node::core::message::{HeldRecord, PeerHeader, PeerMessage};
+use quorate_node::core::message::{ExchangeAnswer, HeldRecord, PeerHeader, PeerMessage};
 use quorate_node::core::{Input, LinkEvent};
 use quorate_node::shell::seam::{LinkRefused, Links};
 use quorate_ring::NodeId;
@@ -678,7 +678,15 @@ fn frame_bytes(frame: &Frame) -> u64 {
             | PeerMessage::Forward(_)
             | PeerMessage::ForwardReply(_)
             | PeerMessage::Clock(_)
-            | PeerMessage::Scan(_) => 128,
+            | PeerMessage::Scan(_)
+            | PeerMessage::Exchange(_) => 128,
+            PeerMessage::ExchangeReply(reply) => match &reply.result {
+                Ok(ExchangeAnswer::Trees(told)) => {
+                    64 + told.iter().map(|hashes| 16 * hashes.len()).sum::<usize>()
+                }
+                Ok(ExchangeAnswer::Rows(page)) => 64 + 48 * page.rows.len(),
+                Err(_) => 64,
+            },
             PeerMessage::ScanReply(reply) => match &reply.result {
                 Ok(part) => 64 + 256 * part.rows.len(),
                 Err(_) => 64,
@@ -701,5 +709,7 @@ fn message_kind(message: &PeerMessage) -> &'static str {
         PeerMessage::Clock(_) => "peer.clock",
         PeerMessage::Scan(_) => "peer.scan",
         PeerMessage::ScanReply(_) => "peer.scan-reply",
+        PeerMessage::Exchange(_) => "peer.exchange",
+        PeerMessage::ExchangeReply(_) => "peer.exchange-reply",
     }
 }

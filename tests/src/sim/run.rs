@@ -27,6 +27,9 @@ use super::workload_scan::NOT_COVERED;
 use crate::check::{self, Expiring, KeyIndex, OpIndex, Outcome, ReplicaDump};
 
 const SECOND: u64 = 1_000_000;
+/// Seconds in which all copies are compared and brought together: every pair is compared at least
+/// twice, and what was found the first time is confirmed.
+const EXCHANGE_ROUNDS: u64 = 30;
 /// Longest time of an operation after an overload: many times what drawn networks and disks need.
 const AFTER_OVERLOAD_US: u64 = SECOND / 2;
 
@@ -146,6 +149,7 @@ impl Run {
                 self.problems.push(format!("a client panicked: {error}"));
             }
         }
+        self.until_copies_agree().await;
         let (found, dumps) = self.audit().await;
         self.cluster.stop_all().await;
         self.judge(&found, &dumps);
@@ -276,6 +280,30 @@ impl Run {
             let text = format!("shed or slow after the overload: {}", slow.join(" "));
             self.problems.push(text);
         }
+    }
+
+    /// Waits until all owners of every key hold the same, which anti-entropy alone brings about:
+    /// nothing is written or read any more.
+    async fn until_copies_agree(&mut self) {
+        let mut differing = Vec::new();
+        for _ in 0..EXCHANGE_ROUNDS {
+            self.time.sleep_ms(1000).await;
+            let mut comparable = self.cluster.dump().await;
+            comparable.retain(|dump| self.plan.memory_victim != Some(NodeId(dump.node)));
+            differing = check::check_replicas(&comparable, |key| self.holders(key));
+            if differing.is_empty() {
+                self.trace
+                    .line("agree", &[], "all copies are alike".to_owned());
+                return;
+            }
+        }
+        self.problems.push(format!(
+            "anti-entropy did not bring copies together: {}",
+            differing
+                .first()
+                .map(ToString::to_string)
+                .unwrap_or_default()
+        ));
     }
 
     /// Reads every key at `all` until every replica holds the same; what was read and dumped last.

@@ -141,7 +141,11 @@ fn frame_bytes(header: PeerHeader, messages: &[PeerMessage]) -> usize {
 /// Whether time or a new connection causes it, and no operation.
 fn is_background(message: &PeerMessage) -> bool {
     match message {
-        PeerMessage::Hello(_) | PeerMessage::KeepAlive(_) | PeerMessage::Clock(_) => true,
+        PeerMessage::Hello(_)
+        | PeerMessage::KeepAlive(_)
+        | PeerMessage::Clock(_)
+        | PeerMessage::Exchange(_)
+        | PeerMessage::ExchangeReply(_) => true,
         PeerMessage::Replicate(_)
         | PeerMessage::ReplicateReply(_)
         | PeerMessage::Read(_)

@@ -12,9 +12,10 @@
 //! hands requests to owners, `resolve` finds out what became of a write, `session_read` a session's
 //! gets, `lww` makes writes of lww keyspaces, `persist` talks to the table and the store. `scan`
 //! coordinates pages of scans, `scan_replica` does a replica's part of them, `batch` takes many
-//! requests as one.
+//! requests as one. `exchange` compares copies with co-replicas and brings them together.
 
 mod batch;
+mod exchange;
 mod forward;
 mod lww;
 mod persist;
@@ -57,6 +58,7 @@ use super::resolve::{ResolveMachine, Step as ResolveStep};
 use super::seal::{SealKey, Token};
 use super::table::{Lookup, Table, TableLimits};
 use batch::BatchOp;
+use exchange::Exchanges;
 use read::Asking;
 use scan::ScanOp;
 use scan_replica::ScanReading;
@@ -64,6 +66,7 @@ use scan_replica::ScanReading;
 /// Longest key, in bytes.
 pub const KEY_BYTES_MAX: usize = 1024;
 pub use batch::BATCH_ITEMS_MAX;
+pub use exchange::PairStatus;
 pub use scan::{SCAN_RECORDS_MAX, SCANS_MAX};
 pub use scan_replica::SCAN_READS_MAX;
 
@@ -128,6 +131,8 @@ pub struct ShardConfig {
     pub table: TableLimits,
     /// Bounds of what is in flight.
     pub limits: Limits,
+    /// How often each pair of co-replicas is compared; `None` = never by itself.
+    pub exchange_interval: Option<Duration>,
 }
 
 const fn asked(now: Now, kind: RequestKind, received: MonoTime) -> Asked {
@@ -161,12 +166,10 @@ enum Origin {
         op: OpNumber,
         item: usize,
     },
-}
-
-impl Origin {
-    const fn is_forwarder(&self) -> bool {
-        matches!(self, Self::Forwarder { .. })
-    }
+    /// A key on which copies differ.
+    Exchange {
+        op: OpNumber,
+    },
 }
 
 /// Where a key lives and who owns it.
@@ -342,6 +345,8 @@ pub struct ShardStatus {
     pub clock_good: bool,
     /// What each keyspace holds here, in the order of their ids.
     pub holdings: Vec<KeyspaceHoldings>,
+    /// Pairs of co-replicas that this node compares.
+    pub pairs: Vec<PairStatus>,
     /// Peers: node, up, milliseconds of silence.
     pub peers: Vec<(NodeId, bool, u64)>,
 }
@@ -388,6 +393,7 @@ pub struct Shard {
     scan_reads: BTreeMap<u64, ScanReading>,
     batches: BTreeMap<OpNumber, BatchOp>,
     tails: PeerTails,
+    exchanges: Exchanges,
     /// Answers to the shard's own requests, taken at the end of the step.
     own_replies: VecDeque<(Origin, Reply)>,
 }
@@ -404,6 +410,7 @@ impl Shard {
             digest,
             table,
             limits,
+            exchange_interval,
         } = config;
         let Recovered {
             timeline,
@@ -428,7 +435,9 @@ impl Shard {
         )
         .with_volatile(volatile);
         let others = topology.nodes().iter().map(|node| node.id);
-        let clocks = ClockCheck::new(others.filter(|id| *id != me));
+        let others = others.filter(|id| *id != me);
+        let clocks = ClockCheck::new(others.clone());
+        let exchanges = Exchanges::new(now.mono, exchange_interval, me, others);
         Self {
             me,
             topology,
@@ -466,6 +475,7 @@ impl Shard {
             scan_reads: BTreeMap::new(),
             batches: BTreeMap::new(),
             tails: PeerTails::default(),
+            exchanges,
             own_replies: VecDeque::new(),
         }
     }
@@ -634,6 +644,7 @@ impl Shard {
             ingesting: self.ingesting,
             memory_whole: self.continuity.is_whole(Durability::Memory),
             clock_good: self.clocks.trust(now) == ClockTrust::Good,
+            pairs: self.exchanges.status(now.mono),
             peers: peers.collect(),
         }
     }
@@ -771,7 +782,7 @@ impl Shard {
         let is_admitted = match origin {
             Origin::Forwarder { .. } => false,
             // As a whole, when it was taken.
-            Origin::Batch { .. } => true,
+            Origin::Batch { .. } | Origin::Exchange { .. } => true,
             Origin::Client { .. } | Origin::Scan { .. } => {
                 self.admission.share_left(self.unanswered) > 0
             }
@@ -821,6 +832,7 @@ impl Shard {
                 self.down.remove(&from);
                 self.probe_clock(now, from, effects);
                 self.send_again(now, from, effects);
+                self.exchange_soon(now.mono, from);
             }
             return;
         }
@@ -862,6 +874,12 @@ impl Shard {
             }
             PeerMessage::Scan(ask) => self.peer_scan(now, from, header.epoch, ask, effects),
             PeerMessage::ScanReply(reply) => self.peer_scan_reply(now, from, reply, effects),
+            PeerMessage::Exchange(ask) => {
+                self.peer_exchange(now, from, header.epoch, ask, effects);
+            }
+            PeerMessage::ExchangeReply(reply) => {
+                self.peer_exchange_reply(now, from, reply, effects);
+            }
         }
     }
 
@@ -896,6 +914,7 @@ impl Shard {
             self.sweep(now, effects);
         }
         self.tick_scans(now, effects);
+        self.tick_exchanges(now, effects);
         self.table.trim();
         // Not only after a commit: a node may start with more log than lets it take a write.
         self.freeze_if_due(effects);
@@ -1006,21 +1025,28 @@ impl Shard {
 
     /// A request is worked on from now on.
     fn hold(&mut self, origin: &Origin, bytes: usize) {
-        *self.unanswered_of(origin) += 1;
+        if let Some(unanswered) = self.unanswered_of(origin) {
+            *unanswered += 1;
+        }
         self.bytes_in_flight += bytes;
     }
 
     /// It is not any more.
     fn let_go(&mut self, origin: &Origin, bytes: usize) {
-        *self.unanswered_of(origin) -= 1;
+        if let Some(unanswered) = self.unanswered_of(origin) {
+            *unanswered -= 1;
+        }
         self.bytes_in_flight -= bytes;
     }
 
-    const fn unanswered_of(&mut self, origin: &Origin) -> &mut usize {
-        if origin.is_forwarder() {
-            &mut self.unanswered.forwarded
-        } else {
-            &mut self.unanswered.queued
+    /// Where it counts; what the node asks itself in the background takes no client's room.
+    const fn unanswered_of(&mut self, origin: &Origin) -> Option<&mut usize> {
+        match origin {
+            Origin::Forwarder { .. } => Some(&mut self.unanswered.forwarded),
+            Origin::Client { .. } | Origin::Scan { .. } | Origin::Batch { .. } => {
+                Some(&mut self.unanswered.queued)
+            }
+            Origin::Exchange { .. } => None,
         }
     }
 
@@ -1039,6 +1065,7 @@ impl Shard {
             Origin::Forwarder { taken, .. } => Some(*taken),
             Origin::Batch { op, .. } => self.batches.get(op).map(|batch| batch.asked.taken),
             Origin::Scan { op, .. } => self.scans.get(op).map(|scan| scan.asked.taken),
+            Origin::Exchange { .. } => None,
         }
     }
 
@@ -1057,7 +1084,7 @@ impl Shard {
                 to: node,
                 message: PeerMessage::ForwardReply(ForwardReply { op, reply }),
             },
-            Origin::Scan { .. } | Origin::Batch { .. } => {
+            Origin::Scan { .. } | Origin::Batch { .. } | Origin::Exchange { .. } => {
                 return self.own_replies.push_back((origin, reply));
             }
         });
@@ -1069,6 +1096,7 @@ impl Shard {
             match origin {
                 Origin::Scan { op, row } => self.scan_row_read(now, op, row, reply, effects),
                 Origin::Batch { op, item } => self.batch_item_done(op, item, reply, effects),
+                Origin::Exchange { op } => self.key_healed(now, op, &reply, effects),
                 Origin::Client { .. } | Origin::Forwarder { .. } => {}
             }
         }

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::super::continuity::Liveness;
 use super::super::effect::{Effect, Effects, Event};
 use super::super::failure::{Cause, Failure};
-use super::super::get::{GetMachine, GetPlan, Step};
+use super::super::get::{GetMachine, GetPlan, Step, Trust};
 use super::super::input::Now;
 use super::super::message::{
     Held, HeldRecord, OpNumber, Payload, PeerMessage, PurgeNumber, ReadRecord, ReadRecordReply,
@@ -36,6 +36,8 @@ struct Reading {
     required: u8,
     /// Replicas that must durably hold the merged record before the answer.
     quorum: u8,
+    /// Whose word is taken beside those who count.
+    trust: Trust,
     /// What the answer must cover.
     requirement: Context,
     /// Bytes that it holds meanwhile.
@@ -72,6 +74,7 @@ impl Shard {
         let reading = Reading {
             required,
             quorum,
+            trust: self.own_word(place, required),
             requirement,
             bytes,
             behind: None,
@@ -97,11 +100,41 @@ impl Shard {
         let reading = Reading {
             required: 1,
             quorum: 0,
+            trust: self.own_word(&behind.place, 1),
             requirement,
             bytes: behind.request.bytes(),
             behind: Some(Box::new(behind)),
         };
         self.begin_get(now, asking, reading, effects);
+    }
+
+    /// Reads so many copies, whether their holders count or not, and brings them together.
+    pub(super) fn compare_copies(
+        &mut self,
+        now: Now,
+        asking: Asking,
+        copies: u8,
+        effects: &mut Effects,
+    ) {
+        let reading = Reading {
+            required: copies,
+            quorum: copies,
+            trust: Trust::Everybody,
+            requirement: Context::new(),
+            bytes: asking.place.key.user_key().len(),
+            behind: None,
+        };
+        self.begin_get(now, asking, reading, effects);
+    }
+
+    /// At level one this node's own word is enough before it counts; but what it forgot it cannot
+    /// tell at any level.
+    fn own_word(&self, place: &Place, required: u8) -> Trust {
+        if required == 1 && self.continuity.is_whole(place.options.durability) {
+            Trust::One(self.me)
+        } else {
+            Trust::Nobody
+        }
     }
 
     fn begin_get(&mut self, now: Now, asking: Asking, reading: Reading, effects: &mut Effects) {
@@ -113,6 +146,7 @@ impl Shard {
         let Reading {
             required,
             quorum,
+            trust,
             requirement,
             bytes,
             behind,
@@ -124,8 +158,6 @@ impl Shard {
         let first = candidates.iter().take(usize::from(required)).copied();
         let widen_after = self.tails.read_begins(first.filter(|node| *node != me));
         let user_key = Bytes::copy_from_slice(place.key.user_key());
-        // What this node forgot it cannot tell at any level.
-        let trusted = required == 1 && self.continuity.is_whole(place.options.durability);
         let mut machine = GetMachine::new(
             now.mono,
             GetPlan {
@@ -136,7 +168,7 @@ impl Shard {
                 quorum,
                 candidates,
                 down,
-                trusts_uncounted: trusted.then_some(me),
+                trust,
                 widen_after,
                 deadline,
             },

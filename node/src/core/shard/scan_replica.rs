@@ -4,8 +4,11 @@
 //! the table meanwhile is visible in the engine by then. Nothing is kept between two pages, and a
 //! node has [`SCAN_READS_MAX`] of them in memory at most, each bounded in records and bytes.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use bytes::Bytes;
-use quorate_ring::{Copies, Durability, Epoch, MonoTime, NodeId};
+use quorate_ring::{BucketId, Copies, Durability, Epoch, KeyspaceId, MonoTime, NodeId};
 
 use super::super::effect::{Effect, Effects, Event, StopReason};
 use super::super::failure::Cause;
@@ -27,6 +30,7 @@ pub(super) struct ScanReading {
     to: Reader,
     op: OpNumber,
     ask: u32,
+    keyspace: KeyspaceId,
     vnodes: VnodeSet,
     copies: Copies,
     durability: Durability,
@@ -34,12 +38,17 @@ pub(super) struct ScanReading {
 }
 
 /// Who wants a page.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum Reader {
     /// A scan that this node coordinates.
     Own,
     /// A coordinator elsewhere.
     Peer(NodeId),
+    /// An exchange of this node or of another one, about these buckets.
+    Exchange {
+        to: NodeId,
+        buckets: Arc<BTreeSet<BucketId>>,
+    },
 }
 
 impl Shard {
@@ -84,6 +93,7 @@ impl Shard {
         let keyspace = self.topology.keyspace(range.keyspace);
         let keyspace = keyspace.ok_or(Cause::KeyspaceUnknown)?;
         let (copies, durability) = (keyspace.copies, keyspace.options.durability);
+        let keyspace = keyspace.id;
         let vnodes = range.vnodes.clone();
         let vnode_count = self.topology.vnode_count().get();
         let owned = |vnode: quorate_ring::VnodeId| {
@@ -115,6 +125,7 @@ impl Shard {
             to,
             op,
             ask,
+            keyspace,
             vnodes,
             copies,
             durability,
@@ -142,6 +153,11 @@ impl Shard {
                 return;
             }
         };
+        if let Reader::Exchange { to, buckets } = &reading.to {
+            let of = (reading.keyspace, &**buckets);
+            let number = (reading.op, reading.ask);
+            return self.exchange_page(now, *to, number, of, (rows, until), effects);
+        }
         let copies = reading.copies;
         let uncounted = reading.vnodes.iter();
         let is_whole = self.continuity.is_whole(reading.durability);
@@ -158,6 +174,7 @@ impl Shard {
                 effects.push(Effect::Count(Event::Expired));
             }
             Reader::Peer(to) => Self::tell_scan(to, reading.op, reading.ask, Ok(part), effects),
+            Reader::Exchange { .. } => {}
         }
     }
 

@@ -512,13 +512,15 @@ fn is_request(message: &PeerMessage) -> bool {
         PeerMessage::Replicate(_)
         | PeerMessage::Read(_)
         | PeerMessage::Forward(_)
-        | PeerMessage::Scan(_) => true,
+        | PeerMessage::Scan(_)
+        | PeerMessage::Exchange(_) => true,
         PeerMessage::Hello(_)
         | PeerMessage::KeepAlive(_)
         | PeerMessage::ReplicateReply(_)
         | PeerMessage::ReadReply(_)
         | PeerMessage::ForwardReply(_)
         | PeerMessage::ScanReply(_)
+        | PeerMessage::ExchangeReply(_)
         | PeerMessage::Clock(_) => false,
     }
 }
@@ -535,7 +537,7 @@ fn batch_len(messages: &[PeerMessage]) -> usize {
 
 /// About how many bytes `message` takes.
 fn payload_bytes(message: &PeerMessage) -> usize {
-    use crate::core::message::{HeldRecord, Payload, Reply};
+    use crate::core::message::{ExchangeAnswer, ExchangeWanted, HeldRecord, Payload, Reply};
     64 + match message {
         PeerMessage::Hello(hello) => 20 * (hello.timeline.lives().len() + hello.memories.len()),
         PeerMessage::KeepAlive(message) => 20 + 20 * message.memories.len(),
@@ -570,6 +572,15 @@ fn payload_bytes(message: &PeerMessage) -> usize {
         PeerMessage::Scan(ask) => ask.range.from.len() + 2 * ask.range.vnodes.to_bytes().len(),
         PeerMessage::ScanReply(reply) => match &reply.result {
             Ok(part) => part.rows.iter().map(row_bytes).sum(),
+            Err(_) => 0,
+        },
+        PeerMessage::Exchange(ask) => match &ask.wanted {
+            ExchangeWanted::Trees(questions) => 48 * questions.len(),
+            ExchangeWanted::Rows(question) => question.from.len() + 3 * question.buckets.len(),
+        },
+        PeerMessage::ExchangeReply(reply) => match &reply.result {
+            Ok(ExchangeAnswer::Trees(told)) => told.iter().map(|hashes| 16 * hashes.len()).sum(),
+            Ok(ExchangeAnswer::Rows(page)) => page.rows.iter().map(|row| row.key.len() + 28).sum(),
             Err(_) => 0,
         },
     }

@@ -61,6 +61,13 @@ impl NodeView {
         let value = match name {
             "quorate_peers" => status.peers.len() as u64,
             "quorate_peers_up" => status.peers.iter().filter(|peer| peer.up).count() as u64,
+            "quorate_exchange_age_seconds" => {
+                // One that was never compared is as old as the process.
+                let uptime_ms = status.uptime_us / 1_000;
+                let ages = status.pairs.iter();
+                let ages = ages.map(|pair| pair.age_ms.unwrap_or(uptime_ms));
+                return Some(ages.max().unwrap_or_default() as f64 / 1e3);
+            }
             "quorate_requests_in_flight" => status.requests_in_flight,
             "quorate_durable_lsn" => status.durable_lsn,
             "quorate_applied_lsn" => status.applied_lsn,

@@ -22,6 +22,9 @@ const LOCK: &str = "lock";
 /// Zeros are written in pieces of this size.
 const FILL_BYTES: usize = 1 << 20;
 
+/// And synced after so many of them: synced at once, a segment keeps the log's syncs waiting.
+const PIECES_PER_SYNC: u64 = 4;
+
 #[expect(
     clippy::disallowed_types,
     reason = "this is the adapter to the file system"
@@ -134,6 +137,9 @@ impl RealDisk {
             let piece = usize::try_from(bytes - offset).map_or(FILL_BYTES, |n| n.min(FILL_BYTES));
             file.write_all_at(&zeros[..piece], offset)?;
             offset += piece as u64;
+            if offset.is_multiple_of(PIECES_PER_SYNC * FILL_BYTES as u64) {
+                file.sync_data()?;
+            }
         }
         self.handles().insert(name.to_owned(), Arc::new(file));
         Ok(())

@@ -22,7 +22,7 @@ use quorate_ring::{Lsn, VnodeId};
 
 use super::bytes::{Fields, SEAL_BYTES, seal, unseal};
 pub use super::engine_config::EngineConfig;
-use super::priority::give_way;
+use super::priority::{Pace, give_way};
 use crate::core::generation::GenerationRows;
 use crate::core::generation::Row;
 use crate::core::input::Damaged;
@@ -38,6 +38,9 @@ const CHECKPOINT_SEED: u64 = u64::from_le_bytes(*b"QRTCHKPT");
 
 /// Levels of a fjall tree.
 const LEVELS: u8 = 7;
+
+/// Where fjall keeps the tables of a keyspace.
+const TABLES_FOLDER: &str = "tables";
 
 /// fjall's smallest bound for its journals; ours stay empty.
 const JOURNAL_BYTES_MAX: u64 = 64 << 20;
@@ -116,7 +119,9 @@ impl FjallEngine {
         let mut ingestion = self.rows.start_ingestion().map_err(failed)?;
         let row = encode_checkpoint(checkpoint);
         ingestion.write(CHECKPOINT_KEY, row).map_err(failed)?;
+        let mut pace = Pace::start(self.rows.path().join(TABLES_FOLDER));
         for (key, record) in rows.in_order() {
+            pace.row(key.as_bytes().len() + record.len());
             let (key, record) = (Slice::from(key.as_bytes()), Slice::from(record.clone()));
             ingestion.write(key, record).map_err(failed)?;
         }

@@ -7,6 +7,7 @@
 //!
 //! Not here: the arrays themselves (`forms`), how frames travel (`peer`).
 
+mod exchange;
 mod forms;
 mod scan;
 
@@ -15,6 +16,7 @@ use quorate_client::wire::frame::{LENGTH_BYTES, decode_body, put_frame};
 use quorate_client::wire::{FrameError, FrameSplitter, RawFrame};
 
 use crate::core::message::{PeerHeader, PeerMessage};
+use exchange::{ExchangeForm, ExchangeReplyForm};
 use forms::{
     ClockForm, ForwardForm, ForwardReplyForm, HeaderForm, HelloForm, KeepAliveForm, ReadForm,
     ReadReplyForm, ReplicateForm, ReplicateReplyForm,
@@ -40,6 +42,8 @@ mod kind {
     pub(super) const CLOCK: u8 = 30;
     pub(super) const SCAN: u8 = 20;
     pub(super) const SCAN_REPLY: u8 = 21;
+    pub(super) const EXCHANGE: u8 = 22;
+    pub(super) const EXCHANGE_REPLY: u8 = 23;
 }
 
 /// What a message takes that is small, about: how many a frame has is guessed by it.
@@ -105,6 +109,10 @@ fn put_message(out: &mut BytesMut, message: &PeerMessage) -> Result<usize, Frame
         PeerMessage::Clock(m) => put_frame(out, kind::CLOCK, &ClockForm::from(m)),
         PeerMessage::Scan(m) => put_frame(out, kind::SCAN, &ScanForm::from(m)),
         PeerMessage::ScanReply(m) => put_frame(out, kind::SCAN_REPLY, &ScanReplyForm::from(m)),
+        PeerMessage::Exchange(m) => put_frame(out, kind::EXCHANGE, &ExchangeForm::from(m)),
+        PeerMessage::ExchangeReply(m) => {
+            put_frame(out, kind::EXCHANGE_REPLY, &ExchangeReplyForm::from(m))
+        }
     }
 }
 
@@ -184,6 +192,14 @@ fn message_of(item: &RawFrame) -> Result<PeerMessage, FrameError> {
         kind::SCAN_REPLY => {
             let form: ScanReplyForm = decode_body(item, ITEMS_MAX)?;
             PeerMessage::ScanReply(form.into_domain().ok_or_else(fields)?)
+        }
+        kind::EXCHANGE => {
+            let form: ExchangeForm = decode_body(item, ITEMS_MAX)?;
+            PeerMessage::Exchange(form.into_domain().ok_or_else(fields)?)
+        }
+        kind::EXCHANGE_REPLY => {
+            let form: ExchangeReplyForm = decode_body(item, ITEMS_MAX)?;
+            PeerMessage::ExchangeReply(form.into_domain().ok_or_else(fields)?)
         }
         kind => return Err(FrameError::UnknownKind { kind, id: None }),
     })

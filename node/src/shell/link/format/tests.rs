@@ -5,16 +5,18 @@ use proptest::prelude::*;
 use super::*;
 use std::time::Duration;
 
-use quorate_antientropy::{Context, Delta, Digest, Dot, Mint, OpId, Sibling};
+use quorate_antientropy::{Context, Delta, Digest, Dot, Mint, NodeHash, OpId, Question, Sibling};
 use quorate_ring::{
-    Actor, ConsistencyLevel, Epoch, Incarnation, KeyspaceId, Lsn, MonoTime, NodeId, VnodeId,
+    Actor, BucketId, ConsistencyLevel, Epoch, Incarnation, KeyspaceId, Lsn, MonoTime, NodeId,
+    VnodeId,
 };
 
 use crate::core::message::{
-    ClockEcho, ClockProbe, Forward, ForwardReply, Held, HeldRecord, Hello, KeepAlive, OpNumber,
-    Payload, PurgeNumber, ReadRecord, ReadRecordReply, ReadRequest, Refusal, Replicate,
-    ReplicateReply, Reply, Request, ResolveRequest, ScanAsk, ScanPart, ScanReply,
-    SessionReadRequest, StampTold, Stored, WriteRequest,
+    ClockEcho, ClockProbe, ExchangeAnswer, ExchangeAsk, ExchangeReply, ExchangeRow, ExchangeWanted,
+    Forward, ForwardReply, Held, HeldRecord, Hello, KeepAlive, OpNumber, Payload, PurgeNumber,
+    ReadRecord, ReadRecordReply, ReadRequest, Refusal, Replicate, ReplicateReply, Reply, Request,
+    ResolveRequest, RowPage, RowQuestion, ScanAsk, ScanPart, ScanReply, SessionReadRequest,
+    StampTold, Stored, TreeQuestion, WriteRequest,
 };
 use crate::core::scan_page::{PageRange, RowContent, ScanRow};
 use crate::core::timeline::{Life, Memory, Timeline};
@@ -170,6 +172,44 @@ fn messages() -> Vec<PeerMessage> {
         uncounted: vnodes,
     };
     let scan_reply = |result| PeerMessage::ScanReply(ScanReply { op, ask: 3, result });
+    let exchange = |wanted| {
+        PeerMessage::Exchange(ExchangeAsk {
+            op,
+            ask: 4,
+            wanted,
+            budget,
+        })
+    };
+    let tree = |question| TreeQuestion {
+        keyspace,
+        vnode: VnodeId(300),
+        question,
+    };
+    let trees = [
+        tree(Question::Root),
+        tree(Question::Subtrees),
+        tree(Question::Leaves([0, 31].into())),
+    ];
+    let rows = RowQuestion {
+        keyspace,
+        vnode: VnodeId(300),
+        buckets: [BucketId(0), BucketId(1023)].into(),
+        from: key(),
+    };
+    let exchange_reply = |result| PeerMessage::ExchangeReply(ExchangeReply { op, ask: 4, result });
+    let page = RowPage {
+        rows: vec![ExchangeRow {
+            key: key(),
+            digest: Digest(1 << 99),
+            bytes: 7,
+        }],
+        until: Some(key()),
+    };
+    let told = vec![
+        vec![NodeHash(1)],
+        vec![],
+        vec![NodeHash(u128::MAX), NodeHash(2)],
+    ];
     vec![
         PeerMessage::Hello(hello),
         PeerMessage::KeepAlive(KeepAlive {
@@ -229,6 +269,11 @@ fn messages() -> Vec<PeerMessage> {
         scan_ask,
         scan_reply(Ok(part)),
         scan_reply(Err(refusal)),
+        exchange(ExchangeWanted::Trees(trees.into())),
+        exchange(ExchangeWanted::Rows(rows)),
+        exchange_reply(Ok(ExchangeAnswer::Trees(told))),
+        exchange_reply(Ok(ExchangeAnswer::Rows(page))),
+        exchange_reply(Err(refusal)),
     ]
 }
 
@@ -281,6 +326,7 @@ fn bytes_of_an_earlier_release_are_read() {
             .result
             .as_ref()
             .is_ok_and(|held| held.record == HeldRecord::AsKnown),
+        PeerMessage::Exchange(_) | PeerMessage::ExchangeReply(_) => false,
         _ => true,
     });
     for message in &mut expected {

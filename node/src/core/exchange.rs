@@ -1,0 +1,543 @@
+//! One exchange with a co-replica, at the node that began it: which vnodes differ, in which buckets,
+//! in which keys; and that those keys are brought together.
+//!
+//! Vnodes are walked many at a time ([`Walk`]); what differed twice is compared row by row, a page
+//! of both sides at a time, and every key that differs is read from all owners that are up by a
+//! get of its own, which merges and brings the merged record to whoever lacks it. So records move in
+//! the direction that their contexts say, by the one path that moves them anywhere else, and a key
+//! that three owners hold differently is healed once.
+//!
+//! One question is open at a time, and one page's keys at a time: what a peer can make this node
+//! hold is bounded whatever it answers.
+//!
+//! Not here: reading, sending and the gets (`shard::exchange`), when exchanges begin.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_antientropy::{Next, NodeHash, Question, Walk};
+use quorate_ring::{BucketId, KeyspaceId, MonoTime, VnodeId};
+
+use super::message::{ExchangeRow, RowPage, RowQuestion, TreeQuestion};
+
+/// Vnodes of which one question asks: each may cost both sides a tree, 0.15 ms.
+pub const TREES_PER_ASK: usize = 8;
+
+/// Differences are looked at again after this time: longer than a write is on its way.
+pub const CONFIRM_AFTER: Duration = Duration::from_secs(1);
+
+/// Gets of differing keys at once.
+pub const HEALS_AT_ONCE: usize = 16;
+
+/// An answer is waited for this long.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// What an exchange does about keys that differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Brings them together.
+    Heal,
+    /// Counts them only.
+    Look,
+}
+
+/// What came of an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Vnodes that were compared.
+    pub vnodes: u64,
+    /// Those of them that differed.
+    pub vnodes_differing: u64,
+    /// Buckets that differed twice.
+    pub buckets: u64,
+    /// Keys that differed.
+    pub keys: u64,
+    /// Bytes of their records: of both copies where both sides have one.
+    pub bytes: u64,
+    /// Keys that all owners that were up hold alike now.
+    pub healed: u64,
+    /// Keys for which that failed.
+    pub failed: u64,
+}
+
+/// What an exchange wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Ask the peer, and answer the same from the own trees.
+    Trees(Vec<TreeQuestion>),
+    /// Read rows here, and ask the peer for its own.
+    Rows(RowQuestion),
+    /// Read a key from all owners that are up.
+    Heal(KeyspaceId, Bytes),
+    /// It is over.
+    End(Tally),
+}
+
+/// A vnode on its walk.
+#[derive(Debug)]
+struct Compared {
+    keyspace: KeyspaceId,
+    vnode: VnodeId,
+    walk: Walk,
+}
+
+/// Buckets that differ, and how far their rows were compared.
+#[derive(Debug)]
+struct Rows {
+    question: RowQuestion,
+    own: Option<RowPage>,
+    theirs: Option<RowPage>,
+}
+
+#[derive(Debug)]
+enum Open {
+    Nothing,
+    Trees(Vec<Compared>),
+    Rows(Rows),
+}
+
+/// An answer that is none to what was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the answer does not fit the question")]
+pub struct Unfit;
+
+/// One exchange under way.
+#[derive(Debug)]
+pub struct ExchangeMachine {
+    purpose: Purpose,
+    todo: VecDeque<Compared>,
+    later: Vec<Compared>,
+    later_at: MonoTime,
+    differing: VecDeque<RowQuestion>,
+    open: Open,
+    /// Until when the answer to what is open is waited for.
+    due: MonoTime,
+    keys: VecDeque<Bytes>,
+    keys_of: KeyspaceId,
+    healing: usize,
+    tally: Tally,
+    ended: bool,
+}
+
+impl ExchangeMachine {
+    /// An exchange about `vnodes` that has asked nothing yet.
+    #[must_use]
+    pub fn new(purpose: Purpose, vnodes: impl IntoIterator<Item = (KeyspaceId, VnodeId)>) -> Self {
+        let compared = |(keyspace, vnode)| Compared {
+            keyspace,
+            vnode,
+            walk: Walk::default(),
+        };
+        let todo: VecDeque<Compared> = vnodes.into_iter().map(compared).collect();
+        let tally = Tally {
+            vnodes: u64::try_from(todo.len()).unwrap_or(u64::MAX),
+            ..Tally::default()
+        };
+        Self {
+            purpose,
+            todo,
+            later: Vec::new(),
+            later_at: MonoTime::ZERO,
+            differing: VecDeque::new(),
+            open: Open::Nothing,
+            due: MonoTime::ZERO,
+            keys: VecDeque::new(),
+            keys_of: KeyspaceId(0),
+            healing: 0,
+            tally,
+            ended: false,
+        }
+    }
+
+    /// Whether an answer is awaited that is late by now.
+    #[must_use]
+    pub fn is_late(&self, now: MonoTime) -> bool {
+        !matches!(self.open, Open::Nothing) && now >= self.due
+    }
+
+    /// The rows that are asked for now.
+    #[must_use]
+    pub const fn row_question(&self) -> Option<&RowQuestion> {
+        match &self.open {
+            Open::Rows(rows) => Some(&rows.question),
+            Open::Nothing | Open::Trees(_) => None,
+        }
+    }
+
+    /// The trees that are asked for now, in the order of the answer.
+    #[must_use]
+    pub fn tree_questions(&self) -> Vec<TreeQuestion> {
+        match &self.open {
+            Open::Trees(asked) => asked.iter().map(Compared::question).collect(),
+            Open::Nothing | Open::Rows(_) => Vec::new(),
+        }
+    }
+
+    /// Does what can be done now; nothing while an answer or a get is awaited.
+    pub fn go_on(&mut self, now: MonoTime, steps: &mut Vec<Step>) {
+        if self.ended {
+            return;
+        }
+        while self.healing < HEALS_AT_ONCE
+            && let Some(key) = self.keys.pop_front()
+        {
+            self.healing += 1;
+            steps.push(Step::Heal(self.keys_of, key));
+        }
+        if self.healing > 0 || !matches!(self.open, Open::Nothing) {
+            return;
+        }
+        if self.todo.is_empty() && now >= self.later_at {
+            self.todo.extend(self.later.drain(..));
+        }
+        if let Some(question) = self.differing.pop_front() {
+            self.ask_rows(now, question, steps);
+        } else if !self.todo.is_empty() {
+            let count = self.todo.len().min(TREES_PER_ASK);
+            let asked: Vec<Compared> = self.todo.drain(..count).collect();
+            steps.push(Step::Trees(asked.iter().map(Compared::question).collect()));
+            self.open = Open::Trees(asked);
+            self.due = now + ANSWER_WITHIN;
+        } else if self.later.is_empty() {
+            self.ended = true;
+            steps.push(Step::End(self.tally));
+        }
+    }
+
+    fn ask_rows(&mut self, now: MonoTime, question: RowQuestion, steps: &mut Vec<Step>) {
+        steps.push(Step::Rows(question.clone()));
+        self.open = Open::Rows(Rows {
+            question,
+            own: None,
+            theirs: None,
+        });
+        self.due = now + ANSWER_WITHIN;
+    }
+
+    /// The peer told hashes; `held` are the own answers to the same questions, of this moment.
+    ///
+    /// # Errors
+    /// [`Unfit`] if they are none to what was asked.
+    pub fn trees_told(
+        &mut self,
+        now: MonoTime,
+        held: &[Vec<NodeHash>],
+        told: &[Vec<NodeHash>],
+    ) -> Result<(), Unfit> {
+        let Open::Trees(asked) = std::mem::replace(&mut self.open, Open::Nothing) else {
+            return Err(Unfit);
+        };
+        if held.len() != asked.len() || told.len() != asked.len() {
+            return Err(Unfit);
+        }
+        for (mut compared, (held, told)) in asked.into_iter().zip(held.iter().zip(told)) {
+            let was_root = *compared.walk.question() == Question::Root;
+            let next = compared.walk.answered(held, told).map_err(|_| Unfit)?;
+            match next {
+                Next::Ask => {
+                    self.tally.vnodes_differing += u64::from(was_root);
+                    self.todo.push_back(compared);
+                }
+                Next::AskLater => {
+                    self.later_at = now + CONFIRM_AFTER;
+                    self.later.push(compared);
+                }
+                Next::Same => {}
+                Next::Differ(buckets) => self.differ(&compared, buckets),
+            }
+        }
+        Ok(())
+    }
+
+    fn differ(&mut self, compared: &Compared, buckets: BTreeSet<BucketId>) {
+        self.tally.buckets += u64::try_from(buckets.len()).unwrap_or(u64::MAX);
+        self.differing.push_back(RowQuestion {
+            keyspace: compared.keyspace,
+            vnode: compared.vnode,
+            buckets,
+            from: Bytes::new(),
+        });
+    }
+
+    /// A page of rows is there, of this node or of the peer.
+    ///
+    /// # Errors
+    /// [`Unfit`] if none is asked for.
+    pub fn rows_read(
+        &mut self,
+        now: MonoTime,
+        is_own: bool,
+        page: RowPage,
+        steps: &mut Vec<Step>,
+    ) -> Result<(), Unfit> {
+        let Open::Rows(rows) = &mut self.open else {
+            return Err(Unfit);
+        };
+        let side = if is_own {
+            &mut rows.own
+        } else {
+            &mut rows.theirs
+        };
+        *side = Some(page);
+        if rows.own.is_some() && rows.theirs.is_some() {
+            let open = std::mem::replace(&mut self.open, Open::Nothing);
+            if let Open::Rows(rows) = open {
+                let (own, theirs) = (
+                    rows.own.unwrap_or_default(),
+                    rows.theirs.unwrap_or_default(),
+                );
+                self.compare(rows.question, own, theirs);
+            }
+            self.go_on(now, steps);
+        }
+        Ok(())
+    }
+
+    /// Finds the keys that differ, as far as both pages are complete.
+    fn compare(&mut self, question: RowQuestion, own: RowPage, theirs: RowPage) {
+        let until = match (&own.until, &theirs.until) {
+            (Some(one), Some(other)) => Some(one.min(other).clone()),
+            (one, other) => one.clone().or_else(|| other.clone()),
+        };
+        let is_told = |row: &ExchangeRow| until.as_ref().is_none_or(|until| row.key < *until);
+        let mut own = own.rows.into_iter().filter(is_told).peekable();
+        let mut theirs = theirs.rows.into_iter().filter(is_told).peekable();
+        self.keys_of = question.keyspace;
+        loop {
+            let order = match (own.peek(), theirs.peek()) {
+                (None, None) => break,
+                (Some(one), Some(other)) => one.key.cmp(&other.key),
+                (Some(_), None) => std::cmp::Ordering::Less,
+                (None, Some(_)) => std::cmp::Ordering::Greater,
+            };
+            let one = order.is_le().then(|| own.next()).flatten();
+            let other = order.is_ge().then(|| theirs.next()).flatten();
+            let digest = |row: &Option<ExchangeRow>| row.as_ref().map(|row| row.digest);
+            if digest(&one) == digest(&other) {
+                continue;
+            }
+            self.tally.keys += 1;
+            let rows = [&one, &other];
+            let bytes = rows.into_iter().flatten().map(|row| u64::from(row.bytes));
+            self.tally.bytes += bytes.sum::<u64>();
+            if let (Purpose::Heal, Some(row)) = (self.purpose, one.or(other)) {
+                self.keys.push_back(row.key);
+            }
+        }
+        if let Some(from) = until {
+            self.differing.push_front(RowQuestion { from, ..question });
+        }
+    }
+
+    /// The get of a key has ended.
+    pub fn healed(&mut self, is_healed: bool) {
+        self.healing = self.healing.saturating_sub(1);
+        if is_healed {
+            self.tally.healed += 1;
+        } else {
+            self.tally.failed += 1;
+        }
+    }
+
+    /// What was found so far.
+    #[must_use]
+    pub const fn tally(&self) -> Tally {
+        self.tally
+    }
+}
+
+impl Compared {
+    fn question(&self) -> TreeQuestion {
+        TreeQuestion {
+            keyspace: self.keyspace,
+            vnode: self.vnode,
+            question: self.walk.question().clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use quorate_antientropy::{
+        BucketDigests, Digest, DigestChange, HoldingsChange, RecordChange, VnodeTree,
+    };
+
+    use super::*;
+
+    const KEYSPACE: KeyspaceId = KeyspaceId(1);
+    const VNODES: u16 = 20;
+
+    /// A replica: records by vnode and key; key `n` is in bucket `n`.
+    #[derive(Debug, Clone, Default, PartialEq, Eq)]
+    struct Replica(BTreeMap<(u16, u16), u128>);
+
+    impl Replica {
+        fn trees(&self, questions: &[TreeQuestion]) -> Vec<Vec<NodeHash>> {
+            let mut digests = BucketDigests::default();
+            for ((vnode, key), record) in &self.0 {
+                let change = RecordChange {
+                    digest: DigestChange(*record),
+                    holdings: HoldingsChange::default(),
+                };
+                digests.add(KEYSPACE, VnodeId(*vnode), BucketId(*key), change);
+            }
+            let answer = |asked: &TreeQuestion| {
+                let tree = VnodeTree::of(&digests.vnode(KEYSPACE, asked.vnode));
+                asked.question.answer(&tree)
+            };
+            questions.iter().map(answer).collect()
+        }
+
+        /// Pages of at most `most` rows.
+        fn rows(&self, question: &RowQuestion, most: usize) -> RowPage {
+            let all = self.0.iter().filter(|((vnode, key), _)| {
+                *vnode == question.vnode.0
+                    && question.buckets.contains(&BucketId(*key))
+                    && name(*key) >= question.from
+            });
+            let mut rows: Vec<ExchangeRow> = all
+                .map(|((_, key), record)| ExchangeRow {
+                    key: name(*key),
+                    digest: Digest(*record),
+                    bytes: 10,
+                })
+                .collect();
+            let until = rows.get(most).map(|row| row.key.clone());
+            rows.truncate(most);
+            RowPage { rows, until }
+        }
+    }
+
+    fn name(key: u16) -> Bytes {
+        Bytes::from(format!("{key:05}"))
+    }
+
+    /// Runs an exchange to its end; what a heal does is to take the greater record.
+    fn exchange(
+        purpose: Purpose,
+        own: &mut Replica,
+        other: &mut Replica,
+        page: (usize, usize),
+    ) -> Tally {
+        let vnodes = (0..VNODES).map(|vnode| (KEYSPACE, VnodeId(vnode)));
+        let mut machine = ExchangeMachine::new(purpose, vnodes);
+        let mut now = MonoTime::from_micros(5);
+        for _ in 0..10_000 {
+            let mut steps = Vec::new();
+            machine.go_on(now, &mut steps);
+            if steps.is_empty() {
+                now = now + CONFIRM_AFTER;
+            }
+            while let Some(step) = steps.pop() {
+                match step {
+                    Step::Trees(questions) => {
+                        assert!(questions.len() <= TREES_PER_ASK);
+                        let (held, told) = (own.trees(&questions), other.trees(&questions));
+                        machine.trees_told(now, &held, &told).expect("it fits");
+                    }
+                    Step::Rows(question) => {
+                        let theirs = other.rows(&question, page.1);
+                        let theirs = machine.rows_read(now, false, theirs, &mut steps);
+                        theirs.expect("it was asked for");
+                        let page = own.rows(&question, page.0);
+                        let own = machine.rows_read(now, true, page, &mut steps);
+                        own.expect("it was asked for");
+                    }
+                    Step::Heal(_, key) => {
+                        let key: u16 = std::str::from_utf8(&key)
+                            .expect("text")
+                            .parse()
+                            .expect("a number");
+                        for vnode in 0..VNODES {
+                            let place = (vnode, key);
+                            let newer = own.0.get(&place).max(other.0.get(&place)).copied();
+                            if let Some(newer) = newer {
+                                own.0.insert(place, newer);
+                                other.0.insert(place, newer);
+                            }
+                        }
+                        machine.healed(true);
+                    }
+                    Step::End(tally) => return tally,
+                }
+            }
+        }
+        panic!("it does not end");
+    }
+
+    fn two() -> (Replica, Replica) {
+        let mut own = Replica::default();
+        for vnode in 0..VNODES {
+            for key in 0..50 {
+                own.0.insert(
+                    (vnode, key),
+                    1 + u128::from(vnode) * 1_000 + u128::from(key),
+                );
+            }
+        }
+        (own.clone(), own)
+    }
+
+    #[test]
+    fn copies_that_agree_are_compared_and_left_alone() {
+        let (mut own, mut other) = two();
+        let tally = exchange(Purpose::Heal, &mut own, &mut other, (9, 9));
+        let vnodes = u64::from(VNODES);
+        let want = Tally {
+            vnodes,
+            ..Tally::default()
+        };
+        assert_eq!(tally, want);
+    }
+
+    #[test]
+    fn all_that_differs_is_found_once_and_healed_whatever_the_pages_hold() {
+        for page in [(1, 1), (2, 5), (5, 2), (100, 1), (100, 100)] {
+            let (mut own, mut other) = two();
+            // Newer here, newer there, missing here, missing there.
+            own.0.insert((3, 7), u128::MAX);
+            other.0.insert((3, 8), u128::MAX);
+            own.0.remove(&(3, 9));
+            other.0.remove(&(11, 49));
+            other.0.insert((12, 900), 5);
+            let look = exchange(Purpose::Look, &mut own, &mut other, page);
+            assert_eq!((look.keys, look.healed, look.bytes), (5, 0, 70), "{page:?}");
+            assert_ne!(own, other);
+            let tally = exchange(Purpose::Heal, &mut own, &mut other, page);
+            assert_eq!((tally.vnodes_differing, tally.buckets), (3, 5), "{page:?}");
+            assert_eq!((tally.keys, tally.healed), (5, 5), "{page:?}");
+            assert_eq!(own, other);
+            let again = exchange(Purpose::Heal, &mut own, &mut other, page);
+            assert_eq!(again.keys, 0);
+        }
+    }
+
+    #[test]
+    fn answers_that_fit_no_question_are_refused() {
+        let mut machine = ExchangeMachine::new(Purpose::Heal, [(KEYSPACE, VnodeId(0))]);
+        let (now, mut steps) = (MonoTime::ZERO, Vec::new());
+        let page = RowPage::default();
+        assert_eq!(
+            machine.rows_read(now, false, page, &mut steps),
+            Err(Unfit),
+            "no rows were asked for"
+        );
+        machine.go_on(now, &mut steps);
+        let hash = vec![NodeHash(1)];
+        let told = machine.trees_told(now, &[hash.clone()], &[hash.clone(), hash]);
+        assert_eq!(told, Err(Unfit), "one tree was asked for");
+    }
+
+    #[test]
+    fn an_answer_is_late_only_while_one_is_awaited() {
+        let mut machine = ExchangeMachine::new(Purpose::Heal, [(KEYSPACE, VnodeId(0))]);
+        let mut steps = Vec::new();
+        assert!(!machine.is_late(MonoTime::from_micros(u64::MAX)));
+        machine.go_on(MonoTime::ZERO, &mut steps);
+        assert!(!machine.is_late(MonoTime::ZERO));
+        assert!(machine.is_late(MonoTime::ZERO + ANSWER_WITHIN));
+    }
+}

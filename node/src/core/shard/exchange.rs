@@ -1,0 +1,533 @@
+//! Anti-entropy: comparing this node's copies with those of co-replicas, and bringing together what
+//! differs.
+//!
+//! Each pair of nodes is compared by one of the two, at an interval, and soon after a connection came
+//! up: who was away lacks what hints did not bring. A node begins one exchange at a time; it answers
+//! as many as it is asked, from its digests and from the store, keeping nothing between two
+//! questions. What the pairs' last exchanges found, and how long ago, is published.
+//!
+//! Not here: the walk (`core::exchange`), the gets that heal (`read`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_antientropy::{Digest, NodeHash};
+use quorate_ring::{BucketId, Epoch, KeyspaceId, MonoTime, NodeId, VnodeId};
+
+use super::super::continuity::Liveness;
+use super::super::effect::{Effect, Effects, Event};
+use super::super::exchange::{ANSWER_WITHIN, ExchangeMachine, Purpose, Step, Tally};
+use super::super::failure::Cause;
+use super::super::input::Now;
+use super::super::key::RecordKey;
+use super::super::message::{
+    ExchangeAnswer, ExchangeAsk, ExchangeReply, ExchangeRow, ExchangeWanted, OpNumber, PeerMessage,
+    PurgeNumber, Refusal, Reply, RowPage, RowQuestion, ScanAsk, TreeQuestion,
+};
+use super::super::scan_page::{PageRange, RowContent, ScanRow};
+use super::super::tree_cache::TreeCache;
+use super::super::vnode_set::VnodeSet;
+use super::read::Asking;
+use super::scan::{PAGE_BYTES_MAX, SCAN_RECORDS_MAX};
+use super::scan_replica::Reader;
+use super::{Origin, Shard};
+
+/// A pair is compared so long after a connection came up: what was on its way has arrived.
+const AFTER_LINK_UP: Duration = Duration::from_secs(1);
+
+/// Nodes that would all compare themselves with one that came back take turns: what the first one
+/// brought, the others need not bring.
+const TURN: Duration = Duration::from_secs(2);
+const TURNS: usize = 4;
+
+/// A pair whose exchange failed is compared again after this, or after the interval if less.
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
+
+/// Time for the get that heals a key.
+const HEAL_WITHIN: Duration = Duration::from_secs(5);
+
+/// What a shard knows of exchanges.
+#[derive(Debug)]
+pub(super) struct Exchanges {
+    /// How often a pair is compared; `None` = never by itself.
+    interval: Option<Duration>,
+    /// The nodes with which this one begins exchanges.
+    pairs: BTreeMap<NodeId, Pair>,
+    current: Option<Exchange>,
+    trees: TreeCache,
+}
+
+#[derive(Debug)]
+struct Pair {
+    due: MonoTime,
+    /// When the last exchange that was completed began, and what it found.
+    last: Option<(MonoTime, Tally)>,
+}
+
+#[derive(Debug)]
+struct Exchange {
+    peer: NodeId,
+    op: OpNumber,
+    ask: u32,
+    began: MonoTime,
+    machine: ExchangeMachine,
+}
+
+/// How a pair of co-replicas stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PairStatus {
+    /// The other node.
+    pub peer: NodeId,
+    /// How long ago the last completed exchange began, in milliseconds.
+    pub age_ms: Option<u64>,
+    /// What it found.
+    pub found: Tally,
+}
+
+impl Exchanges {
+    /// Nothing was compared yet.
+    pub(super) fn new(
+        now: MonoTime,
+        interval: Option<Duration>,
+        me: NodeId,
+        others: impl Iterator<Item = NodeId>,
+    ) -> Self {
+        let pair = |peer| {
+            let due = interval.map_or(now, |interval| now + interval);
+            (peer, Pair { due, last: None })
+        };
+        Self {
+            interval,
+            pairs: others.filter(|peer| begins(me, *peer)).map(pair).collect(),
+            current: None,
+            trees: TreeCache::default(),
+        }
+    }
+
+    /// How the pairs stand that this node compares.
+    pub(super) fn status(&self, now: MonoTime) -> Vec<PairStatus> {
+        let of = |(peer, pair): (&NodeId, &Pair)| PairStatus {
+            peer: *peer,
+            age_ms: pair
+                .last
+                .map(|(began, _)| u64::try_from(now.since(began).as_millis()).unwrap_or(u64::MAX)),
+            found: pair.last.map(|(_, tally)| tally).unwrap_or_default(),
+        };
+        self.pairs.iter().map(of).collect()
+    }
+
+    fn is_current(&self, peer: NodeId, op: OpNumber, ask: u32) -> bool {
+        let current = self.current.as_ref();
+        current.is_some_and(|c| c.peer == peer && c.op == op && c.ask == ask)
+    }
+}
+
+/// Which of two nodes begins their exchanges: every node does with about half of the others.
+const fn begins(me: NodeId, peer: NodeId) -> bool {
+    let is_lower = me.0 < peer.0;
+    if (me.0 ^ peer.0) & 1 == 0 {
+        is_lower
+    } else {
+        !is_lower
+    }
+}
+
+impl Shard {
+    /// A connection to a node came up.
+    pub(super) fn exchange_soon(&mut self, now: MonoTime, peer: NodeId) {
+        let nodes = self.topology.nodes().iter();
+        let turn = nodes.filter(|node| node.id < self.me).count() % TURNS;
+        let soon = now + AFTER_LINK_UP + TURN * u32::try_from(turn).unwrap_or(0);
+        if let Some(pair) = self.exchanges.pairs.get_mut(&peer) {
+            pair.due = pair.due.min(soon);
+        }
+    }
+
+    /// Begins what is due, ends what is late.
+    pub(super) fn tick_exchanges(&mut self, now: Now, effects: &mut Effects) {
+        if let Some(current) = &self.exchanges.current {
+            let is_up = self.liveness(now, current.peer) == Liveness::Up;
+            if !is_up || current.machine.is_late(now.mono) {
+                return self.fail_exchange(now, effects);
+            }
+            return self.go_on(now, effects);
+        }
+        if self.draining || self.exchanges.interval.is_none() {
+            return;
+        }
+        let due = self.exchanges.pairs.iter();
+        let due = due.filter(|(peer, pair)| {
+            pair.due <= now.mono && self.liveness(now, **peer) == Liveness::Up
+        });
+        let next = due.min_by_key(|(_, pair)| pair.due).map(|(peer, _)| *peer);
+        if let Some(peer) = next {
+            let vnodes = self.vnodes_with(peer);
+            let exchange = Exchange {
+                peer,
+                op: self.next_number(),
+                ask: 0,
+                began: now.mono,
+                machine: ExchangeMachine::new(Purpose::Heal, vnodes),
+            };
+            self.exchanges.current = Some(exchange);
+            self.go_on(now, effects);
+        }
+    }
+
+    /// Every (keyspace, vnode) of which this node and `peer` both have a copy.
+    fn vnodes_with(&self, peer: NodeId) -> Vec<(KeyspaceId, VnodeId)> {
+        let count = self.topology.vnode_count().get();
+        let vnodes = (0..=u16::MAX).take(usize::try_from(count).unwrap_or(usize::MAX));
+        let mut common = Vec::new();
+        for vnode in vnodes.map(VnodeId) {
+            for keyspace in self.topology.keyspaces() {
+                let owns = |node| self.topology.is_owner(vnode, keyspace.copies, node);
+                if owns(self.me) && owns(peer) {
+                    common.push((keyspace.id, vnode));
+                }
+            }
+        }
+        common
+    }
+
+    /// Carries out what the exchange wants now; while clients find no room it waits for the next
+    /// tick.
+    fn go_on(&mut self, now: Now, effects: &mut Effects) {
+        if self.room() == 0 {
+            return;
+        }
+        let mut steps = Vec::new();
+        if let Some(current) = &mut self.exchanges.current {
+            current.machine.go_on(now.mono, &mut steps);
+        }
+        self.perform_exchange(now, steps, effects);
+    }
+
+    fn perform_exchange(&mut self, now: Now, steps: Vec<Step>, effects: &mut Effects) {
+        for step in steps {
+            match step {
+                Step::Trees(questions) => {
+                    self.ask_exchange(ExchangeWanted::Trees(questions), effects);
+                }
+                Step::Rows(question) => {
+                    let Some((op, ask)) =
+                        self.ask_exchange(ExchangeWanted::Rows(question.clone()), effects)
+                    else {
+                        continue;
+                    };
+                    let me = self.me;
+                    if self
+                        .read_rows_of(now, me, (op, ask), question, effects)
+                        .is_err()
+                    {
+                        self.fail_exchange(now, effects);
+                    }
+                }
+                Step::Heal(keyspace, key) => self.heal(now, keyspace, &key, effects),
+                Step::End(tally) => self.end_exchange(now, tally, effects),
+            }
+        }
+    }
+
+    fn ask_exchange(
+        &mut self,
+        wanted: ExchangeWanted,
+        effects: &mut Effects,
+    ) -> Option<(OpNumber, u32)> {
+        let current = self.exchanges.current.as_mut()?;
+        current.ask += 1;
+        let (op, ask) = (current.op, current.ask);
+        let message = PeerMessage::Exchange(ExchangeAsk {
+            op,
+            ask,
+            wanted,
+            budget: ANSWER_WITHIN,
+        });
+        let to = current.peer;
+        effects.push(Effect::Send { to, message });
+        Some((op, ask))
+    }
+
+    /// Has one page of this node's rows of some buckets read, for itself or a peer.
+    fn read_rows_of(
+        &mut self,
+        now: Now,
+        to: NodeId,
+        (op, ask): (OpNumber, u32),
+        question: RowQuestion,
+        effects: &mut Effects,
+    ) -> Result<(), Cause> {
+        let vnodes: VnodeSet = std::iter::once(question.vnode).collect();
+        let range = PageRange {
+            keyspace: question.keyspace,
+            vnodes: vnodes.clone(),
+            from: question.from,
+            end: None,
+            rows_max: SCAN_RECORDS_MAX,
+            bytes_max: PAGE_BYTES_MAX,
+        };
+        let message = ScanAsk {
+            op,
+            ask,
+            range,
+            whole: vnodes,
+            budget: ANSWER_WITHIN,
+        };
+        let reader = Reader::Exchange {
+            to,
+            buckets: Arc::new(question.buckets),
+        };
+        self.read_page(now, reader, message, effects)
+    }
+
+    /// A page that was read for an exchange: the digests of its records that are in the buckets.
+    pub(super) fn exchange_page(
+        &mut self,
+        now: Now,
+        to: NodeId,
+        (op, ask): (OpNumber, u32),
+        (keyspace, buckets): (KeyspaceId, &BTreeSet<BucketId>),
+        (rows, until): (Vec<ScanRow>, Option<Bytes>),
+        effects: &mut Effects,
+    ) {
+        let row = |row: ScanRow| {
+            let RowContent::Whole(record) = row.content else {
+                return None;
+            };
+            let bucket = self.topology.locate(keyspace, &row.key).bucket;
+            let key = RecordKey::new(keyspace, row.vnode, &row.key);
+            buckets.contains(&bucket).then(|| ExchangeRow {
+                digest: Digest::of(self.digest, key.as_bytes(), &record),
+                bytes: u32::try_from(record.len()).unwrap_or(u32::MAX),
+                key: row.key,
+            })
+        };
+        let rows = rows.into_iter().filter_map(row).collect();
+        let page = RowPage { rows, until };
+        if to == self.me {
+            if self
+                .exchanges
+                .current
+                .as_ref()
+                .is_some_and(|c| c.op == op && c.ask == ask)
+            {
+                self.rows_read(now, true, page, effects);
+            }
+        } else {
+            Self::tell_exchange(to, op, ask, Ok(ExchangeAnswer::Rows(page)), effects);
+        }
+    }
+
+    fn rows_read(&mut self, now: Now, is_own: bool, page: RowPage, effects: &mut Effects) {
+        let mut steps = Vec::new();
+        let read = match &mut self.exchanges.current {
+            Some(current) => current
+                .machine
+                .rows_read(now.mono, is_own, page, &mut steps),
+            None => Ok(()),
+        };
+        match read {
+            Ok(()) => self.perform_exchange(now, steps, effects),
+            Err(_) => self.refuse_answer(now, effects),
+        }
+    }
+
+    /// Reads a key from all owners that are up, which brings them together.
+    fn heal(&mut self, now: Now, keyspace: KeyspaceId, key: &Bytes, effects: &mut Effects) {
+        let (Some(current), Some(keyspace)) =
+            (&self.exchanges.current, self.topology.keyspace(keyspace))
+        else {
+            return;
+        };
+        let origin = Origin::Exchange { op: current.op };
+        let place = self.place(keyspace, key);
+        let owners = self.owners(&place);
+        let up = owners
+            .iter()
+            .filter(|node| self.liveness(now, **node) == Liveness::Up);
+        let copies = u8::try_from(up.count()).unwrap_or(u8::MAX);
+        let asking = Asking {
+            origin,
+            deadline: now.mono + HEAL_WITHIN,
+            place,
+        };
+        self.compare_copies(now, asking, copies, effects);
+    }
+
+    /// The get of a key that differed has ended.
+    pub(super) fn key_healed(
+        &mut self,
+        now: Now,
+        op: OpNumber,
+        reply: &Reply,
+        effects: &mut Effects,
+    ) {
+        let is_healed = matches!(reply, Reply::Read { .. });
+        let event = if is_healed {
+            Event::ExchangeHealed
+        } else {
+            Event::ExchangeHealFailed
+        };
+        effects.push(Effect::Count(event));
+        if let Some(current) = self.exchanges.current.as_mut().filter(|c| c.op == op) {
+            current.machine.healed(is_healed);
+            self.go_on(now, effects);
+        }
+    }
+
+    fn end_exchange(&mut self, now: Now, tally: Tally, effects: &mut Effects) {
+        let Some(Exchange { peer, began, .. }) = self.exchanges.current.take() else {
+            return;
+        };
+        effects.push(Effect::Count(Event::ExchangeDone));
+        let rest = self.exchanges.interval.unwrap_or(AFTER_FAILURE);
+        if let Some(pair) = self.exchanges.pairs.get_mut(&peer) {
+            // What could not be healed is looked at again soon.
+            let is_whole = tally.failed == 0;
+            if is_whole {
+                pair.last = Some((began, tally));
+            }
+            pair.due = now.mono
+                + if is_whole {
+                    rest
+                } else {
+                    rest.min(AFTER_FAILURE)
+                };
+        }
+    }
+
+    fn fail_exchange(&mut self, now: Now, effects: &mut Effects) {
+        let Some(Exchange { peer, .. }) = self.exchanges.current.take() else {
+            return;
+        };
+        effects.push(Effect::Count(Event::ExchangeFailed));
+        let rest = self.exchanges.interval.unwrap_or(AFTER_FAILURE);
+        if let Some(pair) = self.exchanges.pairs.get_mut(&peer) {
+            pair.due = now.mono + rest.min(AFTER_FAILURE);
+        }
+    }
+
+    /// The peer's answer is none to the question.
+    fn refuse_answer(&mut self, now: Now, effects: &mut Effects) {
+        effects.push(Effect::Count(Event::PeerMessageRefused));
+        self.fail_exchange(now, effects);
+    }
+
+    /// A node that began an exchange asks.
+    pub(super) fn peer_exchange(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        epoch: Epoch,
+        ask: ExchangeAsk,
+        effects: &mut Effects,
+    ) {
+        let ExchangeAsk {
+            op,
+            ask: number,
+            wanted,
+            budget: _,
+        } = ask;
+        let refused = if epoch != self.topology.epoch() {
+            Err(Cause::EpochMismatch)
+        } else {
+            match wanted {
+                ExchangeWanted::Trees(questions) => self.answer_trees(&questions).map(|told| {
+                    let answer = Ok(ExchangeAnswer::Trees(told));
+                    Self::tell_exchange(from, op, number, answer, effects);
+                }),
+                ExchangeWanted::Rows(question) => {
+                    self.read_rows_of(now, from, (op, number), question, effects)
+                }
+            }
+        };
+        if let Err(cause) = refused {
+            Self::tell_exchange(from, op, number, Err(cause), effects);
+        }
+    }
+
+    /// This node's hashes.
+    ///
+    /// # Errors
+    /// [`Cause::EpochMismatch`] for a vnode of which it has no copy.
+    fn answer_trees(&mut self, questions: &[TreeQuestion]) -> Result<Vec<Vec<NodeHash>>, Cause> {
+        let vnode_count = self.topology.vnode_count().get();
+        let mut answers = Vec::with_capacity(questions.len());
+        for asked in questions {
+            let keyspace = self.topology.keyspace(asked.keyspace);
+            let is_owner = keyspace.is_some_and(|keyspace| {
+                u32::from(asked.vnode.0) < vnode_count
+                    && self
+                        .topology
+                        .is_owner(asked.vnode, keyspace.copies, self.me)
+            });
+            if !is_owner {
+                return Err(Cause::EpochMismatch);
+            }
+            let (digests, trees) = (self.table.digests(), &mut self.exchanges.trees);
+            answers.push(trees.answer(digests, asked.keyspace, asked.vnode, &asked.question));
+        }
+        Ok(answers)
+    }
+
+    fn tell_exchange(
+        to: NodeId,
+        op: OpNumber,
+        ask: u32,
+        result: Result<ExchangeAnswer, Cause>,
+        effects: &mut Effects,
+    ) {
+        let floor = PurgeNumber::default();
+        let result = result.map_err(|cause| Refusal { cause, floor });
+        let message = PeerMessage::ExchangeReply(ExchangeReply { op, ask, result });
+        effects.push(Effect::Send { to, message });
+    }
+
+    /// The other side of an exchange answered.
+    pub(super) fn peer_exchange_reply(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        reply: ExchangeReply,
+        effects: &mut Effects,
+    ) {
+        let ExchangeReply { op, ask, result } = reply;
+        if !self.exchanges.is_current(from, op, ask) {
+            return;
+        }
+        match result {
+            Ok(ExchangeAnswer::Trees(told)) => self.trees_told(now, &told, effects),
+            Ok(ExchangeAnswer::Rows(page)) => {
+                let current = self.exchanges.current.as_ref();
+                let question = current.and_then(|current| current.machine.row_question());
+                let fits = question.is_some_and(|question| {
+                    page.answers(question, |key| {
+                        let location = self.topology.locate(question.keyspace, key);
+                        (location.vnode, location.bucket)
+                    })
+                });
+                if fits {
+                    self.rows_read(now, false, page, effects);
+                } else {
+                    self.refuse_answer(now, effects);
+                }
+            }
+            Err(_) => self.fail_exchange(now, effects),
+        }
+    }
+
+    fn trees_told(&mut self, now: Now, told: &[Vec<NodeHash>], effects: &mut Effects) {
+        let current = self.exchanges.current.as_ref();
+        let questions = current.map(|current| current.machine.tree_questions());
+        let held = self.answer_trees(&questions.unwrap_or_default());
+        let (Ok(held), Some(current)) = (held, &mut self.exchanges.current) else {
+            return self.fail_exchange(now, effects);
+        };
+        match current.machine.trees_told(now.mono, &held, told) {
+            Ok(()) => self.go_on(now, effects),
+            Err(_) => self.refuse_answer(now, effects),
+        }
+    }
+}

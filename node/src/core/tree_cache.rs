@@ -1,0 +1,98 @@
+//! The trees of this node's vnodes, folded when they are asked for and kept until a digest changes.
+//!
+//! Of every vnode the root is kept, of the last few that were walked the whole tree: most vnodes
+//! agree and are asked for their root alone, and a whole tree takes 32 KiB.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use quorate_antientropy::{BucketDigests, NodeHash, Question, VnodeTree};
+use quorate_ring::{KeyspaceId, VnodeId};
+
+/// Whole trees that are kept.
+const TREES_MAX: usize = 32;
+
+type Place = (KeyspaceId, VnodeId);
+
+/// Folded trees of a shard.
+#[derive(Debug, Default)]
+pub struct TreeCache {
+    roots: BTreeMap<Place, Rooted>,
+    /// The newest last.
+    trees: VecDeque<(Place, u64, VnodeTree)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Rooted {
+    /// Of the sums that it was folded from.
+    changes: u64,
+    root: NodeHash,
+}
+
+impl TreeCache {
+    /// What this node answers to a question about a vnode.
+    pub fn answer(
+        &mut self,
+        digests: &BucketDigests,
+        keyspace: KeyspaceId,
+        vnode: VnodeId,
+        question: &Question,
+    ) -> Vec<NodeHash> {
+        let place = (keyspace, vnode);
+        let changes = digests.changes(keyspace, vnode);
+        let known = self.roots.get(&place);
+        if *question == Question::Root
+            && let Some(known) = known.filter(|known| known.changes == changes)
+        {
+            return vec![known.root];
+        }
+        let is_fresh = |(of, at, _): &&(Place, u64, VnodeTree)| *of == place && *at == changes;
+        if let Some((.., tree)) = self.trees.iter().find(is_fresh) {
+            return question.answer(tree);
+        }
+        let tree = VnodeTree::of(&digests.vnode(keyspace, vnode));
+        let root = tree.root();
+        self.roots.insert(place, Rooted { changes, root });
+        let answer = question.answer(&tree);
+        // Who differs is asked for the rest of its tree next.
+        self.trees.retain(|(of, ..)| *of != place);
+        if self.trees.len() >= TREES_MAX {
+            self.trees.pop_front();
+        }
+        self.trees.push_back((place, changes, tree));
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_antientropy::{DigestChange, HoldingsChange, RecordChange};
+    use quorate_ring::BucketId;
+
+    use super::*;
+
+    fn change(digests: &mut BucketDigests, vnode: u16, sum: u128) {
+        let change = RecordChange {
+            digest: DigestChange(sum),
+            holdings: HoldingsChange::default(),
+        };
+        digests.add(KeyspaceId(1), VnodeId(vnode), BucketId(7), change);
+    }
+
+    #[test]
+    fn answers_are_those_of_the_present_sums_however_many_trees_there_are() {
+        let (mut cache, mut digests) = (TreeCache::default(), BucketDigests::default());
+        for round in 1..4u128 {
+            for vnode in 0..100 {
+                if (u128::from(vnode) + round) % 3 == 0 {
+                    change(&mut digests, vnode, round);
+                }
+                let tree = VnodeTree::of(&digests.vnode(KeyspaceId(1), VnodeId(vnode)));
+                for question in [Question::Root, Question::Subtrees, Question::Root] {
+                    let told = cache.answer(&digests, KeyspaceId(1), VnodeId(vnode), &question);
+                    assert_eq!(told, question.answer(&tree), "{vnode} in round {round}");
+                }
+            }
+        }
+        assert_eq!(cache.trees.len(), TREES_MAX);
+    }
+}
