@@ -392,6 +392,7 @@ impl CorePath {
             Effect::Stop(reason) => bail!("node {} stops: {reason:?}", me.0),
             Effect::Remember { .. }
             | Effect::CloseLink { .. }
+            | Effect::Compared { .. }
             | Effect::Count(_)
             | Effect::Scan(_) => {}
         }

@@ -44,6 +44,14 @@ impl NodeProcess {
         self.signal(Signal::STOP)
     }
 
+    /// SIGKILL.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn kill(&self) -> Result<()> {
+        self.signal(Signal::KILL)
+    }
+
     /// SIGCONT.
     ///
     /// # Errors

@@ -101,6 +101,12 @@ impl SpawnedCluster {
         self.folder.path().join("cluster/client.toml")
     }
 
+    /// Folder of the node of this name.
+    #[must_use]
+    pub fn node_folder(&self, name: &str) -> PathBuf {
+        self.folder.path().join(format!("cluster/node{name}"))
+    }
+
     async fn wait_until_ready(&mut self) -> Result<()> {
         let give_up = self.clock.now() + READY_TIME_MAX;
         loop {

@@ -240,6 +240,7 @@ fn grow_older(request: &mut Request, held: Duration) {
         | Request::ReadLocal(_)
         | Request::DumpLocal(_)
         | Request::Verify(_)
+        | Request::Repair(_)
         | Request::Resolve(_)
         | Request::SessionGet(_) => {}
     }

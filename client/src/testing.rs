@@ -355,7 +355,8 @@ impl State {
             Request::Status
             | Request::ReadLocal(_)
             | Request::DumpLocal(_)
-            | Request::Verify(_) => refusal(Code::RequestInvalid),
+            | Request::Verify(_)
+            | Request::Repair(_) => refusal(Code::RequestInvalid),
         })
     }
 
@@ -386,7 +387,8 @@ impl State {
             | Request::Status
             | Request::ReadLocal(_)
             | Request::DumpLocal(_)
-            | Request::Verify(_) => self.carry_out(request),
+            | Request::Verify(_)
+            | Request::Repair(_) => self.carry_out(request),
         }
     }
 }

@@ -177,6 +177,7 @@ fn answer(request: Request, address: SocketAddr) -> Response {
         | Request::ReadLocal(_)
         | Request::DumpLocal(_)
         | Request::Verify(_)
+        | Request::Repair(_)
         | Request::Scan(_)
         | Request::Batch(_) => Response::Failure(Failure {
             code: Code::RoleRefused,

@@ -184,6 +184,7 @@ impl Lab {
                 Effect::Ingest(_)
                 | Effect::Remember { .. }
                 | Effect::CloseLink { .. }
+                | Effect::Compared { .. }
                 | Effect::Count(_) => {}
             }
         }

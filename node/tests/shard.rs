@@ -17,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_antientropy::{BucketDigests, Digest, DigestSecret, NodeHash, OpId};
 use quorate_node::core::effect::{Event, StopReason};
+use quorate_node::core::exchange::{CompareRefused, Compared, Purpose};
 use quorate_node::core::failure::{Cause, Effectiveness};
 use quorate_node::core::input::{Input, LinkEvent, Now, Recovered, RequestId, StoreEvent};
 use quorate_node::core::key::RecordKey;
@@ -121,6 +122,7 @@ struct Lab {
     next_request: u64,
     limits: Limits,
     exchange_interval: Option<Duration>,
+    compared: Vec<(u64, Result<Compared, CompareRefused>)>,
 }
 
 /// Sees to whom a message goes.
@@ -135,6 +137,7 @@ impl Lab {
         let mut lab = Self {
             limits,
             exchange_interval: None,
+            compared: Vec::new(),
             now: 0,
             shards: BTreeMap::new(),
             wire: VecDeque::new(),
@@ -224,6 +227,7 @@ impl Lab {
                     self.step(node, Input::Store(StoreEvent::Scanned { number, page }));
                 }
                 Effect::Count(event) => self.counted.push(event),
+                Effect::Compared { number, result } => self.compared.push((number, result)),
                 Effect::Remember { .. } | Effect::CloseLink { .. } => {}
             }
         }
@@ -1538,13 +1542,13 @@ fn the_answer_to_a_batch_is_bounded_and_what_did_not_fit_can_be_asked_for_again(
     assert_eq!(rounds, [2, 2, 1], "read in each round");
 }
 
-const EXCHANGE_INTERVAL: Duration = Duration::from_secs(10);
+const EXCHANGE_INTERVAL: Option<Duration> = Some(Duration::from_secs(10));
 
 impl Lab {
-    /// Three nodes that compare their copies; C holds nothing of 40 keys that A and B hold.
-    fn with_a_lagging_node() -> Self {
+    /// Three nodes that compare their copies that often; C holds nothing of 40 keys that A and B hold.
+    fn with_a_lagging_node(exchange_interval: Option<Duration>) -> Self {
         let mut lab = Self::unconnected();
-        lab.exchange_interval = Some(EXCHANGE_INTERVAL);
+        lab.exchange_interval = exchange_interval;
         for node in [A, B, C] {
             lab.start(node, &[(u64::from(node.0) * 100, 1)], &[]);
         }
@@ -1576,7 +1580,7 @@ impl Lab {
 
 #[test]
 fn what_a_node_missed_reaches_it_without_a_read_and_once() {
-    let mut lab = Lab::with_a_lagging_node();
+    let mut lab = Lab::with_a_lagging_node(EXCHANGE_INTERVAL);
     lab.pass(15_000);
     assert!(lab.agree());
     assert_eq!(lab.count(Event::ExchangeHealed), 40, "no key twice");
@@ -1596,7 +1600,7 @@ fn what_a_node_missed_reaches_it_without_a_read_and_once() {
 
 #[test]
 fn both_sides_are_brought_together_where_both_are_newer() {
-    let mut lab = Lab::with_a_lagging_node();
+    let mut lab = Lab::with_a_lagging_node(EXCHANGE_INTERVAL);
     lab.cut = vec![A, B];
     let lone = Request::Write(WriteRequest {
         level: ConsistencyLevel::One,
@@ -1646,7 +1650,7 @@ fn answers_that_fit_no_question_end_the_exchange_and_harm_nothing() {
         },
     ];
     for (number, lie) in lies.into_iter().enumerate() {
-        let mut lab = Lab::with_a_lagging_node();
+        let mut lab = Lab::with_a_lagging_node(EXCHANGE_INTERVAL);
         lab.tamper = Some(Box::new(move |_, message| {
             if let PeerMessage::ExchangeReply(ExchangeReply {
                 result: Ok(answer), ..
@@ -1669,7 +1673,7 @@ fn answers_that_fit_no_question_end_the_exchange_and_harm_nothing() {
 
 #[test]
 fn an_exchange_whose_peer_falls_silent_ends_and_is_made_again() {
-    let mut lab = Lab::with_a_lagging_node();
+    let mut lab = Lab::with_a_lagging_node(EXCHANGE_INTERVAL);
     lab.tamper = Some(Box::new(|_, message| {
         if let PeerMessage::ExchangeReply(reply) = message {
             // An answer to no question: as if it had never come.
@@ -1682,4 +1686,53 @@ fn an_exchange_whose_peer_falls_silent_ends_and_is_made_again() {
     lab.tamper = None;
     lab.pass(25_000);
     assert!(lab.agree());
+}
+
+#[test]
+fn an_operator_learns_exactly_what_differs_and_has_it_brought_together() {
+    let mut lab = Lab::with_a_lagging_node(None);
+    let mut next_number = 0;
+    let mut compare = |lab: &mut Lab, purpose| {
+        let (mut next, mut keys) = (Some(VnodeId(0)), 0);
+        while let Some(first) = next {
+            next_number += 1;
+            lab.step(
+                A,
+                Input::Compare {
+                    number: next_number,
+                    peer: C,
+                    purpose,
+                    first,
+                },
+            );
+            lab.run();
+            let mut waited = 0;
+            let is_told = |lab: &Lab| lab.compared.last().is_some_and(|(n, _)| *n == next_number);
+            while !is_told(lab) {
+                waited += 10;
+                assert!(waited < 10_000, "no answer");
+                lab.pass(10);
+            }
+            let (_, told) = lab.compared.pop().expect("it was told");
+            let told = told.expect("C is up");
+            keys += told.tally.keys;
+            next = told.next;
+        }
+        keys
+    };
+    assert_eq!(compare(&mut lab, Purpose::Look), 40);
+    assert!(!lab.agree());
+    assert_eq!(compare(&mut lab, Purpose::Heal), 40);
+    assert!(lab.agree());
+    assert_eq!(compare(&mut lab, Purpose::Look), 0);
+    lab.step(
+        A,
+        Input::Compare {
+            number: 99,
+            peer: NodeId(77),
+            purpose: Purpose::Heal,
+            first: VnodeId(0),
+        },
+    );
+    assert_eq!(lab.compared, [(99, Err(CompareRefused::NotUp))]);
 }

@@ -5,7 +5,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_tests::cluster::{Cluster, http_get};
+use quorate_client::Client;
+use quorate_client::wire::LocalRecord;
+use quorate_tests::cluster::{Cluster, Stopwatch, http_get};
 use quorate_tests::scenario::import::import_that_loses_a_node;
 use quorate_tests::scenario::kill_all::{KillAllPlan, kill_all};
 use quorate_tests::scenario::packages::Records;
@@ -97,4 +99,56 @@ fn a_node_alone_listens_and_says_that_it_does_not_count() {
     });
     let body = ready.expect("a node alone is ready").body;
     assert!(body.contains("\"counts\":false"), "{body}");
+}
+
+/// Every record of a node, as it holds it.
+async fn dump_of(client: &Client, node: &str) -> Vec<LocalRecord> {
+    let mut pages = client.dump_local(node).expect("there is such a node");
+    let mut records = Vec::new();
+    while let Some(page) = pages.next_page().await.expect("it can be dumped") {
+        records.extend(page);
+    }
+    records
+}
+
+#[tokio::test]
+async fn a_node_that_was_away_gets_what_it_missed_without_a_read() {
+    let mut cluster = Cluster::run().expect("a cluster runs");
+    let client = cluster.client().await.expect("a node answers");
+    let keyspace = client.keyspace("default");
+    let key = |number: u32| format!("key-{number}");
+    for number in 0..300 {
+        let put = keyspace.put_blind(key(number), "before").await;
+        put.expect("it is written");
+    }
+    cluster.kill(&[2]).expect("it is killed");
+    for number in 100..400 {
+        let read = keyspace.get(key(number)).await.expect("a quorum is up");
+        if number % 10 == 0 {
+            let delete = keyspace.delete(key(number)).after(&read).await;
+            delete.expect("it is deleted");
+        } else {
+            let put = keyspace.put(key(number), "after").after(&read).await;
+            put.expect("it is written");
+        }
+    }
+    let held = dump_of(&client, "1").await;
+    assert_eq!(held.len(), 400);
+    cluster.start(2).expect("it comes back");
+    cluster.wait_until_counting().expect("it counts");
+    let since = Stopwatch::start();
+    while dump_of(&client, "3").await != held {
+        assert!(
+            since.elapsed() < Duration::from_secs(30),
+            "copies still differ"
+        );
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let status = client.status("3").await.expect("it answers");
+    let keyspace = status
+        .keyspaces
+        .iter()
+        .find(|held| held.keyspace == "default");
+    let keyspace = keyspace.expect("it holds records");
+    assert_eq!((keyspace.keys, keyspace.tombstones), (370, 30));
 }

@@ -17,12 +17,16 @@ use super::perform::GRACE;
 use crate::error::NodeError;
 use crate::topology::Topology;
 use crate::transport::{CallCause, CallError, NodeEndpoint};
-use crate::wire::{LocalRecord, NodeStatus, ReadLocal, Request, Response, Verified, Verify};
+use crate::wire::{
+    LocalRecord, NodeStatus, ReadLocal, Repair, Repaired, Request, Response, Verified, Verify,
+};
 
 /// Time for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time for reading all records of a vnode.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time for comparing some vnodes and bringing together what differs.
+const REPAIR_TIMEOUT: Duration = Duration::from_secs(300);
 
 impl Client {
     /// The state of the node named `node`, and of its peers as it sees them.
@@ -98,6 +102,37 @@ impl Client {
             // A node that goes back would be asked for ever.
             Response::Verified(verified) if verified.next.is_none_or(|next| next > vnode.0) => {
                 Ok(verified)
+            }
+            other => Err(no_answer(&endpoint, other)),
+        }
+    }
+
+    /// Lets the node named `node` compare its copies with those of the node named `with`, from
+    /// `vnode` on as far as one answer goes, and bring together what differs, or only count it;
+    /// needs the role `admin`. Up to 300 s are waited.
+    ///
+    /// # Errors
+    /// [`NodeError`] if there is no such node, it refuses, or it does not answer in time:
+    /// [`Code::Unavailable`] if the other node is not up or went away meanwhile.
+    ///
+    /// # Cancel safety
+    /// Safe: the node goes on by itself; what is brought together stays so.
+    pub async fn repair(
+        &self,
+        node: &str,
+        with: NodeId,
+        vnode: VnodeId,
+        dry_run: bool,
+    ) -> Result<Repaired, NodeError> {
+        let endpoint = self.endpoint_named(node)?;
+        let request = Request::Repair(Repair {
+            node: with.0,
+            vnode: vnode.0,
+            dry_run,
+        });
+        match self.ask(&endpoint, request, REPAIR_TIMEOUT).await? {
+            Response::Repaired(repaired) if repaired.next.is_none_or(|next| next > vnode.0) => {
+                Ok(repaired)
             }
             other => Err(no_answer(&endpoint, other)),
         }
@@ -184,6 +219,7 @@ pub(super) fn no_answer(endpoint: &NodeEndpoint, answer: Response) -> NodeError 
         | Response::Local(_)
         | Response::Dump(_)
         | Response::Verified(_)
+        | Response::Repaired(_)
         | Response::Page(_)
         | Response::Batch(_) => unexpected(endpoint),
     }

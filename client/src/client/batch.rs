@@ -78,6 +78,7 @@ impl Item {
             | Request::ReadLocal(_)
             | Request::DumpLocal(_)
             | Request::Verify(_)
+            | Request::Repair(_)
             | Request::Scan(_)
             | Request::Batch(_) => None,
         }

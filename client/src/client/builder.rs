@@ -346,6 +346,7 @@ impl ClientBuilder {
             | Response::Local(_)
             | Response::Dump(_)
             | Response::Verified(_)
+            | Response::Repaired(_)
             | Response::Page(_)
             | Response::Batch(_) => return Err(SeedReason::UnexpectedAnswer),
         };

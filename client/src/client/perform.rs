@@ -352,6 +352,7 @@ impl Client {
                 | Response::Local(_)
                 | Response::Dump(_)
                 | Response::Verified(_)
+                | Response::Repaired(_)
                 | Response::Page(_)
                 | Response::Batch(_),
             ) => Ended::NoAnswer(CallError::Lost(CallCause::Malformed)),

@@ -110,6 +110,7 @@ mod kind {
     pub(super) const SCAN: u8 = 22;
     pub(super) const BATCH: u8 = 23;
     pub(super) const VERIFY: u8 = 24;
+    pub(super) const REPAIR: u8 = 25;
 
     pub(super) const TOPOLOGY_INFO: u8 = 65;
     pub(super) const APPLIED: u8 = 66;
@@ -121,6 +122,7 @@ mod kind {
     pub(super) const PAGE: u8 = 84;
     pub(super) const BATCH_RESULTS: u8 = 85;
     pub(super) const VERIFIED: u8 = 86;
+    pub(super) const REPAIRED: u8 = 87;
 }
 
 #[derive(Serialize)]
@@ -232,6 +234,7 @@ pub fn encode_request(
         Request::ReadLocal(fields) => put(out, kind::READ_LOCAL, id, deadline_ms, fields),
         Request::DumpLocal(fields) => put(out, kind::DUMP_LOCAL, id, deadline_ms, fields),
         Request::Verify(fields) => put(out, kind::VERIFY, id, deadline_ms, fields),
+        Request::Repair(fields) => put(out, kind::REPAIR, id, deadline_ms, fields),
         Request::Scan(fields) => put(out, kind::SCAN, id, deadline_ms, fields),
         Request::Batch(items) => {
             let items: Vec<ItemOut<'_>> = items.iter().map(ItemOut::from).collect();
@@ -273,6 +276,7 @@ pub fn encode_response(
         Response::Failure(fields) => put(out, kind::FAILURE, id, fields),
         Response::Status(fields) => put(out, kind::NODE_STATUS, id, &**fields),
         Response::Verified(fields) => put(out, kind::VERIFIED, id, fields),
+        Response::Repaired(fields) => put(out, kind::REPAIRED, id, fields),
         Response::Local(record) => put(out, kind::LOCAL, id, &LocalOut { record }),
         Response::Dump(fields) => put(out, kind::DUMP, id, fields),
         Response::Page(fields) => put(out, kind::PAGE, id, fields),
@@ -314,6 +318,7 @@ pub fn decode_request(frame: &RawFrame) -> Result<RequestFrame, FrameError> {
         kind::READ_LOCAL => body(frame, Request::ReadLocal),
         kind::DUMP_LOCAL => body(frame, Request::DumpLocal),
         kind::VERIFY => body(frame, Request::Verify),
+        kind::REPAIR => body(frame, Request::Repair),
         kind::RESOLVE => body(frame, Request::Resolve),
         kind::SESSION_GET => body(frame, Request::SessionGet),
         kind::SCAN => body(frame, Request::Scan),
@@ -376,6 +381,7 @@ pub fn decode_response(frame: &RawFrame) -> Result<ResponseFrame, FrameError> {
         kind::FAILURE => body(frame, Response::Failure),
         kind::NODE_STATUS => body(frame, |status| Response::Status(Box::new(status))),
         kind::VERIFIED => body(frame, Response::Verified),
+        kind::REPAIRED => body(frame, Response::Repaired),
         kind::LOCAL => body(frame, |LocalIn { record }| Response::Local(record)),
         kind::DUMP => body(frame, Response::Dump),
         kind::PAGE => body(frame, Response::Page),
@@ -412,9 +418,9 @@ mod tests {
     use super::super::{
         Applied, BatchItem, Code, ContextToken, Delete, DumpLocal, DumpPage, Failure,
         FrameSplitter, Get, ItemResult, KeyspaceHoldings, KeyspaceInfo, Level, NodeInfo,
-        NodeStatus, OpId, Outcome, PairStatus, PeerStatus, Put, Read, ReadLocal, ReplicaReport,
-        ReplicaState, Resolve, Scan, ScanPage, ScanRecord, ScanToken, SessionGet, Stamp,
-        TopologyInfo, Value, Verified, Verify, VerifyFault,
+        NodeStatus, OpId, Outcome, PairStatus, PeerStatus, Put, Read, ReadLocal, Repair, Repaired,
+        ReplicaReport, ReplicaState, Resolve, Scan, ScanPage, ScanRecord, ScanToken, SessionGet,
+        Stamp, TopologyInfo, Value, Verified, Verify, VerifyFault,
     };
     use super::*;
 
@@ -497,6 +503,14 @@ mod tests {
                 Request::Verify(Verify {
                     keyspace: 1,
                     vnode: 300,
+                }),
+            ),
+            (
+                "request_repair",
+                Request::Repair(Repair {
+                    node: 2,
+                    vnode: 300,
+                    dry_run: true,
                 }),
             ),
             (
@@ -589,6 +603,19 @@ mod tests {
             ("response_failure", Response::Failure(failure)),
             ("response_status", Response::Status(Box::new(status()))),
             ("response_verified", Response::Verified(verified())),
+            (
+                "response_repaired",
+                Response::Repaired(Repaired {
+                    vnodes: 64,
+                    vnodes_differing: 3,
+                    buckets: 4,
+                    keys: 5,
+                    bytes: 600,
+                    healed: 4,
+                    failed: 1,
+                    next: Some(364),
+                }),
+            ),
             ("response_local", Response::Local(Some(record.clone()))),
             ("response_local_none", Response::Local(None)),
             (

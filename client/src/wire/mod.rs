@@ -26,13 +26,13 @@ pub use frame::{
     set_held_ms,
 };
 pub use request::{
-    BatchItem, ContextToken, Delete, DumpLocal, Get, Level, OpId, Put, ReadLocal, Request,
+    BatchItem, ContextToken, Delete, DumpLocal, Get, Level, OpId, Put, ReadLocal, Repair, Request,
     RequestFrame, Resolve, Scan, ScanToken, SessionGet, Verify,
 };
 pub use response::{
     Applied, DumpPage, Failure, ItemResult, KeyspaceHoldings, KeyspaceInfo, LocalRecord, NodeInfo,
-    NodeStatus, PairStatus, PeerStatus, Read, ReplicaReport, ReplicaState, Response, ResponseFrame,
-    ScanPage, ScanRecord, Stamp, TopologyInfo, Value, Verified, VerifyFault,
+    NodeStatus, PairStatus, PeerStatus, Read, Repaired, ReplicaReport, ReplicaState, Response,
+    ResponseFrame, ScanPage, ScanRecord, Stamp, TopologyInfo, Value, Verified, VerifyFault,
 };
 
 pub use split::FrameSplitter;

@@ -162,6 +162,18 @@ pub struct Verify {
     pub vnode: u16,
 }
 
+/// Asks the node to compare its copies with those of another node, from a vnode on, and to bring
+/// together what differs (admin). It stops behind some vnodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repair {
+    /// Number of the other node.
+    pub node: u32,
+    /// The first vnode.
+    pub vnode: u16,
+    /// Count what differs, and change nothing.
+    pub dry_run: bool,
+}
+
 /// Asks what became of a write whose outcome is unknown. Answered *applied* when the write is
 /// durable on as many replicas as the level says, else with a failure of unknown outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -244,6 +256,8 @@ pub enum Request {
     DumpLocal(DumpLocal),
     /// Reads the node's records of a vnode and says what is wrong with them.
     Verify(Verify),
+    /// Compares the node's copies with another node's and brings them together (admin).
+    Repair(Repair),
     /// What became of a write.
     Resolve(Resolve),
     /// Reads in a session.

@@ -298,6 +298,27 @@ pub struct Verified {
     pub next: Option<u16>,
 }
 
+/// What two nodes' copies of some vnodes showed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repaired {
+    /// Copies of vnodes that were compared, one per keyspace.
+    pub vnodes: u64,
+    /// Of these, copies that differed.
+    pub vnodes_differing: u64,
+    /// Buckets of keys that differed, and did a second later.
+    pub buckets: u64,
+    /// Keys that differed.
+    pub keys: u64,
+    /// Bytes of their records: of both copies where both nodes have one.
+    pub bytes: u64,
+    /// Keys that all owners that were up hold alike now.
+    pub healed: u64,
+    /// Keys for which that failed.
+    pub failed: u64,
+    /// The vnode to go on with; `None` at the end.
+    pub next: Option<u16>,
+}
+
 /// One node's copy of a record; absent if it has none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalRecord {
@@ -366,6 +387,8 @@ pub enum Response {
     Dump(DumpPage),
     /// Answer to `Verify`.
     Verified(Verified),
+    /// Answer to `Repair`.
+    Repaired(Repaired),
     /// Answer to `Scan`.
     Page(ScanPage),
     /// Answer to `Batch`: a result for each item, in the items' order.

@@ -93,6 +93,8 @@ pub(super) enum Command {
     DumpLocal(DumpLocalArgs),
     /// Read every record of the nodes' stores and say what is wrong (exit code 1 if anything is).
     Verify(VerifyArgs),
+    /// Compare the nodes' copies and bring together what differs (exit code 1 if something is left).
+    Repair(RepairArgs),
     /// Be a client on standard input and output: one JSON line per request and reply.
     Driver(DriverArgs),
     /// Print the records of a keyspace or a range in key order, as JSON lines.
@@ -403,6 +405,23 @@ pub(super) struct VerifyArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 100_000,
           value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) records_per_second: u64,
+}
+
+/// Arguments of `repair`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Nodes do the same by themselves every exchange_interval. Every pair of nodes is compared; a key \
+                        that differs on\nseveral pairs is told for each that was compared before it was \
+                        healed. Bytes are those of the records that differ, of\nboth copies. With --dry-run \
+                        exit code 1 says that copies differ.\n\nExample:\n  quorate repair --dry-run -o json"
+)]
+pub(super) struct RepairArgs {
+    /// Count keys that differ, and change nothing.
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Only pairs with this node; may be given several times [default: every node].
+    #[arg(long, value_name = "ID")]
+    pub(super) node: Vec<String>,
 }
 
 /// Arguments of `scan`.

@@ -30,6 +30,7 @@ mod new_cluster;
 mod output;
 mod put;
 mod record_json;
+mod repair;
 mod ring;
 mod scan;
 mod serve;
@@ -99,6 +100,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Problem> {
         Command::Whereis(args) => on_runtime(whereis::run(args, global)),
         Command::DumpLocal(args) => on_runtime(dump_local::run(args, global)),
         Command::Verify(args) => on_runtime(verify::run(args, global)),
+        Command::Repair(args) => on_runtime(repair::run(args, global)),
         Command::Scan(args) => on_runtime(scan::run(args, global)),
         Command::Driver(args) => on_runtime(driver::run(args, global)),
         Command::Cluster(args) => match args.command {

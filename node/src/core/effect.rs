@@ -4,6 +4,7 @@ use bytes::Bytes;
 use quorate_antientropy::RecordChange;
 use quorate_ring::{BucketId, Lsn, MonoTime, NodeId};
 
+use super::exchange::{CompareRefused, Compared};
 use super::generation::Generation;
 use super::input::RequestId;
 use super::key::RecordKey;
@@ -64,6 +65,13 @@ pub enum Effect {
     Stop(StopReason),
     /// Read a page of a scan; answered by [`super::StoreEvent::Scanned`].
     Scan(ScanRead),
+    /// Answer to [`super::Input::Compare`].
+    Compared {
+        /// Which.
+        number: u64,
+        /// What was found.
+        result: Result<Compared, CompareRefused>,
+    },
 }
 
 /// What a client asked for, for metrics.

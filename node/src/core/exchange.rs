@@ -61,6 +61,24 @@ pub struct Tally {
     pub failed: u64,
 }
 
+/// What a comparison that an operator asked for came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compared {
+    /// What was found.
+    pub tally: Tally,
+    /// The vnode to go on with; `None` at the end.
+    pub next: Option<VnodeId>,
+}
+
+/// Why there is no comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CompareRefused {
+    /// The other node is not up, or went away meanwhile, or there is none.
+    NotUp,
+    /// As many wait as may.
+    Busy,
+}
+
 /// What an exchange wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -76,7 +94,7 @@ pub enum Step {
 
 /// A vnode on its walk.
 #[derive(Debug)]
-struct Compared {
+struct Walking {
     keyspace: KeyspaceId,
     vnode: VnodeId,
     walk: Walk,
@@ -93,7 +111,7 @@ struct Rows {
 #[derive(Debug)]
 enum Open {
     Nothing,
-    Trees(Vec<Compared>),
+    Trees(Vec<Walking>),
     Rows(Rows),
 }
 
@@ -106,8 +124,8 @@ pub struct Unfit;
 #[derive(Debug)]
 pub struct ExchangeMachine {
     purpose: Purpose,
-    todo: VecDeque<Compared>,
-    later: Vec<Compared>,
+    todo: VecDeque<Walking>,
+    later: Vec<Walking>,
     later_at: MonoTime,
     differing: VecDeque<RowQuestion>,
     open: Open,
@@ -124,12 +142,12 @@ impl ExchangeMachine {
     /// An exchange about `vnodes` that has asked nothing yet.
     #[must_use]
     pub fn new(purpose: Purpose, vnodes: impl IntoIterator<Item = (KeyspaceId, VnodeId)>) -> Self {
-        let compared = |(keyspace, vnode)| Compared {
+        let compared = |(keyspace, vnode)| Walking {
             keyspace,
             vnode,
             walk: Walk::default(),
         };
-        let todo: VecDeque<Compared> = vnodes.into_iter().map(compared).collect();
+        let todo: VecDeque<Walking> = vnodes.into_iter().map(compared).collect();
         let tally = Tally {
             vnodes: u64::try_from(todo.len()).unwrap_or(u64::MAX),
             ..Tally::default()
@@ -169,7 +187,7 @@ impl ExchangeMachine {
     #[must_use]
     pub fn tree_questions(&self) -> Vec<TreeQuestion> {
         match &self.open {
-            Open::Trees(asked) => asked.iter().map(Compared::question).collect(),
+            Open::Trees(asked) => asked.iter().map(Walking::question).collect(),
             Open::Nothing | Open::Rows(_) => Vec::new(),
         }
     }
@@ -195,8 +213,8 @@ impl ExchangeMachine {
             self.ask_rows(now, question, steps);
         } else if !self.todo.is_empty() {
             let count = self.todo.len().min(TREES_PER_ASK);
-            let asked: Vec<Compared> = self.todo.drain(..count).collect();
-            steps.push(Step::Trees(asked.iter().map(Compared::question).collect()));
+            let asked: Vec<Walking> = self.todo.drain(..count).collect();
+            steps.push(Step::Trees(asked.iter().map(Walking::question).collect()));
             self.open = Open::Trees(asked);
             self.due = now + ANSWER_WITHIN;
         } else if self.later.is_empty() {
@@ -250,7 +268,7 @@ impl ExchangeMachine {
         Ok(())
     }
 
-    fn differ(&mut self, compared: &Compared, buckets: BTreeSet<BucketId>) {
+    fn differ(&mut self, compared: &Walking, buckets: BTreeSet<BucketId>) {
         self.tally.buckets += u64::try_from(buckets.len()).unwrap_or(u64::MAX);
         self.differing.push_back(RowQuestion {
             keyspace: compared.keyspace,
@@ -347,7 +365,7 @@ impl ExchangeMachine {
     }
 }
 
-impl Compared {
+impl Walking {
     fn question(&self) -> TreeQuestion {
         TreeQuestion {
             keyspace: self.keyspace,

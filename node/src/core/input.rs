@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quorate_antientropy::BucketDigests;
-use quorate_ring::{Incarnation, Lsn, MonoTime, NodeId};
+use quorate_ring::{Incarnation, Lsn, MonoTime, NodeId, VnodeId};
 
 use super::effect::RequestKind;
+use super::exchange::Purpose;
 use super::key::RecordKey;
 use super::message::{PeerHeader, PeerMessage, Request, ScanRequest};
 use super::scan_page::ScanRow;
@@ -60,6 +61,17 @@ pub enum Input {
     },
     /// Time passed; a deadline may have come.
     Tick,
+    /// An operator wants copies compared with another node's.
+    Compare {
+        /// Names it until it is answered.
+        number: u64,
+        /// The other node.
+        peer: NodeId,
+        /// What is done about keys that differ.
+        purpose: Purpose,
+        /// The first vnode.
+        first: VnodeId,
+    },
     /// The node is stopping: take no more requests.
     Drain,
     /// A peer keeps refusing this node, because it talks to another process of this node's id.
@@ -120,6 +132,7 @@ impl Input {
             | Self::DiskSpace { .. }
             | Self::Tick
             | Self::Drain
+            | Self::Compare { .. }
             | Self::Rival { .. }
             | Self::Shed { .. } => None,
         }

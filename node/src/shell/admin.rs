@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use quorate_antientropy::DigestSecret;
 use quorate_client::wire::{
     Code, DumpLocal, DumpPage, Failure, KeyspaceHoldings, LocalRecord, NodeStatus, Outcome,
-    PairStatus, PeerStatus, ReadLocal, Response, Verified, Verify, VerifyFault,
+    PairStatus, PeerStatus, ReadLocal, Repair, Repaired, Response, Verified, Verify, VerifyFault,
 };
 use quorate_ring::{KeyspaceId, NodeId, Topology, VnodeId};
 
@@ -16,6 +16,7 @@ use super::node::{NodeHandle, QuestionError};
 use super::run::on_thread;
 use super::seam::{BoxFuture, Clock, Disk};
 use super::serve::{AdminHandler, AdminRequest, topology_of};
+use crate::core::exchange::{CompareRefused, Compared, Purpose};
 use crate::core::key::RecordKey;
 use crate::core::shard::{self, ShardStatus};
 use crate::core::verify::{Fault, Findings};
@@ -70,6 +71,7 @@ impl AdminHandler for Admin {
                 AdminRequest::ReadLocal(read) => self.read(&read).await,
                 AdminRequest::DumpLocal(dump) => self.dump(dump).await,
                 AdminRequest::Verify(verify) => self.verify(verify).await,
+                AdminRequest::Repair(repair) => self.repair(&repair).await,
             };
             answer.unwrap_or_else(|error| Response::Failure(failure(&error)))
         })
@@ -215,6 +217,36 @@ impl Admin {
 }
 
 impl Admin {
+    async fn repair(&self, repair: &Repair) -> Result<Response, QuestionError> {
+        let purpose = if repair.dry_run {
+            Purpose::Look
+        } else {
+            Purpose::Heal
+        };
+        let (peer, first) = (NodeId(repair.node), VnodeId(repair.vnode));
+        let compared = self.handle.compare(peer, purpose, first).await?;
+        Ok(match compared {
+            Ok(Compared { tally, next }) => Response::Repaired(Repaired {
+                vnodes: tally.vnodes,
+                vnodes_differing: tally.vnodes_differing,
+                buckets: tally.buckets,
+                keys: tally.keys,
+                bytes: tally.bytes,
+                healed: tally.healed,
+                failed: tally.failed,
+                next: next.map(|vnode| vnode.0),
+            }),
+            Err(CompareRefused::NotUp) => Response::Failure(refused(Code::Unavailable)),
+            Err(CompareRefused::Busy) => {
+                let busy = Failure {
+                    retry_after_ms: VERIFY_RETRY_AFTER_MS,
+                    ..refused(Code::Overloaded)
+                };
+                Response::Failure(busy)
+            }
+        })
+    }
+
     async fn verify(&self, verify: Verify) -> Result<Response, QuestionError> {
         let (keyspace, vnode) = (KeyspaceId(verify.keyspace), VnodeId(verify.vnode));
         let vnodes = self.topology.vnode_count().get();

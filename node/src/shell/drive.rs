@@ -20,6 +20,7 @@ use super::profile::{Lap, Stage};
 use super::seam::{ClientPort, Clock, Links};
 use super::store::{StoreHandle, Submission};
 use crate::core::effect::{Effect, Effects, Event, RequestKind, StopReason};
+use crate::core::exchange::{CompareRefused, Compared, Purpose};
 use crate::core::failure::Effectiveness;
 use crate::core::input::{Input, Now, RequestId, StoreEvent};
 use crate::core::key::RecordKey;
@@ -46,6 +47,20 @@ pub enum Question {
     Sums(KeyspaceId, VnodeId, oneshot::Sender<Arc<VnodeSums>>),
     /// The durable state of a key.
     Durable(RecordKey, oneshot::Sender<Lookup>),
+    /// What copies compared with another node's show, from a vnode on.
+    Compare(
+        NodeId,
+        Purpose,
+        VnodeId,
+        oneshot::Sender<Result<Compared, CompareRefused>>,
+    ),
+}
+
+/// Who waits for comparisons.
+#[derive(Debug, Default)]
+pub struct Comparisons {
+    asked: u64,
+    waiting: BTreeMap<u64, oneshot::Sender<Result<Compared, CompareRefused>>>,
 }
 
 /// Why the loop ended.
@@ -76,6 +91,8 @@ pub struct Drive {
     pub metrics: Arc<Metrics>,
     /// Admin questions.
     pub questions: mpsc::Receiver<Question>,
+    /// Comparisons that were asked for.
+    pub comparisons: Comparisons,
     /// Memories that wait for the next batch: they cause no sync, and no wake-up, of their own.
     pub memories: BTreeMap<NodeId, Memory>,
 }
@@ -273,6 +290,12 @@ impl Drive {
                 }
             }
             Effect::CloseLink { peer, link } => self.links.close(peer, link),
+            Effect::Compared { number, result } => {
+                // Who asked may have gone.
+                if let Some(to) = self.comparisons.waiting.remove(&number) {
+                    let _told = to.send(result);
+                }
+            }
             Effect::Count(event) => out.tally.event(event),
             Effect::Stop(reason) => {
                 out.stop.get_or_insert(reason);
@@ -280,7 +303,7 @@ impl Drive {
         }
     }
 
-    fn answer(&self, now: Now, question: Question) {
+    fn answer(&mut self, now: Now, question: Question) {
         // Who asked may have gone: then nobody misses the answer.
         match question {
             Question::Status(to) => drop(to.send(self.shard.status(now))),
@@ -291,6 +314,17 @@ impl Drive {
                 drop(to.send(self.shard.table().digests().vnode(keyspace, vnode)));
             }
             Question::Durable(key, to) => drop(to.send(self.shard.table().durable(&key))),
+            Question::Compare(peer, purpose, first, to) => {
+                self.comparisons.asked += 1;
+                let number = self.comparisons.asked;
+                self.comparisons.waiting.insert(number, to);
+                self.inbox.push(Input::Compare {
+                    number,
+                    peer,
+                    purpose,
+                    first,
+                });
+            }
         }
     }
 }

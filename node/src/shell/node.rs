@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_antientropy::VnodeSums;
-use quorate_ring::{KeyspaceId, VnodeId};
+use quorate_ring::{KeyspaceId, NodeId, VnodeId};
 use tokio::sync::{mpsc, oneshot};
 
-use super::drive::{Drive, Ending, QUESTIONS_WAITING_MAX, Question};
+use super::drive::{Comparisons, Drive, Ending, QUESTIONS_WAITING_MAX, Question};
 use super::inbox::Inbox;
 use super::metrics::Metrics;
 use super::seam::{BoxFuture, ClientPort, Clock, Disk, EngineError, Links};
 use super::store::{self, OpenError, OpenOptions, Opened, StoreHandle, StoreLoops};
+use crate::core::exchange::{CompareRefused, Compared, Purpose};
 use crate::core::input::{Input, Now};
 use crate::core::key::RecordKey;
 use crate::core::shard::{Shard, ShardConfig, ShardStatus};
@@ -137,6 +138,7 @@ pub async fn open(parts: NodeParts) -> Result<OpenNode, OpenError> {
         store,
         metrics,
         questions: asked,
+        comparisons: Comparisons::default(),
         memories: BTreeMap::new(),
     };
     Ok(OpenNode {
@@ -236,6 +238,23 @@ impl NodeHandle {
         rows.extend(newer);
         // Both parts are complete up to their own `limit`, so the first `limit` of both are.
         Ok(rows.into_iter().take(limit).collect())
+    }
+
+    /// Compares copies with those of `peer`, from the vnode `first` on as far as one answer goes.
+    ///
+    /// # Errors
+    /// [`QuestionError::Stopping`].
+    ///
+    /// # Cancel safety
+    /// The comparison goes on.
+    pub async fn compare(
+        &self,
+        peer: NodeId,
+        purpose: Purpose,
+        first: VnodeId,
+    ) -> Result<Result<Compared, CompareRefused>, QuestionError> {
+        self.ask(|to| Question::Compare(peer, purpose, first, to))
+            .await
     }
 
     /// Digests and holdings of the durable states of a vnode's records.

@@ -123,7 +123,10 @@ const STATES: &[(&str, &str)] = &[
     ),
     ("quorate_requests_shed_total", "state.request shed"),
     ("quorate_exchanges_total", "state.exchange completed"),
-    ("quorate_exchanges_failed_total", "state.exchange broken off"),
+    (
+        "quorate_exchanges_failed_total",
+        "state.exchange broken off",
+    ),
     (
         "quorate_exchange_keys_healed_total",
         "state.key healed by an exchange",

@@ -8,7 +8,7 @@
 //!
 //! Not here: the walk (`core::exchange`), the gets that heal (`read`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,9 @@ use quorate_ring::{BucketId, Epoch, KeyspaceId, MonoTime, NodeId, VnodeId};
 
 use super::super::continuity::Liveness;
 use super::super::effect::{Effect, Effects, Event};
-use super::super::exchange::{ANSWER_WITHIN, ExchangeMachine, Purpose, Step, Tally};
+use super::super::exchange::{
+    ANSWER_WITHIN, CompareRefused, Compared, ExchangeMachine, Purpose, Step, Tally,
+};
 use super::super::failure::Cause;
 use super::super::input::Now;
 use super::super::key::RecordKey;
@@ -45,6 +47,12 @@ const TURNS: usize = 4;
 /// A pair whose exchange failed is compared again after this, or after the interval if less.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
+/// Comparisons that operators asked for and that wait.
+const ASKED_MAX: usize = 4;
+
+/// Vnodes of one answer to an operator.
+const VNODES_PER_ANSWER: usize = 64;
+
 /// Time for the get that heals a key.
 const HEAL_WITHIN: Duration = Duration::from_secs(5);
 
@@ -56,7 +64,18 @@ pub(super) struct Exchanges {
     /// The nodes with which this one begins exchanges.
     pairs: BTreeMap<NodeId, Pair>,
     current: Option<Exchange>,
+    /// Comparisons that operators asked for; they come first.
+    asked: VecDeque<Asked>,
     trees: TreeCache,
+}
+
+/// A comparison that an operator asked for.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    number: u64,
+    peer: NodeId,
+    purpose: Purpose,
+    first: VnodeId,
 }
 
 #[derive(Debug)]
@@ -73,6 +92,8 @@ struct Exchange {
     ask: u32,
     began: MonoTime,
     machine: ExchangeMachine,
+    /// Who asked for it, and the vnode that follows; `None` if it was due.
+    asked: Option<(u64, Option<VnodeId>)>,
 }
 
 /// How a pair of co-replicas stands.
@@ -102,6 +123,7 @@ impl Exchanges {
             interval,
             pairs: others.filter(|peer| begins(me, *peer)).map(pair).collect(),
             current: None,
+            asked: VecDeque::new(),
             trees: TreeCache::default(),
         }
     }
@@ -154,7 +176,13 @@ impl Shard {
             }
             return self.go_on(now, effects);
         }
-        if self.draining || self.exchanges.interval.is_none() {
+        if self.draining {
+            return;
+        }
+        if let Some(asked) = self.exchanges.asked.pop_front() {
+            return self.begin_asked(now, asked, effects);
+        }
+        if self.exchanges.interval.is_none() {
             return;
         }
         let due = self.exchanges.pairs.iter();
@@ -163,25 +191,83 @@ impl Shard {
         });
         let next = due.min_by_key(|(_, pair)| pair.due).map(|(peer, _)| *peer);
         if let Some(peer) = next {
-            let vnodes = self.vnodes_with(peer);
-            let exchange = Exchange {
-                peer,
-                op: self.next_number(),
-                ask: 0,
-                began: now.mono,
-                machine: ExchangeMachine::new(Purpose::Heal, vnodes),
-            };
-            self.exchanges.current = Some(exchange);
-            self.go_on(now, effects);
+            let vnodes = self.vnodes_with(peer, VnodeId(0), usize::MAX).0;
+            let machine = ExchangeMachine::new(Purpose::Heal, vnodes);
+            self.begin_exchange(now, peer, machine, None, effects);
         }
     }
 
-    /// Every (keyspace, vnode) of which this node and `peer` both have a copy.
-    fn vnodes_with(&self, peer: NodeId) -> Vec<(KeyspaceId, VnodeId)> {
-        let count = self.topology.vnode_count().get();
-        let vnodes = (0..=u16::MAX).take(usize::try_from(count).unwrap_or(usize::MAX));
+    /// An operator asks for a comparison.
+    pub(super) fn compare(
+        &mut self,
+        now: Now,
+        (number, peer): (u64, NodeId),
+        (purpose, first): (Purpose, VnodeId),
+        effects: &mut Effects,
+    ) {
+        if self.exchanges.asked.len() >= ASKED_MAX {
+            let result = Err(CompareRefused::Busy);
+            effects.push(Effect::Compared { number, result });
+            return;
+        }
+        self.exchanges.asked.push_back(Asked {
+            number,
+            peer,
+            purpose,
+            first,
+        });
+        self.tick_exchanges(now, effects);
+    }
+
+    fn begin_asked(&mut self, now: Now, asked: Asked, effects: &mut Effects) {
+        let Asked {
+            number,
+            peer,
+            purpose,
+            first,
+        } = asked;
+        if peer == self.me || self.liveness(now, peer) != Liveness::Up {
+            let result = Err(CompareRefused::NotUp);
+            effects.push(Effect::Compared { number, result });
+            return;
+        }
+        let (vnodes, next) = self.vnodes_with(peer, first, VNODES_PER_ANSWER);
+        let machine = ExchangeMachine::new(purpose, vnodes);
+        self.begin_exchange(now, peer, machine, Some((number, next)), effects);
+    }
+
+    fn begin_exchange(
+        &mut self,
+        now: Now,
+        peer: NodeId,
+        machine: ExchangeMachine,
+        asked: Option<(u64, Option<VnodeId>)>,
+        effects: &mut Effects,
+    ) {
+        let exchange = Exchange {
+            peer,
+            op: self.next_number(),
+            ask: 0,
+            began: now.mono,
+            machine,
+            asked,
+        };
+        self.exchanges.current = Some(exchange);
+        self.go_on(now, effects);
+    }
+
+    /// Every (keyspace, vnode) of which this node and `peer` both have a copy, from `first` on in at
+    /// most so many vnodes; and the vnode that follows.
+    fn vnodes_with(
+        &self,
+        peer: NodeId,
+        first: VnodeId,
+        most: usize,
+    ) -> (Vec<(KeyspaceId, VnodeId)>, Option<VnodeId>) {
         let mut common = Vec::new();
-        for vnode in vnodes.map(VnodeId) {
+        let vnodes = self.topology.vnode_count().vnodes();
+        let mut vnodes = vnodes.skip_while(|vnode| *vnode < first);
+        for vnode in vnodes.by_ref().take(most) {
             for keyspace in self.topology.keyspaces() {
                 let owns = |node| self.topology.is_owner(vnode, keyspace.copies, node);
                 if owns(self.me) && owns(peer) {
@@ -189,7 +275,7 @@ impl Shard {
                 }
             }
         }
-        common
+        (common, vnodes.next())
     }
 
     /// Carries out what the exchange wants now; while clients find no room it waits for the next
@@ -378,10 +464,18 @@ impl Shard {
     }
 
     fn end_exchange(&mut self, now: Now, tally: Tally, effects: &mut Effects) {
-        let Some(Exchange { peer, began, .. }) = self.exchanges.current.take() else {
+        let Some(Exchange {
+            peer, began, asked, ..
+        }) = self.exchanges.current.take()
+        else {
             return;
         };
         effects.push(Effect::Count(Event::ExchangeDone));
+        if let Some((number, next)) = asked {
+            let result = Ok(Compared { tally, next });
+            effects.push(Effect::Compared { number, result });
+            return;
+        }
         let rest = self.exchanges.interval.unwrap_or(AFTER_FAILURE);
         if let Some(pair) = self.exchanges.pairs.get_mut(&peer) {
             // What could not be healed is looked at again soon.
@@ -399,10 +493,15 @@ impl Shard {
     }
 
     fn fail_exchange(&mut self, now: Now, effects: &mut Effects) {
-        let Some(Exchange { peer, .. }) = self.exchanges.current.take() else {
+        let Some(Exchange { peer, asked, .. }) = self.exchanges.current.take() else {
             return;
         };
         effects.push(Effect::Count(Event::ExchangeFailed));
+        if let Some((number, _)) = asked {
+            let result = Err(CompareRefused::NotUp);
+            effects.push(Effect::Compared { number, result });
+            return;
+        }
         let rest = self.exchanges.interval.unwrap_or(AFTER_FAILURE);
         if let Some(pair) = self.exchanges.pairs.get_mut(&peer) {
             pair.due = now.mono + rest.min(AFTER_FAILURE);

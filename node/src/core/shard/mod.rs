@@ -528,6 +528,12 @@ impl Shard {
             }
             Input::Tick => self.tick(now, effects),
             Input::Drain => self.draining = true,
+            Input::Compare {
+                number,
+                peer,
+                purpose,
+                first,
+            } => self.compare(now, (number, peer), (purpose, first), effects),
             Input::Rival { peer } => effects.push(Effect::Stop(StopReason::Rival { peer })),
             Input::Scan {
                 from,

@@ -22,7 +22,7 @@ use quorate_client::link::{
 use quorate_client::wire::chunk::Reassembly;
 use quorate_client::wire::frame::SMALL_FRAME_BYTES_MAX;
 use quorate_client::wire::{
-    Code, DumpLocal, FRAME_BYTES_MAX, FrameError, RESPONSE_BYTES_MAX, RawFrame, ReadLocal,
+    Code, DumpLocal, FRAME_BYTES_MAX, FrameError, RESPONSE_BYTES_MAX, RawFrame, ReadLocal, Repair,
     RequestFrame, Response, Verify, decode_request, encode_response,
 };
 use quorate_ring::{FixedMap, FixedSet, MonoTime};
@@ -63,6 +63,8 @@ pub enum AdminRequest {
     DumpLocal(DumpLocal),
     /// A check of the node's records of a vnode; needs the role `admin`.
     Verify(Verify),
+    /// A comparison of the node's copies with another node's; needs the role `admin`.
+    Repair(Repair),
 }
 
 /// Answers what concerns the node itself. Roles are checked before.
@@ -536,9 +538,10 @@ impl Intake {
     fn admit_admin(&self, waiting: AdminWaiting) {
         let (queue, needs_admin) = match &waiting.request {
             AdminRequest::Topology | AdminRequest::Status => (&self.questions, false),
-            AdminRequest::ReadLocal(_) | AdminRequest::DumpLocal(_) | AdminRequest::Verify(_) => {
-                (&self.reads, true)
-            }
+            AdminRequest::ReadLocal(_)
+            | AdminRequest::DumpLocal(_)
+            | AdminRequest::Verify(_)
+            | AdminRequest::Repair(_) => (&self.reads, true),
         };
         let id = waiting.id;
         if needs_admin && self.link.role != Role::Admin {
