@@ -911,3 +911,51 @@ async fn no_hedge_goes_out_while_the_nodes_say_that_they_are_overloaded() {
     put.expect("the second attempt is applied");
     assert_eq!(script.puts().len(), 2, "late, but within 100 ms and closed");
 }
+
+#[tokio::test(start_paused = true)]
+async fn operations_over_the_bound_wait_in_order_and_are_never_sent_if_no_turn_comes() {
+    let script = Arc::new(Script::default());
+    let slow = Step::Answer(300 * MS, Ok(Response::Applied(an_applied())));
+    let told = answer(Response::Topology(topology(1)));
+    lock(&script.steps).extend([told, slow]);
+    let client = Client::builder().seeds(["n1:1"]).in_flight_max(1);
+    let client = client.transport(Arc::clone(&script) as _).connect().await;
+    let client = client.expect("the seed answers");
+    let keyspace = client.keyspace("default");
+    let clock = Clock::start();
+    let at = || Duration::from_micros(clock.now().as_micros());
+    let put = |key: &'static str, deadline| {
+        let put = keyspace.put_blind(key, "v").deadline(deadline);
+        async move { (put.await, at()) }
+    };
+    let ((first, _), (second, second_at), (third, third_at), (fourth, fourth_at)) = tokio::join!(
+        put("first", 2_000 * MS),
+        put("second", 2_000 * MS),
+        put("third", 400 * MS),
+        put("fourth", 2_000 * MS),
+    );
+    first.expect("it has the turn");
+    second.expect("its turn comes");
+    fourth.expect("behind one that gave up");
+    assert!(
+        second_at >= 300 * MS && second_at <= fourth_at,
+        "{second_at:?} {fourth_at:?}"
+    );
+    let error = third.expect_err("no turn came");
+    assert!(third_at >= 200 * MS && third_at < 300 * MS, "{third_at:?}");
+    let failure = error.failure();
+    assert_eq!(
+        (error.code(), error.outcome()),
+        (Code::Overloaded, Outcome::NotApplied)
+    );
+    assert_eq!(
+        (failure.gave_up, failure.attempt_count),
+        (GiveUp::NoTurn, 0)
+    );
+    assert!(error.to_string().contains("in_flight_max"), "{error}");
+    let sent: Vec<_> = script.puts().into_iter().map(|put| put.key).collect();
+    assert_eq!(sent, ["first", "second", "fourth"]);
+    let batch = keyspace.multi_put(vec![WriteItem::put_blind("many", "v")]);
+    let ends = batch.await.expect("a batch");
+    assert!(ends.iter().all(Result::is_ok), "a batch has a turn too");
+}

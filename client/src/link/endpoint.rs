@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use quinn::crypto::rustls::QuicClientConfig;
 use quorate_ring::NodeName;
 
 use super::credentials::{CredentialError, Credentials, tls_client_config};
 use super::names::{ClusterId, cluster_san, node_san};
+use super::receive::FrugalRuntime;
 use super::transport::{TransportOptions, bind_socket, endpoint_config, transport_config};
 use crate::wire::ALPN_CLIENT;
 
@@ -39,8 +40,8 @@ pub struct Target {
 pub struct Endpoint {
     cluster: ClusterId,
     quic: quinn::Endpoint,
-    /// For IPv6 targets, where the system has IPv6.
-    quic_v6: Option<quinn::Endpoint>,
+    /// For IPv6 targets, made for the first one; `None` where the system has no IPv6.
+    quic_v6: Arc<OnceLock<Option<quinn::Endpoint>>>,
     crypto: Arc<QuicClientConfig>,
     options: TransportOptions,
 }
@@ -74,7 +75,7 @@ impl Endpoint {
         Ok(Self {
             cluster,
             quic: dialler(IpAddr::V4(Ipv4Addr::UNSPECIFIED))?,
-            quic_v6: dialler(IpAddr::V6(Ipv6Addr::UNSPECIFIED)).ok(),
+            quic_v6: Arc::default(),
             crypto: Arc::new(crypto),
             options,
         })
@@ -94,10 +95,12 @@ impl Endpoint {
         };
         let mut config = quinn::ClientConfig::new(Arc::clone(&self.crypto) as _);
         config.transport_config(transport_config(self.options, target.address.ip()));
-        let quic = match &self.quic_v6 {
-            Some(v6) if target.address.is_ipv6() => v6,
-            Some(_) | None => &self.quic,
+        let v6 = || dialler(IpAddr::V6(Ipv6Addr::UNSPECIFIED)).ok();
+        let quic = match target.address {
+            SocketAddr::V6(_) => self.quic_v6.get_or_init(v6).as_ref(),
+            SocketAddr::V4(_) => None,
         };
+        let quic = quic.unwrap_or(&self.quic);
         quic.connect_with(config, target.address, &name)
     }
 
@@ -106,7 +109,8 @@ impl Endpoint {
     /// # Cancel safety
     /// Dropping the future leaves the connections closed; the nodes may learn it by silence.
     pub async fn shut_down(&self) {
-        for quic in std::iter::once(&self.quic).chain(&self.quic_v6) {
+        let v6 = self.quic_v6.get().and_then(Option::as_ref);
+        for quic in std::iter::once(&self.quic).chain(v6) {
             quic.close(super::CloseCode::Done.into(), b"");
             quic.wait_idle().await;
         }
@@ -115,6 +119,6 @@ impl Endpoint {
 
 fn dialler(ip: IpAddr) -> std::io::Result<quinn::Endpoint> {
     let socket = bind_socket(SocketAddr::new(ip, 0))?;
-    let runtime = Arc::new(quinn::TokioRuntime);
+    let runtime = Arc::new(FrugalRuntime);
     quinn::Endpoint::new(endpoint_config(None), None, socket, runtime)
 }

@@ -17,6 +17,7 @@ mod endpoint;
 mod error;
 mod names;
 mod outbox;
+mod receive;
 mod streams;
 mod transport;
 

@@ -23,7 +23,7 @@ const ACK_PACKETS: u32 = 24;
 const ACK_DELAY_MAX: Duration = Duration::from_millis(5);
 
 /// Largest UDP payload that is accepted.
-const UDP_PAYLOAD_BYTES_MAX: u16 = 6550;
+pub(super) const UDP_PAYLOAD_BYTES_MAX: u16 = 6550;
 
 /// Socket buffers: a burst of frames from many connections must not be dropped.
 const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;

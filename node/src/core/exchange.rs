@@ -168,10 +168,16 @@ impl ExchangeMachine {
         }
     }
 
+    /// Whether an answer is awaited.
+    #[must_use]
+    pub const fn is_waiting(&self) -> bool {
+        !matches!(self.open, Open::Nothing)
+    }
+
     /// Whether an answer is awaited that is late by now.
     #[must_use]
     pub fn is_late(&self, now: MonoTime) -> bool {
-        !matches!(self.open, Open::Nothing) && now >= self.due
+        self.is_waiting() && now >= self.due
     }
 
     /// The rows that are asked for now.
@@ -544,8 +550,8 @@ mod tests {
             "no rows were asked for"
         );
         machine.go_on(now, &mut steps);
-        let hash = vec![NodeHash(1)];
-        let told = machine.trees_told(now, &[hash.clone()], &[hash.clone(), hash]);
+        let [hash, other] = [1, 2].map(|hash| vec![NodeHash(hash)]);
+        let told = machine.trees_told(now, std::slice::from_ref(&hash), &[hash.clone(), other]);
         assert_eq!(told, Err(Unfit), "one tree was asked for");
     }
 

@@ -21,7 +21,7 @@ use super::super::effect::{Effect, Effects, Event};
 use super::super::exchange::{
     ANSWER_WITHIN, CompareRefused, Compared, ExchangeMachine, Purpose, Step, Tally,
 };
-use super::super::failure::Cause;
+use super::super::failure::{Cause, Failure};
 use super::super::input::Now;
 use super::super::key::RecordKey;
 use super::super::message::{
@@ -434,6 +434,11 @@ impl Shard {
             .iter()
             .filter(|node| self.liveness(now, **node) == Liveness::Up);
         let copies = u8::try_from(up.count()).unwrap_or(u8::MAX);
+        if copies < 2 {
+            // The peer has just gone: the next tick ends the exchange.
+            let gone = Reply::Failed(Failure::refused(Cause::Unavailable));
+            return self.own_replies.push_back((origin, gone));
+        }
         let asking = Asking {
             origin,
             deadline: now.mono + HEAL_WITHIN,
@@ -596,10 +601,14 @@ impl Shard {
         if !self.exchanges.is_current(from, op, ask) {
             return;
         }
+        let current = self.exchanges.current.as_ref();
+        if current.is_some_and(|current| !current.machine.is_waiting()) {
+            // It was answered before: frames may come twice.
+            return;
+        }
         match result {
             Ok(ExchangeAnswer::Trees(told)) => self.trees_told(now, &told, effects),
             Ok(ExchangeAnswer::Rows(page)) => {
-                let current = self.exchanges.current.as_ref();
                 let question = current.and_then(|current| current.machine.row_question());
                 let fits = question.is_some_and(|question| {
                     page.answers(question, |key| {
