@@ -15,6 +15,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
+use quorate_antientropy::KeyState;
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{MonoTime, NodeId};
 use smallvec::SmallVec;
@@ -122,11 +124,28 @@ impl ClockCheck {
         }
     }
 
+    /// Whether nobody has confirmed the own clock since the start, nor said anything else: what it
+    /// takes for expired may not be, and a token that covers what was hidden would supersede it.
+    fn is_alone(&self) -> bool {
+        let mut peers = self.peers.values();
+        !self.peers.is_empty()
+            && peers.all(|peer| peer.wall_minus_mono.is_none())
+            && !planted(Bug::ExpiryByBadClock)
+    }
+
+    /// The values of a record that have not expired; `None` if that cannot be told yet.
+    #[must_use]
+    pub fn visible(&self, now: Now, state: &KeyState) -> Option<Vec<Bytes>> {
+        let values = state.visible(self.hiding_wall(now));
+        let in_doubt = self.is_alone() && values.len() < state.visible(0).len();
+        (!in_doubt).then_some(values)
+    }
+
     /// Wall time by which values are hidden, in microseconds since the Unix epoch: the own clock's
     /// if it is good. Else the earlier of the two middle ones of all that are known, because to
     /// show an expired value once more is the smaller harm.
     #[must_use]
-    pub fn hiding_wall(&self, now: Now) -> u64 {
+    fn hiding_wall(&self, now: Now) -> u64 {
         match self.trust(now) {
             ClockTrust::Good => now.wall_micros,
             ClockTrust::Off | ClockTrust::Unknown => {
@@ -166,6 +185,8 @@ fn signed(micros: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use quorate_antientropy::{LwwVersion, LwwWrite, OpId};
+
     use super::*;
 
     const WALL: u64 = 1_700_000_000_000_000;
@@ -245,6 +266,38 @@ mod tests {
         assert!(near(node(&[0, 0]).hiding_wall(at(2000, HOUR)), wall(2000)));
         assert!(near(node(&[0]).hiding_wall(at(2000, HOUR)), wall(2000)));
         assert_eq!(node(&[0, HOUR]).hiding_wall(at(2000, 0)), wall(2000));
+    }
+
+    /// Found by seed 85 of the simulator: all nodes had just been killed, one of them was two hours
+    /// ahead, hid a value for its first client, and the token of that read superseded it.
+    #[test]
+    fn a_node_that_has_heard_no_other_clock_takes_no_value_for_expired() {
+        let state = |expiry| {
+            let version = LwwVersion {
+                stamp: WALL,
+                op_id: OpId([1; 16]),
+            };
+            let value = Bytes::from_static(b"v");
+            KeyState::Lww(Some(LwwWrite::value(version, value, Some(expiry))))
+        };
+        let seen = |clocks: &ClockCheck, expiry| {
+            let values = clocks.visible(at(2000, HOUR), &state(expiry));
+            values.map(|values| values.len())
+        };
+        let (ago, later, far) = (WALL, WALL + 60_000_000, u64::MAX);
+        assert_eq!(
+            [ago, later, far].map(|e| seen(&node(&[]), e)),
+            [Some(0), Some(0), Some(1)]
+        );
+        let alone = ClockCheck::new([NodeId(2), NodeId(3)].into_iter());
+        assert_eq!(
+            [ago, later, far].map(|e| seen(&alone, e)),
+            [None, None, Some(1)]
+        );
+        assert_eq!(
+            [ago, later, far].map(|e| seen(&node(&[0]), e)),
+            [Some(0), Some(1), Some(1)]
+        );
     }
 
     #[test]

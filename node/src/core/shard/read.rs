@@ -414,7 +414,10 @@ impl Shard {
         }
         let empty = KeyState::absent(get.place.mode);
         let state = get.machine.merged().unwrap_or(&empty);
-        let values = state.visible(self.clocks.hiding_wall(now));
+        let Some(values) = self.clocks.visible(now, state) else {
+            let failure = Self::clock_unknown();
+            return self.answer(get.origin, get.bytes, Reply::Failed(failure), effects);
+        };
         if values.len() > 1 {
             effects.push(Effect::Count(Event::SiblingsRead));
         }

@@ -324,13 +324,13 @@ impl Shard {
         };
         let mode = scan.mode;
         let (collected, until) = scan.machine.collect(digest);
-        let wall = self.clocks.hiding_wall(now);
+        let clocks = &self.clocks;
         let mut rows = Vec::with_capacity(collected.len());
         for row in collected {
             // One that cannot be read is left to a get, which knows whose it is and asks others.
             let record = row.agreed.as_ref();
             let state = record.and_then(|record| KeyState::decode_as(mode, record).ok());
-            let values = state.map(|state| state.visible(wall));
+            let values = state.and_then(|state| clocks.visible(now, &state));
             let key = row.key;
             rows.push(Row { key, values });
         }

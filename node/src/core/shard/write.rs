@@ -378,12 +378,15 @@ impl Shard {
         match trust {
             ClockTrust::Good => Ok(ttl),
             ClockTrust::Off => Err(Failure::refused(Cause::ClockOff)),
-            ClockTrust::Unknown => {
-                let mut failure = Failure::refused(Cause::ClockOff);
-                failure.retry_after_ms = RETRY_AFTER_SHED_MS;
-                Err(failure)
-            }
+            ClockTrust::Unknown => Err(Self::clock_unknown()),
         }
+    }
+
+    /// No other clock was heard yet: two messages from now one will have been.
+    pub(super) fn clock_unknown() -> Failure {
+        let mut failure = Failure::refused(Cause::ClockOff);
+        failure.retry_after_ms = RETRY_AFTER_SHED_MS;
+        failure
     }
 
     /// Every refusal of a write that is not known yet; gives its value's TTL.
