@@ -1,7 +1,8 @@
 //! What the nodes have left to do: work of an operation that is done later is still its cost.
 //!
 //! A cluster is at rest when every node's engine backlog is back at its size of the start and the
-//! node processes hardly use any CPU time. The table may hold up to one generation more or less
+//! node processes hardly use any CPU time beyond what their connections alone cost: idle ones are kept
+//! alive, and thousands of them are work. The table may hold up to one generation more or less
 //! than at the start; the report tells.
 
 use std::time::Duration;
@@ -18,7 +19,10 @@ use crate::usage;
 /// Time between two looks while waiting for rest.
 const POLL: Duration = Duration::from_millis(500);
 
-/// At rest all nodes together use less than one part in this of one core.
+/// For how long idle nodes are looked at.
+const IDLE_TIME: Duration = Duration::from_secs(1);
+
+/// At rest all nodes together use less than one part in this of one core beyond what they use idle.
 const REST_PARTS: u32 = 10;
 
 /// Tries to ask a node: a busy one may miss one answer.
@@ -31,6 +35,8 @@ pub struct Nodes {
     clock: Clock,
     names: Vec<String>,
     is_profiled: bool,
+    /// CPU time per second that all nodes use with nothing to do.
+    idle: Duration,
 }
 
 /// The nodes at one moment.
@@ -62,7 +68,26 @@ impl Nodes {
             client: client.clone(),
             clock,
             is_profiled: false,
+            idle: Duration::ZERO,
         }
+    }
+
+    /// The same nodes, with what they use while nothing is asked of them: now.
+    ///
+    /// # Errors
+    /// If a node does not answer.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn with_idle_measured(self) -> Result<Self> {
+        // What was just connected or started has its last words first.
+        tokio::time::sleep(POLL).await;
+        let (before, from) = (self.look().await?, self.clock.now());
+        tokio::time::sleep(IDLE_TIME).await;
+        let (after, until) = (self.look().await?, self.clock.now());
+        let used = after.cpu.saturating_sub(before.cpu);
+        let idle = used.div_f64((until - from).as_secs_f64());
+        Ok(Self { idle, ..self })
     }
 
     /// The same nodes, whose stages are to be read.
@@ -144,7 +169,8 @@ impl Nodes {
             tokio::time::sleep(POLL).await;
             let (snapshot, now) = (self.look().await?, self.clock.now());
             let used = snapshot.cpu.saturating_sub(before.cpu);
-            let is_quiet = used * REST_PARTS < now - asked;
+            let idle = self.idle.mul_f64((now - asked).as_secs_f64());
+            let is_quiet = used.saturating_sub(idle) * REST_PARTS < now - asked;
             let waited = now - begin;
             let is_reached = is_quiet && snapshot.backlog_is_back(start);
             if is_reached || waited >= limit {

@@ -191,11 +191,11 @@ async fn measure_all(args: &LoadArgs, clients: &Clients, clock: Clock) -> Result
     };
     let keyspaces = clients.keyspaces(&args.keyspace);
     let workload = Arc::new(Mutex::new(Workload::new(spec.clone(), keyspaces)));
+    let mut nodes = Nodes::of(client, clock).with_idle_measured().await?;
     let filled = match args.fill {
         FillChoice::Auto => Some(fill::fill(&workload, clock, args.fill_in_flight).await?),
         FillChoice::None => None,
     };
-    let mut nodes = Nodes::of(client, clock);
     if args.profile {
         nodes = nodes.profiled();
     }
