@@ -30,6 +30,9 @@ pub const CONFIRM_AFTER: Duration = Duration::from_secs(1);
 /// Gets of differing keys at once.
 pub const HEALS_AT_ONCE: usize = 16;
 
+/// Rows that the peer does not tell now are asked for again after this.
+const POSTPONE: Duration = Duration::from_secs(1);
+
 /// An answer is waited for this long.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -128,6 +131,8 @@ pub struct ExchangeMachine {
     later: Vec<Walking>,
     later_at: MonoTime,
     differing: VecDeque<RowQuestion>,
+    /// No rows are asked for before this.
+    rows_at: MonoTime,
     open: Open,
     /// Until when the answer to what is open is waited for.
     due: MonoTime,
@@ -158,6 +163,7 @@ impl ExchangeMachine {
             later: Vec::new(),
             later_at: MonoTime::ZERO,
             differing: VecDeque::new(),
+            rows_at: MonoTime::ZERO,
             open: Open::Nothing,
             due: MonoTime::ZERO,
             keys: VecDeque::new(),
@@ -215,7 +221,9 @@ impl ExchangeMachine {
         if self.todo.is_empty() && now >= self.later_at {
             self.todo.extend(self.later.drain(..));
         }
-        if let Some(question) = self.differing.pop_front() {
+        if now >= self.rows_at
+            && let Some(question) = self.differing.pop_front()
+        {
             self.ask_rows(now, question, steps);
         } else if !self.todo.is_empty() {
             let count = self.todo.len().min(TREES_PER_ASK);
@@ -223,7 +231,7 @@ impl ExchangeMachine {
             steps.push(Step::Trees(asked.iter().map(Walking::question).collect()));
             self.open = Open::Trees(asked);
             self.due = now + ANSWER_WITHIN;
-        } else if self.later.is_empty() {
+        } else if self.later.is_empty() && self.differing.is_empty() {
             self.ended = true;
             steps.push(Step::End(self.tally));
         }
@@ -316,6 +324,15 @@ impl ExchangeMachine {
             self.go_on(now, steps);
         }
         Ok(())
+    }
+
+    /// The peer brings together rows with another node: it is asked again after a while, when there is
+    /// less to do.
+    pub fn postpone_rows(&mut self, now: MonoTime) {
+        if let Open::Rows(rows) = std::mem::replace(&mut self.open, Open::Nothing) {
+            self.differing.push_front(rows.question);
+            self.rows_at = now + POSTPONE;
+        }
     }
 
     /// Finds the keys that differ, as far as both pages are complete.

@@ -47,6 +47,9 @@ const TURNS: usize = 4;
 /// A pair whose exchange failed is compared again after this, or after the interval if less.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
+/// A peer that asked for rows is expected to ask for more within this time.
+const ROWS_HELD_FOR: Duration = Duration::from_secs(2);
+
 /// Comparisons that operators asked for and that wait.
 const ASKED_MAX: usize = 4;
 
@@ -67,6 +70,8 @@ pub(super) struct Exchanges {
     /// Comparisons that operators asked for; they come first.
     asked: VecDeque<Asked>,
     trees: TreeCache,
+    /// The peer that last asked for rows, and when.
+    rows_told: Option<(NodeId, MonoTime)>,
 }
 
 /// A comparison that an operator asked for.
@@ -125,6 +130,7 @@ impl Exchanges {
             current: None,
             asked: VecDeque::new(),
             trees: TreeCache::default(),
+            rows_told: None,
         }
     }
 
@@ -542,7 +548,11 @@ impl Shard {
                     let answer = Ok(ExchangeAnswer::Trees(told));
                     Self::tell_exchange(from, op, number, answer, effects);
                 }),
+                ExchangeWanted::Rows(_) if self.tells_rows_to_another(now.mono, from) => {
+                    Err(Cause::Overloaded)
+                }
                 ExchangeWanted::Rows(question) => {
+                    self.exchanges.rows_told = Some((from, now.mono));
                     self.read_rows_of(now, from, (op, number), question, effects)
                 }
             }
@@ -550,6 +560,12 @@ impl Shard {
         if let Err(cause) = refused {
             Self::tell_exchange(from, op, number, Err(cause), effects);
         }
+    }
+
+    /// Whether another peer is at comparing rows with this node: what both found they would both bring.
+    fn tells_rows_to_another(&self, now: MonoTime, peer: NodeId) -> bool {
+        let told = self.exchanges.rows_told;
+        told.is_some_and(|(to, at)| to != peer && now.since(at) < ROWS_HELD_FOR)
     }
 
     /// This node's hashes.
@@ -622,6 +638,15 @@ impl Shard {
                     self.refuse_answer(now, effects);
                 }
             }
+            Err(Refusal {
+                cause: Cause::Overloaded,
+                ..
+            }) => match &mut self.exchanges.current {
+                Some(current) if current.machine.row_question().is_some() => {
+                    current.machine.postpone_rows(now.mono);
+                }
+                Some(_) | None => self.fail_exchange(now, effects),
+            },
             Err(_) => self.fail_exchange(now, effects),
         }
     }
