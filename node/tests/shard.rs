@@ -22,9 +22,9 @@ use quorate_node::core::failure::{Cause, Effectiveness};
 use quorate_node::core::input::{Input, LinkEvent, Now, Recovered, RequestId, StoreEvent};
 use quorate_node::core::key::RecordKey;
 use quorate_node::core::message::{
-    ExchangeAnswer, ExchangeReply, Forward, HeldRecord, OpNumber, PeerMessage, ReadRecordReply,
-    ReadRequest, Reply, Request, ResolveRequest, ScanPart, ScanReply, ScanRequest,
-    SessionReadRequest, WriteRequest,
+    ExchangeAnswer, ExchangeReply, Forward, HeldRecord, OpNumber, PeerMessage, PurgeNumber,
+    ReadRecordReply, ReadRequest, Refusal, Reply, Request, ResolveRequest, ScanPart, ScanReply,
+    ScanRequest, SessionReadRequest, WriteRequest,
 };
 use quorate_node::core::scan_page::{PagePart, RowContent, ScanRow};
 use quorate_node::core::seal::SealKey;
@@ -123,6 +123,9 @@ struct Lab {
     limits: Limits,
     exchange_interval: Option<Duration>,
     compared: Vec<(u64, Result<Compared, CompareRefused>)>,
+    /// Pages are read only when time passes.
+    slow_store: bool,
+    pages: Vec<(NodeId, Input)>,
 }
 
 /// Sees to whom a message goes.
@@ -138,6 +141,8 @@ impl Lab {
             limits,
             exchange_interval: None,
             compared: Vec::new(),
+            slow_store: false,
+            pages: Vec::new(),
             now: 0,
             shards: BTreeMap::new(),
             wire: VecDeque::new(),
@@ -224,7 +229,12 @@ impl Lab {
                 Effect::Scan(read) => {
                     let number = read.number;
                     let page = Ok(read.finish(PagePart::default()));
-                    self.step(node, Input::Store(StoreEvent::Scanned { number, page }));
+                    let scanned = Input::Store(StoreEvent::Scanned { number, page });
+                    if self.slow_store {
+                        self.pages.push((node, scanned));
+                    } else {
+                        self.step(node, scanned);
+                    }
                 }
                 Effect::Count(event) => self.counted.push(event),
                 Effect::Compared { number, result } => self.compared.push((number, result)),
@@ -271,6 +281,9 @@ impl Lab {
     fn pass(&mut self, millis: u64) {
         for _ in 0..millis / 10 {
             self.now += 10_000;
+            for (node, page) in std::mem::take(&mut self.pages) {
+                self.step(node, page);
+            }
             for node in [A, B, C] {
                 self.step(node, Input::Tick);
             }
@@ -1735,4 +1748,48 @@ fn an_operator_learns_exactly_what_differs_and_has_it_brought_together() {
         },
     );
     assert_eq!(lab.compared, [(99, Err(CompareRefused::NotUp))]);
+}
+
+#[test]
+fn rows_that_are_put_off_are_asked_for_again_and_the_exchange_goes_on() {
+    let mut lab = Lab::with_a_lagging_node(EXCHANGE_INTERVAL);
+    let mut refusals = 0;
+    lab.tamper = Some(Box::new(move |_, message| {
+        if let PeerMessage::ExchangeReply(reply) = message
+            && let Ok(ExchangeAnswer::Rows(_)) = reply.result
+            && refusals < 3
+        {
+            refusals += 1;
+            reply.result = Err(Refusal {
+                cause: Cause::Overloaded,
+                floor: PurgeNumber::default(),
+            });
+        }
+    }));
+    lab.pass(15_000);
+    assert!(lab.agree());
+    assert_eq!(lab.count(Event::ExchangeFailed), 0);
+    assert_eq!(lab.count(Event::PeerMessageRefused), 0);
+}
+
+#[test]
+fn an_own_page_that_comes_after_its_question_was_put_off_harms_nothing() {
+    let mut lab = Lab::with_a_lagging_node(EXCHANGE_INTERVAL);
+    lab.slow_store = true;
+    lab.tamper = Some(Box::new(|_, message| {
+        if let PeerMessage::ExchangeReply(reply) = message
+            && let Ok(ExchangeAnswer::Rows(_)) = reply.result
+        {
+            reply.result = Err(Refusal {
+                cause: Cause::Overloaded,
+                floor: PurgeNumber::default(),
+            });
+        }
+    }));
+    lab.pass(15_000);
+    assert_eq!(lab.count(Event::ExchangeFailed), 0);
+    assert_eq!(lab.count(Event::PeerMessageRefused), 0);
+    lab.tamper = None;
+    lab.pass(15_000);
+    assert!(lab.agree());
 }

@@ -132,19 +132,19 @@ async fn a_node_that_was_away_gets_what_it_missed_without_a_read() {
             put.expect("it is written");
         }
     }
-    let held = dump_of(&client, "1").await;
+    let held = dump_of(&client, "a").await;
     assert_eq!(held.len(), 400);
     cluster.start(2).expect("it comes back");
     cluster.wait_until_counting().expect("it counts");
     let since = Stopwatch::start();
-    while dump_of(&client, "3").await != held {
+    while dump_of(&client, "c").await != held {
         assert!(
             since.elapsed() < Duration::from_secs(30),
             "copies still differ"
         );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    let status = client.status("3").await.expect("it answers");
+    let status = client.status("c").await.expect("it answers");
     let keyspace = status
         .keyspaces
         .iter()

@@ -40,8 +40,8 @@ pub struct Target {
 pub struct Endpoint {
     cluster: ClusterId,
     quic: quinn::Endpoint,
-    /// For IPv6 targets, made for the first one; `None` where the system has no IPv6.
-    quic_v6: Arc<OnceLock<Option<quinn::Endpoint>>>,
+    /// For IPv6 targets, made for the first one.
+    quic_v6: Arc<OnceLock<quinn::Endpoint>>,
     crypto: Arc<QuicClientConfig>,
     options: TransportOptions,
 }
@@ -95,13 +95,21 @@ impl Endpoint {
         };
         let mut config = quinn::ClientConfig::new(Arc::clone(&self.crypto) as _);
         config.transport_config(transport_config(self.options, target.address.ip()));
-        let v6 = || dialler(IpAddr::V6(Ipv6Addr::UNSPECIFIED)).ok();
         let quic = match target.address {
-            SocketAddr::V6(_) => self.quic_v6.get_or_init(v6).as_ref(),
-            SocketAddr::V4(_) => None,
+            SocketAddr::V6(_) => self.quic_v6().unwrap_or(&self.quic),
+            SocketAddr::V4(_) => &self.quic,
         };
-        let quic = quic.unwrap_or(&self.quic);
         quic.connect_with(config, target.address, &name)
+    }
+
+    /// `None` while the system has no IPv6 socket to give: the next target may find one.
+    fn quic_v6(&self) -> Option<&quinn::Endpoint> {
+        if self.quic_v6.get().is_none() {
+            let made = dialler(IpAddr::V6(Ipv6Addr::UNSPECIFIED)).ok()?;
+            // Another one may have been faster; that one is used.
+            let _kept = self.quic_v6.set(made);
+        }
+        self.quic_v6.get()
     }
 
     /// Closes all connections and waits until the nodes were told.
@@ -109,8 +117,7 @@ impl Endpoint {
     /// # Cancel safety
     /// Dropping the future leaves the connections closed; the nodes may learn it by silence.
     pub async fn shut_down(&self) {
-        let v6 = self.quic_v6.get().and_then(Option::as_ref);
-        for quic in std::iter::once(&self.quic).chain(v6) {
+        for quic in std::iter::once(&self.quic).chain(self.quic_v6.get()) {
             quic.close(super::CloseCode::Done.into(), b"");
             quic.wait_idle().await;
         }

@@ -16,7 +16,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::{Next, NodeHash, Question, Walk};
+use quorate_antientropy::{Next, NodeHash, Walk};
 use quorate_ring::{BucketId, KeyspaceId, MonoTime, VnodeId};
 
 use super::message::{ExchangeRow, RowPage, RowQuestion, TreeQuestion};
@@ -29,6 +29,9 @@ pub const CONFIRM_AFTER: Duration = Duration::from_secs(1);
 
 /// Gets of differing keys at once.
 pub const HEALS_AT_ONCE: usize = 16;
+
+/// An exchange ends after so many keys could not be healed: the others will not fare better.
+pub const FAILURES_MAX: u64 = 64;
 
 /// Rows that the peer does not tell now are asked for again after this.
 const POSTPONE: Duration = Duration::from_secs(1);
@@ -48,9 +51,9 @@ pub enum Purpose {
 /// What came of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tally {
-    /// Vnodes that were compared.
+    /// Copies of vnodes that were compared, one per keyspace.
     pub vnodes: u64,
-    /// Those of them that differed.
+    /// Those of them in which a bucket differed twice.
     pub vnodes_differing: u64,
     /// Buckets that differed twice.
     pub buckets: u64,
@@ -78,8 +81,12 @@ pub struct Compared {
 pub enum CompareRefused {
     /// The other node is not up, or went away meanwhile, or there is none.
     NotUp,
-    /// As many wait as may.
+    /// As many wait as may, or this node is stopping.
     Busy,
+    /// It took too long; what was brought together by then stays so.
+    Late,
+    /// An answer did not fit its question, or was refused, or keys could not be healed.
+    Failed,
 }
 
 /// What an exchange wants done.
@@ -264,13 +271,9 @@ impl ExchangeMachine {
             return Err(Unfit);
         }
         for (mut compared, (held, told)) in asked.into_iter().zip(held.iter().zip(told)) {
-            let was_root = *compared.walk.question() == Question::Root;
             let next = compared.walk.answered(held, told).map_err(|_| Unfit)?;
             match next {
-                Next::Ask => {
-                    self.tally.vnodes_differing += u64::from(was_root);
-                    self.todo.push_back(compared);
-                }
+                Next::Ask => self.todo.push_back(compared),
                 Next::AskLater => {
                     self.later_at = now + CONFIRM_AFTER;
                     self.later.push(compared);
@@ -283,6 +286,7 @@ impl ExchangeMachine {
     }
 
     fn differ(&mut self, compared: &Walking, buckets: BTreeSet<BucketId>) {
+        self.tally.vnodes_differing += 1;
         self.tally.buckets += u64::try_from(buckets.len()).unwrap_or(u64::MAX);
         self.differing.push_back(RowQuestion {
             keyspace: compared.keyspace,
@@ -296,13 +300,7 @@ impl ExchangeMachine {
     ///
     /// # Errors
     /// [`Unfit`] if none is asked for.
-    pub fn rows_read(
-        &mut self,
-        now: MonoTime,
-        is_own: bool,
-        page: RowPage,
-        steps: &mut Vec<Step>,
-    ) -> Result<(), Unfit> {
+    pub fn rows_read(&mut self, is_own: bool, page: RowPage) -> Result<(), Unfit> {
         let Open::Rows(rows) = &mut self.open else {
             return Err(Unfit);
         };
@@ -321,13 +319,11 @@ impl ExchangeMachine {
                 );
                 self.compare(rows.question, own, theirs);
             }
-            self.go_on(now, steps);
         }
         Ok(())
     }
 
-    /// The peer brings together rows with another node: it is asked again after a while, when there is
-    /// less to do.
+    /// Rows cannot be told now, at the peer or here: they are asked for again after a while.
     pub fn postpone_rows(&mut self, now: MonoTime) {
         if let Open::Rows(rows) = std::mem::replace(&mut self.open, Open::Nothing) {
             self.differing.push_front(rows.question);
@@ -379,6 +375,12 @@ impl ExchangeMachine {
         } else {
             self.tally.failed += 1;
         }
+    }
+
+    /// Whether so many keys could not be healed that the rest is not tried.
+    #[must_use]
+    pub const fn fails(&self) -> bool {
+        self.tally.failed >= FAILURES_MAX
     }
 
     /// What was found so far.
@@ -481,10 +483,10 @@ mod tests {
                     }
                     Step::Rows(question) => {
                         let theirs = other.rows(&question, page.1);
-                        let theirs = machine.rows_read(now, false, theirs, &mut steps);
+                        let theirs = machine.rows_read(false, theirs);
                         theirs.expect("it was asked for");
                         let page = own.rows(&question, page.0);
-                        let own = machine.rows_read(now, true, page, &mut steps);
+                        let own = machine.rows_read(true, page);
                         own.expect("it was asked for");
                     }
                     Step::Heal(_, key) => {
@@ -562,7 +564,7 @@ mod tests {
         let (now, mut steps) = (MonoTime::ZERO, Vec::new());
         let page = RowPage::default();
         assert_eq!(
-            machine.rows_read(now, false, page, &mut steps),
+            machine.rows_read(false, page),
             Err(Unfit),
             "no rows were asked for"
         );

@@ -239,6 +239,10 @@ impl GetMachine {
 
     /// A replica could not tell.
     pub fn refused(&mut self, from: NodeId, steps: &mut Vec<Step>) {
+        if self.plan.trust == Trust::Everybody && self.phase != Phase::Done {
+            // All were asked, so that nobody can stand in for this one.
+            return self.fail(Cause::QuorumNotReached, &|_| false, steps);
+        }
         match &mut self.phase {
             Phase::Asking => {
                 if self.waiting.remove(from) {

@@ -18,6 +18,7 @@ use quorate_ring::{
 use super::effect::RequestKind;
 use super::failure::{Cause, Failure};
 use super::scan_page::{PageRange, ScanRow};
+use super::shard::{KEY_BYTES_MAX, SCAN_RECORDS_MAX};
 use super::timeline::{Memory, Timeline};
 use super::vnode_set::VnodeSet;
 
@@ -389,7 +390,7 @@ pub struct RowPage {
 }
 
 impl RowPage {
-    /// Whether it can be an answer: keys in order, each once, from the first wanted on and in front
+    /// Whether it can be an answer: as many as a page holds, keys in order, each once, from the first wanted on and in front
     /// of its end, all of the buckets, and the walk gets on. O(rows).
     #[must_use]
     pub fn answers(
@@ -398,6 +399,8 @@ impl RowPage {
         place: impl Fn(&Bytes) -> (VnodeId, BucketId),
     ) -> bool {
         let Self { rows, until } = self;
+        let is_key = |key: &Bytes| (1..=KEY_BYTES_MAX).contains(&key.len());
+        let are_keys = rows.iter().map(|row| &row.key).chain(until).all(is_key);
         let in_order = rows.is_sorted_by(|one, other| one.key < other.key);
         let gets_on = until.as_ref().is_none_or(|until| *until > question.from);
         let is_inside = |row: &ExchangeRow| {
@@ -407,7 +410,8 @@ impl RowPage {
                 && vnode == question.vnode
                 && question.buckets.contains(&bucket)
         };
-        in_order && gets_on && rows.iter().all(is_inside)
+        let is_bounded = rows.len() <= SCAN_RECORDS_MAX;
+        is_bounded && are_keys && in_order && gets_on && rows.iter().all(is_inside)
     }
 }
 

@@ -236,7 +236,10 @@ impl Admin {
                 failed: tally.failed,
                 next: next.map(|vnode| vnode.0),
             }),
-            Err(CompareRefused::NotUp) => Response::Failure(refused(Code::Unavailable)),
+            Err(CompareRefused::NotUp | CompareRefused::Failed) => {
+                Response::Failure(refused(Code::Unavailable))
+            }
+            Err(CompareRefused::Late) => Response::Failure(refused(Code::DeadlineExceeded)),
             Err(CompareRefused::Busy) => {
                 let busy = Failure {
                     retry_after_ms: VERIFY_RETRY_AFTER_MS,

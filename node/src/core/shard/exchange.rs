@@ -57,7 +57,14 @@ const ASKED_MAX: usize = 4;
 const VNODES_PER_ANSWER: usize = 64;
 
 /// Time for the get that heals a key.
-const HEAL_WITHIN: Duration = Duration::from_secs(5);
+const HEAL_WITHIN: Duration = Duration::from_secs(2);
+
+/// After this time an exchange ends, however much is left, so that other pairs have their turn. What was
+/// healed is alike the next time, so that each turn gets on.
+const TURN_MAX: Duration = Duration::from_secs(60);
+
+/// The same for one that an operator asked for: before the SDK stops waiting.
+const ASKED_WITHIN: Duration = Duration::from_secs(240);
 
 /// What a shard knows of exchanges.
 #[derive(Debug)]
@@ -126,7 +133,10 @@ impl Exchanges {
         };
         Self {
             interval,
-            pairs: others.filter(|peer| begins(me, *peer)).map(pair).collect(),
+            pairs: others
+                .filter(|peer| interval.is_some() && begins(me, *peer))
+                .map(pair)
+                .collect(),
             current: None,
             asked: VecDeque::new(),
             trees: TreeCache::default(),
@@ -146,9 +156,20 @@ impl Exchanges {
         self.pairs.iter().map(of).collect()
     }
 
-    fn is_current(&self, peer: NodeId, op: OpNumber, ask: u32) -> bool {
-        let current = self.current.as_ref();
-        current.is_some_and(|c| c.peer == peer && c.op == op && c.ask == ask)
+    /// Whether that is the question whose answer is awaited, of `peer` if one is named.
+    fn is_current(&self, peer: Option<NodeId>, op: OpNumber, ask: u32) -> bool {
+        self.current.as_ref().is_some_and(|current| {
+            let is_peer = peer.is_none_or(|peer| peer == current.peer);
+            is_peer && current.op == op && current.ask == ask && current.machine.is_waiting()
+        })
+    }
+
+    /// Rows cannot be told now: the answers to the present question are not wanted any more.
+    fn postpone(&mut self, now: MonoTime) {
+        if let Some(current) = &mut self.current {
+            current.machine.postpone_rows(now);
+            current.ask += 1;
+        }
     }
 }
 
@@ -175,20 +196,31 @@ impl Shard {
 
     /// Begins what is due, ends what is late.
     pub(super) fn tick_exchanges(&mut self, now: Now, effects: &mut Effects) {
+        if self.draining {
+            return self.drop_exchanges(now, effects);
+        }
         if let Some(current) = &self.exchanges.current {
-            let is_up = self.liveness(now, current.peer) == Liveness::Up;
-            if !is_up || current.machine.is_late(now.mono) {
-                return self.fail_exchange(now, effects);
+            let took = now.mono.since(current.began);
+            let is_over = match current.asked {
+                Some(_) => took >= ASKED_WITHIN,
+                None => took >= TURN_MAX,
+            };
+            if self.liveness(now, current.peer) != Liveness::Up {
+                return self.fail_exchange(now, CompareRefused::NotUp, effects);
+            }
+            if is_over || current.machine.is_late(now.mono) {
+                return self.fail_exchange(now, CompareRefused::Late, effects);
+            }
+            if current.machine.fails() {
+                return self.fail_exchange(now, CompareRefused::Failed, effects);
             }
             return self.go_on(now, effects);
-        }
-        if self.draining {
-            return;
         }
         if let Some(asked) = self.exchanges.asked.pop_front() {
             return self.begin_asked(now, asked, effects);
         }
-        if self.exchanges.interval.is_none() {
+        // What is merged must be kept.
+        if self.exchanges.interval.is_none() || self.disk_full {
             return;
         }
         let due = self.exchanges.pairs.iter();
@@ -211,7 +243,7 @@ impl Shard {
         (purpose, first): (Purpose, VnodeId),
         effects: &mut Effects,
     ) {
-        if self.exchanges.asked.len() >= ASKED_MAX {
+        if self.draining || self.exchanges.asked.len() >= ASKED_MAX {
             let result = Err(CompareRefused::Busy);
             effects.push(Effect::Compared { number, result });
             return;
@@ -223,6 +255,15 @@ impl Shard {
             first,
         });
         self.tick_exchanges(now, effects);
+    }
+
+    /// The node stops: ends what it began and answers who waits.
+    fn drop_exchanges(&mut self, now: Now, effects: &mut Effects) {
+        self.fail_exchange(now, CompareRefused::Busy, effects);
+        for Asked { number, .. } in std::mem::take(&mut self.exchanges.asked) {
+            let result = Err(CompareRefused::Busy);
+            effects.push(Effect::Compared { number, result });
+        }
     }
 
     fn begin_asked(&mut self, now: Now, asked: Asked, effects: &mut Effects) {
@@ -310,11 +351,12 @@ impl Shard {
                         continue;
                     };
                     let me = self.me;
-                    if self
-                        .read_rows_of(now, me, (op, ask), question, effects)
-                        .is_err()
-                    {
-                        self.fail_exchange(now, effects);
+                    let reader = (me, ANSWER_WITHIN);
+                    let read = self.read_rows_of(now, reader, (op, ask), question, effects);
+                    match read {
+                        Ok(()) => {}
+                        Err(Cause::Overloaded) => self.exchanges.postpone(now.mono),
+                        Err(_) => self.fail_exchange(now, CompareRefused::Failed, effects),
                     }
                 }
                 Step::Heal(keyspace, key) => self.heal(now, keyspace, &key, effects),
@@ -346,7 +388,7 @@ impl Shard {
     fn read_rows_of(
         &mut self,
         now: Now,
-        to: NodeId,
+        (to, budget): (NodeId, Duration),
         (op, ask): (OpNumber, u32),
         question: RowQuestion,
         effects: &mut Effects,
@@ -365,7 +407,7 @@ impl Shard {
             ask,
             range,
             whole: vnodes,
-            budget: ANSWER_WITHIN,
+            budget,
         };
         let reader = Reader::Exchange {
             to,
@@ -399,12 +441,8 @@ impl Shard {
         let rows = rows.into_iter().filter_map(row).collect();
         let page = RowPage { rows, until };
         if to == self.me {
-            if self
-                .exchanges
-                .current
-                .as_ref()
-                .is_some_and(|c| c.op == op && c.ask == ask)
-            {
+            // One that was put off meanwhile is read again.
+            if self.exchanges.is_current(None, op, ask) {
                 self.rows_read(now, true, page, effects);
             }
         } else {
@@ -413,15 +451,12 @@ impl Shard {
     }
 
     fn rows_read(&mut self, now: Now, is_own: bool, page: RowPage, effects: &mut Effects) {
-        let mut steps = Vec::new();
         let read = match &mut self.exchanges.current {
-            Some(current) => current
-                .machine
-                .rows_read(now.mono, is_own, page, &mut steps),
+            Some(current) => current.machine.rows_read(is_own, page),
             None => Ok(()),
         };
         match read {
-            Ok(()) => self.perform_exchange(now, steps, effects),
+            Ok(()) => self.go_on(now, effects),
             Err(_) => self.refuse_answer(now, effects),
         }
     }
@@ -503,13 +538,13 @@ impl Shard {
         }
     }
 
-    fn fail_exchange(&mut self, now: Now, effects: &mut Effects) {
+    fn fail_exchange(&mut self, now: Now, why: CompareRefused, effects: &mut Effects) {
         let Some(Exchange { peer, asked, .. }) = self.exchanges.current.take() else {
             return;
         };
         effects.push(Effect::Count(Event::ExchangeFailed));
         if let Some((number, _)) = asked {
-            let result = Err(CompareRefused::NotUp);
+            let result = Err(why);
             effects.push(Effect::Compared { number, result });
             return;
         }
@@ -522,7 +557,7 @@ impl Shard {
     /// The peer's answer is none to the question.
     fn refuse_answer(&mut self, now: Now, effects: &mut Effects) {
         effects.push(Effect::Count(Event::PeerMessageRefused));
-        self.fail_exchange(now, effects);
+        self.fail_exchange(now, CompareRefused::Failed, effects);
     }
 
     /// A node that began an exchange asks.
@@ -538,9 +573,11 @@ impl Shard {
             op,
             ask: number,
             wanted,
-            budget: _,
+            budget,
         } = ask;
-        let refused = if epoch != self.topology.epoch() {
+        let refused = if self.draining {
+            Err(Cause::ShuttingDown)
+        } else if epoch != self.topology.epoch() {
             Err(Cause::EpochMismatch)
         } else {
             match wanted {
@@ -553,7 +590,7 @@ impl Shard {
                 }
                 ExchangeWanted::Rows(question) => {
                     self.exchanges.rows_told = Some((from, now.mono));
-                    self.read_rows_of(now, from, (op, number), question, effects)
+                    self.read_rows_of(now, (from, budget), (op, number), question, effects)
                 }
             }
         };
@@ -614,14 +651,11 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let ExchangeReply { op, ask, result } = reply;
-        if !self.exchanges.is_current(from, op, ask) {
+        // Frames may come late, and twice.
+        if !self.exchanges.is_current(Some(from), op, ask) {
             return;
         }
         let current = self.exchanges.current.as_ref();
-        if current.is_some_and(|current| !current.machine.is_waiting()) {
-            // It was answered before: frames may come twice.
-            return;
-        }
         match result {
             Ok(ExchangeAnswer::Trees(told)) => self.trees_told(now, &told, effects),
             Ok(ExchangeAnswer::Rows(page)) => {
@@ -641,13 +675,13 @@ impl Shard {
             Err(Refusal {
                 cause: Cause::Overloaded,
                 ..
-            }) => match &mut self.exchanges.current {
+            }) => match &self.exchanges.current {
                 Some(current) if current.machine.row_question().is_some() => {
-                    current.machine.postpone_rows(now.mono);
+                    self.exchanges.postpone(now.mono);
                 }
-                Some(_) | None => self.fail_exchange(now, effects),
+                Some(_) | None => self.fail_exchange(now, CompareRefused::Failed, effects),
             },
-            Err(_) => self.fail_exchange(now, effects),
+            Err(_) => self.fail_exchange(now, CompareRefused::Failed, effects),
         }
     }
 
@@ -656,7 +690,7 @@ impl Shard {
         let questions = current.map(|current| current.machine.tree_questions());
         let held = self.answer_trees(&questions.unwrap_or_default());
         let (Ok(held), Some(current)) = (held, &mut self.exchanges.current) else {
-            return self.fail_exchange(now, effects);
+            return self.fail_exchange(now, CompareRefused::Failed, effects);
         };
         match current.machine.trees_told(now.mono, &held, told) {
             Ok(()) => self.go_on(now, effects),

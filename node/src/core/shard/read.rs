@@ -154,7 +154,10 @@ impl Shard {
         let number = self.next_number();
         let me = self.me;
         let turn = usize::try_from(number.0 % 64).unwrap_or(0);
-        let (down, candidates) = self.in_order(now, &place, turn);
+        let (down, mut candidates) = self.in_order(now, &place, turn);
+        if trust == Trust::Everybody {
+            candidates.truncate(usize::from(required));
+        }
         let first = candidates.iter().take(usize::from(required)).copied();
         let widen_after = self.tails.read_begins(first.filter(|node| *node != me));
         let user_key = Bytes::copy_from_slice(place.key.user_key());
@@ -411,6 +414,16 @@ impl Shard {
             self.let_go(&get.origin, get.bytes);
             let found = get.machine.merged().map(KeyState::to_bytes);
             return self.write_found(now, *writing, found.as_ref(), effects);
+        }
+        if let Origin::Exchange { .. } = get.origin {
+            // Nobody looks at it.
+            let reply = Reply::Read {
+                values: Vec::new(),
+                context: Bytes::new(),
+                replicas,
+                stamp: None,
+            };
+            return self.answer(get.origin, get.bytes, reply, effects);
         }
         let empty = KeyState::absent(get.place.mode);
         let state = get.machine.merged().unwrap_or(&empty);

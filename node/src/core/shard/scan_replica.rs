@@ -154,6 +154,10 @@ impl Shard {
             }
         };
         if let Reader::Exchange { to, buckets } = &reading.to {
+            if now.mono >= reading.deadline {
+                effects.push(Effect::Count(Event::Expired));
+                return;
+            }
             let of = (reading.keyspace, &**buckets);
             let number = (reading.op, reading.ask);
             return self.exchange_page(now, *to, number, of, (rows, until), effects);
