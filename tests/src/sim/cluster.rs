@@ -376,7 +376,12 @@ impl Cluster {
                         .map_or(4_096, |overload| overload.requests_max),
                     ..Limits::default()
                 },
-                exchange_interval: Some(EXCHANGE_INTERVAL),
+                // A node that forgot must not count; an exchange would bring back what it forgot
+                // before a read could miss it.
+                exchange_interval: match plan.memory_victim {
+                    Some(_) => None,
+                    None => Some(EXCHANGE_INTERVAL),
+                },
             },
             store: OpenOptions {
                 folder: gated(&slot.folder),
