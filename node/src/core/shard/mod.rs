@@ -12,10 +12,12 @@
 //! hands requests to owners, `resolve` finds out what became of a write, `session_read` a session's
 //! gets, `lww` makes writes of lww keyspaces, `persist` talks to the table and the store. `scan`
 //! coordinates pages of scans, `scan_replica` does a replica's part of them, `batch` takes many
-//! requests as one. `exchange` compares copies with co-replicas and brings them together.
+//! requests as one. `exchange` compares copies with co-replicas and brings them together, `exchange_replica`
+//! does a replica's part of that.
 
 mod batch;
 mod exchange;
+mod exchange_replica;
 mod forward;
 mod lww;
 mod persist;
