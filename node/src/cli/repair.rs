@@ -214,7 +214,12 @@ fn text(pairs: &[OfPair]) -> String {
     let mut text = table.text();
     for pair in pairs {
         if let Some(error) = &pair.error {
-            text.push_str(&format!("{}: {error}\n", pair.nodes.join(", ")));
+            let why = match error.code() {
+                Code::Unavailable => ": one of them is not up, went away or cannot take writes",
+                Code::DeadlineExceeded => ": there is more to do; repair again",
+                _ => "",
+            };
+            text.push_str(&format!("{}: {error}{why}\n", pair.nodes.join(", ")));
         }
     }
     text
