@@ -167,24 +167,9 @@ impl Walk {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use quorate_ring::{KeyspaceId, VnodeId};
 
     use super::*;
-    use crate::bucket_digests::BucketDigests;
-    use crate::digest::DigestChange;
-    use crate::holdings::{HoldingsChange, RecordChange};
-
-    fn tree(buckets: &[(u16, u128)]) -> VnodeTree {
-        let mut digests = BucketDigests::default();
-        for (bucket, sum) in buckets {
-            let change = RecordChange {
-                digest: DigestChange(*sum),
-                holdings: HoldingsChange::default(),
-            };
-            digests.add(KeyspaceId(1), VnodeId(0), BucketId(*bucket), change);
-        }
-        VnodeTree::of(&digests.vnode(KeyspaceId(1), VnodeId(0)))
-    }
+    use crate::tree::tests::tree;
 
     /// What a walk ends with, and the hashes that were told.
     fn walk(own: &VnodeTree, other: &VnodeTree, then: &VnodeTree) -> (Next, usize) {

@@ -151,7 +151,7 @@ impl HashMethods for Fold {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use quorate_ring::{BucketId, KeyspaceId, VnodeId};
 
     use super::*;
@@ -159,7 +159,8 @@ mod tests {
     use crate::digest::DigestChange;
     use crate::holdings::{HoldingsChange, RecordChange};
 
-    fn tree(buckets: &[(u16, u128)]) -> VnodeTree {
+    /// The tree of a vnode whose buckets have these digests.
+    pub(crate) fn tree(buckets: &[(u16, u128)]) -> VnodeTree {
         let mut digests = BucketDigests::default();
         for (bucket, sum) in buckets {
             let change = RecordChange {

@@ -27,17 +27,12 @@ pub async fn cluster(binary: Option<&Path>, clock: Clock) -> Result<SpawnedClust
     SpawnedCluster::start(&binary, 3, &std::env::temp_dir(), clock).await
 }
 
-/// A loop of half reads, half writes of small values, every answer judged.
+/// Half reads, half writes of small values at `quorum`, every answer judged.
 ///
 /// # Errors
 /// None so far.
-pub fn verified(
-    clients: &[Client],
-    keys: u32,
-    in_flight_max: usize,
-    clock: Clock,
-) -> Result<OpenLoop> {
-    let spec = OpenSpec {
+pub fn verified_spec(keys: u32, in_flight_max: usize) -> Result<OpenSpec> {
+    Ok(OpenSpec {
         mix: "read=50,write=50".parse::<Mix>()?,
         keys,
         distribution: Distribution::Uniform,
@@ -51,7 +46,20 @@ pub fn verified(
         has_contexts: true,
         verify: true,
         seed: 1,
-    };
+    })
+}
+
+/// A loop of what [`verified_spec`] says.
+///
+/// # Errors
+/// None so far.
+pub fn verified(
+    clients: &[Client],
+    keys: u32,
+    in_flight_max: usize,
+    clock: Clock,
+) -> Result<OpenLoop> {
+    let spec = verified_spec(keys, in_flight_max)?;
     let keyspaces = clients.iter().map(|client| client.keyspace("default"));
     Ok(OpenLoop::new(spec, keyspaces.collect(), clock))
 }

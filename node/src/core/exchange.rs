@@ -25,13 +25,13 @@ use super::message::{ExchangeRow, RowPage, RowQuestion, TreeQuestion};
 pub const TREES_PER_ASK: usize = 8;
 
 /// Differences are looked at again after this time: longer than a write is on its way.
-pub const CONFIRM_AFTER: Duration = Duration::from_secs(1);
+const CONFIRM_AFTER: Duration = Duration::from_secs(1);
 
 /// Gets of differing keys at once.
-pub const HEALS_AT_ONCE: usize = 16;
+const HEALS_AT_ONCE: usize = 16;
 
 /// An exchange ends after so many keys could not be healed: the others will not fare better.
-pub const FAILURES_MAX: u64 = 64;
+const FAILURES_MAX: u64 = 64;
 
 /// Rows that the peer does not tell now are asked for again after this.
 const POSTPONE: Duration = Duration::from_secs(1);
@@ -147,7 +147,6 @@ pub struct ExchangeMachine {
     keys_of: KeyspaceId,
     healing: usize,
     tally: Tally,
-    ended: bool,
 }
 
 impl ExchangeMachine {
@@ -177,7 +176,6 @@ impl ExchangeMachine {
             keys_of: KeyspaceId(0),
             healing: 0,
             tally,
-            ended: false,
         }
     }
 
@@ -193,7 +191,7 @@ impl ExchangeMachine {
         self.is_waiting() && now >= self.due
     }
 
-    /// The rows that are asked for now.
+    /// The question about rows that is open.
     #[must_use]
     pub const fn row_question(&self) -> Option<&RowQuestion> {
         match &self.open {
@@ -202,7 +200,7 @@ impl ExchangeMachine {
         }
     }
 
-    /// The trees that are asked for now, in the order of the answer.
+    /// The questions about trees that are open, in the order of the answer.
     #[must_use]
     pub fn tree_questions(&self) -> Vec<TreeQuestion> {
         match &self.open {
@@ -211,11 +209,9 @@ impl ExchangeMachine {
         }
     }
 
-    /// Does what can be done now; nothing while an answer or a get is awaited.
+    /// Does what can be done now; nothing while an answer or a get is awaited, and not again after
+    /// [`Step::End`].
     pub fn go_on(&mut self, now: MonoTime, steps: &mut Vec<Step>) {
-        if self.ended {
-            return;
-        }
         while self.healing < HEALS_AT_ONCE
             && let Some(key) = self.keys.pop_front()
         {
@@ -239,7 +235,6 @@ impl ExchangeMachine {
             self.open = Open::Trees(asked);
             self.due = now + ANSWER_WITHIN;
         } else if self.later.is_empty() && self.differing.is_empty() {
-            self.ended = true;
             steps.push(Step::End(self.tally));
         }
     }
