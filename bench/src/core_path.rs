@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use bytes::{Bytes, BytesMut};
 use quorate_antientropy::{BucketDigests, DigestSecret, OpId};
 use quorate_client::wire::FrameSplitter;
-use quorate_node::core::input::{RequestId, Volatile};
+use quorate_node::core::input::{Losses, RequestId, Volatile};
 use quorate_node::core::message::{PeerMessage, ReadRequest, Reply, Request, WriteRequest};
 use quorate_node::core::seal::SealKey;
 use quorate_node::core::table::TableLimits;
@@ -135,6 +135,7 @@ fn shard(me: NodeId, topology: &Arc<Topology>, now: Now) -> Result<PathNode> {
         applied: Lsn::ZERO,
         clean: true,
         volatile: Volatile::Whole,
+        losses: Losses::default(),
         memories: BTreeMap::new(),
         records: Vec::new(),
         digests: BucketDigests::default(),
@@ -393,6 +394,7 @@ impl CorePath {
             Effect::Remember { .. }
             | Effect::CloseLink { .. }
             | Effect::Compared { .. }
+            | Effect::Healed(_)
             | Effect::Count(_)
             | Effect::Scan(_) => {}
         }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use quorate_antientropy::{BucketDigests, DigestSecret, OpId};
 use quorate_node::core::failure::{Cause, Effectiveness};
 use quorate_node::core::input::{
-    Input, LinkEvent, Now, Recovered, RequestId, StoreEvent, Volatile,
+    Input, LinkEvent, Losses, Now, Recovered, RequestId, StoreEvent, Volatile,
 };
 use quorate_node::core::message::{
     PeerMessage, ReadRequest, Reply, Request, ScanRequest, WriteRequest,
@@ -113,6 +113,7 @@ impl Lab {
                 applied: Lsn::ZERO,
                 clean: false,
                 volatile: volatile(node),
+                losses: Losses::default(),
                 memories: BTreeMap::new(),
                 records: Vec::new(),
                 digests: BucketDigests::default(),
@@ -185,6 +186,7 @@ impl Lab {
                 | Effect::Remember { .. }
                 | Effect::CloseLink { .. }
                 | Effect::Compared { .. }
+                | Effect::Healed(_)
                 | Effect::Count(_) => {}
             }
         }
@@ -602,6 +604,13 @@ fn c7_a_node_that_may_have_forgotten_counts_for_no_memory_keyspace() {
     assert!(matches!(lab.reply(on_disk), Reply::Read { .. }));
     let status = lab.shards[&A].status(lab.clock(A));
     assert!(!status.memory_whole);
+    lab.cut.clear();
+    lab.pass(20_000);
+    let status = lab.shards[&A].status(lab.clock(A));
+    assert!(status.memory_whole, "it was compared with both others");
+    lab.cut = vec![B, C];
+    let alone = lab.ask(A, get("memory", ConsistencyLevel::One));
+    assert!(matches!(lab.reply(alone), Reply::Read { .. }));
 }
 
 /// The values of a whole keyspace, in a page that `node` makes.

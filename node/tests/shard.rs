@@ -19,7 +19,10 @@ use quorate_antientropy::{BucketDigests, Digest, DigestSecret, NodeHash, OpId};
 use quorate_node::core::effect::{Event, StopReason};
 use quorate_node::core::exchange::{CompareRefused, Compared, Purpose};
 use quorate_node::core::failure::{Cause, Effectiveness};
-use quorate_node::core::input::{Input, LinkEvent, Now, Recovered, RequestId, StoreEvent};
+use quorate_node::core::healing::Healed;
+use quorate_node::core::input::{
+    Input, LinkEvent, Losses, Now, Recovered, RequestId, StoreEvent,
+};
 use quorate_node::core::key::RecordKey;
 use quorate_node::core::message::{
     ExchangeAnswer, ExchangeReply, Forward, HeldRecord, OpNumber, PeerMessage, PurgeNumber,
@@ -98,6 +101,7 @@ fn recovered(lives: &[(u64, u64)], memories: &[(NodeId, Memory)]) -> Recovered {
         applied: Lsn::ZERO,
         clean: false,
         volatile: quorate_node::core::input::Volatile::Lost,
+        losses: Losses::default(),
         memories: memories.iter().copied().collect(),
         records: Vec::new(),
         digests: BucketDigests::default(),
@@ -123,6 +127,7 @@ struct Lab {
     limits: Limits,
     exchange_interval: Option<Duration>,
     compared: Vec<(u64, Result<Compared, CompareRefused>)>,
+    healed: Vec<(NodeId, Healed)>,
     /// Pages are read only when time passes.
     slow_store: bool,
     pages: Vec<(NodeId, Input)>,
@@ -141,6 +146,7 @@ impl Lab {
             limits,
             exchange_interval: None,
             compared: Vec::new(),
+            healed: Vec::new(),
             slow_store: false,
             pages: Vec::new(),
             now: 0,
@@ -238,6 +244,7 @@ impl Lab {
                 }
                 Effect::Count(event) => self.counted.push(event),
                 Effect::Compared { number, result } => self.compared.push((number, result)),
+                Effect::Healed(healed) => self.healed.push((node, healed)),
                 Effect::Remember { .. } | Effect::CloseLink { .. } => {}
             }
         }
@@ -638,6 +645,103 @@ fn a_node_that_forgot_stops_when_a_peer_remembers() {
         lab.stopped.get(&B),
         Some(&StopReason::Forgot { peer: A, memory })
     );
+}
+
+/// A node that starts with an empty disk and knows it; the other two hold what it acknowledged.
+fn lab_with_a_lost_disk() -> Lab {
+    let mut lab = Lab::ready();
+    lab.pass(100);
+    let id = lab.ask(A, put("v", 1, None));
+    lab.run();
+    assert!(is_applied(lab.reply(id)));
+    let life = Incarnation(u64::from(A.0) * 100);
+    let mut empty = recovered(&[(150, 1)], &[]);
+    empty.losses = Losses {
+        why: Some("its disk was lost".to_owned()),
+        lives: [life].into(),
+    };
+    empty.timeline = empty.timeline.with_lost(empty.losses.lives.clone());
+    // Its old life is no neighbour of the new one.
+    lab.cut = vec![A];
+    lab.pass(1_100);
+    lab.start_with(A, empty);
+    lab
+}
+
+fn reconnect(lab: &mut Lab, node: NodeId, peers: &[NodeId]) {
+    for peer in peers {
+        let (there, here) = (*peer, node);
+        lab.step(there, Input::Link(LinkEvent::Down { peer: here, link: 1 }));
+        lab.step(there, Input::Link(LinkEvent::Up { peer: here, link: 1 }));
+        lab.step(here, Input::Link(LinkEvent::Up { peer: there, link: 1 }));
+    }
+    lab.run();
+}
+
+/// C4: of a write at W two of three owners know; one of them lost it, so both others are needed.
+#[test]
+fn c4_a_node_that_lost_its_disk_counts_once_both_others_gave_it_back() {
+    let mut lab = lab_with_a_lost_disk();
+    lab.cut = vec![C];
+    reconnect(&mut lab, A, &[B]);
+    lab.pass(20_000);
+    assert_eq!(lab.values(A, ConsistencyLevel::One), ["v"], "B answers");
+    let lacking = |lab: &Lab| {
+        let status = lab.shards[&A].status(lab.clock());
+        (status.copies_lacking > 0, status.lost_why.is_some())
+    };
+    assert_eq!(lacking(&lab), (true, true), "B alone is not enough");
+    let id = lab.ask(B, put("w", 2, None));
+    lab.pass(3_000);
+    assert!(!is_applied(lab.reply(id)), "A does not count for W");
+    lab.cut.clear();
+    reconnect(&mut lab, C, &[A, B]);
+    lab.pass(20_000);
+    assert_eq!(lacking(&lab), (false, false));
+    let disk_and_memory = Healed {
+        disk: true,
+        memory: true,
+    };
+    assert!(lab.healed.contains(&(A, disk_and_memory)));
+    lab.cut = vec![B, C];
+    assert_eq!(lab.values(A, ConsistencyLevel::One), ["v", "w"], "by itself");
+}
+
+/// C5: what an owner took from memory is not in its digests before it is durable there.
+#[test]
+fn c5_a_node_that_lost_its_disk_waits_for_what_the_others_have_not_synced() {
+    let mut lab = lab_with_a_lost_disk();
+    lab.cut = vec![A, C];
+    lab.sync_by_itself = vec![A, C];
+    lab.ask(B, put_at("late", 2, None, ConsistencyLevel::One));
+    lab.cut.clear();
+    reconnect(&mut lab, C, &[B]);
+    reconnect(&mut lab, A, &[B, C]);
+    lab.pass(10_000);
+    assert!(lab.shards[&A].status(lab.clock()).copies_lacking > 0);
+    lab.sync_by_itself = vec![A, B, C];
+    lab.pass(20_000);
+    assert_eq!(lab.shards[&A].status(lab.clock()).copies_lacking, 0);
+}
+
+/// Who takes a life for lost that is heard at this moment runs beside it under its name.
+#[test]
+fn a_node_whose_lost_life_is_alive_is_not_greeted() {
+    let mut lab = Lab::ready();
+    lab.pass(100);
+    let life = Incarnation(u64::from(A.0) * 100);
+    let mut copied = recovered(&[(150, 1)], &[]);
+    copied.timeline = copied.timeline.with_lost([life].into());
+    lab.start_with(A, copied);
+    reconnect(&mut lab, A, &[B]);
+    let sees = |lab: &Lab| {
+        let peers = lab.shards[&B].status(lab.clock()).peers;
+        peers.iter().any(|(node, up, _)| *node == A && *up)
+    };
+    assert!(!sees(&lab));
+    lab.pass(1_100);
+    reconnect(&mut lab, A, &[B]);
+    assert!(sees(&lab), "the other one has fallen silent");
 }
 
 #[test]

@@ -61,6 +61,10 @@ pub enum Bug {
     ContextNotLookedFor,
     /// M8: anti-entropy leaves out some buckets.
     ExchangeSkipsBuckets,
+    /// C2: a node that forgot what it acknowledged from disk counts at once.
+    AmnesiacCounts,
+    /// C4: a node that forgot counts once it was compared with one owner.
+    HealsFromOneOwner,
 }
 
 impl Bug {
@@ -93,6 +97,8 @@ impl Bug {
         Self::DigestOfTheKeyAlone,
         Self::ContextNotLookedFor,
         Self::ExchangeSkipsBuckets,
+        Self::AmnesiacCounts,
+        Self::HealsFromOneOwner,
     ];
 
     /// The name by which it is chosen.
@@ -126,6 +132,8 @@ impl Bug {
             Self::DigestOfTheKeyAlone => "digest-of-the-key-alone",
             Self::ContextNotLookedFor => "context-not-looked-for",
             Self::ExchangeSkipsBuckets => "exchange-skips-buckets",
+            Self::AmnesiacCounts => "c2-amnesiac-counts",
+            Self::HealsFromOneOwner => "c4-heals-from-one-owner",
         }
     }
 }

@@ -70,15 +70,6 @@ fn a_second_process_of_a_node_is_refused_while_the_first_goes_on() {
 }
 
 #[test]
-fn a_node_that_lost_its_disk_is_not_started_as_a_new_one() {
-    let mut cluster = Cluster::run().expect("a cluster runs");
-    cluster.kill(&[2]).expect("it runs");
-    let folder = cluster.node_folder(2).expect("a node");
-    std::fs::remove_dir_all(folder.join("data")).expect("it is there");
-    check_refused(&folder, &[], 6, "DISK_LOST");
-}
-
-#[test]
 fn certificates_of_others_do_not_make_a_node() {
     let cluster = Cluster::create().expect("files are made");
     let other = Cluster::create().expect("files are made");

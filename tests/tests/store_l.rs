@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_node::core::healing::Healed;
 use quorate_node::core::key::RecordKey;
 use quorate_node::core::timeline::Memory;
 use quorate_node::shell::seam::{Checkpoint, Engine};
-use quorate_node::shell::store::OpenError;
 use quorate_node::shell::store::engine::{EngineConfig, FjallEngine};
+use quorate_node::shell::store::{OpenError, Submission};
 use quorate_ring::{Incarnation, Lsn, NodeId};
 use quorate_tests::sim::lab::{Ended, Lab, Model, Running, digests_of, key};
 use quorate_tests::sim::{Crash, DiskFaults, EngineFaults};
@@ -699,7 +700,7 @@ async fn c1_memories_and_the_timeline_survive_truncation() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn directories_of_others_and_lost_disks_are_refused() {
+async fn directories_of_others_are_refused_and_a_lost_disk_is_known() {
     let mut lab = Lab::new(14);
     open(&mut lab).await.stop().await;
     assert!(
@@ -718,8 +719,21 @@ async fn directories_of_others_and_lost_disks_are_refused() {
     assert!(is_damaged(&emptied.open().await));
     let mut lost = Lab::new(14);
     lost.disk.erase("first-start");
-    let refused = lost.open().await.expect_err("neither mark nor data");
-    assert!(matches!(refused, OpenError::DiskLost { .. }));
+    let store = open(&mut lost).await;
+    assert!(store.recovered.losses.why.is_some(), "neither mark nor data");
+    store.stop().await;
+    let store = open(&mut lost).await;
+    assert!(store.recovered.losses.why.is_some(), "it stays known");
+    let mut healed = Submission::default();
+    healed.healed = Some(Healed {
+        disk: true,
+        memory: false,
+    });
+    store.handle.commits.push(healed).expect("there is room");
+    store.stop().await;
+    let store = open(&mut lost).await;
+    assert_eq!(store.recovered.losses.why, None, "all has come back");
+    store.stop().await;
     let mut mixed = copy(&lab);
     assert!(mixed.disk.flip(&segment(&mixed), 0, 1));
     assert!(is_damaged(&mixed.open().await));

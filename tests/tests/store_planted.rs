@@ -136,6 +136,8 @@ async fn passes(bug: Bug, seed: u64) -> bool {
         | Bug::DigestOfTheKeyAlone
         | Bug::ContextNotLookedFor
         | Bug::ExchangeSkipsBuckets
+        | Bug::AmnesiacCounts
+        | Bug::HealsFromOneOwner
         | Bug::RepairWritesOlder
         | Bug::ScanSkipsPageBoundary
         | Bug::ScanStaleRowWins

@@ -197,6 +197,7 @@ impl NodeStore {
                 Ok(Heard::Other)
             }
             StoreEvent::Failed(failure) => bail!("{failure}"),
+            StoreEvent::Damaged(damaged) => bail!("{damaged}"),
             StoreEvent::Scanned { .. } => Ok(Heard::Other),
         }
     }

@@ -703,6 +703,8 @@ mod tests {
                 silent_ms: 15,
             }],
             memory_lost: true,
+            lost_why: Some("lost".to_owned()),
+            copies_lacking: 3,
             clock_off: false,
             keyspaces: vec![KeyspaceHoldings {
                 keyspace: "default".into(),

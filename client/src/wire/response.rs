@@ -242,7 +242,8 @@ pub struct NodeStatus {
     pub hints_wanted: u64,
     /// Its peers.
     pub peers: Vec<PeerStatus>,
-    /// It started without a clean stop and does not count for keyspaces of durability `memory`.
+    /// It started without a clean stop and lacks what keyspaces of durability `memory` acknowledged, as
+    /// long as it was not compared with its co-replicas.
     #[serde(default)]
     pub memory_lost: bool,
     /// Its clock is off its peers', or not compared with them yet: it takes no write with a TTL.
@@ -254,6 +255,12 @@ pub struct NodeStatus {
     /// Nodes with which it compares its copies; each pair is told by one of the two.
     #[serde(default)]
     pub pairs: Vec<PairStatus>,
+    /// Why it does not hold all that it acknowledged from disk; `None` if it does.
+    #[serde(default)]
+    pub lost_why: Option<String>,
+    /// Copies, one per keyspace and vnode, that must be compared with others before it counts for them.
+    #[serde(default)]
+    pub copies_lacking: u32,
 }
 
 /// How the copies of two nodes compare.

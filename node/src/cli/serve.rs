@@ -4,9 +4,13 @@
 //! also when `dev` is killed: the system then kills this process.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
 
 use clap::{Arg, ArgMatches, Args, FromArgMatches};
+use quorate_ring::MonoTime;
 use tracing_subscriber::fmt::time::SystemTime;
 
 use super::exit::{Exit, Problem};
@@ -14,7 +18,17 @@ use super::output::note;
 use super::signals::StopSignals;
 use super::system;
 use crate::config::{KEYS, LogConfig, LogFormat, NodeConfig, unknown_variables, variable_name};
+use crate::shell::cure;
 use crate::shell::node_error::NodeError;
+use crate::shell::seam::Clock;
+use crate::shell::system::SystemClock;
+
+/// How often in a row the process has begun anew; passed on in the environment.
+const BEGAN_AGAIN: &str = "_BEGAN_AGAIN";
+/// A node that begins anew so often within short runs is not cured by it.
+const BEGIN_AGAIN_MAX: u32 = 16;
+/// A run of this length begins the count anew.
+const LONG_RUN_MICROS: u64 = 60_000_000;
 
 /// Arguments of `serve`: the file, and one flag per key.
 #[derive(Debug)]
@@ -97,13 +111,45 @@ pub(super) fn run(args: &ServeArgs) -> Result<Exit, Problem> {
             "environment variable names no key and is ignored"
         );
     }
+    let clock = Arc::new(SystemClock::start());
     let ended = super::on_runtime(async {
         let mut signals = StopSignals::listen()?;
         let stop = async move { signals.wait().await };
-        Ok(crate::shell::run::run(config, stop).await)
+        let clock: Arc<dyn Clock> = Arc::clone(&clock) as _;
+        Ok(crate::shell::run::run(config.clone(), clock, stop).await)
     })?;
-    ended.map_err(stopped)?;
-    Ok(Exit::Ok)
+    let Err(error) = ended else {
+        return Ok(Exit::Ok);
+    };
+    let cured = super::on_runtime(async { Ok(cure::prepare(&config, &*clock, &error).await) })?;
+    match cured {
+        Ok(true) => begin_again(clock.now(), &error)?,
+        Ok(false) => {}
+        Err(failed) => tracing::error!(%failed, "what was lost could not be noted"),
+    }
+    Err(stopped(error))
+}
+
+/// Replaces this process by a new one of the same node, which knows what was lost. Comes back only if
+/// that is not possible, or did not help before.
+fn begin_again(ran: MonoTime, error: &NodeError) -> Result<(), Problem> {
+    let before = std::env::var(BEGAN_AGAIN).ok();
+    let before = before.and_then(|count| count.parse::<u32>().ok());
+    let count = match before {
+        Some(before) if ran.as_micros() < LONG_RUN_MICROS => before + 1,
+        Some(_) | None => 1,
+    };
+    if count > BEGIN_AGAIN_MAX {
+        tracing::error!(count, "beginning anew does not help");
+        return Ok(());
+    }
+    tracing::warn!(%error, "the node begins anew and gets back from others what it lost");
+    let program = std::env::current_exe()?;
+    let failed = Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .env(BEGAN_AGAIN, count.to_string())
+        .exec();
+    Err(failed.into())
 }
 
 /// Why a node that was to run does not, as the user is told.

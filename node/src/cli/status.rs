@@ -100,7 +100,8 @@ fn reasons(answers: &[Answer], has_memory: bool) -> Vec<String> {
         match answer {
             (_, Err(error)) => reasons.push(error.to_string()),
             (node, Ok(status)) if !is_whole(answer) => reasons.push(format!(
-                "node {} counts for {} of {} vnodes; it is still hearing from its co-replicas",
+                "node {} counts for {} of {} vnodes; it is still hearing from its co-replicas, or \
+                 gets back what it lost",
                 node.name, status.vnodes_counting, status.vnodes_owned
             )),
             (_, Ok(_)) => {}
@@ -225,6 +226,8 @@ fn numbers(topology: &Topology, status: &NodeStatus) -> Value {
         "requests_in_flight": status.requests_in_flight,
         "hints_wanted": status.hints_wanted,
         "memory_lost": status.memory_lost,
+        "lost_why": status.lost_why,
+        "copies_lacking": status.copies_lacking,
         "clock_off": status.clock_off,
         "peers": status.peers.iter().map(peer).collect::<Vec<_>>(),
         "keyspaces": status.keyspaces.iter().map(holdings).collect::<Vec<_>>(),
@@ -380,21 +383,30 @@ fn has_memory_keyspace(topology: &Topology) -> bool {
 }
 
 /// What a node that is up cannot do.
-fn complaints((_, answer): &Answer, has_memory: bool) -> Vec<&'static str> {
+fn complaints((_, answer): &Answer, has_memory: bool) -> Vec<String> {
     let mut found = Vec::new();
     let Ok(status) = answer else {
         return found;
     };
     if has_memory && status.memory_lost {
-        found.push(
-            "ended without a clean stop once and may have forgotten what memory keyspaces \
-             acknowledged; it counts for none of them until it is healed, which comes with later work",
-        );
+        found.push(format!(
+            "ended without a clean stop and may have forgotten what memory keyspaces acknowledged; it \
+             counts for none of their copies that were not compared yet ({} in all)",
+            status.copies_lacking
+        ));
+    }
+    if let Some(why) = &status.lost_why {
+        found.push(format!(
+            "lost writes that it had acknowledged and gets them back from the others; {} copies are \
+             not whole yet. Why: {why}",
+            status.copies_lacking
+        ));
     }
     if status.clock_off {
         found.push(
             "has a clock that is over 500 ms off its peers' clocks, or is not compared with them \
-             yet; it takes no write with a TTL",
+             yet; it takes no write with a TTL"
+                .to_owned(),
         );
     }
     found

@@ -70,6 +70,9 @@ keys! {
     EXCHANGE_INTERVAL = "exchange_interval", "DURATION", Some("60s"),
         "How often each pair of nodes compares its copies and brings together what differs; 0s is \
          never";
+    SCRUB_INTERVAL = "scrub_interval", "DURATION", Some("24h"),
+        "How long one slow read of everything that the node holds takes, which finds what the disk \
+         lost; 0s is never";
     PROFILE = "profile", "true|false", Some("false"),
         "Count the CPU time of each stage of the node's work, for /metrics; one batch in 64 of each \
          stage is timed";

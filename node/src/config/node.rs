@@ -45,6 +45,8 @@ pub struct NodeConfig {
     pub profile: bool,
     /// How often each pair of nodes compares its copies; `None` = never.
     pub exchange_interval: Option<Duration>,
+    /// How long one slow read of everything takes; `None` = it is never read.
+    pub scrub_interval: Option<Duration>,
 }
 
 /// Bounds of what the node takes. What raising each costs is in the catalogue ([`super::KEYS`]).
@@ -143,6 +145,8 @@ impl Typed {
             log: self.log()?,
             profile: self.truth(&keys::PROFILE)?,
             exchange_interval: Some(self.duration(&keys::EXCHANGE_INTERVAL)?)
+                .filter(|interval| !interval.is_zero()),
+            scrub_interval: Some(self.duration(&keys::SCRUB_INTERVAL)?)
                 .filter(|interval| !interval.is_zero()),
             folder: self.folder,
             name,

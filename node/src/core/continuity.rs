@@ -14,19 +14,20 @@
 //!   confirms it: what was heard of an unknown incarnation is kept beside it, because it might come
 //!   from a life that has forgotten (C1).
 //!
+//! A node that knows what it lost says so in its timeline, and is taken as it is; but not while another
+//! process that lives under its name was heard a moment ago: then somebody copied its disk.
+//!
 //! What keyspaces of durability `memory` acknowledged is on no timeline, so a peer cannot remember
 //! it: a node that starts without a clean stop does not count for them (C7).
 //!
-//! Not here: healing a node that forgot (it exits until the repair work).
+//! Not here: how a node that forgot comes to count again (`healing`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use quorate_ring::planted::{Bug, planted};
-use quorate_ring::{Copies, Durability, Incarnation, Lsn, MonoTime, NodeId, Topology, VnodeId};
+use quorate_ring::{Copies, Incarnation, Lsn, MonoTime, NodeId, Topology, VnodeId};
 
 use super::effect::{Effect, Effects, Event, StopReason};
-use super::input::Volatile;
 use super::message::{Hello, KeepAlive, PeerHeader, PeerMessage};
 use super::timeline::{Memory, Timeline};
 
@@ -57,6 +58,8 @@ struct Peer {
     /// Its memory of this node was compared with our timeline in this incarnation.
     confirmed_us: bool,
     last_heard: MonoTime,
+    /// Which life of it spoke last, and when.
+    last_life: Option<(Incarnation, MonoTime)>,
     /// Its clock as it last told it on this link, and when that was heard.
     clock: Option<(MonoTime, MonoTime)>,
     /// Highest (incarnation, durable LSN) seen from it, or passed on for that incarnation.
@@ -75,12 +78,11 @@ pub struct Continuity {
     peers: BTreeMap<NodeId, Peer>,
     counting: BTreeMap<(Copies, VnodeId), bool>,
     counts_everywhere: bool,
-    volatile: Volatile,
     next_keep_alive: MonoTime,
 }
 
 impl Continuity {
-    /// What a node knows when its store is open.
+    /// What a node knows when its store is open. `timeline` names what it knows to have lost.
     #[must_use]
     pub fn new(
         now: MonoTime,
@@ -102,6 +104,7 @@ impl Continuity {
             greeted: false,
             confirmed_us: false,
             last_heard: now,
+            last_life: None,
             clock: None,
             memory: memories.get(&id).copied(),
             hearsay: None,
@@ -121,17 +124,10 @@ impl Continuity {
             peers: others.map(|id| (id, peer(id))).collect(),
             counting: owned.collect(),
             counts_everywhere: false,
-            volatile: Volatile::Whole,
             next_keep_alive: now + KEEP_ALIVE,
         };
         this.judge_counting(now, topology);
         this
-    }
-
-    /// The same with what became of the acknowledgements of memory keyspaces.
-    #[must_use]
-    pub fn with_volatile(self, volatile: Volatile) -> Self {
-        Self { volatile, ..self }
     }
 
     /// The present incarnation.
@@ -223,7 +219,19 @@ impl Continuity {
             effects.push(Effect::CloseLink { peer: from, link });
             return false;
         }
+        let of_another = |(life, at): (Incarnation, MonoTime)| {
+            life != header.incarnation
+                && hello.timeline.lost().contains(&life)
+                && now.since(at) < SILENT_MAX
+        };
+        if peer.last_life.is_some_and(of_another) {
+            // What it takes for lost is alive: two processes share one name. The one that is known stays.
+            effects.push(Effect::Count(Event::PeerMessageRefused));
+            effects.push(Effect::CloseLink { peer: from, link });
+            return false;
+        }
         peer.timeline = Some(hello.timeline.clone());
+        peer.last_life = Some((header.incarnation, now));
         peer.hearsay = None;
         peer.greeted = true;
         peer.confirmed_us = true;
@@ -260,6 +268,7 @@ impl Continuity {
             return false;
         }
         peer.last_heard = now;
+        peer.last_life = Some((header.incarnation, now));
         let memory = Memory {
             incarnation: header.incarnation,
             durable: header.durable,
@@ -427,15 +436,14 @@ impl Continuity {
                 .unwrap_or(false)
     }
 
-    /// Whether everything is here that keyspaces of this durability acknowledged, as far as this
-    /// node can know by itself. One that lost what was only in memory counts for it again after a
-    /// heal by its co-replicas, which comes with the repair work.
+    /// The present life of a peer, as it said on the connection that is up, and what it last said is
+    /// durable there.
     #[must_use]
-    pub fn is_whole(&self, durability: Durability) -> bool {
-        match (durability, self.volatile) {
-            (Durability::Disk, _) | (Durability::Memory, Volatile::Whole) => true,
-            (Durability::Memory, Volatile::Lost) => planted(Bug::ForgetfulMemoryCounts),
-        }
+    pub fn life_of(&self, peer: NodeId) -> Option<(Incarnation, Lsn)> {
+        let peer = self.peers.get(&peer).filter(|peer| peer.greeted)?;
+        let present = peer.timeline.as_ref().and_then(Timeline::present)?;
+        let memory = peer.memory?;
+        (memory.incarnation == present.incarnation).then_some((memory.incarnation, memory.durable))
     }
 
     /// Vnodes of which this node owns a copy, in order, and whether it counts for all its copies.

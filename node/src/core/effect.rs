@@ -6,6 +6,7 @@ use quorate_ring::{BucketId, Lsn, MonoTime, NodeId};
 
 use super::exchange::{CompareRefused, Compared};
 use super::generation::Generation;
+use super::healing::Healed;
 use super::input::RequestId;
 use super::key::RecordKey;
 use super::message::{PeerMessage, Reply};
@@ -63,6 +64,8 @@ pub enum Effect {
     Count(Event),
     /// Stop the node: it must not serve.
     Stop(StopReason),
+    /// What this node had forgotten is durable here again: keep on disk that it counts.
+    Healed(Healed),
     /// Read a page of a scan; answered by [`super::StoreEvent::Scanned`].
     Scan(ScanRead),
     /// Answer to [`super::Input::Compare`].
@@ -189,7 +192,13 @@ pub enum StopReason {
         /// Who says so.
         peer: NodeId,
     },
-    /// A record or range of the store is damaged.
+    /// A checksum of the store shows that what was durable is not there any more.
+    #[error("the store is damaged: {reason}")]
+    EngineDamaged {
+        /// What was found.
+        reason: String,
+    },
+    /// A record of the store is none, or contradicts what this node did: a bug, or another release.
     #[error("the store is damaged: {reason}. The node does not serve until it is repaired")]
     Damaged {
         /// What was found.

@@ -10,6 +10,10 @@
 //! One question is open at a time, and one page's keys at a time: what a peer can make this node
 //! hold is bounded whatever it answers.
 //!
+//! A node that lost what it acknowledged refills its copies in the same way, and counts for them after
+//! it (`healing`). For that the peer's digests must show all that it had taken when the exchange began:
+//! it tells up to which number that is, and the walk begins once it says that this is durable.
+//!
 //! Not here: reading, sending and the gets (`shard::exchange`), when exchanges begin.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -17,9 +21,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_antientropy::{Next, NodeHash, Walk};
-use quorate_ring::{BucketId, KeyspaceId, MonoTime, VnodeId};
+use quorate_ring::{BucketId, KeyspaceId, Lsn, MonoTime, VnodeId};
 
-use super::message::{ExchangeRow, RowPage, RowQuestion, TreeQuestion};
+use super::message::{ExchangeRow, ReplicaStanding, RowPage, RowQuestion, TreeQuestion};
 
 /// Vnodes of which one question asks: each may cost both sides a tree, 0.15 ms.
 pub const TREES_PER_ASK: usize = 8;
@@ -46,6 +50,8 @@ pub enum Purpose {
     Heal,
     /// Counts them only.
     Look,
+    /// Brings them together, so that this node holds all that the peer had taken when it began.
+    Refill,
 }
 
 /// What came of an exchange.
@@ -92,6 +98,8 @@ pub enum CompareRefused {
 /// What an exchange wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
+    /// Ask the peer what its copies are worth.
+    Standing,
     /// Ask the peer, and answer the same from the own trees.
     Trees(Vec<TreeQuestion>),
     /// Read rows here, and ask the peer for its own.
@@ -121,6 +129,7 @@ struct Rows {
 #[derive(Debug)]
 enum Open {
     Nothing,
+    Standing,
     Trees(Vec<Walking>),
     Rows(Rows),
 }
@@ -141,6 +150,10 @@ pub struct ExchangeMachine {
     /// No rows are asked for before this.
     rows_at: MonoTime,
     open: Open,
+    /// How the peer stood when it was asked; only a refill asks.
+    standing: Option<ReplicaStanding>,
+    /// What the peer says is durable.
+    peer_durable: Lsn,
     /// Until when the answer to what is open is waited for.
     due: MonoTime,
     keys: VecDeque<Bytes>,
@@ -171,6 +184,8 @@ impl ExchangeMachine {
             differing: VecDeque::new(),
             rows_at: MonoTime::ZERO,
             open: Open::Nothing,
+            standing: None,
+            peer_durable: Lsn::ZERO,
             due: MonoTime::ZERO,
             keys: VecDeque::new(),
             keys_of: KeyspaceId(0),
@@ -196,7 +211,7 @@ impl ExchangeMachine {
     pub const fn row_question(&self) -> Option<&RowQuestion> {
         match &self.open {
             Open::Rows(rows) => Some(&rows.question),
-            Open::Nothing | Open::Trees(_) => None,
+            Open::Nothing | Open::Standing | Open::Trees(_) => None,
         }
     }
 
@@ -205,7 +220,7 @@ impl ExchangeMachine {
     pub fn tree_questions(&self) -> Vec<TreeQuestion> {
         match &self.open {
             Open::Trees(asked) => asked.iter().map(Walking::question).collect(),
-            Open::Nothing | Open::Rows(_) => Vec::new(),
+            Open::Nothing | Open::Standing | Open::Rows(_) => Vec::new(),
         }
     }
 
@@ -220,6 +235,19 @@ impl ExchangeMachine {
         }
         if self.healing > 0 || !matches!(self.open, Open::Nothing) {
             return;
+        }
+        if self.purpose == Purpose::Refill {
+            match &self.standing {
+                None => {
+                    steps.push(Step::Standing);
+                    self.open = Open::Standing;
+                    self.due = now + ANSWER_WITHIN;
+                    return;
+                }
+                // Its digests do not show yet what it took by then (C5).
+                Some(standing) if self.peer_durable < standing.appended => return,
+                Some(_) => {}
+            }
         }
         if self.todo.is_empty() && now >= self.later_at {
             self.todo.extend(self.later.drain(..));
@@ -247,6 +275,30 @@ impl ExchangeMachine {
             theirs: None,
         });
         self.due = now + ANSWER_WITHIN;
+    }
+
+    /// The peer told how it stands.
+    ///
+    /// # Errors
+    /// [`Unfit`] if it was not asked.
+    pub fn standing_told(&mut self, standing: ReplicaStanding) -> Result<(), Unfit> {
+        let Open::Standing = self.open else {
+            return Err(Unfit);
+        };
+        self.open = Open::Nothing;
+        self.standing = Some(standing);
+        Ok(())
+    }
+
+    /// The peer says that everything up to `durable` is.
+    pub fn peer_is_durable_to(&mut self, durable: Lsn) {
+        self.peer_durable = self.peer_durable.max(durable);
+    }
+
+    /// How the peer stood when it was asked.
+    #[must_use]
+    pub const fn standing(&self) -> Option<&ReplicaStanding> {
+        self.standing.as_ref()
     }
 
     /// The peer told hashes; `held` are the own answers to the same questions, of this moment.
@@ -353,7 +405,7 @@ impl ExchangeMachine {
             let rows = [&one, &other];
             let bytes = rows.into_iter().flatten().map(|row| u64::from(row.bytes));
             self.tally.bytes += bytes.sum::<u64>();
-            if let (Purpose::Heal, Some(row)) = (self.purpose, one.or(other)) {
+            if let (Purpose::Heal | Purpose::Refill, Some(row)) = (self.purpose, one.or(other)) {
                 self.keys.push_back(row.key);
             }
         }
@@ -471,6 +523,18 @@ mod tests {
             }
             while let Some(step) = steps.pop() {
                 match step {
+                    Step::Standing => {
+                        let standing = ReplicaStanding {
+                            appended: Lsn(9),
+                            lacks: BTreeMap::new(),
+                        };
+                        machine.standing_told(standing).expect("it was asked for");
+                        let mut early = Vec::new();
+                        machine.peer_is_durable_to(Lsn(8));
+                        machine.go_on(now, &mut early);
+                        assert_eq!(early, [], "the peer took more than its digests show");
+                        machine.peer_is_durable_to(Lsn(9));
+                    }
                     Step::Trees(questions) => {
                         assert!(questions.len() <= TREES_PER_ASK);
                         let (held, told) = (own.trees(&questions), other.trees(&questions));

@@ -1,6 +1,6 @@
 //! Everything that a shard can hear.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use quorate_antientropy::BucketDigests;
@@ -222,6 +222,8 @@ pub enum StoreEvent {
     },
     /// The store cannot go on; the node must stop.
     Failed(StoreFailure),
+    /// Something that was durable in the engine cannot be read.
+    Damaged(Damaged),
     /// A page of a scan was read.
     Scanned {
         /// The shard's number for it.
@@ -256,6 +258,16 @@ pub enum Volatile {
     Lost,
 }
 
+/// What a node knows to have lost of what it acknowledged from disk. Kept until it has come back; the
+/// lives are kept for good, because somebody may remember them for long.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Losses {
+    /// Why, if it is not back yet.
+    pub why: Option<String>,
+    /// Lives that came to more than is held of them.
+    pub lives: BTreeSet<Incarnation>,
+}
+
 /// The store cannot say whether it holds the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the engine's copy is damaged: {reason}")]
@@ -279,6 +291,8 @@ pub struct Recovered {
     pub clean: bool,
     /// Whether everything is here that memory keyspaces acknowledged.
     pub volatile: Volatile,
+    /// What it knows to have lost.
+    pub losses: Losses,
     /// What is remembered of other nodes.
     pub memories: BTreeMap<NodeId, Memory>,
     /// Newest record of each key that the log holds beyond `applied`.

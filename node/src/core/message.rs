@@ -4,7 +4,7 @@
 //! A purge number stands with each record (DESIGN 7); rounds come with the repair work, until then
 //! every number and floor is 0.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -334,6 +334,8 @@ pub enum ExchangeWanted {
     Trees(Vec<TreeQuestion>),
     /// Digests of the records of some buckets.
     Rows(RowQuestion),
+    /// Whether what the replica tells next is enough for who lost its own copies.
+    Standing,
 }
 
 /// A question about the tree of one vnode.
@@ -378,6 +380,18 @@ pub enum ExchangeAnswer {
     Trees(Vec<Vec<NodeHash>>),
     /// Records of the buckets.
     Rows(RowPage),
+    /// How it stands.
+    Standing(ReplicaStanding),
+}
+
+/// What a replica's copies are worth to a node that lost its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaStanding {
+    /// Everything that it took so far has a number up to this: once that is durable there, its
+    /// digests show all of it.
+    pub appended: Lsn,
+    /// Copies for which it does not count itself.
+    pub lacks: BTreeMap<KeyspaceId, VnodeSet>,
 }
 
 /// Digests of records in key order, and how far they are complete.

@@ -10,6 +10,7 @@ pub mod exchange;
 pub mod failure;
 pub mod generation;
 pub mod get;
+pub mod healing;
 pub mod input;
 pub mod key;
 pub mod message;

@@ -182,8 +182,7 @@ impl PutMachine {
     /// refused, or is `unreachable`. The record is kept no longer than that.
     #[must_use]
     pub fn is_done(&self, unreachable: impl Fn(NodeId) -> bool) -> bool {
-        let mut open = self.waiting.iter().chain(self.uncounted.iter());
-        self.answered && open.all(unreachable)
+        self.answered && self.waiting.iter().all(unreachable)
     }
 
     /// The client has its answer: late acknowledgements are waited for a little longer only.
@@ -193,10 +192,7 @@ impl PutMachine {
 
     /// Primaries that did not take the write: each needs a hint.
     pub fn missed(&self) -> impl Iterator<Item = NodeId> {
-        self.waiting
-            .iter()
-            .chain(self.uncounted.iter())
-            .chain(self.refused.iter())
+        self.waiting.iter().chain(self.refused.iter())
     }
 
     /// Whether `node` should be sent the record (again), now that it can be reached or may count.
@@ -205,9 +201,10 @@ impl PutMachine {
         self.waiting.contains(node) || self.uncounted.contains(node)
     }
 
-    /// Replicas that took the record but did not count when they did.
-    pub fn uncounted(&self) -> impl Iterator<Item = NodeId> {
-        self.uncounted.iter()
+    /// Replicas that hold the record but did not count when they took it, as long as the answer may
+    /// depend on them: one that gets back what it lost may stay so for minutes.
+    pub fn asked_again(&self) -> impl Iterator<Item = NodeId> {
+        self.uncounted.iter().filter(|_| !self.answered)
     }
 
     /// What a replica is asked.
@@ -338,6 +335,20 @@ mod tests {
             "answered once"
         );
         assert_eq!(machine.missed().collect::<Vec<_>>(), vec![C]);
+    }
+
+    #[test]
+    fn a_replica_that_holds_it_and_does_not_count_keeps_no_answered_put() {
+        let mut machine = put(2);
+        machine.stored(A, Standing::Counts);
+        machine.stored(B, Standing::NotYet);
+        assert_eq!(acks(machine.verdict(T0, |_| false)), None);
+        assert_eq!(machine.asked_again().collect::<Vec<_>>(), [B]);
+        machine.stored(C, Standing::Counts);
+        assert_eq!(acks(machine.verdict(T0, |_| false)), Some(Ok(2)));
+        assert_eq!(machine.asked_again().count(), 0);
+        assert!(machine.is_done(|_| false));
+        assert_eq!(machine.missed().count(), 0, "it needs no hint");
     }
 
     #[test]

@@ -3,6 +3,11 @@
 //! A timeline lists the incarnations of one shard of a node with the first LSN of each. A memory is
 //! the highest (incarnation, durable LSN) that a peer has seen from it. A memory that does not lie
 //! on the timeline means that the node forgot something it had promised (DESIGN 4, continuity).
+//!
+//! A node that found out what it forgot says so from then on: its timeline names the lives whose end
+//! it does not hold. Who remembers one of them takes that for confirmed, because the node knows.
+
+use std::collections::BTreeSet;
 
 use quorate_ring::{Incarnation, Lsn};
 
@@ -28,6 +33,8 @@ pub struct Life {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Timeline {
     lives: Vec<Life>,
+    /// Lives that came to more than is held of them.
+    lost: BTreeSet<Incarnation>,
 }
 
 impl Timeline {
@@ -52,6 +59,18 @@ impl Timeline {
         fits
     }
 
+    /// The same, knowing that these lives came to more than is held of them.
+    #[must_use]
+    pub fn with_lost(self, lost: BTreeSet<Incarnation>) -> Self {
+        Self { lost, ..self }
+    }
+
+    /// Lives that came to more than is held of them, whether they are among [`Self::lives`] or not.
+    #[must_use]
+    pub const fn lost(&self) -> &BTreeSet<Incarnation> {
+        &self.lost
+    }
+
     /// The lives, oldest first.
     #[must_use]
     pub fn lives(&self) -> &[Life] {
@@ -74,9 +93,13 @@ impl Timeline {
 
     /// Whether `memory` lies on this timeline, given that it reaches up to `durable` now.
     ///
-    /// False means that who has this timeline forgot what it told the owner of the memory.
+    /// False means that who has this timeline forgot what it told the owner of the memory, and does
+    /// not know it.
     #[must_use]
     pub fn confirms(&self, memory: Memory, durable: Lsn) -> bool {
+        if self.lost.contains(&memory.incarnation) {
+            return true;
+        }
         let Some(at) = self
             .lives
             .iter()
@@ -124,6 +147,18 @@ mod tests {
             };
             assert_eq!(own.confirms(memory, Lsn(130)), want, "{name}");
         }
+    }
+
+    #[test]
+    fn a_life_that_is_known_to_be_lost_confirms_what_is_remembered_of_it() {
+        let own = timeline(&[(5, 1), (9, 100)]).with_lost([Incarnation(5), Incarnation(7)].into());
+        let of = |incarnation, durable| Memory {
+            incarnation: Incarnation(incarnation),
+            durable: Lsn(durable),
+        };
+        assert!(own.confirms(of(5, 1500), Lsn(130)));
+        assert!(own.confirms(of(7, 1), Lsn(130)));
+        assert!(!own.confirms(of(8, 1), Lsn(130)), "another one was lost, too");
     }
 
     #[test]

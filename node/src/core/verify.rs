@@ -44,6 +44,8 @@ pub struct Findings {
     pub faults: Vec<Fault>,
     /// All faults.
     pub faults_total: u64,
+    /// What the engine said of the first vnode that it cannot read.
+    pub unreadable: Option<String>,
 }
 
 impl Findings {
@@ -55,6 +57,7 @@ impl Findings {
         self.holdings = self.holdings.and(other.holdings);
         self.moving += other.moving;
         self.faults_total += other.faults_total;
+        self.unreadable = self.unreadable.take().or(other.unreadable);
     }
 }
 
@@ -170,6 +173,7 @@ impl<'a> VnodeCheck<'a> {
         let records = self.findings.records;
         let what = format!("after {records} records of it the next cannot be read: {error}");
         self.fault(None, what);
+        self.findings.unreadable = Some(error.to_owned());
         self.findings
     }
 }

@@ -159,6 +159,8 @@ impl Admin {
             keyspaces: self.holdings(shard),
             pairs: shard.pairs.iter().map(pair).collect(),
             memory_lost: !shard.memory_whole,
+            lost_why: shard.lost_why.clone(),
+            copies_lacking: u32::try_from(shard.copies_lacking).unwrap_or(u32::MAX),
             clock_off: !shard.clock_good,
         }
     }
@@ -280,6 +282,7 @@ impl Admin {
             moving,
             faults,
             faults_total,
+            unreadable: _,
         } = findings;
         let told = |fault: Fault| VerifyFault {
             vnode: fault.vnode.0,

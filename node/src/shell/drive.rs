@@ -223,7 +223,7 @@ impl Drive {
             return out.stop.take();
         }
         let frames = out.submission.len();
-        if frames > 0 {
+        if !out.submission.is_empty() {
             let mut submission = out.submission.take();
             submission.memories = std::mem::take(&mut self.memories).into_iter().collect();
             if self.store.commits.push(submission).is_err() {
@@ -296,6 +296,7 @@ impl Drive {
                     let _told = to.send(result);
                 }
             }
+            Effect::Healed(healed) => out.submission.healed = Some(healed),
             Effect::Count(event) => out.tally.event(event),
             Effect::Stop(reason) => {
                 out.stop.get_or_insert(reason);

@@ -118,6 +118,8 @@ pub struct Metrics {
     slow_readers: Counter,
     requests_unknown: Counter,
     requests_shed_at_edge: Counter,
+    scrubbed_vnodes: Counter,
+    scrub_faults: Counter,
     /// One scrape at a time: gauges are set and rendered together.
     scraping: Mutex<()>,
 }
@@ -186,6 +188,8 @@ impl Metrics {
             slow_readers: counter("quorate_slow_readers_total", Vec::new()),
             requests_unknown: counter("quorate_requests_unknown_total", Vec::new()),
             requests_shed_at_edge: counter("quorate_requests_shed_at_edge_total", Vec::new()),
+            scrubbed_vnodes: counter("quorate_scrubbed_vnodes_total", Vec::new()),
+            scrub_faults: counter("quorate_scrub_faults_total", Vec::new()),
             handle: recorder.handle(),
             recorder: Registry(recorder),
             scraping: Mutex::new(()),
@@ -224,6 +228,12 @@ impl Metrics {
         self.log_syncs.increment(1);
         self.log_sync_seconds.record(seconds);
         self.log_bytes_written.increment(bytes);
+    }
+
+    /// The slow read has read a vnode and found so many faults.
+    pub fn scrubbed(&self, faults: u64) {
+        self.scrubbed_vnodes.increment(1);
+        self.scrub_faults.increment(faults);
     }
 
     /// A batch of so many frames became durable.

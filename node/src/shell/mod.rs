@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod certs;
+pub mod cure;
 pub mod drive;
 pub mod inbox;
 pub mod link;
@@ -13,6 +14,7 @@ pub mod node_error;
 mod pid_file;
 pub mod profile;
 pub mod run;
+mod scrub;
 pub mod seam;
 pub mod serve;
 pub mod store;

@@ -56,15 +56,6 @@ pub enum NodeError {
         /// The one that can be read.
         supported: u32,
     },
-    /// There is neither data nor the first-start mark: the node has lost its disk.
-    #[error(
-        "{} has no data, and this is not the node's first start: its disk was lost",
-        path.display()
-    )]
-    DiskLost {
-        /// The data directory.
-        path: PathBuf,
-    },
     /// The store or its peers show that it forgot or is damaged.
     #[error(transparent)]
     Stopped(#[from] StopReason),
@@ -87,11 +78,11 @@ impl NodeError {
             | Self::DirectoryLocked { .. }
             | Self::DirectoryForeign { .. }
             | Self::DirectoryFormat { .. }
-            | Self::DiskLost { .. }
             | Self::Stopped(
                 StopReason::Forgot { .. }
                 | StopReason::ActorAhead { .. }
                 | StopReason::Rival { .. }
+                | StopReason::EngineDamaged { .. }
                 | StopReason::Damaged { .. },
             ) => true,
             Self::Listen { .. }
@@ -117,12 +108,13 @@ impl NodeError {
             Self::DirectoryLocked { .. } => "DIRECTORY_LOCKED",
             Self::DirectoryForeign { .. } => "DIRECTORY_FOREIGN",
             Self::DirectoryFormat { .. } => "DIRECTORY_FORMAT",
-            Self::DiskLost { .. } => "DISK_LOST",
             Self::Stopped(StopReason::Forgot { .. } | StopReason::ActorAhead { .. }) => {
                 "STORE_FORGOT"
             }
             Self::Stopped(StopReason::Rival { .. }) => "NODE_RUNS_TWICE",
-            Self::Stopped(StopReason::Damaged { .. }) => "STORE_DAMAGED",
+            Self::Stopped(StopReason::EngineDamaged { .. } | StopReason::Damaged { .. }) => {
+                "STORE_DAMAGED"
+            }
             Self::Stopped(StopReason::StoreFailed { .. }) => "STORE_FAILED",
             Self::System { .. } => "SYSTEM",
         }
@@ -153,14 +145,11 @@ impl NodeError {
                 "start it with the release that wrote it and `quorate export` what it holds; nothing \
                  was changed",
             ),
-            Self::DiskLost { .. } => Some(
-                "bring the old data directory back; a node that starts empty would acknowledge \
-                 what it no longer remembers",
-            ),
             Self::Stopped(
                 StopReason::Forgot { .. }
                 | StopReason::ActorAhead { .. }
                 | StopReason::Rival { .. }
+                | StopReason::EngineDamaged { .. }
                 | StopReason::Damaged { .. },
             ) => Some("keep the directory as it is; the other nodes still serve its data"),
             Self::Stopped(StopReason::StoreFailed { .. }) => {

@@ -27,13 +27,16 @@ use super::node_error::NodeError;
 use super::pid_file::PidFile;
 use super::profile::{Profile, Stage, Timed};
 use super::seam::{BoxFuture, Clock, Disk, Engine, Rand};
+use super::scrub::Scrubber;
 use super::serve::http::{HttpPort, Shown};
 use super::serve::view::{NodeView, Readiness, ViewCell};
 use super::serve::{ClientLimits, ClientServer, ClientServerConfig, NodeEndpoint};
 use super::store::disk::RealDisk;
 use super::store::engine::{EngineConfig, FjallEngine};
-use super::store::{OpenError, OpenOptions, Owner, StoreConfig, StoreId, StoreThreads};
-use super::system::{SystemClock, SystemRand, draw_incarnation};
+use super::store::{
+    OpenError, OpenOptions, Owner, StoreConfig, StoreId, StoreThreads, set_aside_if_marked,
+};
+use super::system::{SystemRand, draw_incarnation};
 use crate::config::NodeConfig;
 use crate::core::continuity::{KEEP_ALIVE, SILENT_MAX};
 use crate::core::effect::StopReason;
@@ -60,9 +63,9 @@ const LOG_BYTES_PER_TABLE_BYTE: u64 = 2;
 /// Dropping it stops the node as a crash would.
 pub async fn run(
     config: NodeConfig,
+    clock: Arc<dyn Clock>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), NodeError> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let node = Assembly::new(config, clock).await?;
     node.run(stop).await
 }
@@ -98,6 +101,10 @@ impl Assembly {
         };
         let tls = NodeTls::new(cluster, &certificates).map_err(|e| unusable(e.to_string()))?;
         let disk = RealDisk::open_locked(&config.data_dir).map_err(|e| refused(&config, e))?;
+        let set_aside = set_aside_if_marked(&disk).await;
+        if let Some((folder, why)) = set_aside.map_err(|e| refused(&config, e))? {
+            tracing::warn!(folder = %folder.display(), why, "a damaged store was set aside");
+        }
         let pid_file = PidFile::write(&config.folder)?;
         let http = HttpPort::bind(config.http_listen).await?;
         let counters: Arc<LinkCounters> = Arc::default();
@@ -216,7 +223,7 @@ impl Assembly {
         };
         // fjall may panic on what a flipped bit makes of its files: that is damage, too.
         let opened = on_thread("store-open", Box::pin(node::open(parts))).await;
-        let opened = opened.map_err(|e| damaged(format!("opening it ended with: {e}")))?;
+        let opened = opened.map_err(|e| engine_damaged(format!("opening it ended with: {e}")))?;
         let OpenNode {
             drive,
             space,
@@ -247,6 +254,20 @@ impl Assembly {
                 .clone()
                 .serve(Arc::clone(&links), Arc::clone(&clients)),
         );
+        if let Some(interval) = config.scrub_interval {
+            let scrubber = Scrubber {
+                me: config.id,
+                topology: Arc::clone(&me.topology),
+                digest: me.digest,
+                handle: handle.clone(),
+                inbox: Arc::clone(&inbox),
+                clock: Arc::clone(&clock),
+                metrics: Arc::clone(&metrics),
+                verifying: Arc::clone(&me.verifying),
+                interval,
+            };
+            tasks.spawn(scrubber.run());
+        }
         let name = config.name.to_string();
         tasks.spawn(publish(
             name,
@@ -321,6 +342,10 @@ fn watch_backlog(handle: &NodeHandle) -> Result<Arc<AtomicU64>, NodeError> {
         doing: "starting the engine's watch",
         reason: e.to_string(),
     })
+}
+
+fn engine_damaged(reason: String) -> NodeError {
+    NodeError::Stopped(StopReason::EngineDamaged { reason })
 }
 
 fn damaged(reason: String) -> NodeError {
@@ -513,9 +538,9 @@ fn refused(config: &NodeConfig, error: OpenError) -> NodeError {
             found,
             supported,
         },
-        OpenError::DiskLost { .. } => NodeError::DiskLost { path },
         // The refusal of a damaged store says so itself.
-        OpenError::Damaged { what } => damaged(what),
+        OpenError::Damaged { what } => engine_damaged(what),
+        error if error.is_loss() => engine_damaged(error.to_string()),
         error if error.is_refusal() => damaged(error.to_string()),
         error => NodeError::System {
             doing: "opening the store",

@@ -170,6 +170,7 @@ impl Writer {
                     self.table.retain(|_, (lsn, _)| *lsn > applied);
                 }
                 StoreEvent::Failed(failure) => bail!("{failure}"),
+                StoreEvent::Damaged(damaged) => bail!("{damaged}"),
                 StoreEvent::Loaded(_) | StoreEvent::Scanned { .. } => {}
             }
         }

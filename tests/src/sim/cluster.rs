@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use quorate_antientropy::{DigestSecret, Holdings, KeyState};
+use quorate_node::core::effect::StopReason;
 use quorate_node::core::seal::SealKey;
 use quorate_node::core::shard::{Limits, ShardConfig};
 use quorate_node::core::table::TableLimits;
@@ -20,7 +21,9 @@ use quorate_node::shell::inbox::Inbox;
 use quorate_node::shell::metrics::Metrics;
 use quorate_node::shell::node::{self, NodeHandle, NodeParts, OpenNode, QuestionError};
 use quorate_node::shell::seam::Disk;
-use quorate_node::shell::store::{FIRST_START, OpenOptions, Owner, StoreConfig, StoreId};
+use quorate_node::shell::store::{
+    FIRST_START, OpenOptions, Owner, StoreConfig, StoreId, note_loss,
+};
 use quorate_node::shell::verify::verify as verify_vnode;
 use quorate_ring::{Incarnation, KeyspaceId, NodeId};
 use tokio::task::JoinSet;
@@ -28,8 +31,10 @@ use tokio::task::JoinSet;
 use super::client_net::ClientNet;
 use super::clock::{Machine, SimClock};
 pub use super::disk::Crash;
-use super::disk::{DiskFaults, SimDisk};
-use super::engine::{EngineFaults, SimEngine};
+pub use super::disk::SimDisk;
+use super::disk::DiskFaults;
+pub use super::engine::SimEngine;
+use super::engine::EngineFaults;
 use super::gate::Gate;
 use super::gated::{GatedDisk, GatedEngine};
 use super::net::{Inlet, SimNet};
@@ -83,6 +88,8 @@ struct Slot {
     process: Option<Process>,
     /// What was made to fail, with how often it had failed before: the process must end.
     broken: Option<(Fault, u64)>,
+    /// The disk was replaced: the process may find that it forgot.
+    replaced: bool,
     rand: SimRand,
 }
 
@@ -182,6 +189,7 @@ impl Slot {
             life: 0,
             process: None,
             broken: None,
+                replaced: false,
             rand,
         }
     }
@@ -376,12 +384,9 @@ impl Cluster {
                         .map_or(4_096, |overload| overload.requests_max),
                     ..Limits::default()
                 },
-                // A node that forgot must not count; an exchange would bring back what it forgot
-                // before a read could miss it.
-                exchange_interval: match plan.memory_victim {
-                    Some(_) => None,
-                    None => Some(EXCHANGE_INTERVAL),
-                },
+                // A node that forgot must not count; an exchange that is due would bring back what it
+                // forgot before a read could miss it.
+                exchange_interval: (!plan.loses()).then_some(EXCHANGE_INTERVAL),
             },
             store: OpenOptions {
                 folder: gated(&slot.folder),
@@ -435,7 +440,7 @@ impl Cluster {
             Ok(open) => open,
             Err(error) => {
                 drop(slot);
-                self.ended(node, life, format!("does not open: {error}"));
+                self.ended(node, life, format!("does not open: {error}"), None);
                 return;
             }
         };
@@ -451,7 +456,13 @@ impl Cluster {
         tasks.spawn(async move {
             match drive.await {
                 Ending::Drained => {}
-                Ending::Stopped(reason) => watcher.ended(node, life, reason.to_string()),
+                Ending::Stopped(reason) => {
+                    let lost = match &reason {
+                        StopReason::Forgot { memory, .. } => Some(memory.incarnation),
+                        _ => None,
+                    };
+                    watcher.ended(node, life, reason.to_string(), lost);
+                }
             }
         });
         drop(slot);
@@ -468,13 +479,19 @@ impl Cluster {
     }
 
     /// A process ended by itself.
-    fn ended(&self, node: NodeId, life: u64, reason: String) {
+    fn ended(&self, node: NodeId, life: u64, reason: String, lost: Option<Incarnation>) {
         let cluster = self.clone();
         // Not from inside the process' own task: its end is somebody else's work.
         self.shared.time.after(0, move || {
             let wanted = {
                 let mut slot = cluster.slot(node);
                 if slot.life != life || slot.process.is_none() {
+                    return;
+                }
+                if let Some(lost) = lost.filter(|_| slot.replaced) {
+                    drop(slot);
+                    cluster.crash(node, Crash::Kill);
+                    cluster.begin_again(node, reason, lost);
                     return;
                 }
                 let broken = slot.broken.take();
@@ -501,6 +518,62 @@ impl Cluster {
                 cluster.start_after(node, delay);
             }
         });
+    }
+
+    /// What a real process does when it hears that it forgot: notes it and begins anew.
+    fn begin_again(&self, node: NodeId, reason: String, lost: Incarnation) {
+        let (disk, life) = {
+            let slot = self.slot(node);
+            (slot.disk.mount(), slot.life)
+        };
+        self.shared.trace.count("state.loss noted");
+        self.shared
+            .trace
+            .line("forgot", &[node.0.into()], format!("{node}: {reason}"));
+        let cluster = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = note_loss(&*disk, &reason, Some(lost)).await {
+                cluster.problem(format!("node {node} cannot note its loss: {error}"));
+            }
+            if cluster.slot(node).life == life {
+                cluster.start(node);
+            }
+        });
+    }
+
+    /// Whether every node runs and holds all that it acknowledged.
+    pub async fn is_whole(&self) -> bool {
+        for node in self.nodes() {
+            let Some(handle) = self.handle(node) else {
+                return false;
+            };
+            let status = tokio::time::timeout(LOOK_MAX, handle.status()).await;
+            if !matches!(status, Ok(Ok(status)) if status.copies_lacking == 0) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A copy of the disk of a node that does not run.
+    #[must_use]
+    pub fn copy_disk(&self, node: NodeId) -> (SimDisk, SimEngine) {
+        let mut slot = self.slot(node);
+        let (disk, engine) = (slot.rand.next_bits(), slot.rand.next_bits());
+        (slot.disk.copy(disk), slot.engine.copy(engine))
+    }
+
+    /// Replaces the disk of a node that does not run.
+    pub fn replace_disk(&self, node: NodeId, (disk, engine): &(SimDisk, SimEngine)) {
+        {
+            let mut slot = self.slot(node);
+            slot.disk.replace(disk);
+            slot.engine.replace(engine);
+            slot.replaced = true;
+        }
+        let held = &self.shared.held;
+        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.remove(&node);
     }
 
     /// Ends a process at once.

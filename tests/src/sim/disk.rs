@@ -275,6 +275,18 @@ impl SimDisk {
         }
     }
 
+    /// Puts what another disk holds in the place of all that is here, durably. Mounts end.
+    pub fn replace(&self, other: &Self) {
+        self.crash(Crash::Power);
+        for name in self.names() {
+            self.erase(&name);
+        }
+        for name in other.names() {
+            self.put(&name, &other.get(&name).unwrap_or_default());
+        }
+        self.lock().renames.clear();
+    }
+
     /// A copy of everything, as of a disk that was copied while the node was down.
     #[must_use]
     pub fn copy(&self, seed: u64) -> Self {

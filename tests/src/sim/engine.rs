@@ -109,6 +109,18 @@ impl SimEngine {
         self.lock().rows.clone()
     }
 
+    /// Puts what another engine holds in the place of all that is here. Mounts end.
+    pub fn replace(&self, other: &Self) {
+        let (rows, checkpoint) = {
+            let other = other.lock();
+            (other.rows.clone(), other.checkpoint.clone())
+        };
+        let mut state = self.lock();
+        state.epoch += 1;
+        state.rows = rows;
+        state.checkpoint = checkpoint;
+    }
+
     /// A copy, as of a directory that was copied while the node was down.
     #[must_use]
     pub fn copy(&self, seed: u64) -> Self {

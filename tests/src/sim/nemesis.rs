@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use quorate_ring::NodeId;
 
-use super::cluster::{Cluster, Crash};
+use super::cluster::{Cluster, Crash, SimDisk, SimEngine};
 use super::plan::{Fault, Plan};
 use super::rand::SimRand;
 use super::sched::Scheduler;
@@ -122,6 +122,7 @@ impl Nemesis {
             | Fault::DiskFull
             | Fault::WriteError => self.disk(kind),
             Fault::ReadError => self.read_error(),
+            Fault::DiskLost | Fault::DiskOld => self.replace_disk(kind).await,
             Fault::ClockJump => self.jump(kind),
             // These are in the temper of the networks and the machines all the time.
             Fault::Reorder
@@ -204,6 +205,34 @@ impl Nemesis {
             let delay = self.rand.below(SECOND);
             self.cluster.start_after(node, delay);
         }
+    }
+
+    /// Takes a disk away and puts an empty one, or an old copy of it, in its place: only while every
+    /// other node holds all that it acknowledged.
+    async fn replace_disk(&mut self, kind: Fault) {
+        if !self.cluster.is_whole().await {
+            return;
+        }
+        let Some(node) = self.some_up(1).first().copied() else {
+            return;
+        };
+        let mut other = (SimDisk::new(0), SimEngine::new(0));
+        if kind == Fault::DiskOld {
+            self.cluster.crash(node, Crash::Kill);
+            other = self.cluster.copy_disk(node);
+            self.cluster.start(node);
+            let later = self.rand.between(SECOND / 2, 5 * SECOND);
+            self.time.sleep_until(self.time.now_us() + later).await;
+            if !self.cluster.is_whole().await {
+                return;
+            }
+        }
+        self.cluster.crash(node, Crash::Power);
+        self.cluster.replace_disk(node, &other);
+        self.trace.count(kind.counter());
+        self.note(kind, format!("{node}"));
+        let delay = self.rand.below(3 * SECOND);
+        self.cluster.start_after(node, delay);
     }
 
     fn note(&self, kind: Fault, text: String) {

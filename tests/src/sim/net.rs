@@ -685,6 +685,7 @@ fn frame_bytes(frame: &Frame) -> u64 {
                     64 + told.iter().map(|hashes| 16 * hashes.len()).sum::<usize>()
                 }
                 Ok(ExchangeAnswer::Rows(page)) => 64 + 48 * page.rows.len(),
+                Ok(ExchangeAnswer::Standing(_)) => 128,
                 Err(_) => 64,
             },
             PeerMessage::ScanReply(reply) => match &reply.result {

@@ -107,6 +107,10 @@ faults! {
     WriteError = "write-error";
     /// The log or a record of the engine cannot be read: the node must refuse to serve.
     ReadError = "read-error";
+    /// A disk is replaced by an empty one.
+    DiskLost = "disk-lost";
+    /// A disk is replaced by an old copy of it.
+    DiskOld = "disk-old";
 }
 
 /// What clients do.
@@ -295,6 +299,7 @@ impl Plan {
         plan.draw_sessions();
         plan.draw_modes();
         plan.draw_disk_errors();
+        plan.draw_disk_losses();
         plan.draw_overload();
         let named = seed < NAMED_SEEDS || NAMED_LATER.contains(&seed);
         plan.scans = !named && SimRand::derive(seed, 0, "scans").chance(0.5);
@@ -554,6 +559,39 @@ impl Plan {
         }
     }
 
+    /// Replaces disks in a part of the seeds, from a random stream of its own: one at a time, so that
+    /// of every write at a quorum a disk is left.
+    fn draw_disk_losses(&mut self) {
+        let mut rand = SimRand::derive(self.seed, 0, "disk losses");
+        let named = self.seed < NAMED_SEEDS || NAMED_LATER.contains(&self.seed);
+        let taken = self.faults.contains(&Fault::PowerAgain)
+            || self.memory_victim.is_some()
+            || self.workloads.contains(&Workload::Sessions);
+        if named || taken || !rand.chance(0.2) {
+            return;
+        }
+        let which = rand.below(3);
+        if which != 0 {
+            self.faults.insert(Fault::DiskLost);
+        }
+        if which != 1 {
+            self.faults.insert(Fault::DiskOld);
+        }
+        let three = Copies::new(3).expect("above 0");
+        let thrice = |keyspace: &Keyspace| Keyspace {
+            copies: three,
+            ..keyspace.clone()
+        };
+        self.with_keyspaces(self.topology.keyspaces().iter().map(thrice).collect());
+    }
+
+    /// Whether a node may lose what it acknowledged.
+    #[must_use]
+    pub fn loses(&self) -> bool {
+        let losses = [Fault::DiskLost, Fault::DiskOld];
+        self.memory_victim.is_some() || losses.iter().any(|loss| self.faults.contains(loss))
+    }
+
     /// One line that says what the seed is.
     #[must_use]
     pub fn summary(&self) -> String {
@@ -591,7 +629,13 @@ impl Plan {
 
 fn draw_faults(rand: &mut SimRand) -> BTreeSet<Fault> {
     // Kinds that came later have random streams of their own.
-    let later = [Fault::PowerAgain, Fault::WriteError, Fault::ReadError];
+    let later = [
+        Fault::PowerAgain,
+        Fault::WriteError,
+        Fault::ReadError,
+        Fault::DiskLost,
+        Fault::DiskOld,
+    ];
     let drawn_here = |fault: &Fault| !later.contains(fault);
     let mut all: Vec<Fault> = Fault::ALL.iter().copied().filter(drawn_here).collect();
     rand.shuffle(&mut all);

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use quorate_client::Client;
-use quorate_ring::NodeId;
 use tokio::task::JoinSet;
 
 use super::client_net::ClientNet;
@@ -28,6 +27,8 @@ use crate::check::{self, Expiring, KeyIndex, OpIndex, Outcome, ReplicaDump};
 
 const SECOND: u64 = 1_000_000;
 /// Seconds in which all copies are compared and brought together: every pair is compared at least
+/// Seconds within which nodes have back what they acknowledged, once every fault has ended.
+const HEALING_S: usize = 60;
 /// twice, and what was found the first time is confirmed.
 const EXCHANGE_ROUNDS: u64 = 30;
 /// Longest time of an operation after an overload: many times what drawn networks and disks need.
@@ -149,7 +150,7 @@ impl Run {
                 self.problems.push(format!("a client panicked: {error}"));
             }
         }
-        if self.plan.memory_victim.is_none() {
+        if !self.plan.loses() {
             self.until_copies_agree().await;
         }
         let (found, dumps) = self.audit().await;
@@ -229,6 +230,7 @@ impl Run {
                 self.cluster.states()
             ));
         }
+        self.until_whole().await;
         self.time.sleep_ms(5000).await;
         self.trace
             .line("quiet", &[], "operations must succeed from here".to_owned());
@@ -266,6 +268,18 @@ impl Run {
         counts
     }
 
+    /// Waits until every node has back what it acknowledged.
+    async fn until_whole(&mut self) {
+        for _ in 0..HEALING_S {
+            if self.cluster.is_whole().await {
+                return;
+            }
+            self.time.sleep_ms(1000).await;
+        }
+        self.problems
+            .push("a node did not get back what it acknowledged".to_owned());
+    }
+
     /// After an overload nothing is shed any more, and nothing waits for what is left of it.
     fn check_after_overload(&mut self, from: u64, until: u64) {
         let ledger = self.recorder.lock();
@@ -291,7 +305,7 @@ impl Run {
         for _ in 0..EXCHANGE_ROUNDS {
             self.time.sleep_ms(1000).await;
             let dumps = self.cluster.dump().await;
-            differing = check::check_replicas(&dumps, |key| self.holders(key));
+            differing = check::check_replicas(&dumps, |key| self.cluster.owners(key));
             if differing.is_empty() {
                 self.trace
                     .line("agree", &[], "all copies are alike".to_owned());
@@ -324,11 +338,8 @@ impl Run {
             }
             self.time.sleep_ms(1500).await;
             dumps = self.cluster.dump().await;
-            let forgot = |dump: &ReplicaDump| self.plan.memory_victim == Some(NodeId(dump.node));
-            let mut comparable = dumps.clone();
-            comparable.retain(|dump| !forgot(dump));
-            let owners = |key: &str| self.holders(key);
-            if failed.is_empty() && check::check_replicas(&comparable, owners).is_empty() {
+            let owners = |key: &str| self.cluster.owners(key);
+            if failed.is_empty() && check::check_replicas(&dumps, owners).is_empty() {
                 break;
             }
         }
@@ -337,13 +348,6 @@ impl Run {
                 .push(format!("audit: no read at `all` of {failed:?}"));
         }
         (self.last_reads(), dumps)
-    }
-
-    /// Who must hold a key at the end.
-    fn holders(&self, key: &str) -> Vec<u32> {
-        let mut owners = self.cluster.owners(key);
-        owners.retain(|owner| self.plan.memory_victim != Some(NodeId(*owner)));
-        owners
     }
 
     /// What the newest successful read of each key by the auditor returned.
@@ -425,10 +429,8 @@ impl Run {
                 }
             }
         }
-        // A node that forgot does not count, so no read repairs it.
-        let forgot = |dump: &ReplicaDump| self.plan.memory_victim == Some(NodeId(dump.node));
-        let comparable: Vec<ReplicaDump> = dumps.iter().filter(|d| !forgot(d)).cloned().collect();
-        violations.extend(check::check_replicas(&comparable, |key| self.holders(key)));
+        let owners = |key: &str| self.cluster.owners(key);
+        violations.extend(check::check_replicas(dumps, owners));
         violations.extend(check::check_dots(dumps));
         violations.sort();
         violations.dedup();

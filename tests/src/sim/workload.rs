@@ -13,7 +13,7 @@ use bytes::Bytes;
 use quorate_client::WriteError;
 use quorate_client::wire::Outcome as WireOutcome;
 use quorate_client::{Client, Context, GetError, Keyspace, Read, Resolution, Session, Transport};
-use quorate_ring::{ConsistencyLevel, majority};
+use quorate_ring::ConsistencyLevel;
 
 use super::clock::Machine;
 use super::plan::{Plan, Workload};
@@ -600,10 +600,11 @@ impl SimClient {
             7..=9 => ConsistencyLevel::Read(exact),
             _ => ConsistencyLevel::Quorum,
         };
-        // One copy in memory outlives nothing, and a node that forgot answers at no level.
-        let level = match self.plan.memory_victim {
-            Some(_) => ConsistencyLevel::Quorum,
-            None => level,
+        // What one copy alone acknowledged is gone with it, and a node that forgot answers at no level.
+        let level = if self.plan.loses() {
+            ConsistencyLevel::Quorum
+        } else {
+            level
         };
         let needed = if write {
             level.replicas_for_write(copies)
@@ -677,24 +678,12 @@ impl SimClient {
     pub async fn audit_read(&mut self, target: &Target) -> bool {
         let keyspace = &self.plan.topology.keyspaces()[target.keyspace];
         let (copies, name) = (keyspace.copies, keyspace.name.to_string());
-        let vnode = self
-            .plan
-            .topology
-            .locate(keyspace.id, target.key.as_bytes())
-            .vnode;
-        // A node that forgot does not count; the other two owners are a quorum.
-        let forgot = |victim| self.plan.topology.is_owner(vnode, copies, victim);
-        let (level, replicas) = if self.plan.memory_victim.is_some_and(forgot) {
-            (ConsistencyLevel::Quorum, majority(copies))
-        } else {
-            (ConsistencyLevel::All, copies.get())
-        };
         let copies = copies.get();
         let call = Call {
             keyspace: name,
             ttl_us: None,
-            level,
-            replicas,
+            level: ConsistencyLevel::All,
+            replicas: copies,
             copies,
             deadline: Duration::from_secs(5),
             session: None,

@@ -5,8 +5,8 @@
 //! up: who was away lacks what hints did not bring. A node begins one exchange at a time. What the
 //! pairs' last exchanges found, and how long ago, is published.
 //!
-//! Not here: the walk (`core::exchange`), the other side of an exchange (`exchange_replica`), the gets
-//! that heal (`read`).
+//! Not here: the walk (`core::exchange`), the other side of an exchange (`exchange_replica`), exchanges
+//! by which a node that forgot comes to count again (`refill`), the gets that heal (`read`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -28,6 +28,7 @@ use super::super::message::{
 };
 use super::super::tree_cache::TreeCache;
 use super::read::Asking;
+use super::refill::Refill;
 use super::{Origin, Shard};
 
 /// A pair is compared so long after a connection came up: what was on its way has arrived.
@@ -64,10 +65,12 @@ pub(super) struct Exchanges {
     interval: Option<Duration>,
     /// The nodes with which this one begins exchanges.
     pairs: BTreeMap<NodeId, Pair>,
-    current: Option<Exchange>,
+    pub(super) current: Option<Exchange>,
     /// Comparisons that operators asked for; they come first.
     asked: VecDeque<Asked>,
     pub(super) trees: TreeCache,
+    /// When owners are asked again that could not give this node back what it forgot.
+    pub(super) refills_due: BTreeMap<NodeId, MonoTime>,
     /// The peer that last asked for rows, and when.
     pub(super) rows_told: Option<(NodeId, MonoTime)>,
 }
@@ -89,12 +92,14 @@ struct Pair {
 }
 
 #[derive(Debug)]
-struct Exchange {
-    peer: NodeId,
+pub(super) struct Exchange {
+    pub(super) peer: NodeId,
     op: OpNumber,
     ask: u32,
     began: MonoTime,
-    machine: ExchangeMachine,
+    pub(super) machine: ExchangeMachine,
+    /// What it gives back to this node, which forgot it.
+    pub(super) refill: Option<Refill>,
     /// Who asked for it, and the vnode that follows; `None` if it was due.
     asked: Option<(u64, Option<VnodeId>)>,
 }
@@ -131,6 +136,7 @@ impl Exchanges {
             current: None,
             asked: VecDeque::new(),
             trees: TreeCache::default(),
+            refills_due: BTreeMap::new(),
             rows_told: None,
         }
     }
@@ -153,6 +159,13 @@ impl Exchanges {
             let is_peer = peer.is_none_or(|peer| peer == current.peer);
             is_peer && current.op == op && current.ask == ask && current.machine.is_waiting()
         })
+    }
+
+    /// The pair with `peer` is not due before this.
+    pub(super) fn put_off(&mut self, peer: NodeId, until: MonoTime) {
+        if let Some(pair) = self.pairs.get_mut(&peer) {
+            pair.due = pair.due.max(until);
+        }
     }
 
     /// Rows cannot be told now: the answers to the present question are not wanted any more.
@@ -202,7 +215,7 @@ impl Shard {
             if is_over || current.machine.is_late(now.mono) {
                 return self.fail_exchange(now, CompareRefused::Late, effects);
             }
-            if current.machine.fails() {
+            if current.machine.fails() || !self.is_refill_sound() {
                 return self.fail_exchange(now, CompareRefused::Failed, effects);
             }
             return self.go_on(now, effects);
@@ -211,7 +224,7 @@ impl Shard {
             return self.begin_asked(now, asked, effects);
         }
         // What is merged must be kept.
-        if self.exchanges.interval.is_none() || self.disk_full {
+        if self.disk_full || self.begin_refill(now, effects) || self.exchanges.interval.is_none() {
             return;
         }
         let due = self.exchanges.pairs.iter();
@@ -222,7 +235,7 @@ impl Shard {
         if let Some(peer) = next {
             let vnodes = self.vnodes_with(peer, VnodeId(0), usize::MAX).0;
             let machine = ExchangeMachine::new(Purpose::Heal, vnodes);
-            self.begin_exchange(now, peer, machine, None, effects);
+            self.begin_exchange(now, peer, machine, None, None, effects);
         }
     }
 
@@ -271,15 +284,16 @@ impl Shard {
         }
         let (vnodes, next) = self.vnodes_with(peer, first, VNODES_PER_ANSWER);
         let machine = ExchangeMachine::new(purpose, vnodes);
-        self.begin_exchange(now, peer, machine, Some((number, next)), effects);
+        self.begin_exchange(now, peer, machine, Some((number, next)), None, effects);
     }
 
-    fn begin_exchange(
+    pub(super) fn begin_exchange(
         &mut self,
         now: Now,
         peer: NodeId,
         machine: ExchangeMachine,
         asked: Option<(u64, Option<VnodeId>)>,
+        refill: Option<Refill>,
         effects: &mut Effects,
     ) {
         let exchange = Exchange {
@@ -288,6 +302,7 @@ impl Shard {
             ask: 0,
             began: now.mono,
             machine,
+            refill,
             asked,
         };
         self.exchanges.current = Some(exchange);
@@ -332,6 +347,9 @@ impl Shard {
     fn perform_exchange(&mut self, now: Now, steps: Vec<Step>, effects: &mut Effects) {
         for step in steps {
             match step {
+                Step::Standing => {
+                    self.ask_exchange(ExchangeWanted::Standing, effects);
+                }
                 Step::Trees(questions) => {
                     self.ask_exchange(ExchangeWanted::Trees(questions), effects);
                 }
@@ -442,12 +460,20 @@ impl Shard {
 
     fn end_exchange(&mut self, now: Now, tally: Tally, effects: &mut Effects) {
         let Some(Exchange {
-            peer, began, asked, ..
+            peer,
+            began,
+            asked,
+            refill,
+            machine,
+            ..
         }) = self.exchanges.current.take()
         else {
             return;
         };
         effects.push(Effect::Count(Event::ExchangeDone));
+        if let Some(refill) = refill {
+            return self.refilled(now.mono, peer, refill, machine.standing(), tally, effects);
+        }
         if let Some((number, next)) = asked {
             let result = Ok(Compared { tally, next });
             effects.push(Effect::Compared { number, result });
@@ -470,10 +496,20 @@ impl Shard {
     }
 
     fn fail_exchange(&mut self, now: Now, why: CompareRefused, effects: &mut Effects) {
-        let Some(Exchange { peer, asked, .. }) = self.exchanges.current.take() else {
+        let current = self.exchanges.current.take();
+        let Some(Exchange {
+            peer,
+            asked,
+            refill,
+            ..
+        }) = current
+        else {
             return;
         };
         effects.push(Effect::Count(Event::ExchangeFailed));
+        if refill.is_some() {
+            return self.refill_failed(now.mono, peer);
+        }
         if let Some((number, _)) = asked {
             let result = Err(why);
             effects.push(Effect::Compared { number, result });
@@ -507,6 +543,14 @@ impl Shard {
         let current = self.exchanges.current.as_ref();
         match result {
             Ok(ExchangeAnswer::Trees(told)) => self.trees_told(now, &told, effects),
+            Ok(ExchangeAnswer::Standing(standing)) => {
+                let current = self.exchanges.current.as_mut();
+                match current.map(|current| current.machine.standing_told(standing)) {
+                    Some(Ok(())) if self.is_refill_sound() => self.go_on(now, effects),
+                    Some(Ok(())) => self.fail_exchange(now, CompareRefused::Failed, effects),
+                    Some(Err(_)) | None => self.refuse_answer(now, effects),
+                }
+            }
             Ok(ExchangeAnswer::Rows(page)) => {
                 let question = current.and_then(|current| current.machine.row_question());
                 let fits = question.is_some_and(|question| {

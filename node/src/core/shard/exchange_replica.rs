@@ -119,6 +119,12 @@ impl Shard {
             Err(Cause::EpochMismatch)
         } else {
             match wanted {
+                ExchangeWanted::Standing => {
+                    self.leave_to_refill(now.mono, from);
+                    let answer = ExchangeAnswer::Standing(self.standing());
+                    Self::tell_exchange(from, op, number, Ok(answer), effects);
+                    Ok(())
+                }
                 ExchangeWanted::Trees(questions) => self.answer_trees(&questions).map(|told| {
                     let answer = Ok(ExchangeAnswer::Trees(told));
                     Self::tell_exchange(from, op, number, answer, effects);

@@ -22,6 +22,7 @@ mod forward;
 mod lww;
 mod persist;
 mod read;
+mod refill;
 mod replica;
 mod resolve;
 mod scan;
@@ -47,7 +48,8 @@ use super::continuity::{Continuity, Liveness};
 use super::effect::{Asked, Effect, Effects, Event, RequestKind, StopReason};
 use super::failure::{Cause, Failure};
 use super::get::GetMachine;
-use super::input::{Input, LinkEvent, Now, Recovered, RequestId};
+use super::healing::{Healing, Lost};
+use super::input::{Input, LinkEvent, Now, Recovered, RequestId, Volatile};
 use super::key::RecordKey;
 use super::message::{
     ForwardReply, OpNumber, PeerHeader, PeerMessage, ReadRecord, Replicate, Reply, Request,
@@ -298,8 +300,8 @@ enum Ack {
     Replica {
         to: NodeId,
         op: OpNumber,
+        keyspace: KeyspaceId,
         copies: Copies,
-        durability: Durability,
         location: Location,
         /// Stamp of what is held, if that supersedes what came.
         newer: Option<u64>,
@@ -341,8 +343,13 @@ pub struct ShardStatus {
     pub hints_wanted: u64,
     /// A generation is on its way into the engine.
     pub ingesting: bool,
-    /// Whether this node counts for keyspaces of durability `memory`.
+    /// Whether this node has all that keyspaces of durability `memory` acknowledged.
     pub memory_whole: bool,
+    /// Why it lacks some of what it acknowledged from disk; `None` if it does not.
+    pub lost_why: Option<String>,
+    /// Copies, one per keyspace and vnode, that must still be compared with others before it counts
+    /// for them.
+    pub copies_lacking: usize,
     /// Whether its wall clock is near those of its peers.
     pub clock_good: bool,
     /// What each keyspace holds here, in the order of their ids.
@@ -363,6 +370,9 @@ pub struct Shard {
     limits: Limits,
     table: Table,
     continuity: Continuity,
+    healing: Healing,
+    /// Why this node does not hold all that it acknowledged from disk.
+    lost_why: Option<String>,
     clocks: ClockCheck,
     applied: Lsn,
     ingesting: bool,
@@ -421,6 +431,7 @@ impl Shard {
             applied,
             clean: _,
             volatile,
+            losses,
             memories,
             records,
             digests,
@@ -434,8 +445,12 @@ impl Shard {
             incarnation,
             &memories,
             &topology,
-        )
-        .with_volatile(volatile);
+        );
+        let lost = Lost {
+            disk: losses.why.is_some(),
+            memory: volatile == Volatile::Lost,
+        };
+        let healing = Healing::new(me, &topology, lost);
         let others = topology.nodes().iter().map(|node| node.id);
         let others = others.filter(|id| *id != me);
         let clocks = ClockCheck::new(others.clone());
@@ -448,6 +463,8 @@ impl Shard {
             limits,
             table: Table::new(table, durable, records, digests, log_bytes),
             continuity,
+            healing,
+            lost_why: losses.why,
             clocks,
             applied,
             ingesting: false,
@@ -642,7 +659,7 @@ impl Shard {
             incarnation: self.continuity.incarnation().0,
             durable_lsn: self.table.durable_lsn().0,
             applied_lsn: self.applied.0,
-            vnodes: self.continuity.vnodes(),
+            vnodes: self.vnodes_counting(),
             table_records: self.table.records(),
             table_bytes: self.table.bytes(),
             cache_bytes: self.table.cache_bytes(),
@@ -650,7 +667,9 @@ impl Shard {
             hints_wanted: self.hints_wanted,
             holdings: self.holdings(now),
             ingesting: self.ingesting,
-            memory_whole: self.continuity.is_whole(Durability::Memory),
+            memory_whole: !self.healing.lost().memory,
+            lost_why: self.lost_why.clone().filter(|_| self.healing.lost().disk),
+            copies_lacking: self.healing.copies_lacking(),
             clock_good: self.clocks.trust(now) == ClockTrust::Good,
             pairs: self.exchanges.status(now.mono),
             peers: peers.collect(),
@@ -1130,8 +1149,24 @@ impl Shard {
     }
 
     fn counts(&self, place: &Place) -> bool {
-        self.continuity.counts(place.copies, place.location.vnode)
-            && self.continuity.is_whole(place.options.durability)
+        self.counts_for(place.keyspace, place.copies, place.location.vnode)
+    }
+
+    /// Whether this node counts for its copy of a vnode of a keyspace.
+    fn counts_for(&self, keyspace: KeyspaceId, copies: Copies, vnode: VnodeId) -> bool {
+        self.continuity.counts(copies, vnode) && !self.healing.lacks(keyspace, vnode)
+    }
+
+    /// Vnodes of which this node owns a copy, in order, and whether it counts for all its copies of
+    /// them that are on disk.
+    fn vnodes_counting(&self) -> Vec<(VnodeId, bool)> {
+        let mut vnodes = self.continuity.vnodes();
+        let on_disk = |keyspace: &&Keyspace| keyspace.options.durability == Durability::Disk;
+        for (vnode, counts) in &mut vnodes {
+            let mut keyspaces = self.topology.keyspaces().iter().filter(on_disk);
+            *counts &= !keyspaces.any(|keyspace| self.healing.lacks(keyspace.id, *vnode));
+        }
+        vnodes
     }
 
     /// What reads show: the durable state, or the newest where that is as durable as it gets.

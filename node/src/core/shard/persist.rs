@@ -81,14 +81,13 @@ impl Shard {
             Ack::Replica {
                 to,
                 op,
+                keyspace,
                 copies,
-                durability,
                 location,
                 newer,
             } => {
                 self.replica_inputs -= 1;
-                let counts = self.continuity.counts(copies, location.vnode)
-                    && self.continuity.is_whole(durability);
+                let counts = self.counts_for(keyspace, copies, location.vnode);
                 let stored = Stored {
                     lsn: self.table.durable_lsn(),
                     counts,
@@ -121,6 +120,9 @@ impl Shard {
             StoreEvent::Failed(failure) => {
                 let reason = failure.to_string();
                 effects.push(Effect::Stop(StopReason::StoreFailed { reason }));
+            }
+            StoreEvent::Damaged(Damaged { reason }) => {
+                effects.push(Effect::Stop(StopReason::EngineDamaged { reason }));
             }
             StoreEvent::Scanned { number, page } => self.scanned(now, number, page, effects),
         }
@@ -180,7 +182,7 @@ impl Shard {
         let record = match result {
             Ok(record) => record,
             Err(Damaged { reason }) => {
-                effects.push(Effect::Stop(StopReason::Damaged { reason }));
+                effects.push(Effect::Stop(StopReason::EngineDamaged { reason }));
                 return;
             }
         };

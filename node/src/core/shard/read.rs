@@ -130,7 +130,7 @@ impl Shard {
     /// At level one this node's own word is enough before it counts; but what it forgot it cannot
     /// tell at any level.
     fn own_word(&self, place: &Place, required: u8) -> Trust {
-        if required == 1 && self.continuity.is_whole(place.options.durability) {
+        if required == 1 && !self.healing.lacks(place.keyspace, place.location.vnode) {
             Trust::One(self.me)
         } else {
             Trust::Nobody

@@ -106,8 +106,8 @@ impl Shard {
                 let ack = Ack::Replica {
                     to: from,
                     op,
+                    keyspace: place.keyspace,
                     copies: place.copies,
-                    durability,
                     location: place.location,
                     newer,
                 };

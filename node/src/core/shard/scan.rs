@@ -154,7 +154,7 @@ impl Shard {
         }
         let keyspace = self.topology.keyspace_named(&name);
         let keyspace = keyspace.ok_or_else(|| Failure::refused(Cause::KeyspaceUnknown))?;
-        let (mode, durability) = (keyspace.mode, keyspace.options.durability);
+        let mode = keyspace.mode;
         let (keyspace, copies) = (keyspace.id, keyspace.copies);
         let required = level.replicas_for_read(copies).map_err(|_| {
             Failure::refused(Cause::LevelImpossible).with_limit(usize::from(copies.get()))
@@ -171,7 +171,7 @@ impl Shard {
             return Err(Self::overloaded());
         }
         // What this node forgot it cannot tell at any level.
-        let trusted = required == 1 && self.continuity.is_whole(durability);
+        let trusted = required == 1 && !self.healing.lacks_any_of(keyspace);
         let machine = ScanMachine::new(ScanPlan {
             required,
             rows_max: limit.clamp(1, SCAN_RECORDS_MAX),

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_ring::{BucketId, Copies, Durability, Epoch, KeyspaceId, MonoTime, NodeId};
+use quorate_ring::{BucketId, Copies, Epoch, KeyspaceId, MonoTime, NodeId};
 
 use super::super::effect::{Effect, Effects, Event, StopReason};
 use super::super::failure::Cause;
@@ -33,7 +33,6 @@ pub(super) struct ScanReading {
     keyspace: KeyspaceId,
     vnodes: VnodeSet,
     copies: Copies,
-    durability: Durability,
     deadline: MonoTime,
 }
 
@@ -128,7 +127,6 @@ impl Shard {
             keyspace,
             vnodes,
             copies,
-            durability,
             deadline: now.mono + budget,
         };
         self.scan_reads.insert(number, reading);
@@ -149,7 +147,7 @@ impl Shard {
         let (rows, until) = match page {
             Ok(page) => page,
             Err(Damaged { reason }) => {
-                effects.push(Effect::Stop(StopReason::Damaged { reason }));
+                effects.push(Effect::Stop(StopReason::EngineDamaged { reason }));
                 return;
             }
         };
@@ -164,8 +162,7 @@ impl Shard {
         }
         let copies = reading.copies;
         let uncounted = reading.vnodes.iter();
-        let is_whole = self.continuity.is_whole(reading.durability);
-        let counts = |vnode| is_whole && self.continuity.counts(copies, vnode);
+        let counts = |vnode| self.counts_for(reading.keyspace, copies, vnode);
         let uncounted = uncounted.filter(|vnode| !counts(*vnode));
         let part = ScanPart {
             rows,

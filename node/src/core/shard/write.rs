@@ -488,7 +488,7 @@ impl Shard {
                     }
                     Err(_) => put.machine.refused(from),
                 }
-                if put.machine.uncounted().next().is_some() {
+                if put.machine.asked_again().next().is_some() {
                     self.wake_at(now, now.mono + SEND_AGAIN_AFTER, op);
                 }
                 self.judge_put(now, op, effects);
@@ -509,12 +509,14 @@ impl Shard {
 
     pub(super) fn local_durable(&mut self, now: Now, op: super::OpNumber, effects: &mut Effects) {
         let me = self.me;
+        let counts = match self.ops.get(&op) {
+            Some(Op::Put(put)) => self.counts(&put.place),
+            Some(Op::Get(get)) => self.counts(&get.place),
+            Some(Op::Resolve(resolve)) => self.counts(&resolve.place),
+            Some(Op::Forward(_)) | None => return,
+        };
         match self.ops.get_mut(&op) {
             Some(Op::Put(put)) => {
-                let counts = self
-                    .continuity
-                    .counts(put.place.copies, put.place.location.vnode)
-                    && self.continuity.is_whole(put.place.options.durability);
                 put.machine.stored(me, counts.into());
                 if !counts {
                     self.wake_at(now, now.mono + SEND_AGAIN_AFTER, op);
@@ -522,19 +524,11 @@ impl Shard {
                 self.judge_put(now, op, effects);
             }
             Some(Op::Get(get)) => {
-                let counts = self
-                    .continuity
-                    .counts(get.place.copies, get.place.location.vnode)
-                    && self.continuity.is_whole(get.place.options.durability);
                 let mut steps = Vec::new();
                 get.machine.repaired(me, counts.into(), &mut steps);
                 self.perform_get(now, op, steps, effects);
             }
-            Some(Op::Resolve(resolve)) => {
-                let counts = self
-                    .continuity
-                    .counts(resolve.place.copies, resolve.place.location.vnode)
-                    && self.continuity.is_whole(resolve.place.options.durability);
+            Some(Op::Resolve(_)) => {
                 let stored = Stored {
                     lsn: self.table.durable_lsn(),
                     counts,
@@ -550,7 +544,7 @@ impl Shard {
         let Some(Op::Put(put)) = self.ops.get(&op) else {
             return;
         };
-        let again: Vec<NodeId> = put.machine.uncounted().collect();
+        let again: Vec<NodeId> = put.machine.asked_again().collect();
         let message = put.machine.replicate(now.mono);
         let deadline = put.machine.deadline();
         let past = now.mono >= deadline;

@@ -575,12 +575,17 @@ fn payload_bytes(message: &PeerMessage) -> usize {
             Err(_) => 0,
         },
         PeerMessage::Exchange(ask) => match &ask.wanted {
+            ExchangeWanted::Standing => 0,
             ExchangeWanted::Trees(questions) => 48 * questions.len(),
             ExchangeWanted::Rows(question) => question.from.len() + 3 * question.buckets.len(),
         },
         PeerMessage::ExchangeReply(reply) => match &reply.result {
             Ok(ExchangeAnswer::Trees(told)) => told.iter().map(|hashes| 16 * hashes.len()).sum(),
             Ok(ExchangeAnswer::Rows(page)) => page.rows.iter().map(|row| row.key.len() + 28).sum(),
+            Ok(ExchangeAnswer::Standing(standing)) => {
+                let vnodes = standing.lacks.values();
+                vnodes.map(|vnodes| vnodes.to_bytes().len() + 16).sum()
+            }
             Err(_) => 0,
         },
     }

@@ -68,6 +68,7 @@ impl NodeView {
                 let ages = ages.map(|pair| pair.age_ms.unwrap_or(uptime_ms));
                 return Some(ages.max().unwrap_or_default() as f64 / 1e3);
             }
+            "quorate_copies_lacking" => u64::from(status.copies_lacking),
             "quorate_requests_in_flight" => status.requests_in_flight,
             "quorate_durable_lsn" => status.durable_lsn,
             "quorate_applied_lsn" => status.applied_lsn,

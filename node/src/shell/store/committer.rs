@@ -16,10 +16,12 @@ use super::config::StoreConfig;
 use super::frame::{Frame, encode_record, frames_of};
 use super::group::{Group, Layout, Place, Said};
 use super::identity::StoreId;
+use super::losses;
 use super::queue::{Queue, QueueRefused};
 use super::segment::{SEGMENT_HEADER_BYTES, segment_name};
 use super::segments::Segments;
 use crate::core::effect::Entry;
+use crate::core::healing::Healed;
 use crate::core::input::{StoreEvent, StoreFailure, Volatile};
 use crate::core::timeline::{Memory, Timeline};
 use crate::shell::seam::{Disk, DiskError};
@@ -38,6 +40,8 @@ const ENTRY_OVERHEAD_BYTES: usize = 64;
 pub struct Submission {
     /// What is newly remembered of other nodes; put into the next batch, causes no sync.
     pub memories: Vec<(NodeId, Memory)>,
+    /// What the shard has back, once everything before this is durable.
+    pub healed: Option<Healed>,
     /// Contents of frames, one behind the other.
     content: Vec<u8>,
     /// Numbers of the frames, and where each ends.
@@ -59,6 +63,7 @@ impl Submission {
     pub fn take(&mut self) -> Self {
         let next = Self {
             memories: Vec::new(),
+            healed: None,
             content: Vec::with_capacity(self.content.len()),
             ends: Vec::with_capacity(self.ends.len()),
         };
@@ -71,10 +76,10 @@ impl Submission {
         self.ends.push((lsn, self.content.len()));
     }
 
-    /// Whether it has no frame.
+    /// Whether it asks for nothing but what waits for the next batch.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.ends.is_empty() && self.healed.is_none()
     }
 
     /// Its frames.
@@ -195,7 +200,16 @@ impl Committer {
             }
             self.complete = lsn;
         }
-        self.flush().await
+        self.flush().await?;
+        for healed in submissions.iter().filter_map(|s| s.healed) {
+            if healed.memory {
+                self.volatile = Volatile::Whole;
+            }
+            if healed.disk {
+                losses::forget_why(&*self.disk).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn push(&mut self, frame: &Frame<'_>, lsn: Lsn, by: Writer) -> Result<(), DiskError> {

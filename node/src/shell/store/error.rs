@@ -46,15 +46,6 @@ pub enum OpenError {
         /// The one that can be read.
         supported: u32,
     },
-    /// Neither data nor the mark of a first start: the disk was lost.
-    #[error(
-        "node `{node}` has no data and no first-start mark: its disk was lost. It must not begin \
-         anew under its old name; replace it with a new node"
-    )]
-    DiskLost {
-        /// The node.
-        node: NodeName,
-    },
     /// The log ends before what the engine holds: acknowledged writes were forgotten.
     #[error(
         "the log ends at LSN {end} but the engine holds everything up to {applied}: acknowledged \
@@ -67,7 +58,7 @@ pub enum OpenError {
         applied: Lsn,
     },
     /// Something that was durable is unreadable or missing.
-    #[error("the store is damaged: {what}; it was not changed and must be repaired or replaced")]
+    #[error("the store is damaged: {what}; it was not changed")]
     Damaged {
         /// What was found.
         what: String,
@@ -97,6 +88,13 @@ impl OpenError {
         }
     }
 
+    /// Whether the directory is this node's own and does not hold all that was durable in it: set aside,
+    /// the node gets it back from others.
+    #[must_use]
+    pub const fn is_loss(&self) -> bool {
+        matches!(self, Self::Forgot { .. } | Self::Damaged { .. })
+    }
+
     /// Whether a safety check refused the directory (exit code 6), as opposed to a plain failure
     /// that may go away by itself (exit code 1).
     #[must_use]
@@ -107,7 +105,6 @@ impl OpenError {
             | Self::ForeignNode { .. }
             | Self::ForeignFile { .. }
             | Self::OtherFormat { .. }
-            | Self::DiskLost { .. }
             | Self::Forgot { .. }
             | Self::Damaged { .. }
             | Self::IncarnationReused(_) => true,

@@ -2,8 +2,8 @@
 //!
 //! A directory belongs to one node of one cluster for good. Its store id is drawn when it is made
 //! and seeds every checksum of its log. `cluster create` puts a single-use mark into the node's
-//! folder; a node that has neither mark nor data has lost its disk and must not begin anew under
-//! its old name (counterexamples V1, J5).
+//! folder; a node that has neither mark nor data has lost its disk: it begins empty, and knows that it
+//! does not hold what it acknowledged (counterexamples V1, J5).
 //!
 //! Not here: the lock that keeps a second process out (`shell::store::disk`).
 
@@ -11,6 +11,7 @@ use quorate_ring::{NodeId, NodeName};
 
 use super::bytes::{Fields, SEAL_BYTES, seal, unseal};
 use super::error::OpenError;
+use super::losses::note_loss;
 use crate::shell::seam::{Disk, DiskError};
 
 /// Name of the mark in the node's folder.
@@ -47,6 +48,8 @@ pub(super) struct Claimed {
     pub(super) first: bool,
 }
 
+const DISK_LOST: &str = "its disk was lost: there was neither data nor the mark of a first start";
+
 /// Checks that the directory is `owner`'s; makes it so if the mark allows.
 pub(super) async fn claim(
     folder: &dyn Disk,
@@ -73,9 +76,7 @@ pub(super) async fn claim(
         ));
     }
     if !first {
-        return Err(OpenError::DiskLost {
-            node: owner.name.clone(),
-        });
+        note_loss(disk, DISK_LOST, None).await?;
     }
     write(disk, owner, new).await?;
     Ok(Claimed { store: new, first })

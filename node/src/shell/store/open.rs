@@ -24,11 +24,12 @@ use super::feeder::{FeedQueue, Feeder, GENERATIONS_MAX, remove_other_digests};
 use super::group::Group;
 use super::identity::{Owner, StoreId, claim, consume_mark};
 use super::loader::{LoadQueue, Loader};
+use super::losses;
 use super::queue::Queue;
 use super::scanner::{SCAN_QUEUE_MAX, ScanQueue, Scanner};
 use super::segments::Segments;
 use super::start::{Start, Started};
-use crate::core::input::Recovered;
+use crate::core::input::{Losses, Recovered};
 use crate::shell::seam::{BoxFuture, Checkpoint, Clock, Disk, DiskError, Engine, EngineError};
 
 /// Opens the engine once the directory is known to be the node's own.
@@ -132,6 +133,7 @@ pub async fn open(options: OpenOptions) -> Result<Opened, OpenError> {
     } = options;
     config.check()?;
     let claimed = claim(&*folder, &*disk, &owner, store_id_if_new).await?;
+    let losses = losses::read(&*disk).await?;
     let engine = engine().await.map_err(engine_damaged)?;
     let checkpoint = engine.checkpoint().await.map_err(engine_damaged)?;
     let digests = read_digests(&*disk, checkpoint.as_ref()).await?;
@@ -141,6 +143,7 @@ pub async fn open(options: OpenOptions) -> Result<Opened, OpenError> {
         clock: clock.clone(),
         config: config.clone(),
         claimed,
+        losses: losses.clone(),
         applied,
         digests,
         incarnation,
@@ -160,6 +163,7 @@ pub async fn open(options: OpenOptions) -> Result<Opened, OpenError> {
         config,
         events,
         applied,
+        losses,
         store: claimed.store,
     };
     Ok(parts.assemble(started))
@@ -172,6 +176,7 @@ struct Assembly {
     config: StoreConfig,
     events: Events,
     applied: Lsn,
+    losses: Losses,
     store: StoreId,
 }
 
@@ -221,9 +226,11 @@ impl Assembly {
             group: Group::default(),
         };
         let applied = self.applied;
+        let losses = self.losses.clone();
         let loops = self.loops(committer, segments, &handle);
         let recovered = Recovered {
-            timeline: replay.timeline,
+            timeline: replay.timeline.with_lost(losses.lives.clone()),
+            losses: losses,
             incarnation,
             durable,
             applied,

@@ -21,7 +21,7 @@ use rustix::thread::gettid;
 const NICE: i32 = 10;
 
 /// Lowers the priority of the calling thread, and of those that it starts from now on.
-pub(super) fn give_way() {
+pub(in crate::shell) fn give_way() {
     // Where the system refuses, all threads are equal: slower at the tail, and as safe.
     let _asked = setpriority_process(Some(gettid()), NICE);
 }

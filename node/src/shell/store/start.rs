@@ -22,7 +22,7 @@ use super::segment::{
     segment_number,
 };
 use super::segments::{Found, Segments};
-use crate::core::input::Volatile;
+use crate::core::input::{Losses, Volatile};
 use crate::core::timeline::Life;
 use crate::shell::seam::{Clock, Disk};
 
@@ -32,6 +32,7 @@ pub(super) struct Start {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) config: StoreConfig,
     pub(super) claimed: Claimed,
+    pub(super) losses: Losses,
     /// The engine's checkpoint.
     pub(super) applied: Lsn,
     pub(super) digests: BucketDigests,
@@ -131,7 +132,7 @@ impl Start {
                     applied: self.applied,
                 });
             }
-            if !self.claimed.first {
+            if !self.claimed.first && self.losses.why.is_none() {
                 return Err(OpenError::damaged("the log is empty or gone"));
             }
             return Ok(());
@@ -158,7 +159,8 @@ impl Start {
         {
             return Ok(life.incarnation);
         }
-        if replay.timeline.knows(self.incarnation) {
+        if replay.timeline.knows(self.incarnation) || self.losses.lives.contains(&self.incarnation)
+        {
             return Err(OpenError::IncarnationReused(self.incarnation));
         }
         Ok(self.incarnation)

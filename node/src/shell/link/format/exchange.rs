@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_antientropy::{BUCKETS, Digest, NodeHash, Question};
-use quorate_ring::{BucketId, KeyspaceId, VnodeId};
+use quorate_ring::{BucketId, KeyspaceId, Lsn, VnodeId};
 use serde::{Deserialize, Serialize};
 
 use super::forms::{RefusalForm, micros, one_of};
 use crate::core::exchange::TREES_PER_ASK;
 use crate::core::message::{
-    ExchangeAnswer, ExchangeAsk, ExchangeReply, ExchangeRow, ExchangeWanted, OpNumber, RowPage,
-    RowQuestion, TreeQuestion,
+    ExchangeAnswer, ExchangeAsk, ExchangeReply, ExchangeRow, ExchangeWanted, OpNumber,
+    ReplicaStanding, RowPage, RowQuestion, TreeQuestion,
 };
+use crate::core::vnode_set::VnodeSet;
 
 const ROOT: u8 = 0;
 const SUBTREES: u8 = 1;
@@ -31,6 +32,8 @@ pub(super) struct ExchangeForm {
     trees: Option<Vec<TreeForm>>,
     rows: Option<RowsForm>,
     budget_us: u64,
+    #[serde(default)]
+    standing: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -117,6 +120,7 @@ impl From<&ExchangeAsk> for ExchangeForm {
         }: &ExchangeAsk,
     ) -> Self {
         let (trees, rows) = match wanted {
+            ExchangeWanted::Standing => (None, None),
             ExchangeWanted::Trees(questions) => {
                 (Some(questions.iter().map(TreeForm::from).collect()), None)
             }
@@ -135,6 +139,7 @@ impl From<&ExchangeAsk> for ExchangeForm {
             ask: *ask,
             trees,
             rows,
+            standing: *wanted == ExchangeWanted::Standing,
             budget_us: micros(*budget),
         }
     }
@@ -143,12 +148,13 @@ impl From<&ExchangeAsk> for ExchangeForm {
 impl ExchangeForm {
     /// `None` for what no node asks: too many trees at once, no bucket, one that is none.
     pub(super) fn into_domain(self) -> Option<ExchangeAsk> {
-        let wanted = match (self.trees, self.rows) {
-            (Some(trees), None) if trees.len() <= TREES_PER_ASK => {
+        let wanted = match (self.trees, self.rows, self.standing) {
+            (None, None, true) => ExchangeWanted::Standing,
+            (Some(trees), None, false) if trees.len() <= TREES_PER_ASK => {
                 let trees = trees.into_iter().map(TreeForm::into_domain);
                 ExchangeWanted::Trees(trees.collect::<Option<_>>()?)
             }
-            (None, Some(rows)) => ExchangeWanted::Rows(rows.into_domain()?),
+            (None, Some(rows), false) => ExchangeWanted::Rows(rows.into_domain()?),
             _ => return None,
         };
         Some(ExchangeAsk {
@@ -167,6 +173,45 @@ pub(super) struct ExchangeReplyForm {
     trees: Option<Vec<Bytes>>,
     rows: Option<PageForm>,
     refusal: Option<RefusalForm>,
+    #[serde(default)]
+    standing: Option<StandingForm>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StandingForm {
+    appended: u64,
+    lacks: Vec<LackForm>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LackForm {
+    keyspace: u32,
+    vnodes: Bytes,
+}
+
+impl From<&ReplicaStanding> for StandingForm {
+    fn from(ReplicaStanding { appended, lacks }: &ReplicaStanding) -> Self {
+        let lack = |(keyspace, vnodes): (&KeyspaceId, &VnodeSet)| LackForm {
+            keyspace: keyspace.0,
+            vnodes: vnodes.to_bytes(),
+        };
+        Self {
+            appended: appended.0,
+            lacks: lacks.iter().map(lack).collect(),
+        }
+    }
+}
+
+impl From<StandingForm> for ReplicaStanding {
+    fn from(StandingForm { appended, lacks }: StandingForm) -> Self {
+        let lack = |LackForm { keyspace, vnodes }| {
+            (KeyspaceId(keyspace), VnodeSet::from_bytes(&vnodes))
+        };
+        Self {
+            appended: Lsn(appended),
+            lacks: lacks.into_iter().map(lack).collect(),
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -196,33 +241,38 @@ impl From<&ExchangeReply> for ExchangeReplyForm {
             digest: row.digest.0.to_le_bytes(),
             bytes: row.bytes,
         };
-        let (trees, rows) = match result {
-            Ok(ExchangeAnswer::Trees(told)) => (Some(told.iter().map(string).collect()), None),
+        let mut form = Self {
+            op: op.0,
+            ask: *ask,
+            trees: None,
+            rows: None,
+            standing: None,
+            refusal: result.as_ref().err().map(RefusalForm::from),
+        };
+        match result {
+            Ok(ExchangeAnswer::Trees(told)) => {
+                form.trees = Some(told.iter().map(string).collect());
+            }
             Ok(ExchangeAnswer::Rows(RowPage { rows, until })) => {
                 let rows = rows.iter().map(row).collect();
                 let until = until.clone();
-                (None, Some(PageForm { rows, until }))
+                form.rows = Some(PageForm { rows, until });
             }
-            Err(_) => (None, None),
-        };
-        Self {
-            op: op.0,
-            ask: *ask,
-            trees,
-            rows,
-            refusal: result.as_ref().err().map(RefusalForm::from),
+            Ok(ExchangeAnswer::Standing(standing)) => form.standing = Some(standing.into()),
+            Err(_) => {}
         }
+        form
     }
 }
 
 impl ExchangeReplyForm {
     pub(super) fn into_domain(self) -> Option<ExchangeReply> {
-        let answer = match (self.trees, self.rows) {
-            (Some(trees), None) if trees.len() <= TREES_PER_ASK => {
+        let answer = match (self.trees, self.rows, self.standing) {
+            (Some(trees), None, None) if trees.len() <= TREES_PER_ASK => {
                 let told = trees.iter().map(hashes).collect::<Option<_>>()?;
                 Some(ExchangeAnswer::Trees(told))
             }
-            (None, Some(PageForm { rows, until })) => {
+            (None, Some(PageForm { rows, until }), None) => {
                 let row = |row: RowForm| ExchangeRow {
                     key: row.key,
                     digest: Digest(u128::from_le_bytes(row.digest)),
@@ -231,8 +281,9 @@ impl ExchangeReplyForm {
                 let rows = rows.into_iter().map(row).collect();
                 Some(ExchangeAnswer::Rows(RowPage { rows, until }))
             }
-            (None, None) => None,
-            (Some(_), _) => return None,
+            (None, None, Some(standing)) => Some(ExchangeAnswer::Standing(standing.into())),
+            (None, None, None) => None,
+            _ => return None,
         };
         Some(ExchangeReply {
             op: OpNumber(self.op),

@@ -118,6 +118,8 @@ pub(super) struct HelloForm {
     lives: Vec<LifeForm>,
     memories: Vec<MemoryForm>,
     sent_us: u64,
+    #[serde(default)]
+    lost: Vec<u64>,
 }
 
 impl From<&Hello> for HelloForm {
@@ -139,6 +141,7 @@ impl From<&Hello> for HelloForm {
             from: from.0,
             to: to.0,
             lives: timeline.lives().iter().map(life).collect(),
+            lost: timeline.lost().iter().map(|life| life.0).collect(),
             memories: memories.iter().map(MemoryForm::from).collect(),
             sent_us: sent.as_micros(),
         }
@@ -153,9 +156,11 @@ impl HelloForm {
             from,
             to,
             lives,
+            lost,
             memories,
             sent_us,
         } = self;
+        let lost = lost.into_iter().map(Incarnation).collect();
         let life = |form: LifeForm| Life {
             incarnation: Incarnation(form.incarnation),
             first: Lsn(form.first),
@@ -164,7 +169,7 @@ impl HelloForm {
             cluster_id,
             from: NodeId(from),
             to: NodeId(to),
-            timeline: Timeline::from_lives(lives.into_iter().map(life).collect())?,
+            timeline: Timeline::from_lives(lives.into_iter().map(life).collect())?.with_lost(lost),
             memories: memories.into_iter().map(Into::into).collect(),
             sent: MonoTime::from_micros(sent_us),
         })

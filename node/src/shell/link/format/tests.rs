@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use quorate_antientropy::{Context, Delta, Digest, Dot, Mint, NodeHash, OpId, Question, Sibling};
@@ -14,7 +15,8 @@ use quorate_ring::{
 use crate::core::message::{
     ClockEcho, ClockProbe, ExchangeAnswer, ExchangeAsk, ExchangeReply, ExchangeRow, ExchangeWanted,
     Forward, ForwardReply, Held, HeldRecord, Hello, KeepAlive, OpNumber, Payload, PurgeNumber,
-    ReadRecord, ReadRecordReply, ReadRequest, Refusal, Replicate, ReplicateReply, Reply, Request,
+    ReadRecord, ReadRecordReply, ReadRequest, Refusal, ReplicaStanding, Replicate, ReplicateReply,
+    Reply, Request,
     ResolveRequest, RowPage, RowQuestion, ScanAsk, ScanPart, ScanReply, SessionReadRequest,
     StampTold, Stored, TreeQuestion, WriteRequest,
 };
@@ -50,6 +52,7 @@ fn messages() -> Vec<PeerMessage> {
         first: Lsn(first),
     };
     let timeline = Timeline::from_lives(vec![life(9, 1), life(4, 10)]).expect("rises");
+    let timeline = timeline.with_lost([Incarnation(8)].into());
     let hello = Hello {
         cluster_id: [3; 16],
         from: NodeId(1),
@@ -196,6 +199,10 @@ fn messages() -> Vec<PeerMessage> {
         buckets: [BucketId(0), BucketId(1023)].into(),
         from: key(),
     };
+    let standing = ReplicaStanding {
+        appended: Lsn(9),
+        lacks: [(keyspace, [VnodeId(3)].into_iter().collect())].into(),
+    };
     let exchange_reply = |result| PeerMessage::ExchangeReply(ExchangeReply { op, ask: 4, result });
     let page = RowPage {
         rows: vec![ExchangeRow {
@@ -271,8 +278,10 @@ fn messages() -> Vec<PeerMessage> {
         scan_reply(Err(refusal)),
         exchange(ExchangeWanted::Trees(trees.into())),
         exchange(ExchangeWanted::Rows(rows)),
+        exchange(ExchangeWanted::Standing),
         exchange_reply(Ok(ExchangeAnswer::Trees(told))),
         exchange_reply(Ok(ExchangeAnswer::Rows(page))),
+        exchange_reply(Ok(ExchangeAnswer::Standing(standing))),
         exchange_reply(Err(refusal)),
     ]
 }
@@ -332,6 +341,9 @@ fn bytes_of_an_earlier_release_are_read() {
     for message in &mut expected {
         if let PeerMessage::Read(read) = message {
             read.known = None;
+        }
+        if let PeerMessage::Hello(hello) = message {
+            hello.timeline = hello.timeline.clone().with_lost(BTreeSet::new());
         }
     }
     assert_eq!(read, expected);

@@ -1,0 +1,140 @@
+//! A node that forgot gets back what it acknowledged: which exchanges it begins for that, and what
+//! they came to.
+//!
+//! It begins one with every owner whose word it needs, whichever of the two begins theirs otherwise,
+//! and whether exchanges are made at an interval or not. A refill that was completed without a key left
+//! behind shows that this node holds all that the other one had taken when it was asked how it stands,
+//! as long as that one lived on meanwhile.
+//!
+//! Not here: whose word is needed (`healing`), the exchange itself (`exchange`).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use quorate_ring::{Incarnation, KeyspaceId, MonoTime, NodeId, VnodeId};
+
+use super::super::continuity::Liveness;
+use super::super::effect::{Effect, Effects};
+use super::super::exchange::{ExchangeMachine, Purpose, Tally};
+use super::super::input::Now;
+use super::super::message::ReplicaStanding;
+use super::super::vnode_set::VnodeSet;
+use super::Shard;
+
+/// An owner that could not give all, or did not count itself, is asked again after this.
+const AGAIN_AFTER: Duration = Duration::from_secs(2);
+
+/// For so long exchanges are left to a node that refills its copies.
+const LEFT_TO_REFILL: Duration = Duration::from_secs(10);
+
+/// What an exchange refills.
+#[derive(Debug)]
+pub(super) struct Refill {
+    copies: Vec<(KeyspaceId, VnodeId)>,
+    /// The peer's life when it began.
+    life: Incarnation,
+}
+
+impl Shard {
+    /// Begins a refill that is due; false if none is.
+    pub(super) fn begin_refill(&mut self, now: Now, effects: &mut Effects) -> bool {
+        if self.healing.copies_lacking() == 0 {
+            self.tell_healed(effects);
+            return false;
+        }
+        let peers = self.topology.nodes().iter().map(|node| node.id);
+        let due = |peer: &NodeId| {
+            *peer != self.me
+                && self.liveness(now, *peer) == Liveness::Up
+                && self.exchanges.refills_due.get(peer).is_none_or(|due| *due <= now.mono)
+        };
+        let next = peers.filter(due).find_map(|peer| {
+            let copies = self.healing.wanted_from(peer);
+            let (life, _) = self.continuity.life_of(peer)?;
+            (!copies.is_empty()).then_some((peer, Refill { copies, life }))
+        });
+        let Some((peer, refill)) = next else {
+            return false;
+        };
+        let machine = ExchangeMachine::new(Purpose::Refill, refill.copies.iter().copied());
+        self.begin_exchange(now, peer, machine, None, Some(refill), effects);
+        true
+    }
+
+    /// Tells the machine of a refill what its peer says is durable; false if the peer began a new
+    /// life, which may hold less.
+    pub(super) fn is_refill_sound(&mut self) -> bool {
+        let Some(current) = &mut self.exchanges.current else {
+            return true;
+        };
+        let Some(refill) = &current.refill else {
+            return true;
+        };
+        match self.continuity.life_of(current.peer) {
+            Some((life, durable)) if life == refill.life => {
+                current.machine.peer_is_durable_to(durable);
+                true
+            }
+            // While the connection is away nothing is asked; the next hello tells.
+            None => true,
+            Some(_) => false,
+        }
+    }
+
+    /// A refill has come to its end.
+    pub(super) fn refilled(
+        &mut self,
+        now: MonoTime,
+        peer: NodeId,
+        refill: Refill,
+        standing: Option<&ReplicaStanding>,
+        tally: Tally,
+        effects: &mut Effects,
+    ) {
+        self.exchanges.refills_due.insert(peer, now + AGAIN_AFTER);
+        let Some(standing) = standing.filter(|_| tally.failed == 0) else {
+            return;
+        };
+        for copy in refill.copies {
+            let (keyspace, vnode) = copy;
+            let lacks = standing.lacks.get(&keyspace);
+            let is_whole = lacks.is_none_or(|vnodes| !vnodes.contains(vnode));
+            self.healing.compared(copy, peer, is_whole);
+        }
+        self.tell_healed(effects);
+    }
+
+    /// A refill ended early.
+    pub(super) fn refill_failed(&mut self, now: MonoTime, peer: NodeId) {
+        self.exchanges.refills_due.insert(peer, now + AGAIN_AFTER);
+    }
+
+    fn tell_healed(&mut self, effects: &mut Effects) {
+        if let Some(healed) = self.healing.take_healed() {
+            effects.push(Effect::Healed(healed));
+        }
+    }
+
+    /// A node that refills its copies from here needs no exchange that this one begins: both would read
+    /// the same rows.
+    pub(super) fn leave_to_refill(&mut self, now: MonoTime, peer: NodeId) {
+        self.exchanges.put_off(peer, now + LEFT_TO_REFILL);
+    }
+
+    /// What this node's copies are worth to one that lost its own.
+    pub(super) fn standing(&self) -> ReplicaStanding {
+        let mut lacks: BTreeMap<KeyspaceId, VnodeSet> = BTreeMap::new();
+        for keyspace in self.topology.keyspaces() {
+            for vnode in self.topology.vnode_count().vnodes() {
+                let is_owner = self.topology.is_owner(vnode, keyspace.copies, self.me);
+                if is_owner && !self.counts_for(keyspace.id, keyspace.copies, vnode) {
+                    lacks.entry(keyspace.id).or_default().insert(vnode);
+                }
+            }
+        }
+        ReplicaStanding {
+            appended: self.table.appended(),
+            lacks,
+        }
+    }
+}

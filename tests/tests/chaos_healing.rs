@@ -1,0 +1,156 @@
+//! Real nodes whose disk is lost, replaced by an old copy, or damaged: each comes back by itself, counts
+//! for nothing before it has back what it acknowledged, and then holds what the others hold.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use quorate_client::Client;
+use quorate_client::wire::LocalRecord;
+use quorate_tests::cluster::{Cluster, Stopwatch};
+
+const RECORDS: u32 = 400;
+
+/// Longest time until a node has back what it held.
+const LONGEST: Duration = Duration::from_secs(60);
+
+fn key(number: u32) -> String {
+    format!("key-{number}")
+}
+
+/// Writes every key, after what it holds.
+async fn write_all(client: &Client, value: &'static str) {
+    let keyspace = client.keyspace("default");
+    for number in 0..RECORDS {
+        let read = keyspace.get(key(number)).await.expect("a quorum is up");
+        let put = keyspace.put(key(number), value).after(&read).await;
+        put.expect("a quorum is up");
+    }
+}
+
+async fn dump_of(client: &Client, node: &str) -> Vec<LocalRecord> {
+    let mut pages = client.dump_local(node).expect("there is such a node");
+    let mut records = Vec::new();
+    while let Some(page) = pages.next_page().await.expect("it can be dumped") {
+        records.extend(page);
+    }
+    records
+}
+
+/// Node c counts again, by itself, and then holds what a holds, though nobody reads any key.
+async fn heals(client: &Client) {
+    let since = Stopwatch::start();
+    loop {
+        // While it begins anew it does not answer.
+        if let Ok(status) = client.status("c").await
+            && status.copies_lacking == 0
+            && status.vnodes_counting == status.vnodes_owned
+        {
+            assert_eq!(status.lost_why, None);
+            break;
+        }
+        assert!(since.elapsed() < LONGEST, "it does not count");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let held = dump_of(client, "a").await;
+    assert_eq!(held.len(), RECORDS as usize);
+    assert_eq!(dump_of(client, "c").await, held);
+}
+
+fn data_of_c(cluster: &Cluster) -> PathBuf {
+    cluster.node_folder(2).expect("a node").join("data")
+}
+
+fn set_aside(data: &Path) -> bool {
+    let mut entries = fs::read_dir(data).expect("it is there");
+    entries.any(|entry| {
+        let name = entry.expect("an entry").file_name();
+        name.to_string_lossy().starts_with("damaged-")
+    })
+}
+
+fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+/// Flips a bit in the middle one of the places at which `text` stands in a file of `folder`.
+fn flip_at(folder: &Path, prefix: &str, text: &[u8]) {
+    for entry in fs::read_dir(folder).expect("it is there") {
+        let entry = entry.expect("an entry");
+        if !entry.file_name().to_string_lossy().starts_with(prefix) {
+            continue;
+        }
+        let mut bytes = fs::read(entry.path()).expect("it can be read");
+        let places: Vec<usize> = bytes
+            .windows(text.len())
+            .enumerate()
+            .filter(|(_, window)| *window == text)
+            .map(|(place, _)| place)
+            .collect();
+        if let Some(place) = places.get(places.len() / 2) {
+            bytes[*place] ^= 1;
+            return fs::write(entry.path(), bytes).expect("it can be written");
+        }
+    }
+    unreachable!("no file holds the text");
+}
+
+#[tokio::test]
+async fn a_node_that_lost_its_disk_gets_back_what_it_held() {
+    let mut cluster = Cluster::run().expect("a cluster runs");
+    let client = cluster.client().await.expect("a node answers");
+    write_all(&client, "kept").await;
+    cluster.kill(&[2]).expect("it is killed");
+    fs::remove_dir_all(data_of_c(&cluster)).expect("it is there");
+    cluster.start(2).expect("it starts without its data");
+    heals(&client).await;
+    // And once more: it must not be worn out by the first time.
+    write_all(&client, "newer").await;
+    cluster.kill(&[2]).expect("it is killed");
+    fs::remove_dir_all(data_of_c(&cluster)).expect("it is there");
+    cluster.start(2).expect("it starts without its data");
+    heals(&client).await;
+}
+
+#[tokio::test]
+async fn a_node_whose_disk_is_an_old_copy_finds_out_and_gets_back_what_it_lacks() {
+    let mut cluster = Cluster::run().expect("a cluster runs");
+    let client = cluster.client().await.expect("a node answers");
+    write_all(&client, "old").await;
+    let (data, copy) = (data_of_c(&cluster), cluster.scratch().join("copy"));
+    cluster.kill(&[2]).expect("it is killed");
+    copy_folder(&data, &copy).expect("it is copied");
+    cluster.start(2).expect("it comes back");
+    cluster.wait_until_counting().expect("it counts");
+    write_all(&client, "new").await;
+    cluster.kill(&[2]).expect("it is killed");
+    fs::remove_dir_all(&data).expect("it is there");
+    fs::rename(&copy, &data).expect("the copy takes its place");
+    cluster.start(2).expect("it starts");
+    heals(&client).await;
+    assert!(!set_aside(&data), "what the copy holds is good");
+}
+
+#[tokio::test]
+async fn a_flipped_bit_in_the_middle_of_the_log_sets_the_store_aside() {
+    let mut cluster = Cluster::run().expect("a cluster runs");
+    let client = cluster.client().await.expect("a node answers");
+    write_all(&client, "acknowledged").await;
+    cluster.kill(&[2]).expect("it is killed");
+    let data = data_of_c(&cluster);
+    flip_at(&data, "log-", b"acknowledged");
+    cluster.start(2).expect("it starts");
+    heals(&client).await;
+    assert!(set_aside(&data));
+}
