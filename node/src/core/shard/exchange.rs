@@ -332,9 +332,10 @@ impl Shard {
     }
 
     /// Carries out what the exchange wants now; while clients find no room it waits for the next
-    /// tick.
+    /// tick. A refill does not: until it is over this node spares clients nothing.
     fn go_on(&mut self, now: Now, effects: &mut Effects) {
-        if self.room() == 0 {
+        let is_refill = |current: &Exchange| current.refill.is_some();
+        if self.room() == 0 && !self.exchanges.current.as_ref().is_some_and(is_refill) {
             return;
         }
         let mut steps = Vec::new();
