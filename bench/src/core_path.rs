@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use bytes::{Bytes, BytesMut};
 use quorate_antientropy::{BucketDigests, DigestSecret, OpId};
 use quorate_client::wire::FrameSplitter;
+use quorate_node::core::hints::HintLimits;
 use quorate_node::core::input::{Losses, RequestId, Volatile};
 use quorate_node::core::message::{PeerMessage, ReadRequest, Reply, Request, WriteRequest};
 use quorate_node::core::seal::SealKey;
@@ -136,6 +137,7 @@ fn shard(me: NodeId, topology: &Arc<Topology>, now: Now) -> Result<PathNode> {
         clean: true,
         volatile: Volatile::Whole,
         losses: Losses::default(),
+        hints: Vec::new(),
         memories: BTreeMap::new(),
         records: Vec::new(),
         digests: BucketDigests::default(),
@@ -154,6 +156,7 @@ fn shard(me: NodeId, topology: &Arc<Topology>, now: Now) -> Result<PathNode> {
         },
         limits: Limits::default(),
         exchange_interval: None,
+        hints: HintLimits::default(),
     };
     Ok(PathNode {
         shard: Shard::new(now, config, recovered),
@@ -395,6 +398,7 @@ impl CorePath {
             | Effect::CloseLink { .. }
             | Effect::Compared { .. }
             | Effect::Healed(_)
+            | Effect::Hint(_)
             | Effect::Count(_)
             | Effect::Scan(_) => {}
         }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_antientropy::{BucketDigests, DigestSecret, OpId};
 use quorate_node::core::failure::{Cause, Effectiveness};
+use quorate_node::core::hints::HintLimits;
 use quorate_node::core::input::{
     Input, LinkEvent, Losses, Now, Recovered, RequestId, StoreEvent, Volatile,
 };
@@ -114,6 +115,7 @@ impl Lab {
                 clean: false,
                 volatile: volatile(node),
                 losses: Losses::default(),
+                hints: Vec::new(),
                 memories: BTreeMap::new(),
                 records: Vec::new(),
                 digests: BucketDigests::default(),
@@ -132,6 +134,10 @@ impl Lab {
                 },
                 limits: Limits::default(),
                 exchange_interval: None,
+                hints: HintLimits {
+                    bytes_max: 0,
+                    ..HintLimits::default()
+                },
             };
             lab.appended.insert(node, recovered.durable);
             let shard = Shard::new(lab.clock(node), config, recovered);
@@ -187,6 +193,7 @@ impl Lab {
                 | Effect::CloseLink { .. }
                 | Effect::Compared { .. }
                 | Effect::Healed(_)
+                | Effect::Hint(_)
                 | Effect::Count(_) => {}
             }
         }

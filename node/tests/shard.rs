@@ -20,9 +20,8 @@ use quorate_node::core::effect::{Event, StopReason};
 use quorate_node::core::exchange::{CompareRefused, Compared, Purpose};
 use quorate_node::core::failure::{Cause, Effectiveness};
 use quorate_node::core::healing::Healed;
-use quorate_node::core::input::{
-    Input, LinkEvent, Losses, Now, Recovered, RequestId, StoreEvent,
-};
+use quorate_node::core::hints::{HintChange, HintLimits};
+use quorate_node::core::input::{Input, LinkEvent, Losses, Now, Recovered, RequestId, StoreEvent};
 use quorate_node::core::key::RecordKey;
 use quorate_node::core::message::{
     ExchangeAnswer, ExchangeReply, Forward, HeldRecord, OpNumber, PeerMessage, PurgeNumber,
@@ -82,6 +81,10 @@ fn config(me: NodeId, limits: Limits) -> ShardConfig {
         },
         limits,
         exchange_interval: None,
+        hints: HintLimits {
+            bytes_max: 0,
+            ..HintLimits::default()
+        },
     }
 }
 
@@ -102,6 +105,7 @@ fn recovered(lives: &[(u64, u64)], memories: &[(NodeId, Memory)]) -> Recovered {
         clean: false,
         volatile: quorate_node::core::input::Volatile::Lost,
         losses: Losses::default(),
+        hints: Vec::new(),
         memories: memories.iter().copied().collect(),
         records: Vec::new(),
         digests: BucketDigests::default(),
@@ -128,6 +132,8 @@ struct Lab {
     exchange_interval: Option<Duration>,
     compared: Vec<(u64, Result<Compared, CompareRefused>)>,
     healed: Vec<(NodeId, Healed)>,
+    hint_bytes_max: usize,
+    hint_changes: Vec<(NodeId, HintChange)>,
     /// Pages are read only when time passes.
     slow_store: bool,
     pages: Vec<(NodeId, Input)>,
@@ -147,6 +153,8 @@ impl Lab {
             exchange_interval: None,
             compared: Vec::new(),
             healed: Vec::new(),
+            hint_bytes_max: 0,
+            hint_changes: Vec::new(),
             slow_store: false,
             pages: Vec::new(),
             now: 0,
@@ -184,6 +192,10 @@ impl Lab {
         self.appended.insert(node, recovered.durable);
         let config = ShardConfig {
             exchange_interval: self.exchange_interval,
+            hints: HintLimits {
+                bytes_max: self.hint_bytes_max,
+                ..HintLimits::default()
+            },
             ..config(node, self.limits)
         };
         let shard = Shard::new(self.clock(), config, recovered);
@@ -245,6 +257,7 @@ impl Lab {
                 Effect::Count(event) => self.counted.push(event),
                 Effect::Compared { number, result } => self.compared.push((number, result)),
                 Effect::Healed(healed) => self.healed.push((node, healed)),
+                Effect::Hint(change) => self.hint_changes.push((node, change)),
                 Effect::Remember { .. } | Effect::CloseLink { .. } => {}
             }
         }
@@ -671,9 +684,27 @@ fn lab_with_a_lost_disk() -> Lab {
 fn reconnect(lab: &mut Lab, node: NodeId, peers: &[NodeId]) {
     for peer in peers {
         let (there, here) = (*peer, node);
-        lab.step(there, Input::Link(LinkEvent::Down { peer: here, link: 1 }));
-        lab.step(there, Input::Link(LinkEvent::Up { peer: here, link: 1 }));
-        lab.step(here, Input::Link(LinkEvent::Up { peer: there, link: 1 }));
+        lab.step(
+            there,
+            Input::Link(LinkEvent::Down {
+                peer: here,
+                link: 1,
+            }),
+        );
+        lab.step(
+            there,
+            Input::Link(LinkEvent::Up {
+                peer: here,
+                link: 1,
+            }),
+        );
+        lab.step(
+            here,
+            Input::Link(LinkEvent::Up {
+                peer: there,
+                link: 1,
+            }),
+        );
     }
     lab.run();
 }
@@ -704,7 +735,11 @@ fn c4_a_node_that_lost_its_disk_counts_once_both_others_gave_it_back() {
     };
     assert!(lab.healed.contains(&(A, disk_and_memory)));
     lab.cut = vec![B, C];
-    assert_eq!(lab.values(A, ConsistencyLevel::One), ["v", "w"], "by itself");
+    assert_eq!(
+        lab.values(A, ConsistencyLevel::One),
+        ["v", "w"],
+        "by itself"
+    );
 }
 
 /// C5: what an owner took from memory is not in its digests before it is durable there.
@@ -742,6 +777,45 @@ fn a_node_whose_lost_life_is_alive_is_not_greeted() {
     lab.pass(1_100);
     reconnect(&mut lab, A, &[B]);
     assert!(sees(&lab), "the other one has fallen silent");
+}
+
+#[test]
+fn what_a_node_missed_is_brought_to_it_when_it_is_back_and_not_read() {
+    let mut lab = Lab::with_limits(Limits::default());
+    lab.hint_bytes_max = 1 << 20;
+    for node in [A, B, C] {
+        lab.start(node, &[(u64::from(node.0) * 100 + 1, 1)], &[]);
+    }
+    lab.connect(&[A, B, C]);
+    lab.cut = vec![C];
+    lab.pass(1_100);
+    for (op, value) in [(1, "v"), (2, "w")] {
+        let id = lab.ask(A, put(value, op, None));
+        lab.pass(1_200);
+        assert!(is_applied(lab.reply(id)));
+    }
+    let hints = |lab: &Lab| lab.shards[&A].status(lab.clock()).hints;
+    let waiting: Vec<_> = hints(&lab).iter().map(|of| (of.target, of.keys)).collect();
+    assert_eq!(waiting, [(C, 1)], "one key, though it was written twice");
+    lab.cut.clear();
+    reconnect(&mut lab, C, &[A, B]);
+    // Its acknowledgement is lost: the record is sent again.
+    lab.cut = vec![C];
+    lab.pass(20);
+    lab.cut.clear();
+    lab.pass(3_000);
+    assert_eq!(hints(&lab), []);
+    let changes: Vec<_> = lab
+        .hint_changes
+        .iter()
+        .map(|(node, change)| {
+            assert_eq!(*node, A);
+            matches!(change, HintChange::Missed(to, _) if *to == C)
+        })
+        .collect();
+    assert_eq!(changes, [true, false]);
+    lab.cut = vec![A, B];
+    assert_eq!(lab.values(C, ConsistencyLevel::One), ["v", "w"]);
 }
 
 #[test]

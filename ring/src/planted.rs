@@ -65,6 +65,8 @@ pub enum Bug {
     AmnesiacCounts,
     /// C4: a node that forgot counts once it was compared with one owner.
     HealsFromOneOwner,
+    /// M7: a hint is forgotten when it is sent.
+    HintEndsWhenSent,
 }
 
 impl Bug {
@@ -99,6 +101,7 @@ impl Bug {
         Self::ExchangeSkipsBuckets,
         Self::AmnesiacCounts,
         Self::HealsFromOneOwner,
+        Self::HintEndsWhenSent,
     ];
 
     /// The name by which it is chosen.
@@ -134,6 +137,7 @@ impl Bug {
             Self::ExchangeSkipsBuckets => "exchange-skips-buckets",
             Self::AmnesiacCounts => "c2-amnesiac-counts",
             Self::HealsFromOneOwner => "c4-heals-from-one-owner",
+            Self::HintEndsWhenSent => "m7-hint-ends-when-sent",
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_node::core::healing::Healed;
+use quorate_node::core::hints::HintChange;
 use quorate_node::core::key::RecordKey;
 use quorate_node::core::timeline::Memory;
 use quorate_node::shell::seam::{Checkpoint, Engine};
@@ -720,7 +721,10 @@ async fn directories_of_others_are_refused_and_a_lost_disk_is_known() {
     let mut lost = Lab::new(14);
     lost.disk.erase("first-start");
     let store = open(&mut lost).await;
-    assert!(store.recovered.losses.why.is_some(), "neither mark nor data");
+    assert!(
+        store.recovered.losses.why.is_some(),
+        "neither mark nor data"
+    );
     store.stop().await;
     let store = open(&mut lost).await;
     assert!(store.recovered.losses.why.is_some(), "it stays known");
@@ -737,6 +741,42 @@ async fn directories_of_others_are_refused_and_a_lost_disk_is_known() {
     let mut mixed = copy(&lab);
     assert!(mixed.disk.flip(&segment(&mixed), 0, 1));
     assert!(is_damaged(&mixed.open().await));
+}
+
+#[tokio::test(start_paused = true)]
+async fn hints_outlive_the_process_until_they_end() {
+    let mut lab = Lab::new(16);
+    let hint = |number| (NodeId(2), key(number));
+    let missed = |number| HintChange::Missed(NodeId(2), key(number));
+    let store = open(&mut lab).await;
+    for number in [1, 2, 3] {
+        store.handle.hints.push(missed(number)).expect("room");
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    lab.crash(store, Crash::Power);
+    let store = open(&mut lab).await;
+    assert_eq!(store.recovered.hints, [hint(1), hint(2), hint(3)]);
+    let ended = HintChange::Ended(NodeId(2), key(2));
+    store.handle.hints.push(ended).expect("room");
+    store.stop().await;
+    let store = open(&mut lab).await;
+    assert_eq!(store.recovered.hints, [hint(1), hint(3)]);
+    store.stop().await;
+    let length = lab.disk.get("hints").expect("it is there").len();
+    assert!(lab.disk.flip("hints", length / 2, 1));
+    let store = open(&mut lab).await;
+    assert!(
+        !store.recovered.hints.contains(&hint(3)),
+        "from there on they are let go"
+    );
+    store.handle.hints.push(missed(4)).expect("room");
+    store.stop().await;
+    let store = open(&mut lab).await;
+    assert!(
+        store.recovered.hints.contains(&hint(4)),
+        "behind it all is new"
+    );
+    store.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

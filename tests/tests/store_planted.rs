@@ -138,6 +138,7 @@ async fn passes(bug: Bug, seed: u64) -> bool {
         | Bug::ExchangeSkipsBuckets
         | Bug::AmnesiacCounts
         | Bug::HealsFromOneOwner
+        | Bug::HintEndsWhenSent
         | Bug::RepairWritesOlder
         | Bug::ScanSkipsPageBoundary
         | Bug::ScanStaleRowWins

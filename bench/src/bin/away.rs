@@ -33,7 +33,8 @@ const BYTES_SLACK: u64 = 1 << 20;
 /// One of three nodes is killed under an open loop of verified writes and deletes and comes back
 /// later. All owners then hold the same within a minute, without a read. With --back-seconds 0 the
 /// load ends before it comes back, and what travels until its copies were compared is held against the
-/// bytes that differ.
+/// bytes that differ. With QUORATE_HINT_BYTES_MAX=0 in its environment the nodes keep no hints, so that
+/// anti-entropy alone brings the copies together.
 #[derive(Debug, Parser)]
 #[command(
     after_help = "Exit code 1 if a bound does not hold.\n\nExample:\n  away --down-seconds 10"
@@ -102,6 +103,15 @@ async fn main() -> Result<()> {
         )?;
     }
     let stopped = clock.now();
+    let hints = hints_left(&client).await?;
+    writeln!(
+        out,
+        "{hints} hints wait {:.1} s after its return",
+        (stopped - returned).as_secs_f64()
+    )?;
+    if args.back_seconds > 0 {
+        bounds.check(hints == 0, || format!("{hints} hints wait still"));
+    }
     let compared = compared(&client, &node.name, returned, clock).await?;
     let moved = loopback_bytes().saturating_sub(bytes_before);
     writeln!(
@@ -171,6 +181,16 @@ impl Drop for Returned {
         let _killed = self.0.kill();
         let _reaped = self.0.wait();
     }
+}
+
+/// Keys that wait on any node for another one.
+async fn hints_left(client: &Client) -> Result<u64> {
+    let mut left = 0;
+    for node in client.topology().ring().nodes() {
+        let status = client.status(node.name.as_str()).await?;
+        left += status.hints.iter().map(|hint| hint.keys).sum::<u64>();
+    }
+    Ok(left)
 }
 
 /// Waits until both pairs with the node were compared after its return; how many keys differed on the

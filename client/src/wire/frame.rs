@@ -417,10 +417,10 @@ mod tests {
 
     use super::super::{
         Applied, BatchItem, Code, ContextToken, Delete, DumpLocal, DumpPage, Failure,
-        FrameSplitter, Get, ItemResult, KeyspaceHoldings, KeyspaceInfo, Level, NodeInfo,
-        NodeStatus, OpId, Outcome, PairStatus, PeerStatus, Put, Read, ReadLocal, Repair, Repaired,
-        ReplicaReport, ReplicaState, Resolve, Scan, ScanPage, ScanRecord, ScanToken, SessionGet,
-        Stamp, TopologyInfo, Value, Verified, Verify, VerifyFault,
+        FrameSplitter, Get, HintStatus, ItemResult, KeyspaceHoldings, KeyspaceInfo, Level,
+        NodeInfo, NodeStatus, OpId, Outcome, PairStatus, PeerStatus, Put, Read, ReadLocal, Repair,
+        Repaired, ReplicaReport, ReplicaState, Resolve, Scan, ScanPage, ScanRecord, ScanToken,
+        SessionGet, Stamp, TopologyInfo, Value, Verified, Verify, VerifyFault,
     };
     use super::*;
 
@@ -705,6 +705,13 @@ mod tests {
             memory_lost: true,
             lost_why: Some("lost".to_owned()),
             copies_lacking: 3,
+            hints: vec![HintStatus {
+                node: 2,
+                keys: 3,
+                bytes: 300,
+                oldest_ms: 4,
+                let_go: 5,
+            }],
             clock_off: false,
             keyspaces: vec![KeyspaceHoldings {
                 keyspace: "default".into(),

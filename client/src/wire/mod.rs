@@ -30,9 +30,10 @@ pub use request::{
     RequestFrame, Resolve, Scan, ScanToken, SessionGet, Verify,
 };
 pub use response::{
-    Applied, DumpPage, Failure, ItemResult, KeyspaceHoldings, KeyspaceInfo, LocalRecord, NodeInfo,
-    NodeStatus, PairStatus, PeerStatus, Read, Repaired, ReplicaReport, ReplicaState, Response,
-    ResponseFrame, ScanPage, ScanRecord, Stamp, TopologyInfo, Value, Verified, VerifyFault,
+    Applied, DumpPage, Failure, HintStatus, ItemResult, KeyspaceHoldings, KeyspaceInfo,
+    LocalRecord, NodeInfo, NodeStatus, PairStatus, PeerStatus, Read, Repaired, ReplicaReport,
+    ReplicaState, Response, ResponseFrame, ScanPage, ScanRecord, Stamp, TopologyInfo, Value,
+    Verified, VerifyFault,
 };
 
 pub use split::FrameSplitter;

@@ -238,7 +238,7 @@ pub struct NodeStatus {
     pub pid: u32,
     /// Requests in flight.
     pub requests_in_flight: u64,
-    /// Hints that the put machine wanted since the start (counted only).
+    /// Writes that a primary missed, since the start.
     pub hints_wanted: u64,
     /// Its peers.
     pub peers: Vec<PeerStatus>,
@@ -261,6 +261,24 @@ pub struct NodeStatus {
     /// Copies, one per keyspace and vnode, that must be compared with others before it counts for them.
     #[serde(default)]
     pub copies_lacking: u32,
+    /// What it keeps for nodes that missed writes.
+    #[serde(default)]
+    pub hints: Vec<HintStatus>,
+}
+
+/// What a node keeps for another one that missed writes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HintStatus {
+    /// For whom.
+    pub node: u32,
+    /// Keys that wait.
+    pub keys: u64,
+    /// What they cost in memory.
+    pub bytes: u64,
+    /// How long the oldest has waited, in milliseconds.
+    pub oldest_ms: u64,
+    /// Keys that were let go since the node's start because of a bound.
+    pub let_go: u64,
 }
 
 /// How the copies of two nodes compare.

@@ -93,6 +93,9 @@ pub(super) enum Command {
     DumpLocal(DumpLocalArgs),
     /// Read every record of the nodes' stores and say what is wrong (exit code 1 if anything is).
     Verify(VerifyArgs),
+    /// Show which nodes missed writes, and where these wait for them.
+    #[command(after_help = "Example:\n  quorate hints -o json")]
+    Hints,
     /// Compare the nodes' copies and bring together what differs (exit code 1 if something is left).
     Repair(RepairArgs),
     /// Be a client on standard input and output: one JSON line per request and reply.

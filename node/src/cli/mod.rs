@@ -21,6 +21,7 @@ mod explain;
 mod export;
 mod get;
 mod health;
+mod hints;
 mod import;
 mod keyspace_arg;
 mod level;
@@ -100,6 +101,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Problem> {
         Command::Whereis(args) => on_runtime(whereis::run(args, global)),
         Command::DumpLocal(args) => on_runtime(dump_local::run(args, global)),
         Command::Verify(args) => on_runtime(verify::run(args, global)),
+        Command::Hints => on_runtime(hints::run(global)),
         Command::Repair(args) => on_runtime(repair::run(args, global)),
         Command::Scan(args) => on_runtime(scan::run(args, global)),
         Command::Driver(args) => on_runtime(driver::run(args, global)),

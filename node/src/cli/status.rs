@@ -15,7 +15,7 @@ use super::session::{connect, unanswered};
 use super::signals::{StopSignals, unless_stopped};
 
 /// What one node said, or why it did not.
-type Answer = (Node, Result<NodeStatus, NodeError>);
+pub(super) type Answer = (Node, Result<NodeStatus, NodeError>);
 
 /// Asks every node of the topology.
 ///
@@ -86,7 +86,7 @@ pub(super) async fn health_of(client: &Client) -> Result<Health, Problem> {
 }
 
 /// The problem of a certificate that may not ask.
-fn refusal(answers: &[Answer]) -> Option<Problem> {
+pub(super) fn refusal(answers: &[Answer]) -> Option<Problem> {
     answers.iter().find_map(|(_, answer)| match answer {
         Err(error @ NodeError::Refused { .. }) => Some(unanswered(error)),
         Ok(_) | Err(_) => None,
@@ -112,7 +112,7 @@ fn reasons(answers: &[Answer], has_memory: bool) -> Vec<String> {
     reasons
 }
 
-async fn ask_all(client: &Client) -> Vec<Answer> {
+pub(super) async fn ask_all(client: &Client) -> Vec<Answer> {
     let nodes = client.topology().ring().nodes().to_vec();
     let names: Vec<String> = nodes.iter().map(|node| node.name.to_string()).collect();
     let ask = |client: Client, node: String| async move { client.status(&node).await };

@@ -70,6 +70,11 @@ keys! {
     EXCHANGE_INTERVAL = "exchange_interval", "DURATION", Some("60s"),
         "How often each pair of nodes compares its copies and brings together what differs; 0s is \
          never";
+    HINT_BYTES_MAX = "hint_bytes_max", "SIZE", Some("64MiB"),
+        "Memory for keys of which another node missed a write, for each such node; what is over it an \
+         exchange finds; 0 keeps none";
+    HINT_AGE_MAX = "hint_age_max", "DURATION", Some("3h"),
+        "Hints older than this are let go: an exchange finds what they would have brought";
     SCRUB_INTERVAL = "scrub_interval", "DURATION", Some("24h"),
         "How long one slow read of everything that the node holds takes, which finds what the disk \
          lost; 0s is never";

@@ -73,6 +73,10 @@ pub struct Limits {
     pub mtu_bytes_max: Option<u16>,
     /// How long a stopping node lets requests finish.
     pub drain_timeout: Duration,
+    /// Memory for keys of which another node missed a write, for each such node.
+    pub hint_bytes_max: u64,
+    /// Hints older than this are let go.
+    pub hint_age_max: Duration,
 }
 
 /// What is logged, and how.
@@ -199,6 +203,8 @@ impl Typed {
                 None => None,
             },
             drain_timeout: self.duration(&keys::DRAIN_TIMEOUT)?,
+            hint_bytes_max: self.size(&keys::HINT_BYTES_MAX, 0, u64::MAX)?,
+            hint_age_max: self.duration(&keys::HINT_AGE_MAX)?,
         };
         if !limits.segment_bytes.is_multiple_of(4096) {
             return Err(self.invalid(&keys::SEGMENT_BYTES, "it must be a multiple of 4KiB"));

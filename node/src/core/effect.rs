@@ -7,6 +7,7 @@ use quorate_ring::{BucketId, Lsn, MonoTime, NodeId};
 use super::exchange::{CompareRefused, Compared};
 use super::generation::Generation;
 use super::healing::Healed;
+use super::hints::HintChange;
 use super::input::RequestId;
 use super::key::RecordKey;
 use super::message::{PeerMessage, Reply};
@@ -64,6 +65,8 @@ pub enum Effect {
     Count(Event),
     /// Stop the node: it must not serve.
     Stop(StopReason),
+    /// A hint is made or has ended: keep that on disk, some time.
+    Hint(HintChange),
     /// What this node had forgotten is durable here again: keep on disk that it counts.
     Healed(Healed),
     /// Read a page of a scan; answered by [`super::StoreEvent::Scanned`].
@@ -124,8 +127,10 @@ pub enum Entry {
 /// What is counted; names and units are in `shell::metrics`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Event {
-    /// A put wanted a hint for a primary that missed it (counted only until hints exist).
+    /// A primary missed a write.
     HintWanted,
+    /// It has it now.
+    HintDelivered,
     /// Read repair wrote to a stale replica.
     ReadRepair,
     /// A duplicate attempt was recognised by its op id.

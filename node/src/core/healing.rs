@@ -138,7 +138,8 @@ impl Healing {
     /// Copies that must still be compared with those of `peer`.
     #[must_use]
     pub fn wanted_from(&self, peer: NodeId) -> Vec<(KeyspaceId, VnodeId)> {
-        let wants = |(_, lack): &(_, &Lack)| lack.others.contains(peer) && !lack.whole.contains(peer);
+        let wants =
+            |(_, lack): &(_, &Lack)| lack.others.contains(peer) && !lack.whole.contains(peer);
         let wanted = self.lacks.iter().filter(wants);
         wanted.map(|(copy, _)| *copy).collect()
     }

@@ -293,6 +293,8 @@ pub struct Recovered {
     pub volatile: Volatile,
     /// What it knows to have lost.
     pub losses: Losses,
+    /// What other nodes missed.
+    pub hints: Vec<(NodeId, RecordKey)>,
     /// What is remembered of other nodes.
     pub memories: BTreeMap<NodeId, Memory>,
     /// Newest record of each key that the log holds beyond `applied`.

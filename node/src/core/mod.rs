@@ -11,6 +11,7 @@ pub mod failure;
 pub mod generation;
 pub mod get;
 pub mod healing;
+pub mod hints;
 pub mod input;
 pub mod key;
 pub mod message;

@@ -158,7 +158,10 @@ mod tests {
         };
         assert!(own.confirms(of(5, 1500), Lsn(130)));
         assert!(own.confirms(of(7, 1), Lsn(130)));
-        assert!(!own.confirms(of(8, 1), Lsn(130)), "another one was lost, too");
+        assert!(
+            !own.confirms(of(8, 1), Lsn(130)),
+            "another one was lost, too"
+        );
     }
 
     #[test]

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use quorate_antientropy::DigestSecret;
 use quorate_client::wire::{
-    Code, DumpLocal, DumpPage, Failure, KeyspaceHoldings, LocalRecord, NodeStatus, Outcome,
-    PairStatus, PeerStatus, ReadLocal, Repair, Repaired, Response, Verified, Verify, VerifyFault,
+    Code, DumpLocal, DumpPage, Failure, HintStatus, KeyspaceHoldings, LocalRecord, NodeStatus,
+    Outcome, PairStatus, PeerStatus, ReadLocal, Repair, Repaired, Response, Verified, Verify,
+    VerifyFault,
 };
 use quorate_ring::{KeyspaceId, NodeId, Topology, VnodeId};
 
@@ -17,6 +18,7 @@ use super::run::on_thread;
 use super::seam::{BoxFuture, Clock, Disk};
 use super::serve::{AdminHandler, AdminRequest, topology_of};
 use crate::core::exchange::{CompareRefused, Compared, Purpose};
+use crate::core::hints::TargetStatus;
 use crate::core::key::RecordKey;
 use crate::core::shard::{self, ShardStatus};
 use crate::core::verify::{Fault, Findings};
@@ -128,6 +130,13 @@ impl Admin {
             up: *up,
             silent_ms: *silent_ms,
         });
+        let hint = |hint: &TargetStatus| HintStatus {
+            node: hint.target.0,
+            keys: hint.keys,
+            bytes: hint.bytes,
+            oldest_ms: hint.oldest_ms,
+            let_go: hint.let_go,
+        };
         let pair = |pair: &shard::PairStatus| PairStatus {
             node: pair.peer.0,
             age_ms: pair.age_ms,
@@ -161,6 +170,7 @@ impl Admin {
             memory_lost: !shard.memory_whole,
             lost_why: shard.lost_why.clone(),
             copies_lacking: u32::try_from(shard.copies_lacking).unwrap_or(u32::MAX),
+            hints: shard.hints.iter().map(hint).collect(),
             clock_off: !shard.clock_good,
         }
     }

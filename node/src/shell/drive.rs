@@ -296,6 +296,8 @@ impl Drive {
                     let _told = to.send(result);
                 }
             }
+            // A queue that is full keeps it in memory only: what a crash takes an exchange finds.
+            Effect::Hint(change) => drop(self.store.hints.push(change)),
             Effect::Healed(healed) => out.submission.healed = Some(healed),
             Effect::Count(event) => out.tally.event(event),
             Effect::Stop(reason) => {

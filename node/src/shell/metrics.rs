@@ -375,6 +375,7 @@ fn recorder(node: &str) -> PrometheusRecorder {
 /// Every event of the core.
 const EVENTS: &[Event] = &[
     Event::HintWanted,
+    Event::HintDelivered,
     Event::ReadRepair,
     Event::DuplicateAttempt,
     Event::Forwarded,
@@ -395,6 +396,7 @@ const EVENTS: &[Event] = &[
 const fn event_metric(event: Event) -> &'static str {
     match event {
         Event::HintWanted => "quorate_hints_wanted_total",
+        Event::HintDelivered => "quorate_hints_delivered_total",
         Event::ReadRepair => "quorate_read_repairs_total",
         Event::DuplicateAttempt => "quorate_duplicate_attempts_total",
         Event::Forwarded => "quorate_requests_forwarded_total",

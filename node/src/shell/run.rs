@@ -26,8 +26,8 @@ use super::node::{self, NodeHandle, NodeParts, OpenNode};
 use super::node_error::NodeError;
 use super::pid_file::PidFile;
 use super::profile::{Profile, Stage, Timed};
-use super::seam::{BoxFuture, Clock, Disk, Engine, Rand};
 use super::scrub::Scrubber;
+use super::seam::{BoxFuture, Clock, Disk, Engine, Rand};
 use super::serve::http::{HttpPort, Shown};
 use super::serve::view::{NodeView, Readiness, ViewCell};
 use super::serve::{ClientLimits, ClientServer, ClientServerConfig, NodeEndpoint};
@@ -40,6 +40,7 @@ use super::system::{SystemRand, draw_incarnation};
 use crate::config::NodeConfig;
 use crate::core::continuity::{KEEP_ALIVE, SILENT_MAX};
 use crate::core::effect::StopReason;
+use crate::core::hints::HintLimits;
 use crate::core::input::{Input, StoreEvent};
 use crate::core::seal::SealKey;
 use crate::core::shard::{Limits, ShardConfig};
@@ -440,6 +441,10 @@ fn shard_config(config: &NodeConfig, topology: &Arc<quorate_ring::Topology>) -> 
             ..Limits::default()
         },
         exchange_interval: config.exchange_interval,
+        hints: HintLimits {
+            bytes_max: usize::try_from(limits.hint_bytes_max).unwrap_or(usize::MAX),
+            age_max: limits.hint_age_max,
+        },
     }
 }
 

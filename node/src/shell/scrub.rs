@@ -88,7 +88,10 @@ impl Scrubber {
                     self.inbox.push(Input::Store(damaged));
                 }
             }
-            tracing::info!(vnodes = owned.len(), "the slow read has read everything once");
+            tracing::info!(
+                vnodes = owned.len(),
+                "the slow read has read everything once"
+            );
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use quorate_antientropy::{DigestSecret, Holdings, KeyState};
 use quorate_node::core::effect::StopReason;
+use quorate_node::core::hints::HintLimits;
 use quorate_node::core::seal::SealKey;
 use quorate_node::core::shard::{Limits, ShardConfig};
 use quorate_node::core::table::TableLimits;
@@ -31,10 +32,10 @@ use tokio::task::JoinSet;
 use super::client_net::ClientNet;
 use super::clock::{Machine, SimClock};
 pub use super::disk::Crash;
-pub use super::disk::SimDisk;
 use super::disk::DiskFaults;
-pub use super::engine::SimEngine;
+pub use super::disk::SimDisk;
 use super::engine::EngineFaults;
+pub use super::engine::SimEngine;
 use super::gate::Gate;
 use super::gated::{GatedDisk, GatedEngine};
 use super::net::{Inlet, SimNet};
@@ -117,6 +118,7 @@ const STATES: &[(&str, &str)] = &[
         "state.expired work dropped",
     ),
     ("quorate_hints_wanted_total", "state.hint wanted"),
+    ("quorate_hints_delivered_total", "state.hint delivered"),
     ("quorate_sibling_reads_total", "state.read found siblings"),
     ("quorate_reads_widened_total", "state.read widened"),
     ("quorate_sends_refused_total", "state.send refused"),
@@ -189,7 +191,7 @@ impl Slot {
             life: 0,
             process: None,
             broken: None,
-                replaced: false,
+            replaced: false,
             rand,
         }
     }
@@ -386,7 +388,12 @@ impl Cluster {
                 },
                 // A node that forgot must not count; an exchange that is due would bring back what it
                 // forgot before a read could miss it.
-                exchange_interval: (!plan.loses()).then_some(EXCHANGE_INTERVAL),
+                exchange_interval: (!plan.loses() && !plan.hints_alone)
+                    .then_some(EXCHANGE_INTERVAL),
+                hints: HintLimits {
+                    bytes_max: plan.hint_bytes_max,
+                    ..HintLimits::default()
+                },
             },
             store: OpenOptions {
                 folder: gated(&slot.folder),
@@ -452,6 +459,7 @@ impl Cluster {
         tasks.spawn(store_loops.feeder);
         tasks.spawn(store_loops.loader);
         tasks.spawn(store_loops.scanner);
+        tasks.spawn(store_loops.hint_log);
         let watcher = self.clone();
         tasks.spawn(async move {
             match drive.await {

@@ -266,6 +266,7 @@ impl Running {
             parts.feeder,
             parts.loader,
             parts.scanner,
+            parts.hint_log,
         ] {
             loops.spawn(part);
         }

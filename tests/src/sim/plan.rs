@@ -218,6 +218,10 @@ pub struct Plan {
     pub bad_clock: Option<NodeId>,
     /// Keyspaces are of durability `memory`, and only this node's process ever ends.
     pub memory_victim: Option<NodeId>,
+    /// Memory for hints; 0 is none.
+    pub hint_bytes_max: usize,
+    /// Only hints bring copies together.
+    pub hints_alone: bool,
     /// Clients begin far more at once than the nodes admit.
     pub overload: Option<Overload>,
     /// Clients scan what is there now and then.
@@ -278,6 +282,8 @@ impl Plan {
             clocks_jump: false,
             bad_clock: None,
             memory_victim: None,
+            hint_bytes_max: 1 << 20,
+            hints_alone: false,
             overload: None,
             scans: false,
             batches: false,
@@ -300,6 +306,7 @@ impl Plan {
         plan.draw_modes();
         plan.draw_disk_errors();
         plan.draw_disk_losses();
+        plan.draw_hints();
         plan.draw_overload();
         let named = seed < NAMED_SEEDS || NAMED_LATER.contains(&seed);
         plan.scans = !named && SimRand::derive(seed, 0, "scans").chance(0.5);
@@ -351,6 +358,8 @@ impl Plan {
             clocks_jump: false,
             bad_clock: None,
             memory_victim: None,
+            hint_bytes_max: 1 << 20,
+            hints_alone: false,
             overload: None,
             scans: false,
             batches: false,
@@ -583,6 +592,45 @@ impl Plan {
             ..keyspace.clone()
         };
         self.with_keyspaces(self.topology.keyspaces().iter().map(thrice).collect());
+    }
+
+    /// Hints are off in a third of the seeds. In a part of the others nothing else brings copies together:
+    /// no exchange, and no fault that takes a hint before it is on disk. From a random stream of its
+    /// own.
+    fn draw_hints(&mut self) {
+        let mut rand = SimRand::derive(self.seed, 0, "hints");
+        if rand.chance(0.33) {
+            self.hint_bytes_max = 0;
+            return;
+        }
+        let named = self.seed < NAMED_SEEDS || NAMED_LATER.contains(&self.seed);
+        let taken =
+            self.loses() || self.overload.is_some() || self.faults.contains(&Fault::PowerAgain);
+        if named || taken || !rand.chance(0.15) {
+            return;
+        }
+        self.hints_alone = true;
+        let keeps = [
+            Fault::Cut,
+            Fault::OneWay,
+            Fault::Isolate,
+            Fault::Bridge,
+            Fault::Ring,
+            Fault::Flap,
+            Fault::Clog,
+            Fault::Bandwidth,
+            Fault::LinkReset,
+            Fault::Reorder,
+            Fault::Duplicate,
+            Fault::Stale,
+            Fault::RequestLost,
+            Fault::ReplyLost,
+            Fault::ClientReset,
+            Fault::ClientCut,
+            Fault::DiskSlow,
+        ];
+        self.faults.retain(|fault| keeps.contains(fault));
+        self.faults.extend([Fault::Isolate, Fault::LinkReset]);
     }
 
     /// Whether a node may lose what it acknowledged.

@@ -39,6 +39,9 @@ const AFTER_LINK_UP: Duration = Duration::from_secs(1);
 const TURN: Duration = Duration::from_secs(2);
 const TURNS: usize = 4;
 
+/// Hints bring what a node missed with fewer bytes: its exchanges wait so long for them.
+const HINTS_FIRST: Duration = Duration::from_secs(20);
+
 /// A pair whose exchange failed is compared again after this, or after the interval if less.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
@@ -229,7 +232,12 @@ impl Shard {
         }
         let due = self.exchanges.pairs.iter();
         let due = due.filter(|(peer, pair)| {
-            pair.due <= now.mono && self.liveness(now, **peer) == Liveness::Up
+            let wait = if self.hints.wait_for(**peer) {
+                HINTS_FIRST
+            } else {
+                Duration::ZERO
+            };
+            pair.due + wait <= now.mono && self.liveness(now, **peer) == Liveness::Up
         });
         let next = due.min_by_key(|(_, pair)| pair.due).map(|(peer, _)| *peer);
         if let Some(peer) = next {

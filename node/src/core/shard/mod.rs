@@ -13,12 +13,14 @@
 //! gets, `lww` makes writes of lww keyspaces, `persist` talks to the table and the store. `scan`
 //! coordinates pages of scans, `scan_replica` does a replica's part of them, `batch` takes many
 //! requests as one. `exchange` compares copies with co-replicas and brings them together, `exchange_replica`
-//! does a replica's part of that.
+//! does a replica's part of that, `refill` gets back what this node forgot, `hints` delivers what
+//! others missed.
 
 mod batch;
 mod exchange;
 mod exchange_replica;
 mod forward;
+mod hints;
 mod lww;
 mod persist;
 mod read;
@@ -49,6 +51,7 @@ use super::effect::{Asked, Effect, Effects, Event, RequestKind, StopReason};
 use super::failure::{Cause, Failure};
 use super::get::GetMachine;
 use super::healing::{Healing, Lost};
+use super::hints::{Delivery, HintLimits, Hints, TargetStatus};
 use super::input::{Input, LinkEvent, Now, Recovered, RequestId, Volatile};
 use super::key::RecordKey;
 use super::message::{
@@ -137,6 +140,8 @@ pub struct ShardConfig {
     pub limits: Limits,
     /// How often each pair of co-replicas is compared; `None` = never by itself.
     pub exchange_interval: Option<Duration>,
+    /// Bounds of what is kept for nodes that missed writes.
+    pub hints: HintLimits,
 }
 
 const fn asked(now: Now, kind: RequestKind, received: MonoTime) -> Asked {
@@ -277,6 +282,7 @@ enum Parked {
     LocalResolve {
         op: OpNumber,
     },
+    Hint(Delivery),
 }
 
 /// A write on its way to its record, with where it came from and when.
@@ -339,8 +345,10 @@ pub struct ShardStatus {
     pub cache_bytes: u64,
     /// Requests in flight.
     pub requests_in_flight: usize,
-    /// Hints that puts wanted since the start.
+    /// Writes that a primary missed, since the start.
     pub hints_wanted: u64,
+    /// What is kept for nodes that missed writes.
+    pub hints: Vec<TargetStatus>,
     /// A generation is on its way into the engine.
     pub ingesting: bool,
     /// Whether this node has all that keyspaces of durability `memory` acknowledged.
@@ -406,6 +414,9 @@ pub struct Shard {
     batches: BTreeMap<OpNumber, BatchOp>,
     tails: PeerTails,
     exchanges: Exchanges,
+    hints: Hints,
+    hints_sent: BTreeMap<OpNumber, hints::Sent>,
+    hints_expire_at: MonoTime,
     /// Answers to the shard's own requests, taken at the end of the step.
     own_replies: VecDeque<(Origin, Reply)>,
 }
@@ -423,6 +434,7 @@ impl Shard {
             table,
             limits,
             exchange_interval,
+            hints,
         } = config;
         let Recovered {
             timeline,
@@ -432,6 +444,7 @@ impl Shard {
             clean: _,
             volatile,
             losses,
+            hints: kept_hints,
             memories,
             records,
             digests,
@@ -495,6 +508,9 @@ impl Shard {
             batches: BTreeMap::new(),
             tails: PeerTails::default(),
             exchanges,
+            hints: Hints::new(now.mono, hints, kept_hints),
+            hints_sent: BTreeMap::new(),
+            hints_expire_at: now.mono,
             own_replies: VecDeque::new(),
         }
     }
@@ -665,6 +681,7 @@ impl Shard {
             cache_bytes: self.table.cache_bytes(),
             requests_in_flight: self.unanswered.total(),
             hints_wanted: self.hints_wanted,
+            hints: self.hints.status(now.mono),
             holdings: self.holdings(now),
             ingesting: self.ingesting,
             memory_whole: !self.healing.lost().memory,
@@ -941,6 +958,7 @@ impl Shard {
             self.sweep(now, effects);
         }
         self.tick_scans(now, effects);
+        self.tick_hints(now, effects);
         self.tick_exchanges(now, effects);
         self.table.trim();
         // Not only after a commit: a node may start with more log than lets it take a write.

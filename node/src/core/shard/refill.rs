@@ -46,7 +46,11 @@ impl Shard {
         let due = |peer: &NodeId| {
             *peer != self.me
                 && self.liveness(now, *peer) == Liveness::Up
-                && self.exchanges.refills_due.get(peer).is_none_or(|due| *due <= now.mono)
+                && self
+                    .exchanges
+                    .refills_due
+                    .get(peer)
+                    .is_none_or(|due| *due <= now.mono)
         };
         let next = peers.filter(due).find_map(|peer| {
             let copies = self.healing.wanted_from(peer);

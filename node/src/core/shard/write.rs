@@ -477,6 +477,9 @@ impl Shard {
         reply: ReplicateReply,
         effects: &mut Effects,
     ) {
+        if self.hint_answered(now, from, &reply, effects) {
+            return;
+        }
         let ReplicateReply { op, result } = reply;
         match self.ops.get_mut(&op) {
             Some(Op::Put(put)) => {
@@ -602,9 +605,9 @@ impl Shard {
             self.wake_at(now, now.mono + LINGER, op);
         }
         if ended && let Some(Op::Put(put)) = self.ops.remove(&op) {
-            for _ in put.machine.missed() {
+            for node in put.machine.missed() {
                 self.hints_wanted += 1;
-                effects.push(Effect::Count(Event::HintWanted));
+                self.hint(now, node, &put.place.key, effects);
             }
         }
     }

@@ -68,6 +68,9 @@ impl NodeView {
                 let ages = ages.map(|pair| pair.age_ms.unwrap_or(uptime_ms));
                 return Some(ages.max().unwrap_or_default() as f64 / 1e3);
             }
+            "quorate_hints" => status.hints.iter().map(|hint| hint.keys).sum(),
+            "quorate_hint_bytes" => status.hints.iter().map(|hint| hint.bytes).sum(),
+            "quorate_hints_let_go" => status.hints.iter().map(|hint| hint.let_go).sum(),
             "quorate_copies_lacking" => u64::from(status.copies_lacking),
             "quorate_requests_in_flight" => status.requests_in_flight,
             "quorate_durable_lsn" => status.durable_lsn,

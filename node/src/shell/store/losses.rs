@@ -64,7 +64,9 @@ pub async fn note_loss(
 ) -> Result<(), OpenError> {
     let mut losses = read(disk).await?;
     let mut why = why.to_owned();
-    let end = (0..=WHY_BYTES_MAX).rev().find(|end| why.is_char_boundary(*end));
+    let end = (0..=WHY_BYTES_MAX)
+        .rev()
+        .find(|end| why.is_char_boundary(*end));
     why.truncate(end.unwrap_or(0));
     losses.why.get_or_insert(why);
     losses.lives.extend(life);

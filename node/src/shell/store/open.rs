@@ -22,6 +22,7 @@ use super::config::StoreConfig;
 use super::error::OpenError;
 use super::feeder::{FeedQueue, Feeder, GENERATIONS_MAX, remove_other_digests};
 use super::group::Group;
+use super::hint_log::{self, CHANGES_MAX, Hint, HintLog, HintQueue};
 use super::identity::{Owner, StoreId, claim, consume_mark};
 use super::loader::{LoadQueue, Loader};
 use super::losses;
@@ -80,6 +81,8 @@ pub struct StoreHandle {
     pub loads: LoadQueue,
     /// Pages of scans to read.
     pub scans: ScanQueue,
+    /// Changes of hints to keep.
+    pub hints: HintQueue,
     /// The engine, for scans and its backlog.
     pub engine: Arc<dyn Engine>,
     segments: Arc<Segments>,
@@ -91,6 +94,7 @@ impl StoreHandle {
     pub fn stop(&self) {
         self.loads.queue.close();
         self.scans.queue.close();
+        self.hints.queue.close();
         self.feed.queue.close();
         self.commits.queue.close();
         self.segments.halt();
@@ -110,6 +114,8 @@ pub struct StoreLoops {
     pub loader: BoxFuture<'static, ()>,
     /// Reads pages of scans from the engine.
     pub scanner: BoxFuture<'static, ()>,
+    /// Keeps hints.
+    pub hint_log: BoxFuture<'static, ()>,
 }
 
 /// Opens a store, whichever state a crash left it in.
@@ -134,6 +140,7 @@ pub async fn open(options: OpenOptions) -> Result<Opened, OpenError> {
     config.check()?;
     let claimed = claim(&*folder, &*disk, &owner, store_id_if_new).await?;
     let losses = losses::read(&*disk).await?;
+    let hints = hint_log::read(&*disk, claimed.store).await?;
     let engine = engine().await.map_err(engine_damaged)?;
     let checkpoint = engine.checkpoint().await.map_err(engine_damaged)?;
     let digests = read_digests(&*disk, checkpoint.as_ref()).await?;
@@ -164,6 +171,7 @@ pub async fn open(options: OpenOptions) -> Result<Opened, OpenError> {
         events,
         applied,
         losses,
+        hints,
         store: claimed.store,
     };
     Ok(parts.assemble(started))
@@ -177,6 +185,8 @@ struct Assembly {
     events: Events,
     applied: Lsn,
     losses: Losses,
+    /// Live hints, and where the next change of them goes.
+    hints: (BTreeSet<Hint>, Option<u64>),
     store: StoreId,
 }
 
@@ -205,6 +215,9 @@ impl Assembly {
             scans: ScanQueue {
                 queue: Arc::new(Queue::new(SCAN_QUEUE_MAX)),
             },
+            hints: HintQueue {
+                queue: Arc::new(Queue::new(CHANGES_MAX)),
+            },
             engine: self.engine.clone(),
             segments: segments.clone(),
         };
@@ -227,10 +240,12 @@ impl Assembly {
         };
         let applied = self.applied;
         let losses = self.losses.clone();
+        let hints = self.hints.0.iter().cloned().collect();
         let loops = self.loops(committer, segments, &handle);
         let recovered = Recovered {
             timeline: replay.timeline.with_lost(losses.lives.clone()),
-            losses: losses,
+            losses,
+            hints,
             incarnation,
             durable,
             applied,
@@ -254,6 +269,16 @@ impl Assembly {
         segments: Arc<Segments>,
         handle: &StoreHandle,
     ) -> StoreLoops {
+        let (live, offset) = self.hints;
+        let hint_log = HintLog {
+            disk: self.disk.clone(),
+            clock: self.clock.clone(),
+            queue: handle.hints.queue.clone(),
+            events: self.events.clone(),
+            store: self.store,
+            live,
+            offset,
+        };
         let feeder = Feeder {
             disk: self.disk,
             engine: self.engine.clone(),
@@ -281,6 +306,7 @@ impl Assembly {
             feeder: Box::pin(feeder.run()),
             loader: Box::pin(loader.run()),
             scanner: Box::pin(scanner.run()),
+            hint_log: Box::pin(hint_log.run()),
         }
     }
 }

@@ -104,12 +104,17 @@ mod tests {
         }
         let disk = RealDisk::open_locked(path).expect("opened");
         assert_eq!(set_aside_if_marked(&disk).await, Ok(None));
-        mark_damaged(path, "a table is unreadable", 12).await.expect("marked");
+        mark_damaged(path, "a table is unreadable", 12)
+            .await
+            .expect("marked");
         let (moved, why) = set_aside_if_marked(&disk)
             .await
             .expect("moved")
             .expect("marked");
-        assert_eq!((moved, why.as_str()), (path.join("damaged-12"), "a table is unreadable"));
+        assert_eq!(
+            (moved, why.as_str()),
+            (path.join("damaged-12"), "a table is unreadable")
+        );
         for name in ["identity", "log-1", "engine/table"] {
             assert!(path.join("damaged-12").join(name).exists(), "{name}");
             assert!(!path.join(name).exists(), "{name}");

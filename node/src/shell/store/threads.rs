@@ -30,6 +30,7 @@ impl StoreThreads {
             feeder,
             loader,
             scanner,
+            hint_log,
         } = loops;
         let named = [
             ("log-commit", committer),
@@ -37,6 +38,7 @@ impl StoreThreads {
             (FEED, feeder),
             ("engine-load", loader),
             ("engine-page", scanner),
+            ("hint-log", hint_log),
         ];
         let threads = named.into_iter().map(|(name, future)| run(name, future));
         Ok(Self {

@@ -204,9 +204,8 @@ impl From<&ReplicaStanding> for StandingForm {
 
 impl From<StandingForm> for ReplicaStanding {
     fn from(StandingForm { appended, lacks }: StandingForm) -> Self {
-        let lack = |LackForm { keyspace, vnodes }| {
-            (KeyspaceId(keyspace), VnodeSet::from_bytes(&vnodes))
-        };
+        let lack =
+            |LackForm { keyspace, vnodes }| (KeyspaceId(keyspace), VnodeSet::from_bytes(&vnodes));
         Self {
             appended: Lsn(appended),
             lacks: lacks.into_iter().map(lack).collect(),

@@ -16,9 +16,8 @@ use crate::core::message::{
     ClockEcho, ClockProbe, ExchangeAnswer, ExchangeAsk, ExchangeReply, ExchangeRow, ExchangeWanted,
     Forward, ForwardReply, Held, HeldRecord, Hello, KeepAlive, OpNumber, Payload, PurgeNumber,
     ReadRecord, ReadRecordReply, ReadRequest, Refusal, ReplicaStanding, Replicate, ReplicateReply,
-    Reply, Request,
-    ResolveRequest, RowPage, RowQuestion, ScanAsk, ScanPart, ScanReply, SessionReadRequest,
-    StampTold, Stored, TreeQuestion, WriteRequest,
+    Reply, Request, ResolveRequest, RowPage, RowQuestion, ScanAsk, ScanPart, ScanReply,
+    SessionReadRequest, StampTold, Stored, TreeQuestion, WriteRequest,
 };
 use crate::core::scan_page::{PageRange, RowContent, ScanRow};
 use crate::core::timeline::{Life, Memory, Timeline};

@@ -1,0 +1,173 @@
+//! Delivering hints: what a node missed is sent to it as soon as it is up, at the pace at which it
+//! acknowledges.
+//!
+//! A delivery is one `Replicate` with the record that this node shows readers; it is no operation of a
+//! client, takes no client's room, and begins only while clients find room. A hint ends by the target's
+//! durable acknowledgement, whether the target counts or not.
+//!
+//! Not here: which hints there are (`core::hints`), noticing that a node missed a write (`write`).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_ring::planted::{Bug, planted};
+use quorate_ring::{MonoTime, NodeId};
+
+use super::super::continuity::Liveness;
+use super::super::effect::{Effect, Effects, Event};
+use super::super::hints::{Delivery, HintChange};
+use super::super::input::Now;
+use super::super::key::RecordKey;
+use super::super::message::{
+    OpNumber, Payload, PeerMessage, PurgeNumber, Replicate, ReplicateReply,
+};
+use super::super::table::Lookup;
+use super::{Durability, Parked, Shard};
+
+/// An acknowledgement is waited for this long.
+const DELIVER_WITHIN: Duration = Duration::from_secs(2);
+
+/// How often hints are looked through for those that are too old.
+const EXPIRE_EVERY: Duration = Duration::from_secs(60);
+
+/// A record on its way to a node that missed it.
+#[derive(Debug)]
+pub(super) struct Sent {
+    delivery: Delivery,
+    at: MonoTime,
+}
+
+impl Shard {
+    /// `node` missed a write of `key`.
+    pub(super) fn hint(&mut self, now: Now, node: NodeId, key: &RecordKey, effects: &mut Effects) {
+        effects.push(Effect::Count(Event::HintWanted));
+        if node != self.me && self.hints.missed(now.mono, node, key) {
+            effects.push(Effect::Hint(HintChange::Missed(node, key.clone())));
+        }
+    }
+
+    /// Sends what waits for nodes that are up, gives up on what was not acknowledged, lets go what is
+    /// too old.
+    pub(super) fn tick_hints(&mut self, now: Now, effects: &mut Effects) {
+        let lost = self.hints_sent.iter().filter(|(_, sent)| {
+            let is_late = now.mono.since(sent.at) >= DELIVER_WITHIN;
+            is_late || self.liveness(now, sent.delivery.target) != Liveness::Up
+        });
+        let lost: Vec<OpNumber> = lost.map(|(op, _)| *op).collect();
+        for op in lost {
+            if let Some(sent) = self.hints_sent.remove(&op) {
+                self.hints.failed(now.mono, sent.delivery);
+            }
+        }
+        if now.mono >= self.hints_expire_at {
+            self.hints_expire_at = now.mono + EXPIRE_EVERY;
+            let ended = self.hints.expire(now.mono).into_iter();
+            effects.extend(ended.map(Effect::Hint));
+        }
+        let targets: Vec<NodeId> = self.hints.targets().collect();
+        for target in targets {
+            self.deliver_hints(now, target, effects);
+        }
+    }
+
+    /// Sends as many records to `target` as it may have under way.
+    fn deliver_hints(&mut self, now: Now, target: NodeId, effects: &mut Effects) {
+        if self.draining || self.liveness(now, target) != Liveness::Up {
+            return;
+        }
+        while self.room() > 0
+            && let Some(delivery) = self.hints.next(now.mono, target)
+        {
+            let keyspace = self.topology.keyspace(delivery.key.keyspace());
+            let Some(durability) = keyspace.map(|keyspace| keyspace.options.durability) else {
+                // The keyspace was removed.
+                self.end_hint(&delivery, effects);
+                continue;
+            };
+            let shown = match durability {
+                Durability::Disk => self.table.durable(&delivery.key),
+                Durability::Memory => self.table.newest(&delivery.key),
+            };
+            match shown {
+                Lookup::Known(record) => self.deliver(now, delivery, record, effects),
+                Lookup::MustLoad => {
+                    let key = delivery.key.clone();
+                    if let Err(parked) = self.park(key, Parked::Hint(delivery), effects) {
+                        self.shed(*parked, effects);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends a record that a node missed, now that it is at hand.
+    pub(super) fn deliver(
+        &mut self,
+        now: Now,
+        delivery: Delivery,
+        record: Option<Bytes>,
+        effects: &mut Effects,
+    ) {
+        let Some(record) = record else {
+            return self.end_hint(&delivery, effects);
+        };
+        let op = self.next_number();
+        let message = PeerMessage::Replicate(Replicate {
+            op,
+            keyspace: delivery.key.keyspace(),
+            key: Bytes::copy_from_slice(delivery.key.user_key()),
+            payload: Payload::Whole(record),
+            number: PurgeNumber::default(),
+            budget: DELIVER_WITHIN,
+        });
+        let to = delivery.target;
+        effects.push(Effect::Send { to, message });
+        if planted(Bug::HintEndsWhenSent) {
+            return self.end_hint(&delivery, effects);
+        }
+        let at = now.mono;
+        self.hints_sent.insert(op, Sent { delivery, at });
+    }
+
+    /// Nothing is left to deliver.
+    fn end_hint(&mut self, delivery: &Delivery, effects: &mut Effects) {
+        if self.hints.nothing_to_deliver(delivery) {
+            let Delivery { target, key, .. } = delivery;
+            effects.push(Effect::Hint(HintChange::Ended(*target, key.clone())));
+        }
+    }
+
+    /// A delivery found no room here.
+    pub(super) fn postpone_hint(&mut self, delivery: Delivery) {
+        let now = self.last_step;
+        self.hints.failed(now, delivery);
+    }
+
+    /// The target of a hint answered. False if the answer is to something else.
+    pub(super) fn hint_answered(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        reply: &ReplicateReply,
+        effects: &mut Effects,
+    ) -> bool {
+        let is_target = |sent: &Sent| sent.delivery.target == from;
+        if !self.hints_sent.get(&reply.op).is_some_and(is_target) {
+            return false;
+        }
+        let Some(Sent { delivery, at }) = self.hints_sent.remove(&reply.op) else {
+            return false;
+        };
+        if reply.result.is_err() {
+            self.hints.failed(now.mono, delivery);
+            return true;
+        }
+        effects.push(Effect::Count(Event::HintDelivered));
+        if self.hints.delivered(&delivery, now.mono.since(at)) {
+            let Delivery { target, key, .. } = delivery;
+            effects.push(Effect::Hint(HintChange::Ended(target, key)));
+        }
+        self.deliver_hints(now, from, effects);
+        true
+    }
+}
