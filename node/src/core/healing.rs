@@ -78,7 +78,7 @@ impl Healing {
         let mut lacks = BTreeMap::new();
         for keyspace in topology.keyspaces() {
             let is_in_memory = keyspace.options.durability == Durability::Memory;
-            if !lost.disk && !(lost.memory && is_in_memory) {
+            if !(lost.disk || lost.memory && is_in_memory) {
                 continue;
             }
             for vnode in topology.vnode_count().vnodes() {

@@ -13,7 +13,7 @@ use quorate_antientropy::{DigestSecret, Holdings, KeyState};
 use quorate_node::core::effect::StopReason;
 use quorate_node::core::hints::HintLimits;
 use quorate_node::core::seal::SealKey;
-use quorate_node::core::shard::{Limits, ShardConfig};
+use quorate_node::core::shard::{Limits, ShardConfig, ShardStatus};
 use quorate_node::core::table::TableLimits;
 use quorate_node::core::verify;
 use quorate_node::core::{Input, RecordKey};
@@ -55,6 +55,8 @@ const EXCHANGE_INTERVAL: Duration = Duration::from_secs(5);
 const DIGEST_SECRET: DigestSecret = DigestSecret { key: 5, record: 6 };
 /// Longest look at what a node holds.
 const LOOK_MAX: Duration = Duration::from_secs(2);
+/// A node that hears all others has heard what they remember of it within this time.
+const FINDS_OUT_US: u64 = 3_000_000;
 /// Longest clean stop.
 const STOP_MAX: Duration = Duration::from_secs(30);
 
@@ -91,6 +93,10 @@ struct Slot {
     broken: Option<(Fault, u64)>,
     /// The disk was replaced: the process may find that it forgot.
     replaced: bool,
+    /// What the process heard that it forgot, and has not noted yet.
+    loss: Option<(String, Incarnation)>,
+    /// When the process was started.
+    started_us: u64,
     rand: SimRand,
 }
 
@@ -192,6 +198,8 @@ impl Slot {
             process: None,
             broken: None,
             replaced: false,
+            loss: None,
+            started_us: 0,
             rand,
         }
     }
@@ -317,6 +325,7 @@ impl Cluster {
             return;
         }
         slot.life += 1;
+        slot.started_us = self.shared.time.now_us();
         let life = slot.life;
         let gate = Gate::default();
         let clock = slot.machine.start(gate.clone());
@@ -430,6 +439,21 @@ impl Cluster {
         clock: SimClock,
         inbox: Arc<Inbox>,
     ) {
+        let loss = self.slot(node).loss.clone();
+        if let Some((why, lost)) = loss {
+            let noted = note_loss(&*parts.store.disk, &why, Some(lost)).await;
+            let mut slot = self.slot(node);
+            if slot.life != life {
+                return;
+            }
+            match noted {
+                Ok(()) => slot.loss = None,
+                Err(error) => {
+                    drop(slot);
+                    return self.ended(node, life, format!("cannot note its loss: {error}"), None);
+                }
+            }
+        }
         let opened = node::open(parts).await;
         let mut slot = self.slot(node);
         if slot.life != life {
@@ -528,39 +552,43 @@ impl Cluster {
         });
     }
 
-    /// What a real process does when it hears that it forgot: notes it and begins anew.
+    /// What a real process does when it hears that it forgot: begins anew and notes it first.
     fn begin_again(&self, node: NodeId, reason: String, lost: Incarnation) {
-        let (disk, life) = {
-            let slot = self.slot(node);
-            (slot.disk.mount(), slot.life)
-        };
         self.shared.trace.count("state.loss noted");
         self.shared
             .trace
             .line("forgot", &[node.0.into()], format!("{node}: {reason}"));
-        let cluster = self.clone();
-        tokio::spawn(async move {
-            if let Err(error) = note_loss(&*disk, &reason, Some(lost)).await {
-                cluster.problem(format!("node {node} cannot note its loss: {error}"));
-            }
-            if cluster.slot(node).life == life {
-                cluster.start(node);
-            }
-        });
+        self.slot(node).loss = Some((reason, lost));
+        self.start(node);
     }
 
-    /// Whether every node runs and holds all that it acknowledged.
-    pub async fn is_whole(&self) -> bool {
+    /// The first node that does not run, or may lack something that it acknowledged, and what it says.
+    pub async fn not_whole(&self) -> Option<String> {
         for node in self.nodes() {
             let Some(handle) = self.handle(node) else {
-                return false;
+                return Some(format!("node {node} does not run"));
             };
-            let status = tokio::time::timeout(LOOK_MAX, handle.status()).await;
-            if !matches!(status, Ok(Ok(status)) if status.copies_lacking == 0) {
-                return false;
+            match tokio::time::timeout(LOOK_MAX, handle.status()).await {
+                Ok(Ok(status))
+                    if status.copies_lacking == 0 && self.has_heard_all(node, &status) => {}
+                Ok(Ok(status)) => {
+                    let (lacking, peers) = (status.copies_lacking, status.peers);
+                    return Some(format!(
+                        "node {node} lacks {lacking} copies, peers {peers:?}"
+                    ));
+                }
+                Ok(Err(_)) | Err(_) => return Some(format!("node {node} does not answer")),
             }
         }
-        true
+        None
+    }
+
+    /// Whether a node whose disk was replaced has had the time to find out.
+    fn has_heard_all(&self, node: NodeId, status: &ShardStatus) -> bool {
+        let slot = self.slot(node);
+        let runs_us = self.shared.time.now_us().saturating_sub(slot.started_us);
+        let all_up = status.peers.iter().all(|(_, is_up, _)| *is_up);
+        !slot.replaced || (all_up && runs_us >= FINDS_OUT_US)
     }
 
     /// A copy of the disk of a node that does not run.
@@ -578,6 +606,7 @@ impl Cluster {
             slot.disk.replace(disk);
             slot.engine.replace(engine);
             slot.replaced = true;
+            slot.loss = None;
         }
         let held = &self.shared.held;
         let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);

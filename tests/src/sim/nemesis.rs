@@ -210,7 +210,7 @@ impl Nemesis {
     /// Takes a disk away and puts an empty one, or an old copy of it, in its place: only while every
     /// other node holds all that it acknowledged.
     async fn replace_disk(&mut self, kind: Fault) {
-        if !self.cluster.is_whole().await {
+        if self.cluster.not_whole().await.is_some() {
             return;
         }
         let Some(node) = self.some_up(1).first().copied() else {
@@ -223,7 +223,7 @@ impl Nemesis {
             self.cluster.start(node);
             let later = self.rand.between(SECOND / 2, 5 * SECOND);
             self.time.sleep_until(self.time.now_us() + later).await;
-            if !self.cluster.is_whole().await {
+            if self.cluster.not_whole().await.is_some() {
                 return;
             }
         }

@@ -270,14 +270,18 @@ impl Run {
 
     /// Waits until every node has back what it acknowledged.
     async fn until_whole(&mut self) {
+        let mut last = None;
         for _ in 0..HEALING_S {
-            if self.cluster.is_whole().await {
+            last = self.cluster.not_whole().await;
+            if last.is_none() {
                 return;
             }
             self.time.sleep_ms(1000).await;
         }
-        self.problems
-            .push("a node did not get back what it acknowledged".to_owned());
+        let last = last.unwrap_or_default();
+        self.problems.push(format!(
+            "a node did not get back what it acknowledged: {last}"
+        ));
     }
 
     /// After an overload nothing is shed any more, and nothing waits for what is left of it.

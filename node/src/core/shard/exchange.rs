@@ -343,6 +343,10 @@ impl Shard {
     /// tick. A refill does not: until it is over this node spares clients nothing.
     fn go_on(&mut self, now: Now, effects: &mut Effects) {
         let is_refill = |current: &Exchange| current.refill.is_some();
+        if !self.table.has_room() {
+            // What a key's copies come to could not be kept: the engine is being fed.
+            return;
+        }
         if self.room() == 0 && !self.exchanges.current.as_ref().is_some_and(is_refill) {
             return;
         }

@@ -1,6 +1,7 @@
 //! Coordinating a get, and a replica's part of one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_antientropy::{Context, Digest, KeyState};
@@ -22,6 +23,9 @@ use super::super::node_set::Owners;
 use super::super::seal::Token;
 use super::super::table::Lookup;
 use super::{Ack, GetOp, Op, Origin, Parked, Place, Shard, UNARMED, Writing};
+
+/// A repair of the own copy that found no room is tried again after this.
+const REPAIR_AGAIN_AFTER: Duration = Duration::from_millis(25);
 
 /// Who asks for what, and until when.
 #[derive(Debug)]
@@ -395,7 +399,7 @@ impl Shard {
     ) {
         if self.disk_full || !self.table.has_room() {
             effects.push(Effect::Count(Event::Shed));
-            return;
+            return self.wake_at(now, now.mono + REPAIR_AGAIN_AFTER, op);
         }
         match self.merge_in(place, newest, record, None, effects) {
             Ok(_) => {
@@ -477,6 +481,12 @@ impl Shard {
             effects.push(Effect::Count(Event::ReadWidened));
         }
         self.perform_get(now, op, steps, effects);
+        let me = self.me;
+        let repairs_here = |op: &Op| matches!(op, Op::Get(get) if get.machine.repairs(me));
+        if self.ops.get(&op).is_some_and(repairs_here) {
+            // There was no room for it.
+            self.repair(now, op, me, effects);
+        }
         self.rearm_get(now, op);
     }
 
