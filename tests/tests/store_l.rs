@@ -76,7 +76,10 @@ async fn open(lab: &mut Lab) -> Running {
 }
 
 fn is_damaged(result: &Result<Running, OpenError>) -> bool {
-    matches!(result, Err(OpenError::Damaged { .. }))
+    matches!(
+        result,
+        Err(OpenError::Damaged { .. } | OpenError::Unreadable { .. })
+    )
 }
 
 #[tokio::test(start_paused = true)]
@@ -460,7 +463,7 @@ fn restore(file: &Path, bytes: &[u8]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn reads_of_the_disk_that_fail_are_damage_and_refused() {
+async fn reads_of_the_disk_that_fail_are_refused_and_prove_no_damage() {
     let mut lab = Lab::new(9);
     let mut store = open(&mut lab).await;
     store
@@ -473,7 +476,8 @@ async fn reads_of_the_disk_that_fail_are_damage_and_refused() {
         ..DiskFaults::default()
     });
     let refused = lab.open().await.expect_err("nothing can be read");
-    assert!(matches!(refused, OpenError::Damaged { .. }) && refused.is_refusal());
+    assert!(matches!(refused, OpenError::Unreadable { .. }) && refused.is_refusal());
+    assert!(!refused.is_loss(), "it may be readable again");
     lab.disk.set_faults(DiskFaults::default());
     let store = open(&mut lab).await;
     assert_eq!(store.model.get(&key(1)), Some(&small("one")));

@@ -712,6 +712,7 @@ mod tests {
                 oldest_ms: 4,
                 let_go: 5,
             }],
+            copies_in_doubt: 6,
             clock_off: false,
             keyspaces: vec![KeyspaceHoldings {
                 keyspace: "default".into(),

@@ -264,6 +264,10 @@ pub struct NodeStatus {
     /// What it keeps for nodes that missed writes.
     #[serde(default)]
     pub hints: Vec<HintStatus>,
+    /// Copies that count again although too few of their owners were whole when they were compared:
+    /// something acknowledged may be lost. Since the node's start.
+    #[serde(default)]
+    pub copies_in_doubt: u32,
 }
 
 /// What a node keeps for another one that missed writes.

@@ -228,6 +228,7 @@ fn numbers(topology: &Topology, status: &NodeStatus) -> Value {
         "memory_lost": status.memory_lost,
         "lost_why": status.lost_why,
         "copies_lacking": status.copies_lacking,
+        "copies_in_doubt": status.copies_in_doubt,
         "clock_off": status.clock_off,
         "peers": status.peers.iter().map(peer).collect::<Vec<_>>(),
         "keyspaces": status.keyspaces.iter().map(holdings).collect::<Vec<_>>(),
@@ -400,6 +401,12 @@ fn complaints((_, answer): &Answer, has_memory: bool) -> Vec<String> {
             "lost writes that it had acknowledged and gets them back from the others; {} copies are \
              not whole yet. Why: {why}",
             status.copies_lacking
+        ));
+    }
+    if status.copies_in_doubt > 0 {
+        found.push(format!(
+            "had too few whole neighbours when it got back what it lost: possible loss in {} copies",
+            status.copies_in_doubt
         ));
     }
     if status.clock_off {

@@ -130,6 +130,13 @@ impl Continuity {
         this
     }
 
+    /// The life of a peer that spoke last, on whichever connection.
+    #[must_use]
+    pub fn last_life(&self, peer: NodeId) -> Option<Incarnation> {
+        let life = self.peers.get(&peer)?.last_life;
+        life.map(|(incarnation, _)| incarnation)
+    }
+
     /// The present incarnation.
     #[must_use]
     pub fn incarnation(&self) -> Incarnation {

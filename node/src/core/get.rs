@@ -278,6 +278,15 @@ impl GetMachine {
         }
     }
 
+    /// A node began a new life: that an earlier one holds the merged record counts no more (C5).
+    pub fn began_anew(&mut self, node: NodeId) {
+        if let Phase::Repairing { holders, stale } = &mut self.phase
+            && holders.remove(node)
+        {
+            stale.insert(node);
+        }
+    }
+
     fn judge(&mut self, now: MonoTime, steps: &mut Vec<Step>) {
         if self.answers.len() < usize::from(self.plan.required) {
             return;

@@ -6,10 +6,9 @@
 //! (C4). W is the majority, what `quorum` promises; a write at a lower level that only this node
 //! acknowledged is gone with its disk.
 //!
-//! A copy in memory is lost by every unclean stop, so all owners may have lost theirs at once. What
-//! none of them holds is nowhere: there, having compared with all of them is enough, whole or not. A
-//! disk is not lost in the common course of events, so nobody guesses there: a copy on disk waits for
-//! owners that are whole.
+//! Where not so many are whole, as after a power cut of all where a keyspace is in memory, being compared
+//! with all of them is enough, whole or not: what none of them holds is nowhere. Something may be lost
+//! then, which is told.
 //!
 //! Not here: the exchanges that compare (`shard::refill`), how a loss is noticed (`continuity`, the
 //! store), what is kept of it on disk (`shell::store::losses`).
@@ -37,8 +36,6 @@ struct Lack {
     others: NodeSet,
     /// Owners that must be whole when they are compared with.
     needed: usize,
-    /// Whether all owners stand in for owners that are whole.
-    all_will_do: bool,
     /// Owners compared with, and those of them that were whole.
     compared: NodeSet,
     whole: NodeSet,
@@ -46,8 +43,7 @@ struct Lack {
 
 impl Lack {
     fn is_filled(&self) -> bool {
-        let all = self.all_will_do && self.compared.len() == self.others.len();
-        self.whole.len() >= self.needed || all
+        self.whole.len() >= self.needed || self.compared.len() == self.others.len()
     }
 }
 
@@ -55,6 +51,8 @@ impl Lack {
 #[derive(Debug)]
 pub struct Healing {
     lost: Lost,
+    /// Copies that count although fewer owners than needed were whole.
+    doubtful: usize,
     lacks: BTreeMap<(KeyspaceId, VnodeId), Lack>,
 }
 
@@ -100,14 +98,17 @@ impl Healing {
                 let lack = Lack {
                     others,
                     needed,
-                    all_will_do: is_in_memory && !lost.disk,
                     compared: NodeSet::default(),
                     whole: NodeSet::default(),
                 };
                 lacks.insert((keyspace.id, vnode), lack);
             }
         }
-        Self { lost, lacks }
+        Self {
+            lost,
+            doubtful: 0,
+            lacks,
+        }
     }
 
     /// Whether something acknowledged may be missing from this copy.
@@ -127,6 +128,13 @@ impl Healing {
     #[must_use]
     pub fn copies_lacking(&self) -> usize {
         self.lacks.len()
+    }
+
+    /// Copies that count again although fewer owners were whole than one write at a quorum could have
+    /// missed: something may be lost.
+    #[must_use]
+    pub const fn copies_in_doubt(&self) -> usize {
+        self.doubtful
     }
 
     /// What was lost and is not all back.
@@ -158,6 +166,7 @@ impl Healing {
             lack.whole.insert(peer);
         }
         if lack.is_filled() {
+            self.doubtful += usize::from(lack.whole.len() < lack.needed);
             self.lacks.remove(&copy);
         }
     }

@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use quorate_ring::{MonoTime, NodeId};
+use quorate_ring::{Lsn, MonoTime, NodeId};
 
 use super::key::RecordKey;
 
@@ -82,6 +82,9 @@ struct Target {
 struct Hint {
     number: u64,
     since: MonoTime,
+    /// What the target missed has a number up to this: before that is durable here, what readers are shown
+    /// may be older.
+    missed: Lsn,
 }
 
 /// How hints for a node stand.
@@ -116,6 +119,8 @@ pub struct Hints {
     limits: HintLimits,
     targets: BTreeMap<NodeId, Target>,
     numbers: u64,
+    /// Kept on disk, and over a bound now.
+    refused: Vec<HintChange>,
 }
 
 impl Hints {
@@ -130,15 +135,18 @@ impl Hints {
             limits,
             targets: BTreeMap::new(),
             numbers: 0,
+            refused: Vec::new(),
         };
         for (target, key) in kept {
-            hints.missed(now, target, &key);
+            if !hints.missed(now, target, &key, Lsn::ZERO) {
+                hints.refused.push(HintChange::Ended(target, key));
+            }
         }
         hints
     }
 
-    /// A node missed a write. True if the hint is new and is kept.
-    pub fn missed(&mut self, now: MonoTime, node: NodeId, key: &RecordKey) -> bool {
+    /// A node missed a write, which has a number up to `missed` here. True if the hint is new and is kept.
+    pub fn missed(&mut self, now: MonoTime, node: NodeId, key: &RecordKey, missed: Lsn) -> bool {
         if self.limits.bytes_max == 0 {
             return false;
         }
@@ -147,7 +155,7 @@ impl Hints {
         let target = self.targets.entry(node).or_insert_with(Target::new);
         if let Some(hint) = target.keys.get_mut(key) {
             // What is under way may be older than this write.
-            hint.number = number;
+            (hint.number, hint.missed) = (number, missed);
             target.order.push_back((number, key.clone()));
             target.compact();
             return false;
@@ -158,30 +166,37 @@ impl Hints {
             return false;
         }
         target.bytes += bytes;
-        target.keys.insert(key.clone(), Hint { number, since: now });
+        let hint = Hint {
+            number,
+            since: now,
+            missed,
+        };
+        target.keys.insert(key.clone(), hint);
         target.order.push_back((number, key.clone()));
         true
     }
 
-    /// What may be sent to `node` now, which is up.
-    pub fn next(&mut self, now: MonoTime, node: NodeId) -> Option<Delivery> {
+    /// What may be sent to `node` now, which is up; `durable` is what is durable here.
+    pub fn next(&mut self, now: MonoTime, node: NodeId, durable: Lsn) -> Option<Delivery> {
         let target = self.targets.get_mut(&node)?;
         if now < target.rests_until || target.under_way >= target.window {
             return None;
         }
         while let Some((number, key)) = target.order.pop_front() {
-            if target
-                .keys
-                .get(&key)
-                .is_some_and(|hint| hint.number == number)
-            {
-                target.under_way += 1;
-                return Some(Delivery {
-                    target: node,
-                    key,
-                    number,
-                });
+            let hint = target.keys.get(&key);
+            let Some(hint) = hint.filter(|hint| hint.number == number) else {
+                continue;
+            };
+            if hint.missed > durable {
+                target.order.push_front((number, key));
+                return None;
             }
+            target.under_way += 1;
+            return Some(Delivery {
+                target: node,
+                key,
+                number,
+            });
         }
         None
     }
@@ -243,9 +258,9 @@ impl Hints {
         is_this
     }
 
-    /// Lets go what has waited too long; gives what ended.
+    /// Lets go what has waited too long, or found no room; gives what ended.
     pub fn expire(&mut self, now: MonoTime) -> Vec<HintChange> {
-        let mut ended = Vec::new();
+        let mut ended = std::mem::take(&mut self.refused);
         for (node, target) in &mut self.targets {
             let age_max = self.limits.age_max;
             let is_old = |hint: &Hint| now.since(hint.since) > age_max;
@@ -364,13 +379,16 @@ mod tests {
     #[test]
     fn a_key_is_hinted_once_and_a_write_during_its_delivery_is_delivered_too() {
         let mut hints = hints();
-        assert!(hints.missed(at(0), B, &key(1)));
-        assert!(!hints.missed(at(1), B, &key(1)), "it is on disk already");
-        let first = hints.next(at(2), B).expect("it waits");
-        assert_eq!(hints.next(at(2), B), None, "once");
-        hints.missed(at(3), B, &key(1));
+        assert!(hints.missed(at(0), B, &key(1), Lsn::ZERO));
+        assert!(
+            !hints.missed(at(1), B, &key(1), Lsn::ZERO),
+            "it is on disk already"
+        );
+        let first = hints.next(at(2), B, Lsn::ZERO).expect("it waits");
+        assert_eq!(hints.next(at(2), B, Lsn::ZERO), None, "once");
+        hints.missed(at(3), B, &key(1), Lsn::ZERO);
         assert!(!hints.delivered(&first, Duration::from_millis(1)));
-        let second = hints.next(at(4), B).expect("the newer write");
+        let second = hints.next(at(4), B, Lsn::ZERO).expect("the newer write");
         assert!(hints.delivered(&second, Duration::from_millis(1)));
         assert!(!hints.wait_for(B));
     }
@@ -379,19 +397,19 @@ mod tests {
     fn what_fails_is_sent_again_after_a_rest_and_slower() {
         let mut hints = hints();
         for number in 0..100 {
-            hints.missed(at(0), B, &key(number));
+            hints.missed(at(0), B, &key(number), Lsn::ZERO);
         }
         let mut under_way = Vec::new();
-        while let Some(delivery) = hints.next(at(1), B) {
+        while let Some(delivery) = hints.next(at(1), B, Lsn::ZERO) {
             under_way.push(delivery);
         }
         assert_eq!(under_way.len(), WINDOW_FIRST);
         for delivery in under_way {
             hints.failed(at(2), delivery);
         }
-        assert_eq!(hints.next(at(3), B), None, "the target rests");
-        assert!(hints.next(at(300), B).is_some());
-        assert_eq!(hints.next(at(300), B), None, "one at a time");
+        assert_eq!(hints.next(at(3), B, Lsn::ZERO), None, "the target rests");
+        assert!(hints.next(at(300), B, Lsn::ZERO).is_some());
+        assert_eq!(hints.next(at(300), B, Lsn::ZERO), None, "one at a time");
         assert_eq!(hints.status(at(500))[0].keys, 100);
     }
 
@@ -399,16 +417,16 @@ mod tests {
     fn the_pace_follows_the_target() {
         let mut hints = hints();
         for number in 0..1_000 {
-            hints.missed(at(0), B, &key(number));
+            hints.missed(at(0), B, &key(number), Lsn::ZERO);
         }
         for _ in 0..200 {
-            let delivery = hints.next(at(1), B).expect("it waits");
+            let delivery = hints.next(at(1), B, Lsn::ZERO).expect("it waits");
             hints.delivered(&delivery, Duration::from_millis(2));
         }
         let window = |hints: &Hints| hints.targets[&B].window;
         assert_eq!(window(&hints), WINDOW_MAX);
         for _ in 0..6 {
-            let delivery = hints.next(at(1), B).expect("it waits");
+            let delivery = hints.next(at(1), B, Lsn::ZERO).expect("it waits");
             hints.delivered(&delivery, Duration::from_millis(50));
         }
         assert_eq!(window(&hints), 1);
@@ -421,7 +439,7 @@ mod tests {
             age_max: Duration::from_secs(1),
         };
         let mut hints = Hints::new(at(0), limits, []);
-        let kept = (0..5).filter(|number| hints.missed(at(0), B, &key(*number)));
+        let kept = (0..5).filter(|number| hints.missed(at(0), B, &key(*number), Lsn::ZERO));
         assert_eq!(kept.count(), 3);
         assert_eq!(hints.status(at(0))[0].let_go, 2);
         assert_eq!(hints.expire(at(900)), []);
@@ -431,6 +449,6 @@ mod tests {
             bytes_max: 0,
             ..limits
         };
-        assert!(!Hints::new(at(0), off, []).missed(at(0), B, &key(1)));
+        assert!(!Hints::new(at(0), off, []).missed(at(0), B, &key(1), Lsn::ZERO));
     }
 }

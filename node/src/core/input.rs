@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quorate_antientropy::BucketDigests;
 use quorate_ring::{Incarnation, Lsn, MonoTime, NodeId, VnodeId};
 
-use super::effect::RequestKind;
+use super::effect::{RequestKind, StopReason};
 use super::exchange::Purpose;
 use super::key::RecordKey;
 use super::message::{PeerHeader, PeerMessage, Request, ScanRequest};
@@ -274,6 +274,22 @@ pub struct Losses {
 pub struct Damaged {
     /// What the engine reported.
     pub reason: String,
+    /// A checksum or the format shows that what was durable is not there any more; else the system could
+    /// not read, which may go away.
+    pub is_proven: bool,
+}
+
+impl Damaged {
+    /// Why the node stops for it.
+    #[must_use]
+    pub fn stops(self) -> StopReason {
+        let Self { reason, is_proven } = self;
+        if is_proven {
+            StopReason::EngineDamaged { reason }
+        } else {
+            StopReason::Damaged { reason }
+        }
+    }
 }
 
 /// What the store found when it was opened: the shard's starting point.

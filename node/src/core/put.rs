@@ -114,6 +114,13 @@ impl PutMachine {
         self.newer
     }
 
+    /// A node began a new life: what an earlier one acknowledged counts no more (C5). It is asked again.
+    pub fn began_anew(&mut self, node: NodeId) {
+        if !self.answered && self.confirmed.remove(node) {
+            self.waiting.insert(node);
+        }
+    }
+
     /// A replica did not take the record.
     pub fn refused(&mut self, from: NodeId) {
         if self.waiting.remove(from) || self.uncounted.remove(from) {
@@ -349,6 +356,18 @@ mod tests {
         assert_eq!(machine.asked_again().count(), 0);
         assert!(machine.is_done(|_| false));
         assert_eq!(machine.missed().count(), 0, "it needs no hint");
+    }
+
+    #[test]
+    fn c5_what_an_earlier_life_acknowledged_counts_no_more() {
+        let mut machine = put(2);
+        machine.stored(B, Standing::Counts);
+        machine.began_anew(B);
+        machine.stored(A, Standing::Counts);
+        assert_eq!(acks(machine.verdict(T0, |_| false)), None);
+        assert!(machine.wants(B), "it is asked again");
+        machine.stored(B, Standing::Counts);
+        assert_eq!(acks(machine.verdict(T0, |_| false)), Some(Ok(2)));
     }
 
     #[test]

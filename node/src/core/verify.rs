@@ -44,8 +44,8 @@ pub struct Findings {
     pub faults: Vec<Fault>,
     /// All faults.
     pub faults_total: u64,
-    /// What the engine said of the first vnode that it cannot read.
-    pub unreadable: Option<String>,
+    /// What the engine said of the first vnode that it cannot read, and whether that proves damage.
+    pub unreadable: Option<(String, bool)>,
 }
 
 impl Findings {
@@ -169,11 +169,11 @@ impl<'a> VnodeCheck<'a> {
 
     /// The rest of the vnode cannot be read: what was found so far, and that.
     #[must_use]
-    pub fn unreadable(mut self, error: &str) -> Findings {
+    pub fn unreadable(mut self, error: &str, is_damage: bool) -> Findings {
         let records = self.findings.records;
         let what = format!("after {records} records of it the next cannot be read: {error}");
         self.fault(None, what);
-        self.findings.unreadable = Some(error.to_owned());
+        self.findings.unreadable = Some((error.to_owned(), is_damage));
         self.findings
     }
 }
@@ -355,7 +355,7 @@ mod tests {
         let mut check = VnodeCheck::new(&topology, SECRET, keyspace, vnode);
         check.record(&rows[0].0, &Bytes::from_static(b"no record"));
         check.record(&rows[1].0, &rows[1].1);
-        let found = check.unreadable("a bad block");
+        let found = check.unreadable("a bad block", true);
         assert_eq!((found.records, found.faults_total), (2, 2));
     }
 

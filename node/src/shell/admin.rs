@@ -171,6 +171,7 @@ impl Admin {
             lost_why: shard.lost_why.clone(),
             copies_lacking: u32::try_from(shard.copies_lacking).unwrap_or(u32::MAX),
             hints: shard.hints.iter().map(hint).collect(),
+            copies_in_doubt: u32::try_from(shard.copies_in_doubt).unwrap_or(u32::MAX),
             clock_off: !shard.clock_good,
         }
     }

@@ -224,7 +224,7 @@ impl Assembly {
         };
         // fjall may panic on what a flipped bit makes of its files: that is damage, too.
         let opened = on_thread("store-open", Box::pin(node::open(parts))).await;
-        let opened = opened.map_err(|e| engine_damaged(format!("opening it ended with: {e}")))?;
+        let opened = opened.map_err(|e| damaged(format!("opening it ended with: {e}")))?;
         let OpenNode {
             drive,
             space,

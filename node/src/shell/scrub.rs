@@ -83,8 +83,8 @@ impl Scrubber {
                     let (vnode, what) = (fault.vnode.0, &fault.what);
                     tracing::error!(keyspace = keyspace.0, vnode, what, "found by the slow read");
                 }
-                if let Some(reason) = found.unreadable {
-                    let damaged = StoreEvent::Damaged(Damaged { reason });
+                if let Some((reason, is_proven)) = found.unreadable {
+                    let damaged = StoreEvent::Damaged(Damaged { reason, is_proven });
                     self.inbox.push(Input::Store(damaged));
                 }
             }

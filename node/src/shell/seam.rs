@@ -165,6 +165,9 @@ pub struct Checkpoint {
 pub struct EngineError {
     /// What it reported.
     pub reason: String,
+    /// A checksum or the format shows that what was durable is not there any more; else the system
+    /// failed.
+    pub is_damage: bool,
 }
 
 /// One page of a scan: keys with records, in key order.

@@ -72,8 +72,11 @@ pub async fn verify(
         let rows = match handle.dump_local(after.clone(), STEP_RECORDS).await {
             Ok(rows) => rows,
             Err(QuestionError::Stopping) => return Err(QuestionError::Stopping),
-            Err(error @ (QuestionError::Engine(_) | QuestionError::Damaged(_))) => {
-                return Ok(check.unreadable(&error.to_string()));
+            Err(QuestionError::Engine(error)) => {
+                return Ok(check.unreadable(&error.to_string(), error.is_damage));
+            }
+            Err(error @ QuestionError::Damaged(_)) => {
+                return Ok(check.unreadable(&error.to_string(), false));
             }
         };
         for (key, record) in &rows {

@@ -161,6 +161,7 @@ impl State {
             self.count("engine_read_error");
             return Err(Damaged {
                 reason: "injected".to_owned(),
+                is_proven: false,
             });
         }
         Ok(self.rows.get(key).cloned())
@@ -192,6 +193,7 @@ impl Engine for EngineMount {
             if state.broken {
                 return Err(EngineError {
                     reason: "injected: does not open".to_owned(),
+                    is_damage: true,
                 });
             }
             Ok(state.checkpoint.clone())
@@ -216,6 +218,7 @@ impl Engine for EngineMount {
                 state.count("ingest_error");
                 return Err(EngineError {
                     reason: "injected".to_owned(),
+                    is_damage: true,
                 });
             }
             state.rows.extend(rows.into_iter().cloned());

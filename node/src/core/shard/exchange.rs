@@ -436,6 +436,9 @@ impl Shard {
         let up = owners
             .iter()
             .filter(|node| self.liveness(now, **node) == Liveness::Up);
+        // What others lack too must not keep this node from counting.
+        let only = current.refill.as_ref().map(|_| current.peer);
+        let up = up.filter(|node| only.is_none_or(|only| **node == self.me || **node == only));
         let copies = u8::try_from(up.count()).unwrap_or(u8::MAX);
         if copies < 2 {
             // The peer has just gone: the next tick ends the exchange.
@@ -447,7 +450,7 @@ impl Shard {
             deadline: now.mono + HEAL_WITHIN,
             place,
         };
-        self.compare_copies(now, asking, copies, effects);
+        self.compare_copies(now, asking, (copies, only), effects);
     }
 
     /// The get of a key that differed has ended.

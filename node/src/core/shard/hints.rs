@@ -41,7 +41,8 @@ impl Shard {
     /// `node` missed a write of `key`.
     pub(super) fn hint(&mut self, now: Now, node: NodeId, key: &RecordKey, effects: &mut Effects) {
         effects.push(Effect::Count(Event::HintWanted));
-        if node != self.me && self.hints.missed(now.mono, node, key) {
+        let appended = self.table.appended();
+        if node != self.me && self.hints.missed(now.mono, node, key, appended) {
             effects.push(Effect::Hint(HintChange::Missed(node, key.clone())));
         }
     }
@@ -76,7 +77,7 @@ impl Shard {
             return;
         }
         while self.room() > 0
-            && let Some(delivery) = self.hints.next(now.mono, target)
+            && let Some(delivery) = self.hints.next(now.mono, target, self.table.durable_lsn())
         {
             let keyspace = self.topology.keyspace(delivery.key.keyspace());
             let Some(durability) = keyspace.map(|keyspace| keyspace.options.durability) else {

@@ -358,6 +358,8 @@ pub struct ShardStatus {
     /// Copies, one per keyspace and vnode, that must still be compared with others before it counts
     /// for them.
     pub copies_lacking: usize,
+    /// Copies that count again although too few owners were whole: something may be lost.
+    pub copies_in_doubt: usize,
     /// Whether its wall clock is near those of its peers.
     pub clock_good: bool,
     /// What each keyspace holds here, in the order of their ids.
@@ -687,6 +689,7 @@ impl Shard {
             memory_whole: !self.healing.lost().memory,
             lost_why: self.lost_why.clone().filter(|_| self.healing.lost().disk),
             copies_lacking: self.healing.copies_lacking(),
+            copies_in_doubt: self.healing.copies_in_doubt(),
             clock_good: self.clocks.trust(now) == ClockTrust::Good,
             pairs: self.exchanges.status(now.mono),
             peers: peers.collect(),
@@ -867,6 +870,7 @@ impl Shard {
         if let PeerMessage::Hello(hello) = &message {
             let durable = self.table.durable_lsn();
             let known = hello.from == from;
+            let before = self.continuity.last_life(from);
             if known
                 && self
                     .continuity
@@ -874,6 +878,9 @@ impl Shard {
             {
                 self.continuity.judge_counting(now.mono, &self.topology);
                 self.down.remove(&from);
+                if before.is_some_and(|before| before != header.incarnation) {
+                    self.began_anew(from);
+                }
                 self.probe_clock(now, from, effects);
                 self.send_again(now, from, effects);
                 self.exchange_soon(now.mono, from);
@@ -923,6 +930,18 @@ impl Shard {
             }
             PeerMessage::ExchangeReply(reply) => {
                 self.peer_exchange_reply(now, from, reply, effects);
+            }
+        }
+    }
+
+    /// A peer began a new life: what earlier ones acknowledged counts for nothing that is open, because
+    /// the new one may have lost it.
+    fn began_anew(&mut self, peer: NodeId) {
+        for number in self.open_ops() {
+            match self.ops.get_mut(&number) {
+                Some(Op::Put(put)) => put.machine.began_anew(peer),
+                Some(Op::Get(get)) => get.machine.began_anew(peer),
+                Some(Op::Forward(_) | Op::Resolve(_)) | None => {}
             }
         }
     }

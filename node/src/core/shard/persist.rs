@@ -121,9 +121,7 @@ impl Shard {
                 let reason = failure.to_string();
                 effects.push(Effect::Stop(StopReason::StoreFailed { reason }));
             }
-            StoreEvent::Damaged(Damaged { reason }) => {
-                effects.push(Effect::Stop(StopReason::EngineDamaged { reason }));
-            }
+            StoreEvent::Damaged(damaged) => effects.push(Effect::Stop(damaged.stops())),
             StoreEvent::Scanned { number, page } => self.scanned(now, number, page, effects),
         }
     }
@@ -181,8 +179,8 @@ impl Shard {
         };
         let record = match result {
             Ok(record) => record,
-            Err(Damaged { reason }) => {
-                effects.push(Effect::Stop(StopReason::EngineDamaged { reason }));
+            Err(damaged) => {
+                effects.push(Effect::Stop(damaged.stops()));
                 return;
             }
         };

@@ -48,6 +48,8 @@ struct Reading {
     bytes: usize,
     /// A write that waits for it.
     behind: Option<Box<Writing>>,
+    /// Only this node is asked beside the own copy.
+    only: Option<NodeId>,
 }
 
 impl Shard {
@@ -82,6 +84,7 @@ impl Shard {
             requirement,
             bytes,
             behind: None,
+            only: None,
         };
         self.begin_get(now, asking, reading, effects);
     }
@@ -108,16 +111,18 @@ impl Shard {
             requirement,
             bytes: behind.request.bytes(),
             behind: Some(Box::new(behind)),
+            only: None,
         };
         self.begin_get(now, asking, reading, effects);
     }
 
-    /// Reads so many copies, whether their holders count or not, and brings them together.
+    /// Reads so many copies, whether their holders count or not, and brings them together; those of this
+    /// node and of `only`, if one is named.
     pub(super) fn compare_copies(
         &mut self,
         now: Now,
         asking: Asking,
-        copies: u8,
+        (copies, only): (u8, Option<NodeId>),
         effects: &mut Effects,
     ) {
         let reading = Reading {
@@ -127,6 +132,7 @@ impl Shard {
             requirement: Context::new(),
             bytes: asking.place.key.user_key().len(),
             behind: None,
+            only,
         };
         self.begin_get(now, asking, reading, effects);
     }
@@ -154,11 +160,15 @@ impl Shard {
             requirement,
             bytes,
             behind,
+            only,
         } = reading;
         let number = self.next_number();
         let me = self.me;
         let turn = usize::try_from(number.0 % 64).unwrap_or(0);
         let (down, mut candidates) = self.in_order(now, &place, turn);
+        if let Some(only) = only {
+            candidates.retain(|node| *node == me || *node == only);
+        }
         if trust == Trust::Everybody {
             candidates.truncate(usize::from(required));
         }

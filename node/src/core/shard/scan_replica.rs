@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quorate_ring::{BucketId, Copies, Epoch, KeyspaceId, MonoTime, NodeId};
 
-use super::super::effect::{Effect, Effects, Event, StopReason};
+use super::super::effect::{Effect, Effects, Event};
 use super::super::failure::Cause;
 use super::super::input::{Damaged, Now};
 use super::super::message::{
@@ -146,8 +146,8 @@ impl Shard {
         };
         let (rows, until) = match page {
             Ok(page) => page,
-            Err(Damaged { reason }) => {
-                effects.push(Effect::Stop(StopReason::EngineDamaged { reason }));
+            Err(damaged) => {
+                effects.push(Effect::Stop(damaged.stops()));
                 return;
             }
         };

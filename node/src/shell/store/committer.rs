@@ -206,7 +206,11 @@ impl Committer {
                 self.volatile = Volatile::Whole;
             }
             if healed.disk {
-                losses::forget_why(&*self.disk).await?;
+                match losses::forget_why(&*self.disk).await {
+                    // On a full disk it is asked again after the next start: the safe side.
+                    Ok(()) | Err(DiskError::Full { .. }) => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(())

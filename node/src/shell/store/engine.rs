@@ -16,7 +16,8 @@ use fjall::config::{
     BlockSizePolicy, BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry,
 };
 use fjall::{
-    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, Readable, Slice,
+    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, LsmError, Readable,
+    Slice,
 };
 use quorate_ring::{Lsn, VnodeId};
 
@@ -69,6 +70,7 @@ impl FjallEngine {
         let named = std::thread::Builder::new().name("engine-open".to_owned());
         let thread = named.spawn(open).map_err(|error| EngineError {
             reason: error.to_string(),
+            is_damage: false,
         })?;
         match thread.join() {
             Ok(opened) => opened,
@@ -107,6 +109,7 @@ impl FjallEngine {
         };
         let checkpoint = decode_checkpoint(&row).ok_or_else(|| EngineError {
             reason: "the checkpoint row is unreadable".to_owned(),
+            is_damage: true,
         })?;
         Ok(Some(checkpoint))
     }
@@ -132,9 +135,13 @@ impl FjallEngine {
         match self.rows.get(key.as_bytes()) {
             // A row is a slice of its block: copied out, it does not keep the block alive.
             Ok(row) => Ok(row.map(|row| packed(&row))),
-            Err(error) => Err(Damaged {
-                reason: error.to_string(),
-            }),
+            Err(error) => {
+                let EngineError { reason, is_damage } = failed(error);
+                Err(Damaged {
+                    reason,
+                    is_proven: is_damage,
+                })
+            }
         }
     }
 
@@ -237,13 +244,31 @@ fn read_row(guard: fjall::Guard) -> Result<(RecordKey, Bytes), EngineError> {
     let (key, record) = guard.into_inner().map_err(failed)?;
     let key = RecordKey::from_bytes(&key).ok_or_else(|| EngineError {
         reason: "a row has a key that is too short".to_owned(),
+        is_damage: true,
     })?;
     Ok((key, Bytes::from(record)))
 }
 
 fn failed(error: fjall::Error) -> EngineError {
+    // Only what the bytes themselves show is damage: a disk or a limit that fails may recover.
+    let is_damage = matches!(
+        &error,
+        fjall::Error::Storage(
+            LsmError::ChecksumMismatch { .. }
+                | LsmError::InvalidHeader(_)
+                | LsmError::InvalidTag(_)
+                | LsmError::InvalidTrailer
+                | LsmError::Decompress(_)
+                | LsmError::Unrecoverable,
+        ) | fjall::Error::JournalRecovery(_)
+            | fjall::Error::InvalidTrailer
+            | fjall::Error::InvalidTag(_)
+            | fjall::Error::Decompress(_)
+            | fjall::Error::Unrecoverable
+    );
     EngineError {
         reason: error.to_string(),
+        is_damage,
     }
 }
 

@@ -63,6 +63,22 @@ pub enum OpenError {
         /// What was found.
         what: String,
     },
+    /// Something that is there could not be read: whether it is damaged is not known.
+    #[error("the store cannot be read and may be damaged: {what}; it was not changed")]
+    Unreadable {
+        /// What the system said.
+        what: String,
+    },
+    /// The store was damaged again before the node had back what it held in the one before.
+    #[error(
+        "the store is damaged again before it was whole; what was set aside is kept. When its cause is \
+         mended, remove the file `set-aside` and start the node to go on, or the folder `{folder}`, too, \
+         to let it begin anew"
+    )]
+    DamagedAgain {
+        /// The folder that was set aside before.
+        folder: String,
+    },
     /// The incarnation for this start was used before.
     #[error("incarnation {0} was used before; the random source or the clock repeats itself")]
     IncarnationReused(Incarnation),
@@ -83,7 +99,9 @@ impl OpenError {
     /// not be taken for absent.
     pub(super) fn unreadable(error: DiskError) -> Self {
         match error {
-            DiskError::Io { .. } => Self::damaged(format!("cannot read {error}")),
+            DiskError::Io { .. } => Self::Unreadable {
+                what: error.to_string(),
+            },
             DiskError::NotFound { .. } | DiskError::Full { .. } => Self::Disk(error),
         }
     }
@@ -107,6 +125,8 @@ impl OpenError {
             | Self::OtherFormat { .. }
             | Self::Forgot { .. }
             | Self::Damaged { .. }
+            | Self::Unreadable { .. }
+            | Self::DamagedAgain { .. }
             | Self::IncarnationReused(_) => true,
             Self::Settings(_) | Self::Disk(_) => false,
         }

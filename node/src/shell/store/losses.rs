@@ -19,7 +19,8 @@ use super::error::OpenError;
 use crate::core::input::Losses;
 use crate::shell::seam::{Disk, DiskError};
 
-const LOSSES: &str = "losses";
+/// Name of the file.
+pub(super) const LOSSES: &str = "losses";
 const LOSSES_NEW: &str = "losses.new";
 
 const MAGIC: u64 = u64::from_le_bytes(*b"QRTLOSES");

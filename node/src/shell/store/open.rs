@@ -312,7 +312,12 @@ impl Assembly {
 }
 
 fn engine_damaged(error: EngineError) -> OpenError {
-    OpenError::damaged(error.to_string())
+    let what = error.to_string();
+    if error.is_damage {
+        OpenError::damaged(what)
+    } else {
+        OpenError::Unreadable { what }
+    }
 }
 
 /// The bucket digests of the checkpoint; they go with it or the store is damaged.

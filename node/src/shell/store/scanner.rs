@@ -46,6 +46,7 @@ impl Scanner {
                 let page = older.map(|older| read.finish(older));
                 let page = page.map_err(|error| Damaged {
                     reason: error.to_string(),
+                    is_proven: error.is_damage,
                 });
                 (self.events)(StoreEvent::Scanned { number, page });
             }

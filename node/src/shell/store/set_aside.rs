@@ -2,8 +2,10 @@
 //! the node begins empty beside it and gets back from others what it held.
 //!
 //! First a mark is put into the directory; the next start, before it opens anything, moves all there is
-//! into a folder of its own and notes the loss. A crash in between goes on where it was. One such folder
-//! is kept, the newest: a disk that fails again and again must not fill up with them.
+//! into a folder of its own and notes the loss. A crash in between goes on where it was. Before all of it
+//! has come back, nothing is set aside again and no such folder removed: whatever damages stores at
+//! once on all nodes must not make them throw away what they hold. Once it has, the next one replaces it: a
+//! disk that fails again and again must not fill up with them.
 //!
 //! Not here: what is damage (`open`, `core`), how a node that lost its store comes back (`losses`).
 
@@ -12,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use super::disk::RealDisk;
 use super::error::OpenError;
-use super::losses::note_loss;
+use super::losses::{self, LOSSES, note_loss};
 use crate::shell::seam::{Disk, DiskError};
 
 const MARK: &str = "set-aside";
@@ -58,6 +60,15 @@ pub async fn set_aside_if_marked(disk: &RealDisk) -> Result<Option<(PathBuf, Str
     // Only digits may become a part of a path.
     let time: u64 = time.parse().unwrap_or(0);
     let folder = format!("{FOLDER}{time}");
+    let losses = losses::read(disk).await?;
+    let others = folders(disk.path()).map_err(|error| DiskError::Io {
+        name: FOLDER.to_owned(),
+        reason: error.to_string(),
+    })?;
+    let other = others.into_iter().find(|other| *other != folder);
+    if let Some(folder) = other.filter(|_| losses.why.is_some()) {
+        return Err(OpenError::DamagedAgain { folder });
+    }
     move_into(disk.path(), &folder).map_err(|error| DiskError::Io {
         name: folder.clone(),
         reason: error.to_string(),
@@ -67,6 +78,19 @@ pub async fn set_aside_if_marked(disk: &RealDisk) -> Result<Option<(PathBuf, Str
     disk.remove(MARK).await?;
     disk.sync_dir().await?;
     Ok(Some((disk.path().join(folder), why.to_owned())))
+}
+
+/// Folders of stores that were set aside.
+fn folders(data_dir: &Path) -> io::Result<Vec<String>> {
+    let mut folders = Vec::new();
+    for entry in std::fs::read_dir(data_dir)? {
+        if let Ok(name) = entry?.file_name().into_string()
+            && name.starts_with(FOLDER)
+        {
+            folders.push(name);
+        }
+    }
+    Ok(folders)
 }
 
 fn move_into(data_dir: &Path, folder: &str) -> io::Result<()> {
@@ -82,7 +106,7 @@ fn move_into(data_dir: &Path, folder: &str) -> io::Result<()> {
             if text != folder {
                 std::fs::remove_dir_all(entry.path())?;
             }
-        } else if text != LOCK && text != MARK {
+        } else if ![LOCK, MARK, LOSSES].contains(&text) {
             std::fs::rename(entry.path(), target.join(&name))?;
         }
     }
@@ -123,5 +147,18 @@ mod tests {
         let losses = super::super::losses::read(&disk).await.expect("read");
         assert_eq!(losses.why.as_deref(), Some("a table is unreadable"));
         assert_eq!(set_aside_if_marked(&disk).await, Ok(None), "only once");
+        mark_damaged(path, "again", 13).await.expect("marked");
+        let refused = set_aside_if_marked(&disk).await;
+        assert!(
+            matches!(refused, Err(OpenError::DamagedAgain { .. })),
+            "{refused:?}"
+        );
+        assert!(
+            path.join("damaged-12").join("identity").exists(),
+            "it is kept"
+        );
+        losses::forget_why(&disk).await.expect("whole again");
+        let moved = set_aside_if_marked(&disk).await.expect("moved");
+        assert!(moved.is_some() && !path.join("damaged-12").exists());
     }
 }
