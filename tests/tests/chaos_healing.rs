@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use quorate_client::Client;
-use quorate_client::wire::LocalRecord;
-use quorate_tests::cluster::{Cluster, Stopwatch};
+use quorate_tests::cluster::{Cluster, Stopwatch, dump_of};
 
 const RECORDS: u32 = 400;
 
@@ -29,15 +28,6 @@ async fn write_all(client: &Client, value: &'static str) {
     }
 }
 
-async fn dump_of(client: &Client, node: &str) -> Vec<LocalRecord> {
-    let mut pages = client.dump_local(node).expect("there is such a node");
-    let mut records = Vec::new();
-    while let Some(page) = pages.next_page().await.expect("it can be dumped") {
-        records.extend(page);
-    }
-    records
-}
-
 /// Node c counts again, by itself, and then holds what a holds, though nobody reads any key.
 async fn heals(client: &Client) {
     let since = Stopwatch::start();
@@ -53,9 +43,10 @@ async fn heals(client: &Client) {
         assert!(since.elapsed() < LONGEST, "it does not count");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let held = dump_of(client, "a").await;
+    let held = dump_of(client, "a").await.expect("it can be dumped");
     assert_eq!(held.len(), RECORDS as usize);
-    assert_eq!(dump_of(client, "c").await, held);
+    let given_back = dump_of(client, "c").await.expect("it can be dumped");
+    assert_eq!(given_back, held);
 }
 
 fn data_of_c(cluster: &Cluster) -> PathBuf {

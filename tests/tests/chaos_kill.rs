@@ -5,9 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_client::Client;
-use quorate_client::wire::LocalRecord;
-use quorate_tests::cluster::{Cluster, Stopwatch, http_get};
+use quorate_tests::cluster::{Cluster, Stopwatch, dump_of, http_get};
 use quorate_tests::scenario::import::import_that_loses_a_node;
 use quorate_tests::scenario::kill_all::{KillAllPlan, kill_all};
 use quorate_tests::scenario::packages::Records;
@@ -101,16 +99,6 @@ fn a_node_alone_listens_and_says_that_it_does_not_count() {
     assert!(body.contains("\"counts\":false"), "{body}");
 }
 
-/// Every record of a node, as it holds it.
-async fn dump_of(client: &Client, node: &str) -> Vec<LocalRecord> {
-    let mut pages = client.dump_local(node).expect("there is such a node");
-    let mut records = Vec::new();
-    while let Some(page) = pages.next_page().await.expect("it can be dumped") {
-        records.extend(page);
-    }
-    records
-}
-
 #[tokio::test]
 async fn a_node_that_was_away_gets_what_it_missed_without_a_read() {
     let mut cluster = Cluster::run().expect("a cluster runs");
@@ -132,12 +120,12 @@ async fn a_node_that_was_away_gets_what_it_missed_without_a_read() {
             put.expect("it is written");
         }
     }
-    let held = dump_of(&client, "a").await;
+    let held = dump_of(&client, "a").await.expect("it can be dumped");
     assert_eq!(held.len(), 400);
     cluster.start(2).expect("it comes back");
     cluster.wait_until_counting().expect("it counts");
     let since = Stopwatch::start();
-    while dump_of(&client, "c").await != held {
+    while dump_of(&client, "c").await.expect("it can be dumped") != held {
         assert!(
             since.elapsed() < Duration::from_secs(30),
             "copies still differ"

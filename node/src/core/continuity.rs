@@ -130,6 +130,12 @@ impl Continuity {
         this
     }
 
+    /// Whether this node counts for every vnode, as far as its timeline goes.
+    #[must_use]
+    pub const fn counts_everywhere(&self) -> bool {
+        self.counts_everywhere
+    }
+
     /// The life of a peer that spoke last, on whichever connection.
     #[must_use]
     pub fn last_life(&self, peer: NodeId) -> Option<Incarnation> {

@@ -6,6 +6,7 @@
 //! Only the public surface is used: the command line, its exit codes, `/readyz` and `/metrics`.
 
 mod binary;
+mod dump;
 mod http;
 mod memory;
 mod nodes;
@@ -14,6 +15,7 @@ mod process;
 mod wait;
 
 pub use binary::binary;
+pub use dump::dump_of;
 pub use http::{Answer, http_get};
 pub use memory::Memory;
 pub use nodes::{Cluster, NODE_NAMES};

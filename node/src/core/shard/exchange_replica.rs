@@ -119,6 +119,10 @@ impl Shard {
             Err(Cause::EpochMismatch)
         } else {
             match wanted {
+                // Whether it lacks anything it does not know yet; it will within a second.
+                ExchangeWanted::Standing if !self.continuity.counts_everywhere() => {
+                    Err(Cause::NotReady)
+                }
                 ExchangeWanted::Standing => {
                     self.leave_to_refill(now.mono, from);
                     let answer = ExchangeAnswer::Standing(self.standing());

@@ -22,7 +22,7 @@ use super::super::message::{
     OpNumber, Payload, PeerMessage, PurgeNumber, Replicate, ReplicateReply,
 };
 use super::super::table::Lookup;
-use super::{Durability, Parked, Shard};
+use super::{Parked, Shard};
 
 /// An acknowledgement is waited for this long.
 const DELIVER_WITHIN: Duration = Duration::from_secs(2);
@@ -79,30 +79,28 @@ impl Shard {
         while self.room() > 0
             && let Some(delivery) = self.hints.next(now.mono, target, self.table.durable_lsn())
         {
-            let keyspace = self.topology.keyspace(delivery.key.keyspace());
-            let Some(durability) = keyspace.map(|keyspace| keyspace.options.durability) else {
-                // The keyspace was removed.
-                self.end_hint(&delivery, effects);
-                continue;
-            };
-            let shown = match durability {
-                Durability::Disk => self.table.durable(&delivery.key),
-                Durability::Memory => self.table.newest(&delivery.key),
-            };
-            match shown {
-                Lookup::Known(record) => self.deliver(now, delivery, record, effects),
-                Lookup::MustLoad => {
-                    let key = delivery.key.clone();
-                    if let Err(parked) = self.park(key, Parked::Hint(delivery), effects) {
-                        self.shed(*parked, effects);
-                    }
+            self.begin_delivery(now, delivery, effects);
+        }
+    }
+
+    /// Sends a record that a node missed, as readers are shown it, once it is at hand.
+    pub(super) fn begin_delivery(&mut self, now: Now, delivery: Delivery, effects: &mut Effects) {
+        let Some(keyspace) = self.topology.keyspace(delivery.key.keyspace()) else {
+            // It was removed.
+            return self.end_hint(&delivery, effects);
+        };
+        let place = self.place(keyspace, delivery.key.user_key());
+        match self.shown(&place) {
+            Lookup::Known(record) => self.deliver(now, delivery, record, effects),
+            Lookup::MustLoad => {
+                if let Err(parked) = self.park(place.key, Parked::Hint(delivery), effects) {
+                    self.shed(*parked, effects);
                 }
             }
         }
     }
 
-    /// Sends a record that a node missed, now that it is at hand.
-    pub(super) fn deliver(
+    fn deliver(
         &mut self,
         now: Now,
         delivery: Delivery,

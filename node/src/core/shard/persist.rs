@@ -249,14 +249,7 @@ impl Shard {
                 self.held_here(now, op, shown, &mut steps, effects);
                 self.perform_get(now, op, steps, effects);
             }
-            Parked::Hint(delivery) => {
-                let keyspace = self.topology.keyspace(key.keyspace());
-                let record = match keyspace.map(|keyspace| keyspace.options.durability) {
-                    Some(Durability::Memory) => newest,
-                    Some(Durability::Disk) | None => durable,
-                };
-                self.deliver(now, delivery, record, effects);
-            }
+            Parked::Hint(delivery) => self.begin_delivery(now, delivery, effects),
             Parked::LocalResolve { op } => self.resolve_loaded(now, op, newest.as_ref(), effects),
             Parked::LocalRepair { op, place, record } => {
                 self.repair_here(now, op, &place, newest.as_ref(), &record, effects);
