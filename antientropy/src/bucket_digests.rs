@@ -1,5 +1,5 @@
-//! Digests of all buckets that a shard holds, 1,024 sums per (keyspace, vnode), and what each of
-//! these vnodes holds in number and bytes.
+//! Digests of all buckets that a shard holds, 1,024 sums per (keyspace, vnode), what each of these
+//! vnodes holds in number and bytes, and its purge numbers.
 //!
 //! A snapshot is a clone: it costs one pointer per vnode, and a vnode is copied (16 KiB) by the
 //! first change after it. The encoding is canonical: equal sums are equal bytes, buckets and vnodes
@@ -14,15 +14,20 @@ use quorate_ring::{BucketId, KeyspaceId, VnodeId};
 
 use crate::digest::{BucketDigest, DigestChange};
 use crate::holdings::{Holdings, HoldingsChange, RecordChange};
+use crate::purge_numbers::{PurgeNumber, PurgeNumbers};
 
 /// Buckets of a vnode.
 pub const BUCKETS: usize = 1 << quorate_ring::BUCKET_BITS;
 
 /// Version of the encoding.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
+
+/// The one before, without purge numbers.
+const FORMAT_WITHOUT_NUMBERS: u32 = 2;
 
 type Entry = (KeyspaceId, VnodeId, BucketId, u128);
 type VnodeEntry = (KeyspaceId, VnodeId, Holdings);
+type NumbersEntry = (KeyspaceId, VnodeId, PurgeNumbers);
 type Sums = [BucketDigest; BUCKETS];
 
 /// What is summed up over one vnode of a keyspace.
@@ -67,13 +72,15 @@ impl VnodeSums {
 #[derive(Debug, Clone, Default)]
 pub struct BucketDigests {
     vnodes: BTreeMap<(KeyspaceId, VnodeId), Arc<VnodeSums>>,
+    /// Where a round was; few entries, so that a snapshot stays cheap.
+    numbers: Arc<BTreeMap<(KeyspaceId, VnodeId), PurgeNumbers>>,
 }
 
 /// Why bytes are not read as bucket digests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BucketDigestsInvalid {
     /// They have the format of another release.
-    #[error("format {0}, and this release reads format {FORMAT}")]
+    #[error("format {0}, and this release reads formats {FORMAT_WITHOUT_NUMBERS} and {FORMAT}")]
     OtherFormat(u32),
     /// They are no encoding of any.
     #[error("not a valid table of bucket digests")]
@@ -104,6 +111,26 @@ impl BucketDigests {
             sums.holdings = sums.holdings.after(change.holdings);
             sums.changes += 1;
         }
+    }
+
+    /// Raises the purge numbers of a vnode to these; neither falls.
+    pub fn raise(&mut self, keyspace: KeyspaceId, vnode: VnodeId, numbers: PurgeNumbers) {
+        let known = Arc::make_mut(&mut self.numbers);
+        let known = known.entry((keyspace, vnode)).or_default();
+        *known = known.highest(numbers);
+    }
+
+    /// The purge numbers of a vnode.
+    #[must_use]
+    pub fn numbers(&self, keyspace: KeyspaceId, vnode: VnodeId) -> PurgeNumbers {
+        let known = self.numbers.get(&(keyspace, vnode));
+        known.copied().unwrap_or_default()
+    }
+
+    /// The purge numbers of every vnode that has had a round, in order.
+    pub fn all_numbers(&self) -> impl Iterator<Item = (KeyspaceId, VnodeId, PurgeNumbers)> + '_ {
+        let all = self.numbers.iter();
+        all.map(|(&(keyspace, vnode), &numbers)| (keyspace, vnode, numbers))
     }
 
     /// What every vnode holds that is not empty, in order.
@@ -161,6 +188,14 @@ impl BucketDigests {
             bytes.extend_from_slice(&holdings.tombstones.to_le_bytes());
             bytes.extend_from_slice(&holdings.bytes.to_le_bytes());
         }
+        let numbers = u32::try_from(self.numbers.len()).unwrap_or(u32::MAX);
+        bytes.extend_from_slice(&numbers.to_le_bytes());
+        for (keyspace, vnode, PurgeNumbers { number, floor }) in self.all_numbers() {
+            bytes.extend_from_slice(&keyspace.0.to_le_bytes());
+            bytes.extend_from_slice(&vnode.0.to_le_bytes());
+            bytes.extend_from_slice(&number.0.to_le_bytes());
+            bytes.extend_from_slice(&floor.0.to_le_bytes());
+        }
         for (keyspace, vnode, bucket, sum) in self.iter() {
             bytes.extend_from_slice(&keyspace.0.to_le_bytes());
             bytes.extend_from_slice(&vnode.0.to_le_bytes());
@@ -178,10 +213,11 @@ impl BucketDigests {
         let (format, mut rest) = bytes
             .split_first_chunk()
             .ok_or(BucketDigestsInvalid::Malformed)?;
-        match u32::from_le_bytes(*format) {
-            FORMAT => {}
+        let has_numbers = match u32::from_le_bytes(*format) {
+            FORMAT => true,
+            FORMAT_WITHOUT_NUMBERS => false,
             other => return Err(BucketDigestsInvalid::OtherFormat(other)),
-        }
+        };
         let mut digests = Self::default();
         let (vnodes, after) = rest
             .split_first_chunk()
@@ -201,6 +237,11 @@ impl BucketDigests {
             last = place;
             rest = after;
         }
+        if has_numbers {
+            rest = digests
+                .decode_numbers(rest)
+                .ok_or(BucketDigestsInvalid::Malformed)?;
+        }
         let mut last = None;
         while !rest.is_empty() {
             let (entry, after) = Self::decode_entry(rest).ok_or(BucketDigestsInvalid::Malformed)?;
@@ -219,6 +260,38 @@ impl BucketDigests {
             rest = after;
         }
         Ok(digests)
+    }
+
+    /// Reads the purge numbers at the start of `bytes`; gives the rest.
+    fn decode_numbers<'a>(&mut self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let (count, mut rest) = bytes.split_first_chunk()?;
+        let mut last = None;
+        let known = Arc::make_mut(&mut self.numbers);
+        for _ in 0..u32::from_le_bytes(*count) {
+            let ((keyspace, vnode, numbers), after) = Self::decode_numbers_entry(rest)?;
+            let place = Some((keyspace, vnode));
+            if last >= place || numbers.floor > numbers.number {
+                return None;
+            }
+            known.insert((keyspace, vnode), numbers);
+            last = place;
+            rest = after;
+        }
+        Some(rest)
+    }
+
+    fn decode_numbers_entry(bytes: &[u8]) -> Option<(NumbersEntry, &[u8])> {
+        let (keyspace, bytes) = bytes.split_first_chunk()?;
+        let (vnode, bytes) = bytes.split_first_chunk()?;
+        let (number, bytes) = bytes.split_first_chunk()?;
+        let (floor, bytes) = bytes.split_first_chunk()?;
+        let numbers = PurgeNumbers {
+            number: PurgeNumber(u64::from_le_bytes(*number)),
+            floor: PurgeNumber(u64::from_le_bytes(*floor)),
+        };
+        let keyspace = KeyspaceId(u32::from_le_bytes(*keyspace));
+        let vnode = VnodeId(u16::from_le_bytes(*vnode));
+        Some(((keyspace, vnode, numbers), bytes))
     }
 
     fn decode_holdings(bytes: &[u8]) -> Option<(VnodeEntry, &[u8])> {
@@ -252,11 +325,13 @@ impl BucketDigests {
     }
 }
 
-/// Equal if every bucket and every count is: a vnode that was emptied equals one that never had a
-/// record.
+/// Equal if every bucket, count and purge number is: a vnode that was emptied equals one that never had
+/// a record.
 impl PartialEq for BucketDigests {
     fn eq(&self, other: &Self) -> bool {
-        self.iter().eq(other.iter()) && self.holdings().eq(other.holdings())
+        self.iter().eq(other.iter())
+            && self.holdings().eq(other.holdings())
+            && self.numbers == other.numbers
     }
 }
 
@@ -286,6 +361,9 @@ mod tests {
         digests.add(KeyspaceId(1), VnodeId(2), BucketId(1023), first);
         let second = change(u128::MAX, None, Some(40));
         digests.add(KeyspaceId(1), VnodeId(3), BucketId(0), second);
+        let (number, floor) = (PurgeNumber(7), PurgeNumber(6));
+        let numbers = PurgeNumbers { number, floor };
+        digests.raise(KeyspaceId(1), VnodeId(3), numbers);
         digests
     }
 
@@ -323,22 +401,46 @@ mod tests {
     }
 
     #[test]
+    fn the_format_without_purge_numbers_is_still_read() {
+        let digests = two_entries();
+        let mut bytes = digests.encode();
+        // Their count and one entry stand between vnodes and buckets.
+        bytes.drain(68..68 + 4 + 22);
+        bytes.splice(..4, 2u32.to_le_bytes());
+        let read = BucketDigests::decode(&bytes).expect("it is read");
+        assert!(read.iter().eq(digests.iter()) && read.holdings().eq(digests.holdings()));
+        assert_eq!(read.all_numbers().count(), 0);
+    }
+
+    #[test]
+    fn purge_numbers_never_fall() {
+        let mut digests = two_entries();
+        let lower = PurgeNumbers {
+            number: PurgeNumber(9),
+            floor: PurgeNumber(2),
+        };
+        digests.raise(KeyspaceId(1), VnodeId(3), lower);
+        let now = digests.numbers(KeyspaceId(1), VnodeId(3));
+        assert_eq!((now.number, now.floor), (PurgeNumber(9), PurgeNumber(6)));
+    }
+
+    #[test]
     fn altered_bytes_are_refused() {
         let bytes = two_entries().encode();
         let part = |range: std::ops::Range<usize>| bytes.get(range).expect("inside").to_vec();
-        // Head, two vnodes of 30 bytes, two buckets of 24.
-        let sums = 8 + 2 * 30;
+        // Head, two vnodes of 30 bytes, one pair of purge numbers of 22, two buckets of 24.
+        let sums = 8 + 2 * 30 + 4 + 22;
         for cut in 0..bytes.len() {
             let aligned = cut >= sums && (cut - sums) % 24 == 0;
             let read = BucketDigests::decode(&part(0..cut));
             assert_eq!(read.is_ok(), aligned, "{cut}");
         }
-        let swapped = [part(0..68), part(92..116), part(68..92)].concat();
+        let swapped = [part(0..94), part(118..142), part(94..118)].concat();
         assert_eq!(
             BucketDigests::decode(&swapped),
             Err(BucketDigestsInvalid::Malformed)
         );
-        let swapped = [part(0..8), part(38..68), part(8..38), part(68..116)].concat();
+        let swapped = [part(0..8), part(38..68), part(8..38), part(68..142)].concat();
         assert_eq!(
             BucketDigests::decode(&swapped),
             Err(BucketDigestsInvalid::Malformed)

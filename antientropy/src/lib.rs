@@ -15,6 +15,7 @@ pub mod causality;
 pub mod digest;
 pub mod exchange;
 pub mod holdings;
+pub mod purge_numbers;
 pub mod read_repair;
 pub mod tree;
 
@@ -28,5 +29,6 @@ pub use causality::{
 pub use digest::{BucketDigest, Digest, DigestChange, DigestSecret};
 pub use exchange::{Next, NoAnswer, Question, Walk};
 pub use holdings::{Held, Holdings, HoldingsChange, RecordChange};
+pub use purge_numbers::{PurgeNumber, PurgeNumbers};
 pub use read_repair::{ReadRepair, Reply};
 pub use tree::{NodeHash, SUBTREES, VnodeTree};

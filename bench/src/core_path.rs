@@ -156,6 +156,7 @@ fn shard(me: NodeId, topology: &Arc<Topology>, now: Now) -> Result<PathNode> {
         },
         limits: Limits::default(),
         exchange_interval: None,
+        purge_rest: Duration::from_secs(60),
         hints: HintLimits::default(),
     };
     Ok(PathNode {

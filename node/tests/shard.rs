@@ -41,6 +41,8 @@ use quorate_ring::{
 const A: NodeId = NodeId(1);
 const B: NodeId = NodeId(2);
 const C: NodeId = NodeId(3);
+/// How long purge rounds rest in these tests.
+const PURGE_REST: Duration = Duration::from_secs(10);
 
 fn topology() -> Arc<Topology> {
     let node = |id: u32| Node {
@@ -85,6 +87,7 @@ fn config(me: NodeId, limits: Limits) -> ShardConfig {
             bytes_max: 0,
             ..HintLimits::default()
         },
+        purge_rest: PURGE_REST,
     }
 }
 
@@ -1970,4 +1973,311 @@ fn an_own_page_that_comes_after_its_question_was_put_off_harms_nothing() {
     lab.tamper = None;
     lab.pass(15_000);
     assert!(lab.agree());
+}
+
+const DEFAULT: KeyspaceId = KeyspaceId(1);
+
+impl Lab {
+    /// The vnode of the key that [`put`] writes.
+    fn vnode(&self) -> VnodeId {
+        self.shards[&A].topology().locate(DEFAULT, b"k").vnode
+    }
+
+    /// Deletes it after everything that A shows.
+    fn delete(&mut self, op: u8) -> Bytes {
+        let read = self.ask(A, get(ConsistencyLevel::Quorum));
+        self.run();
+        let context = context(self.reply(read));
+        let delete = match put("", op, Some(context)) {
+            Request::Write(write) => Request::Write(WriteRequest {
+                value: None,
+                ..write
+            }),
+            _ => panic!("a put"),
+        };
+        let id = self.ask(A, delete);
+        self.run();
+        if self.reply(id).is_none() {
+            self.pass(100);
+        }
+        assert!(is_applied(self.reply(id)));
+        self::context(self.reply(id))
+    }
+
+    /// Keys and tombstones that each node holds.
+    fn held(&self) -> Vec<(u64, u64)> {
+        let of = |shard: &Shard| {
+            let vnode = shard.table().digests().vnode(DEFAULT, self.vnode());
+            (vnode.holdings().keys, vnode.holdings().tombstones)
+        };
+        self.shards.values().map(of).collect()
+    }
+
+    fn floors(&self) -> Vec<u64> {
+        let of = |shard: &Shard| {
+            shard
+                .table()
+                .digests()
+                .numbers(DEFAULT, self.vnode())
+                .floor
+                .0
+        };
+        self.shards.values().map(of).collect()
+    }
+
+    /// A key that was written, deleted and purged; and the first message that brought it to C.
+    fn with_a_purged_key() -> (Self, PeerMessage, Bytes) {
+        let mut lab = Self::ready();
+        let seen = Rc::new(RefCell::new(None));
+        let keep = Rc::clone(&seen);
+        lab.tamper = Some(Box::new(move |to, message| {
+            if to == C && matches!(message, PeerMessage::Replicate(_)) {
+                keep.borrow_mut().get_or_insert_with(|| message.clone());
+            }
+        }));
+        let id = lab.ask(A, put("v", 1, None));
+        lab.run();
+        assert!(is_applied(lab.reply(id)));
+        lab.tamper = None;
+        let context = lab.delete(2);
+        assert_eq!(lab.held(), [(0, 1); 3]);
+        lab.pass(20_000);
+        assert_eq!(lab.held(), [(0, 0); 3]);
+        let late = seen.borrow_mut().take().expect("it was sent");
+        (lab, late, context)
+    }
+
+    /// What `node` has of the vnode on disk, for a start from that.
+    fn disk_of(&self, node: NodeId) -> (Vec<(RecordKey, Bytes)>, BucketDigests) {
+        let table = self.shards[&node].table();
+        let records = table.durable_after(&RecordKey::before(DEFAULT, self.vnode()), 100);
+        (records, table.digests().clone())
+    }
+}
+
+#[test]
+fn a_deleted_key_leaves_nothing_once_all_owners_held_its_tombstone_long_enough() {
+    let (mut lab, _, _) = Lab::with_a_purged_key();
+    assert_eq!(lab.floors(), [1; 3]);
+    assert_eq!(lab.count(Event::Purged), 3);
+    assert!(lab.agree());
+    assert_eq!(lab.values(B, ConsistencyLevel::Quorum), [] as [Bytes; 0]);
+    let id = lab.ask(B, put("again", 3, None));
+    lab.run();
+    assert!(is_applied(lab.reply(id)));
+    assert_eq!(lab.values(C, ConsistencyLevel::Quorum), ["again"]);
+    lab.pass(40_000);
+    assert_eq!(lab.held(), [(1, 0); 3], "what is not deleted stays");
+}
+
+#[test]
+fn p6_nothing_is_purged_before_the_time_in_which_operations_are_tried_again() {
+    let mut lab = Lab::ready();
+    let id = lab.ask(A, put("v", 1, None));
+    lab.run();
+    assert!(is_applied(lab.reply(id)));
+    lab.delete(2);
+    lab.pass(9_900);
+    assert_eq!(lab.held(), [(0, 1); 3]);
+}
+
+#[test]
+fn m6_an_owner_that_is_away_blocks_purging_and_status_names_it() {
+    let mut lab = Lab::ready();
+    let id = lab.ask(A, put("v", 1, None));
+    lab.run();
+    assert!(is_applied(lab.reply(id)));
+    let leader = lab.shards[&A]
+        .topology()
+        .owners(lab.vnode(), Copies::new(3).expect("3"))[0];
+    let away = if leader == C { B } else { C };
+    lab.cut = vec![away];
+    lab.pass(1_500);
+    lab.delete(2);
+    lab.pass(40_000);
+    let status = lab.shards[&leader].status(lab.clock()).purge;
+    assert_eq!((status.waiting, status.blocked_by), (1, vec![away]));
+    assert!(status.oldest_ms > Some(30_000));
+    let tombstones = lab.held().iter().filter(|held| held.1 == 1).count();
+    assert_eq!((tombstones, lab.count(Event::Purged)), (2, 0));
+    lab.cut.clear();
+    let others: Vec<NodeId> = [A, B, C].into_iter().filter(|node| *node != away).collect();
+    reconnect(&mut lab, away, &others);
+    assert_eq!(
+        lab.values(away, ConsistencyLevel::All),
+        [] as [Bytes; 0],
+        "it is repaired"
+    );
+    lab.pass(30_000);
+    assert_eq!(lab.held(), [(0, 0); 3]);
+}
+
+#[test]
+fn p1_a_record_from_before_a_purge_changes_nothing_afterwards() {
+    let (mut lab, late, _) = Lab::with_a_purged_key();
+    let header = lab.shards[&A].header();
+    let arrives = |lab: &mut Lab| {
+        let message = late.clone();
+        let input = Input::Peer {
+            from: A,
+            link: 1,
+            header,
+            message,
+        };
+        lab.step(C, input);
+        lab.run();
+    };
+    arrives(&mut lab);
+    assert_eq!(lab.held(), [(0, 0); 3]);
+    let id = lab.ask(B, put("again", 3, None));
+    lab.run();
+    assert!(is_applied(lab.reply(id)));
+    // The key is held again, by a record whose context knows nothing of what is late.
+    arrives(&mut lab);
+    assert_eq!(lab.values(C, ConsistencyLevel::All), ["again"]);
+    assert_eq!(lab.count(Event::BelowFloorRefused), 2);
+}
+
+#[test]
+fn what_was_seen_before_a_purge_may_be_read_and_written_after_it() {
+    let (mut lab, _, context) = Lab::with_a_purged_key();
+    let read = lab.ask(
+        B,
+        get_covering(ConsistencyLevel::One, vec![context.clone()]),
+    );
+    lab.pass(200);
+    let values = match lab.reply(read) {
+        Some(Reply::Read { values, .. }) => values.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(values, [] as [Bytes; 0]);
+    let id = lab.ask(C, put("after", 3, Some(context)));
+    lab.pass(200);
+    assert!(is_applied(lab.reply(id)), "{:?}", lab.reply(id));
+    assert_eq!(lab.values(A, ConsistencyLevel::All), ["after"]);
+}
+
+#[test]
+fn a_round_is_given_up_if_an_owner_began_anew_after_it_had_joined() {
+    let mut lab = Lab::ready();
+    let id = lab.ask(A, put("v", 1, None));
+    lab.run();
+    assert!(is_applied(lab.reply(id)));
+    let leader = lab.shards[&A]
+        .topology()
+        .owners(lab.vnode(), Copies::new(3).expect("3"))[0];
+    let other = if leader == C { B } else { C };
+    lab.delete(2);
+    lab.pass(6_000);
+    let (records, digests) = lab.disk_of(other);
+    assert_eq!(
+        digests.numbers(DEFAULT, lab.vnode()).number.0,
+        1,
+        "it has joined"
+    );
+    let durable = lab.shards[&other].table().durable_lsn();
+    let old = u64::from(other.0) * 100;
+    let mut again = recovered(&[(old, 1), (old + 1, durable.0 + 1)], &[]);
+    again.volatile = quorate_node::core::input::Volatile::Whole;
+    (again.records, again.digests) = (records, digests);
+    lab.start_with(other, again);
+    let others: Vec<NodeId> = [A, B, C]
+        .into_iter()
+        .filter(|node| *node != other)
+        .collect();
+    reconnect(&mut lab, other, &others);
+    lab.pass(9_000);
+    assert_eq!(lab.held(), [(0, 1); 3]);
+    assert_eq!(lab.count(Event::PurgeRoundFailed), 1);
+    lab.pass(25_000);
+    assert_eq!((lab.held(), lab.floors()), (vec![(0, 0); 3], vec![2; 3]));
+}
+
+/// P11: a copy from before the purge holds what was deleted, and nobody else knows that it was.
+#[test]
+fn p11_an_old_copy_is_not_read_and_does_not_come_back_after_a_purge() {
+    let mut lab = Lab::ready();
+    let id = lab.ask(A, put("v", 1, None));
+    lab.run();
+    assert!(is_applied(lab.reply(id)));
+    let (records, digests) = lab.disk_of(B);
+    lab.delete(2);
+    lab.pass(20_000);
+    assert_eq!(lab.held(), [(0, 0); 3]);
+    let mut old = recovered(&[(250, 5)], &[]);
+    old.losses = Losses {
+        why: Some("an old copy was restored".to_owned()),
+        lives: [Incarnation(200)].into(),
+    };
+    old.timeline = old.timeline.with_lost(old.losses.lives.clone());
+    (old.records, old.digests) = (records, digests);
+    lab.cut = vec![B];
+    lab.pass(1_500);
+    lab.start_with(B, old);
+    lab.cut = vec![A, C];
+    let read = lab.ask(B, get(ConsistencyLevel::One));
+    lab.pass(2_500);
+    assert!(
+        !matches!(lab.reply(read), Some(Reply::Read { .. })),
+        "not even by itself"
+    );
+    lab.cut.clear();
+    reconnect(&mut lab, B, &[A, C]);
+    lab.pass(3_000);
+    let stopped = lab.stopped.get(&B);
+    assert!(
+        matches!(stopped, Some(StopReason::EngineDamaged { .. })),
+        "{stopped:?}"
+    );
+    assert_eq!(lab.held()[0], (0, 0));
+    assert_eq!(lab.held()[2], (0, 0));
+}
+
+/// P4: who begins with an empty disk takes over the numbers before its first row.
+#[test]
+fn p4_a_node_that_lost_its_disk_inherits_the_numbers_and_takes_part_again() {
+    let (mut lab, _, _) = Lab::with_a_purged_key();
+    let mut empty = recovered(&[(150, 1)], &[]);
+    empty.losses = Losses {
+        why: Some("its disk was lost".to_owned()),
+        lives: [Incarnation(100)].into(),
+    };
+    empty.timeline = empty.timeline.with_lost(empty.losses.lives.clone());
+    lab.cut = vec![A];
+    lab.pass(1_500);
+    lab.start_with(A, empty);
+    lab.cut.clear();
+    reconnect(&mut lab, A, &[B, C]);
+    lab.pass(10_000);
+    assert_eq!(lab.floors(), [1; 3]);
+    let id = lab.ask(A, put("again", 3, None));
+    lab.run();
+    assert!(is_applied(lab.reply(id)));
+    lab.delete(4);
+    lab.pass(30_000);
+    assert_eq!((lab.held(), lab.floors()), (vec![(0, 0); 3], vec![2; 3]));
+}
+
+#[test]
+fn a_value_that_expired_is_purged_some_time_later() {
+    let mut lab = Lab::ready();
+    lab.pass(500);
+    let expiring = match put("v", 1, None) {
+        Request::Write(write) => Request::Write(WriteRequest {
+            ttl_ms: Some(2_000),
+            ..write
+        }),
+        _ => panic!("a put"),
+    };
+    let id = lab.ask(A, expiring);
+    lab.run();
+    assert!(is_applied(lab.reply(id)), "{:?}", lab.reply(id));
+    lab.pass(30_000);
+    assert_eq!(
+        lab.held(),
+        [(1, 0); 3],
+        "its vnode is not looked through so soon"
+    );
+    lab.pass(600_000);
+    assert_eq!(lab.held(), [(0, 0); 3]);
 }

@@ -67,6 +67,12 @@ pub enum Bug {
     HealsFromOneOwner,
     /// M7: a hint is forgotten when it is sent.
     HintEndsWhenSent,
+    /// M6: deleted keys are purged without the owners that are away.
+    PurgesWithoutAll,
+    /// P1: a record that was read before a purge may change what is behind it.
+    LateRecordTaken,
+    /// P11: a copy from before a purge gets the numbers of those behind it.
+    OutdatedCopyKept,
 }
 
 impl Bug {
@@ -102,6 +108,9 @@ impl Bug {
         Self::AmnesiacCounts,
         Self::HealsFromOneOwner,
         Self::HintEndsWhenSent,
+        Self::PurgesWithoutAll,
+        Self::LateRecordTaken,
+        Self::OutdatedCopyKept,
     ];
 
     /// The name by which it is chosen.
@@ -138,6 +147,9 @@ impl Bug {
             Self::AmnesiacCounts => "c2-amnesiac-counts",
             Self::HealsFromOneOwner => "c4-heals-from-one-owner",
             Self::HintEndsWhenSent => "m7-hint-ends-when-sent",
+            Self::PurgesWithoutAll => "m6-purges-without-all",
+            Self::LateRecordTaken => "p1-late-record-taken",
+            Self::OutdatedCopyKept => "p11-outdated-copy-kept",
         }
     }
 }

@@ -139,6 +139,9 @@ async fn passes(bug: Bug, seed: u64) -> bool {
         | Bug::AmnesiacCounts
         | Bug::HealsFromOneOwner
         | Bug::HintEndsWhenSent
+        | Bug::PurgesWithoutAll
+        | Bug::LateRecordTaken
+        | Bug::OutdatedCopyKept
         | Bug::RepairWritesOlder
         | Bug::ScanSkipsPageBoundary
         | Bug::ScanStaleRowWins

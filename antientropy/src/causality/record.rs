@@ -181,6 +181,21 @@ impl Record {
         self.siblings.iter().any(|sibling| !sibling.is_tombstone())
     }
 
+    /// From when on every sibling is a tombstone or expired, in microseconds since the Unix epoch: 0 if
+    /// all are tombstones; `None` if a value stays until it is superseded.
+    #[must_use]
+    pub fn gone_at(&self) -> Option<u64> {
+        let gone_at = |sibling: &Sibling| {
+            if sibling.is_tombstone() {
+                Some(0)
+            } else {
+                sibling.expiry()
+            }
+        };
+        let mut times = self.siblings.iter().map(gone_at);
+        times.try_fold(0, |latest: u64, at| Some(latest.max(at?)))
+    }
+
     /// Whether this record, received from a replica, knows later writes of `actor` than `own`
     /// does. If `actor` is the receiver's present one, its memory has a hole and it must go on
     /// under a new incarnation.

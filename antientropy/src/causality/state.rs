@@ -107,12 +107,36 @@ impl KeyState {
         }
     }
 
+    /// The highest counter of `actor` that its context has; 0 if none, or if the kind has no contexts.
+    #[must_use]
+    pub fn last_counter(&self, actor: Actor) -> u64 {
+        match self {
+            Self::Siblings(record) => record.context().last_counter(actor),
+            Self::Lww(_) => 0,
+        }
+    }
+
     /// Whether it has a value, expired or not.
     #[must_use]
     pub fn has_value(&self) -> bool {
         match self {
             Self::Siblings(record) => record.has_value(),
             Self::Lww(newest) => newest.as_ref().is_some_and(LwwWrite::has_value),
+        }
+    }
+
+    /// From when on nothing of it is shown, as [`Record::gone_at`] tells it.
+    #[must_use]
+    pub fn gone_at(&self) -> Option<u64> {
+        match self {
+            Self::Siblings(record) => record.gone_at(),
+            Self::Lww(newest) => newest.as_ref().map_or(Some(0), |write| {
+                if write.has_value() {
+                    write.expiry()
+                } else {
+                    Some(0)
+                }
+            }),
         }
     }
 

@@ -418,9 +418,10 @@ mod tests {
     use super::super::{
         Applied, BatchItem, Code, ContextToken, Delete, DumpLocal, DumpPage, Failure,
         FrameSplitter, Get, HintStatus, ItemResult, KeyspaceHoldings, KeyspaceInfo, Level,
-        NodeInfo, NodeStatus, OpId, Outcome, PairStatus, PeerStatus, Put, Read, ReadLocal, Repair,
-        Repaired, ReplicaReport, ReplicaState, Resolve, Scan, ScanPage, ScanRecord, ScanToken,
-        SessionGet, Stamp, TopologyInfo, Value, Verified, Verify, VerifyFault,
+        NodeInfo, NodeStatus, OpId, Outcome, PairStatus, PeerStatus, PurgeStatus, Put, Read,
+        ReadLocal, Repair, Repaired, ReplicaReport, ReplicaState, Resolve, Scan, ScanPage,
+        ScanRecord, ScanToken, SessionGet, Stamp, TopologyInfo, Value, Verified, Verify,
+        VerifyFault,
     };
     use super::*;
 
@@ -713,6 +714,12 @@ mod tests {
                 let_go: 5,
             }],
             copies_in_doubt: 6,
+            purge: PurgeStatus {
+                waiting: 7,
+                oldest_ms: Some(8),
+                blocked_by: vec![3],
+                purged: 9,
+            },
             clock_off: false,
             keyspaces: vec![KeyspaceHoldings {
                 keyspace: "default".into(),

@@ -31,9 +31,9 @@ pub use request::{
 };
 pub use response::{
     Applied, DumpPage, Failure, HintStatus, ItemResult, KeyspaceHoldings, KeyspaceInfo,
-    LocalRecord, NodeInfo, NodeStatus, PairStatus, PeerStatus, Read, Repaired, ReplicaReport,
-    ReplicaState, Response, ResponseFrame, ScanPage, ScanRecord, Stamp, TopologyInfo, Value,
-    Verified, VerifyFault,
+    LocalRecord, NodeInfo, NodeStatus, PairStatus, PeerStatus, PurgeStatus, Read, Repaired,
+    ReplicaReport, ReplicaState, Response, ResponseFrame, ScanPage, ScanRecord, Stamp,
+    TopologyInfo, Value, Verified, VerifyFault,
 };
 
 pub use split::FrameSplitter;

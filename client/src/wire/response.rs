@@ -268,6 +268,23 @@ pub struct NodeStatus {
     /// something acknowledged may be lost. Since the node's start.
     #[serde(default)]
     pub copies_in_doubt: u32,
+    /// Its part in purging deleted keys.
+    #[serde(default)]
+    pub purge: PurgeStatus,
+}
+
+/// Deleted keys that wait to be purged.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PurgeStatus {
+    /// Those of the vnodes whose purge rounds the node leads: over all nodes each is told once.
+    pub waiting: u64,
+    /// How long the oldest of them has waited since the node came to know of it, in milliseconds.
+    pub oldest_ms: Option<u64>,
+    /// Nodes that are down and without which they cannot be purged; the node itself if it does not
+    /// count.
+    pub blocked_by: Vec<u32>,
+    /// Keys that the node has purged since its start.
+    pub purged: u64,
 }
 
 /// What a node keeps for another one that missed writes.

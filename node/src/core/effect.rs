@@ -1,8 +1,8 @@
 //! Everything that a shard can cause, in the order in which it must happen.
 
 use bytes::Bytes;
-use quorate_antientropy::RecordChange;
-use quorate_ring::{BucketId, Lsn, MonoTime, NodeId};
+use quorate_antientropy::{PurgeNumbers, RecordChange};
+use quorate_ring::{BucketId, KeyspaceId, Lsn, MonoTime, NodeId, VnodeId};
 
 use super::exchange::{CompareRefused, Compared};
 use super::generation::Generation;
@@ -119,8 +119,17 @@ pub enum Entry {
         bucket: BucketId,
         /// What it does to the sums of its bucket and vnode.
         change: RecordChange,
-        /// Canonical bytes.
+        /// Canonical bytes; none at all if the record was purged and the key is absent from now on.
         record: Bytes,
+    },
+    /// The purge numbers of a vnode of a keyspace, which only rise.
+    Numbers {
+        /// The keyspace.
+        keyspace: KeyspaceId,
+        /// The vnode.
+        vnode: VnodeId,
+        /// What they are now.
+        numbers: PurgeNumbers,
     },
 }
 
@@ -161,6 +170,14 @@ pub enum Event {
     ExchangeHealed,
     /// A key on which copies differ could not be read from all owners that are up.
     ExchangeHealFailed,
+    /// A deleted key was purged here.
+    Purged,
+    /// A purge round that this node led came to its end.
+    PurgeRound,
+    /// A purge round that this node led was given up.
+    PurgeRoundFailed,
+    /// A record from before a purge was refused.
+    BelowFloorRefused,
 }
 
 /// Why the node must not serve.

@@ -527,6 +527,7 @@ mod tests {
                         let standing = ReplicaStanding {
                             appended: Lsn(9),
                             lacks: BTreeMap::new(),
+                            numbers: Vec::new(),
                         };
                         machine.standing_told(standing).expect("it was asked for");
                         let mut early = Vec::new();

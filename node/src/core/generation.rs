@@ -13,7 +13,8 @@ use quorate_ring::Lsn;
 
 use super::key::{PREFIX_BYTES, RecordKey};
 
-/// A key and its canonical record.
+/// A key and its canonical record; one of no bytes where the key was purged, which a canonical record
+/// never has.
 pub type Row = (RecordKey, Bytes);
 
 /// Newest durable records of the table, frozen at one LSN.

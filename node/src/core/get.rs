@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::{Context, Digest, KeyState, ReadRepair, Reply as ReplicaReply};
+use quorate_antientropy::{
+    Context, Digest, KeyState, PurgeNumbers, ReadRepair, Reply as ReplicaReply,
+};
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{KeyspaceId, MonoTime, NodeId};
 use smallvec::SmallVec;
@@ -68,7 +70,7 @@ struct Answer {
     node: NodeId,
     /// Shared by all that hold what is known.
     record: Option<Arc<KeyState>>,
-    number: PurgeNumber,
+    numbers: PurgeNumbers,
 }
 
 /// What the coordinator holds itself.
@@ -129,6 +131,8 @@ pub struct GetMachine {
     widen_at: MonoTime,
     phase: Phase,
     merged: Option<Arc<KeyState>>,
+    /// The smallest number of the merged parts.
+    number: PurgeNumber,
     /// What the answer must cover at any level: a session's past.
     requirement: Option<Context>,
 }
@@ -150,6 +154,7 @@ impl GetMachine {
             widen_at,
             phase: Phase::Asking,
             merged: None,
+            number: PurgeNumber::default(),
             requirement: None,
         }
     }
@@ -192,7 +197,7 @@ impl GetMachine {
         now: MonoTime,
         from: NodeId,
         record: Option<Arc<KeyState>>,
-        number: PurgeNumber,
+        numbers: PurgeNumbers,
         standing: Standing,
         steps: &mut Vec<Step>,
     ) {
@@ -230,7 +235,7 @@ impl GetMachine {
                 self.note(Answer {
                     node: from,
                     record,
-                    number,
+                    numbers,
                 });
                 self.judge(now, steps);
             }
@@ -288,6 +293,7 @@ impl GetMachine {
     }
 
     fn judge(&mut self, now: MonoTime, steps: &mut Vec<Step>) {
+        self.leave_out_what_was_purged(now, steps);
         if self.answers.len() < usize::from(self.plan.required) {
             return;
         }
@@ -297,10 +303,11 @@ impl GetMachine {
         }
         let numbers = self.answers.iter().filter(|answer| answer.record.is_some());
         let number = numbers
-            .map(|answer| answer.number)
+            .map(|answer| answer.numbers.number)
             .min()
             .unwrap_or_default();
         self.merged = merged;
+        self.number = number;
         steps.extend(stale.iter().map(|node| Step::Repair { node, number }));
         let quorum = usize::from(self.plan.quorum);
         if self.merged.is_none() || current.len() >= quorum {
@@ -316,6 +323,26 @@ impl GetMachine {
                 stale,
             };
         }
+    }
+
+    /// An answer below another one's floor may show what was purged: it is neither counted nor merged, and
+    /// asked for again (P3).
+    fn leave_out_what_was_purged(&mut self, now: MonoTime, steps: &mut Vec<Step>) {
+        let floors = self.answers.iter().map(|answer| answer.numbers.floor);
+        let floor = floors.max().unwrap_or_default();
+        if floor == PurgeNumber::default() {
+            return;
+        }
+        let before = self.answers.len();
+        let uncounted = &mut self.uncounted;
+        self.answers.retain(|answer| {
+            let is_below = answer.numbers.number < floor;
+            if is_below {
+                uncounted.insert(answer.node, now + ASK_AGAIN_AFTER);
+            }
+            !is_below
+        });
+        self.ask_more(before - self.answers.len(), steps);
     }
 
     fn note(&mut self, answer: Answer) {
@@ -363,7 +390,16 @@ impl GetMachine {
             // Without contexts nothing is required.
             Some(KeyState::Lww(_)) | None => requirement.is_empty(),
         };
-        !covered && !planted(Bug::SessionReadIgnoresRequirement)
+        !covered && !self.is_purged() && !planted(Bug::SessionReadIgnoresRequirement)
+    }
+
+    /// Whether all owners answered and each has purged something: what none of them knows any more was
+    /// deleted and is gone.
+    fn is_purged(&self) -> bool {
+        let has_purged = |answer: &Answer| answer.numbers.floor > PurgeNumber::default();
+        self.plan.down.is_empty()
+            && self.answers.len() == self.plan.candidates.len()
+            && self.answers.iter().all(has_purged)
     }
 
     /// What was heard is behind the session: asks everybody else, and again those who answered.
@@ -441,8 +477,7 @@ impl GetMachine {
             Phase::Asking => {}
             // A replica that was read may not come back in time: the others can hold it instead.
             Phase::Repairing { holders, stale } => {
-                let number = self.answers.iter().map(|answer| answer.number).min();
-                let number = number.unwrap_or_default();
+                let number = self.number;
                 let others = self.plan.candidates.iter().filter(|_| widen);
                 let refused = &self.refused;
                 let others = others.filter(|node| !refused.contains(**node));
@@ -542,6 +577,12 @@ impl GetMachine {
         self.merged.as_deref()
     }
 
+    /// The smallest number of its parts.
+    #[must_use]
+    pub const fn merged_number(&self) -> PurgeNumber {
+        self.number
+    }
+
     /// The plan it started with.
     #[must_use]
     pub fn plan(&self) -> &GetPlan {
@@ -611,7 +652,7 @@ mod tests {
         let mut steps = Vec::new();
         let now = MonoTime::ZERO;
         let tell = |get: &mut GetMachine, now, from, record, standing, steps: &mut _| {
-            get.held(now, from, record, PurgeNumber::default(), standing, steps);
+            get.held(now, from, record, PurgeNumbers::default(), standing, steps);
         };
         get.start(&mut steps);
         let (old, new) = (record(1), record(2));
@@ -638,5 +679,72 @@ mod tests {
         assert_eq!(steps, [], "it holds the older one too");
         get.repaired(B, Standing::Counts, &mut steps);
         assert_eq!(steps, [Step::Answer { replicas: 2 }]);
+    }
+
+    const fn numbers(number: u64, floor: u64) -> PurgeNumbers {
+        PurgeNumbers {
+            number: PurgeNumber(number),
+            floor: PurgeNumber(floor),
+        }
+    }
+
+    /// P3: B answers from before the purge that A has behind it.
+    #[test]
+    fn p3_an_answer_below_another_ones_floor_is_neither_counted_nor_merged() {
+        let answers = [
+            (B, Some(record(1)), numbers(4, 0)),
+            (A, None, numbers(5, 5)),
+        ];
+        for order in [[0, 1], [1, 0]] {
+            let mut get = quorum_get();
+            let (now, mut steps) = (MonoTime::ZERO, Vec::new());
+            get.start(&mut steps);
+            steps.clear();
+            for place in order {
+                let (from, record, numbers) = answers[place].clone();
+                get.held(now, from, record, numbers, Standing::Counts, &mut steps);
+            }
+            assert_eq!(steps, [Step::Ask(C)], "another one stands in for B");
+            steps.clear();
+            get.held(now, C, None, numbers(5, 4), Standing::Counts, &mut steps);
+            assert_eq!(steps, [Step::Answer { replicas: 2 }]);
+            assert_eq!(get.merged(), None);
+        }
+    }
+
+    #[test]
+    fn what_a_session_saw_and_no_owner_knows_any_more_was_purged() {
+        let required = || {
+            let mut get = quorum_get();
+            let mut seen = Context::new();
+            let actor = quorate_ring::Actor {
+                node: A,
+                incarnation: quorate_ring::Incarnation(1),
+            };
+            seen.raise(actor, 3);
+            get.require(seen);
+            let mut steps = Vec::new();
+            get.start(&mut steps);
+            get
+        };
+        let told = |last: PurgeNumbers| {
+            let (mut get, mut steps) = (required(), Vec::new());
+            for (from, numbers) in [(A, numbers(5, 5)), (B, numbers(5, 5)), (C, last)] {
+                get.held(
+                    MonoTime::ZERO,
+                    from,
+                    None,
+                    numbers,
+                    Standing::Counts,
+                    &mut steps,
+                );
+            }
+            steps.contains(&Step::Answer { replicas: 3 })
+        };
+        assert!(told(numbers(5, 2)), "all have purged something");
+        assert!(
+            !told(numbers(5, 0)),
+            "one has not: it may come with what was seen"
+        );
     }
 }

@@ -124,7 +124,12 @@ impl Healing {
         self.lacks.range(all).next().is_some()
     }
 
-    /// Copies that are not whole yet.
+    /// Copies that are not whole.
+    pub fn lacking(&self) -> impl Iterator<Item = (KeyspaceId, VnodeId)> + '_ {
+        self.lacks.keys().copied()
+    }
+
+    /// How many copies are not whole yet.
     #[must_use]
     pub fn copies_lacking(&self) -> usize {
         self.lacks.len()

@@ -313,7 +313,7 @@ pub struct Recovered {
     pub hints: Vec<(NodeId, RecordKey)>,
     /// What is remembered of other nodes.
     pub memories: BTreeMap<NodeId, Memory>,
-    /// Newest record of each key that the log holds beyond `applied`.
+    /// Newest record of each key that the log holds beyond `applied`; of no bytes where it was purged.
     pub records: Vec<(RecordKey, Bytes)>,
     /// Bucket digests at `durable`.
     pub digests: BucketDigests,

@@ -1,14 +1,14 @@
 //! What nodes say to each other, as the core sees it. Bytes are made in `shell::link`.
 //!
 //! Requests between nodes carry the time that is left, never a point in time: clocks differ.
-//! A purge number stands with each record (DESIGN 7); rounds come with the repair work, until then
-//! every number and floor is 0.
+//! A purge number stands with each record, and a read reply carries number and floor (DESIGN 7).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::{Delta, Digest, NodeHash, OpId, Question};
+pub use quorate_antientropy::PurgeNumber;
+use quorate_antientropy::{Delta, Digest, NodeHash, OpId, PurgeNumbers, Question};
 
 use quorate_ring::{
     BucketId, ConsistencyLevel, Epoch, Incarnation, KeyspaceId, KeyspaceMode, Lsn, MonoTime,
@@ -25,10 +25,6 @@ use super::vnode_set::VnodeSet;
 /// A coordinator's number for one of its operations, unique within its incarnation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpNumber(pub u64);
-
-/// Number of a purge round of one (keyspace, vnode).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct PurgeNumber(pub u64);
 
 /// What every frame between nodes carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -392,6 +388,8 @@ pub struct ReplicaStanding {
     pub appended: Lsn,
     /// Copies for which it does not count itself.
     pub lacks: BTreeMap<KeyspaceId, VnodeSet>,
+    /// Purge numbers of its copies, where there was a round.
+    pub numbers: Vec<(KeyspaceId, VnodeId, PurgeNumbers)>,
 }
 
 /// Digests of records in key order, and how far they are complete.
@@ -440,6 +438,53 @@ pub struct ExchangeRow {
     pub bytes: u32,
 }
 
+/// Asks a co-replica for its part in purge rounds of several vnodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PurgeAsk {
+    /// The leader's number for these rounds.
+    pub op: OpNumber,
+    /// Which part.
+    pub step: PurgeStep,
+    /// The rounds, at most one of each vnode of a keyspace.
+    pub rounds: Vec<PurgeRound>,
+    /// Time that is left.
+    pub budget: Duration,
+}
+
+/// What a leader asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PurgeStep {
+    /// Which of the records are durably held and newest. Nothing changes.
+    Look,
+    /// The same, and the number of each vnode of which one is held rises to the round's.
+    Join,
+    /// Purge what is still that record, and raise the floor.
+    Drop,
+}
+
+/// The keys of one vnode that a round is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PurgeRound {
+    /// The keyspace.
+    pub keyspace: KeyspaceId,
+    /// The vnode.
+    pub vnode: VnodeId,
+    /// The round's number.
+    pub number: PurgeNumber,
+    /// Users' keys, and digest of key and record.
+    pub keys: Vec<(Bytes, Digest)>,
+}
+
+/// A co-replica's answer to [`PurgeAsk`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PurgeReply {
+    /// The leader's number.
+    pub op: OpNumber,
+    /// Of each round, in their order, the places of the keys of which it holds what was asked for, or
+    /// held it until it purged it.
+    pub result: Result<Vec<Vec<u16>>, Refusal>,
+}
+
 /// Everything that nodes say to each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PeerMessage {
@@ -469,6 +514,10 @@ pub enum PeerMessage {
     Exchange(ExchangeAsk),
     /// Answer.
     ExchangeReply(ExchangeReply),
+    /// Take part in purge rounds.
+    Purge(PurgeAsk),
+    /// Answer.
+    PurgeReply(PurgeReply),
 }
 
 impl PeerMessage {
@@ -480,7 +529,8 @@ impl PeerMessage {
             | Self::Read(_)
             | Self::Forward(_)
             | Self::Scan(_)
-            | Self::Exchange(_) => true,
+            | Self::Exchange(_)
+            | Self::Purge(_) => true,
             Self::Hello(_)
             | Self::KeepAlive(_)
             | Self::ReplicateReply(_)
@@ -488,7 +538,8 @@ impl PeerMessage {
             | Self::ForwardReply(_)
             | Self::Clock(_)
             | Self::ScanReply(_)
-            | Self::ExchangeReply(_) => false,
+            | Self::ExchangeReply(_)
+            | Self::PurgeReply(_) => false,
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod message;
 pub mod node_set;
 pub mod packed;
 pub mod peer_tail;
+pub mod purge;
 pub mod put;
 pub mod request_queue;
 pub mod resolve;

@@ -83,6 +83,8 @@ pub struct ResolveMachine {
     refused: NodeSet,
     uncounted: BTreeMap<NodeId, MonoTime>,
     merged: Record,
+    /// The smallest number of the merged parts.
+    number: Option<PurgeNumber>,
 }
 
 impl ResolveMachine {
@@ -97,6 +99,7 @@ impl ResolveMachine {
             refused: NodeSet::default(),
             uncounted: BTreeMap::new(),
             merged: Record::default(),
+            number: None,
         }
     }
 
@@ -108,12 +111,19 @@ impl ResolveMachine {
 
     /// A replica told what it holds. Whether it counts does not matter for looking: what it holds
     /// was written.
-    pub fn held(&mut self, from: NodeId, record: Option<&Record>, steps: &mut Vec<Step>) {
+    pub fn held(
+        &mut self,
+        from: NodeId,
+        record: Option<&Record>,
+        number: PurgeNumber,
+        steps: &mut Vec<Step>,
+    ) {
         if self.phase != Phase::Looking || !self.waiting.remove(from) {
             return;
         }
         if let Some(record) = record {
             self.merged = self.merged.merged(record);
+            self.number = Some(self.number.map_or(number, |least| least.min(number)));
         }
         let known = match self.merged.op_status(self.plan.op_id) {
             OpStatus::Live | OpStatus::Superseded | OpStatus::Flagged => true,
@@ -261,9 +271,15 @@ impl ResolveMachine {
             keyspace: self.plan.keyspace,
             key: self.plan.key.clone(),
             payload: Payload::Whole(self.merged.to_bytes()),
-            number: PurgeNumber::default(),
+            number: self.number(),
             budget: self.plan.deadline.since(now),
         }
+    }
+
+    /// The smallest number of what was merged.
+    #[must_use]
+    pub fn number(&self) -> PurgeNumber {
+        self.number.unwrap_or_default()
     }
 
     /// What was heard, merged.
@@ -290,6 +306,7 @@ mod tests {
     const B: NodeId = NodeId(2);
     const C: NodeId = NodeId(3);
     const T0: MonoTime = MonoTime::ZERO;
+    const NUMBER: PurgeNumber = PurgeNumber(0);
     const WANTED: OpId = OpId([7; 16]);
 
     fn record(op_id: OpId) -> Record {
@@ -343,8 +360,8 @@ mod tests {
     fn one_replica_that_knows_it_is_not_enough_until_w_hold_it() {
         let mut machine = started();
         let mut steps = Vec::new();
-        machine.held(A, None, &mut steps);
-        machine.held(B, Some(&record(WANTED)), &mut steps);
+        machine.held(A, None, NUMBER, &mut steps);
+        machine.held(B, Some(&record(WANTED)), NUMBER, &mut steps);
         assert_eq!(steps, [A, B, C].map(Step::Secure));
         machine.stored(T0, B, true, &mut steps);
         machine.stored(T0, B, true, &mut steps);
@@ -359,7 +376,7 @@ mod tests {
     fn nobody_knows_it_once_all_have_told_or_are_down() {
         let mut machine = started();
         let mut steps = Vec::new();
-        machine.held(A, Some(&record(OpId([1; 16]))), &mut steps);
+        machine.held(A, Some(&record(OpId([1; 16]))), NUMBER, &mut steps);
         machine.refused(B);
         machine.judge(T0, |_| false, &mut steps);
         assert_eq!(verdict(&steps), None, "C may know it");
@@ -372,7 +389,7 @@ mod tests {
     fn what_is_known_and_cannot_reach_w_stays_unknown() {
         let mut machine = started();
         let mut steps = Vec::new();
-        machine.held(A, Some(&record(WANTED)), &mut steps);
+        machine.held(A, Some(&record(WANTED)), NUMBER, &mut steps);
         machine.stored(T0, A, true, &mut steps);
         machine.refused(B);
         machine.judge(T0, |_| false, &mut steps);
@@ -382,7 +399,7 @@ mod tests {
 
         let mut machine = started();
         let mut steps = Vec::new();
-        machine.held(A, Some(&record(WANTED)), &mut steps);
+        machine.held(A, Some(&record(WANTED)), NUMBER, &mut steps);
         machine.judge(MonoTime::from_micros(1_000_000), |_| false, &mut steps);
         assert_eq!(verdict(&steps), Some(Err(Cause::QuorumNotReached)));
     }

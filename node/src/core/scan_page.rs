@@ -78,7 +78,8 @@ impl PagePart {
         Ok(part)
     }
 
-    /// Lays `newer` over this part and cuts the result to the range's bounds.
+    /// Lays `newer` over this part and cuts the result to the range's bounds. A row of no bytes in `newer`
+    /// takes the one under it away.
     #[must_use]
     pub fn under(self, newer: Self, range: &PageRange) -> Self {
         let until = earlier(self.until, newer.until);
@@ -110,6 +111,7 @@ impl PagePart {
             }
         });
         let rows = rows.take_while(|(key, _)| within(key));
+        let rows = rows.filter(|(_, record)| !record.is_empty());
         let Ok(mut part) = Self::take(range, rows.map(Ok::<_, std::convert::Infallible>));
         part.until = part.until.or(until);
         part

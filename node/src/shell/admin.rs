@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use quorate_antientropy::DigestSecret;
 use quorate_client::wire::{
     Code, DumpLocal, DumpPage, Failure, HintStatus, KeyspaceHoldings, LocalRecord, NodeStatus,
-    Outcome, PairStatus, PeerStatus, ReadLocal, Repair, Repaired, Response, Verified, Verify,
-    VerifyFault,
+    Outcome, PairStatus, PeerStatus, PurgeStatus, ReadLocal, Repair, Repaired, Response, Verified,
+    Verify, VerifyFault,
 };
 use quorate_ring::{KeyspaceId, NodeId, Topology, VnodeId};
 
@@ -173,6 +173,12 @@ impl Admin {
             hints: shard.hints.iter().map(hint).collect(),
             copies_in_doubt: u32::try_from(shard.copies_in_doubt).unwrap_or(u32::MAX),
             clock_off: !shard.clock_good,
+            purge: PurgeStatus {
+                waiting: shard.purge.waiting,
+                oldest_ms: shard.purge.oldest_ms,
+                blocked_by: shard.purge.blocked_by.iter().map(|node| node.0).collect(),
+                purged: shard.purge.purged,
+            },
         }
     }
 

@@ -390,6 +390,10 @@ const EVENTS: &[Event] = &[
     Event::ExchangeFailed,
     Event::ExchangeHealed,
     Event::ExchangeHealFailed,
+    Event::Purged,
+    Event::PurgeRound,
+    Event::PurgeRoundFailed,
+    Event::BelowFloorRefused,
     Event::SendRefused,
 ];
 
@@ -411,6 +415,10 @@ const fn event_metric(event: Event) -> &'static str {
         Event::ExchangeFailed => "quorate_exchanges_failed_total",
         Event::ExchangeHealed => "quorate_exchange_keys_healed_total",
         Event::ExchangeHealFailed => "quorate_exchange_keys_failed_total",
+        Event::Purged => "quorate_purged_total",
+        Event::PurgeRound => "quorate_purge_rounds_total",
+        Event::PurgeRoundFailed => "quorate_purge_rounds_failed_total",
+        Event::BelowFloorRefused => "quorate_below_floor_total",
         Event::SendRefused => "quorate_sends_refused_total",
     }
 }

@@ -223,6 +223,27 @@ impl NodeHandle {
     /// Nothing happens but the question.
     pub async fn dump_local(
         &self,
+        mut after: RecordKey,
+        limit: usize,
+    ) -> Result<Vec<(RecordKey, Bytes)>, QuestionError> {
+        let mut found = Vec::new();
+        loop {
+            let rows = self.dump_part(after, limit - found.len()).await?;
+            let Some((last, _)) = rows.last() else {
+                return Ok(found);
+            };
+            after = last.clone();
+            // What was purged and is still in the engine is passed over.
+            found.extend(rows.into_iter().filter(|(_, record)| !record.is_empty()));
+            if found.len() >= limit {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// The same with purged keys, whose records have no bytes.
+    async fn dump_part(
+        &self,
         after: RecordKey,
         limit: usize,
     ) -> Result<Vec<(RecordKey, Bytes)>, QuestionError> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use quorate_antientropy::DigestSecret;
+use quorate_antientropy::{DigestSecret, RETRY_TIME_MAX};
 use quorate_client::link::TransportOptions;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
@@ -445,6 +445,7 @@ fn shard_config(config: &NodeConfig, topology: &Arc<quorate_ring::Topology>) -> 
             bytes_max: usize::try_from(limits.hint_bytes_max).unwrap_or(usize::MAX),
             age_max: limits.hint_age_max,
         },
+        purge_rest: 2 * RETRY_TIME_MAX,
     }
 }
 

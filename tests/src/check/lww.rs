@@ -9,6 +9,9 @@
 //!
 //! A scan tells no stamps. What it shows is judged by that rule alone, and where it shows nothing,
 //! some delete must have been able to take away each acknowledged put.
+//!
+//! Of what was deleted long enough ago every trace may have been purged: what comes then may have a lower
+//! stamp, or none.
 
 use std::collections::BTreeMap;
 
@@ -28,31 +31,35 @@ pub struct LwwFacts {
     pub unstamped: bool,
 }
 
-/// Judges all operations of one key of an lww keyspace.
+/// Judges all operations of one key of an lww keyspace, in which what was deleted is purged no sooner than
+/// `purged_after_us` microseconds later; `None` = never.
 #[must_use]
 pub fn check_lww(
     history: &History,
     key: &str,
     operations: &[OpIndex],
     facts: &BTreeMap<OpIndex, LwwFacts>,
+    purged_after_us: Option<u64>,
 ) -> Vec<Violation> {
+    let of = |index: &OpIndex| history.operation(*index).map(|op| (*index, op));
+    let deletes = operations.iter().filter_map(of);
+    let deletes = deletes.filter(|(_, op)| op.is_delete() && op.outcome() != Outcome::Fail);
     let judge = Judge {
         history,
         key,
         facts,
+        deletes: deletes.collect(),
+        purged_after_us,
     };
-    let of = |index: &OpIndex| history.operation(*index).map(|op| (*index, op));
     let ended = operations.iter().filter_map(of);
     let acknowledged = ended.filter(|(_, op)| op.outcome() == Outcome::Ok);
     let (writes, reads): (Vec<_>, Vec<_>) = acknowledged.partition(|(_, op)| op.is_write());
     let (scanned, reads): (Vec<_>, Vec<_>) = reads
         .into_iter()
         .partition(|(index, _)| judge.fact(*index).unstamped);
-    let deletes = operations.iter().filter_map(of);
-    let deletes = deletes.filter(|(_, op)| op.is_delete() && op.outcome() != Outcome::Fail);
     let mut violations = judge.order(&writes);
     violations.extend(judge.reads(&writes, &reads));
-    violations.extend(judge.scanned(&writes, &deletes.collect::<Vec<_>>(), &scanned));
+    violations.extend(judge.scanned(&writes, &scanned));
     violations.extend(judge.one_stamp_each(&reads));
     violations
 }
@@ -81,12 +88,19 @@ struct Judge<'a> {
     history: &'a History,
     key: &'a str,
     facts: &'a BTreeMap<OpIndex, LwwFacts>,
+    /// That may have taken effect.
+    deletes: Vec<Ended<'a>>,
+    purged_after_us: Option<u64>,
 }
 
 fn before(first: &Operation, second: &Operation) -> bool {
     first
         .ended_event()
         .is_some_and(|ended| ended < second.invoked_event)
+}
+
+fn ended_us(op: &Operation) -> u64 {
+    op.ending.as_ref().map_or(u64::MAX, |ending| ending.at_us)
 }
 
 fn meet(one: &Operation, other: &Operation) -> bool {
@@ -96,6 +110,18 @@ fn meet(one: &Operation, other: &Operation) -> bool {
 impl Judge<'_> {
     fn fact(&self, op: OpIndex) -> LwwFacts {
         self.facts.get(&op).copied().unwrap_or_default()
+    }
+
+    /// Whether every trace of a write under `stamp` may have been purged at `at_us`: a delete that
+    /// superseded it began long enough before. From then on lower stamps may be written and read.
+    fn is_purged(&self, stamp: u64, at_us: u64) -> bool {
+        let Some(after_us) = self.purged_after_us else {
+            return false;
+        };
+        let supersedes = |index: OpIndex| self.fact(index).stamp.is_none_or(|told| told >= stamp);
+        self.deletes
+            .iter()
+            .any(|(index, delete)| supersedes(*index) && delete.invoked_us + after_us <= at_us)
     }
 
     fn stamp(&self, op: OpIndex) -> u64 {
@@ -113,6 +139,7 @@ impl Judge<'_> {
                 before(earlier, write)
                     && meet(earlier, write)
                     && self.stamp(*other) > self.stamp(*index)
+                    && !self.is_purged(self.stamp(*other), ended_us(write))
             });
             if let Some((earlier, _)) = earlier {
                 violations.push(Violation::SilentlyOlder {
@@ -132,6 +159,7 @@ impl Judge<'_> {
             let known = known.filter(|(_, write)| before(write, read) && meet(write, read));
             let missed = known
                 .clone()
+                .filter(|(write, _)| !self.is_purged(self.stamp(*write), ended_us(read)))
                 .find(|(write, _)| self.stamp(*write) > self.stamp(*index));
             let behind = known.filter(|(write, _)| !self.fact(*write).superseded);
             let behind = behind
@@ -149,6 +177,7 @@ impl Judge<'_> {
                     && earlier.is_majority()
                     && read.is_majority()
                     && self.stamp(*other) > self.stamp(*index)
+                    && !self.is_purged(self.stamp(*other), ended_us(read))
             });
             if let Some((earlier, _)) = earlier {
                 violations.push(Violation::NotMonotonic {
@@ -162,17 +191,12 @@ impl Judge<'_> {
         violations
     }
 
-    fn scanned(
-        &self,
-        writes: &[Ended<'_>],
-        deletes: &[Ended<'_>],
-        reads: &[Ended<'_>],
-    ) -> Vec<Violation> {
+    fn scanned(&self, writes: &[Ended<'_>], reads: &[Ended<'_>]) -> Vec<Violation> {
         let mut violations = Vec::new();
         for (index, read) in reads {
             let ended = read.ended_event().unwrap_or(u64::MAX);
             let took_away = |put: &Operation| {
-                let mut begun = deletes.iter().filter(|(_, d)| d.invoked_event < ended);
+                let mut begun = self.deletes.iter().filter(|(_, d)| d.invoked_event < ended);
                 // One that was acknowledged before would have been met by the put; of one whose
                 // outcome is unknown a late copy may still be on its way.
                 begun.any(|(_, delete)| {
@@ -280,7 +304,7 @@ mod tests {
             let facts = self.facts.clone();
             let history = &self.run().history;
             let ops: Vec<OpIndex> = history.operations().map(|(i, _)| i).collect();
-            check_lww(history, "k", &ops, &facts)
+            check_lww(history, "k", &ops, &facts, None)
         }
     }
 

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use quorate_antientropy::{DigestSecret, Holdings, KeyState};
 use quorate_node::core::effect::StopReason;
 use quorate_node::core::hints::HintLimits;
@@ -51,6 +52,10 @@ pub(super) const CLUSTER_ID: [u8; 16] = [7; 16];
 const DUMP_PAGE: usize = 200;
 /// Each pair of nodes compares its copies that often.
 const EXCHANGE_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a purge round rests: well over the time in which a client tries an operation again.
+pub(super) const PURGE_REST: Duration = Duration::from_secs(12);
+/// The same where nothing is purged in a run.
+const NO_PURGE_REST: Duration = Duration::from_secs(24 * 3_600);
 /// Seeds the digests of the cluster.
 const DIGEST_SECRET: DigestSecret = DigestSecret { key: 5, record: 6 };
 /// Longest look at what a node holds.
@@ -66,6 +71,32 @@ pub struct Cluster {
     shared: Arc<Shared>,
 }
 
+/// What is to be noted on a disk before the next start.
+#[derive(Debug, Clone)]
+struct Loss {
+    why: String,
+    lives: Vec<Incarnation>,
+}
+
+/// What a process does about it that it must not go on.
+#[derive(Debug, Clone, Copy)]
+enum Cure {
+    /// It notes that this life is lost.
+    Note(Incarnation),
+    /// It sets its store aside and begins with an empty one.
+    SetAside,
+}
+
+/// What a node held when it was looked at.
+#[derive(Debug)]
+struct Looked {
+    dump: ReplicaDump,
+    /// In which life.
+    life: u64,
+    /// Keys that it had purged in that life before it was looked at.
+    purged: u64,
+}
+
 struct Shared {
     plan: Arc<Plan>,
     time: Scheduler,
@@ -75,7 +106,7 @@ struct Shared {
     slots: BTreeMap<NodeId, Mutex<Slot>>,
     problems: Mutex<Vec<String>>,
     /// What each replica was last seen to hold durably.
-    held: Mutex<BTreeMap<NodeId, ReplicaDump>>,
+    held: Mutex<BTreeMap<NodeId, Looked>>,
 }
 
 /// A machine and the process on it.
@@ -94,7 +125,9 @@ struct Slot {
     /// The disk was replaced: the process may find that it forgot.
     replaced: bool,
     /// What the process heard that it forgot, and has not noted yet.
-    loss: Option<(String, Incarnation)>,
+    loss: Option<Loss>,
+    /// Lives that are noted as lost on its disk.
+    lost_lives: Vec<Incarnation>,
     /// When the process was started.
     started_us: u64,
     rand: SimRand,
@@ -137,6 +170,16 @@ const STATES: &[(&str, &str)] = &[
         "state.peer message refused",
     ),
     ("quorate_requests_shed_total", "state.request shed"),
+    ("quorate_purged_total", "state.deleted key purged"),
+    ("quorate_purge_rounds_total", "state.purge round completed"),
+    (
+        "quorate_purge_rounds_failed_total",
+        "state.purge round given up",
+    ),
+    (
+        "quorate_below_floor_total",
+        "state.record below a floor refused",
+    ),
     ("quorate_exchanges_total", "state.exchange completed"),
     (
         "quorate_exchanges_failed_total",
@@ -199,6 +242,7 @@ impl Slot {
             broken: None,
             replaced: false,
             loss: None,
+            lost_lives: Vec::new(),
             started_us: 0,
             rand,
         }
@@ -403,6 +447,11 @@ impl Cluster {
                     bytes_max: plan.hint_bytes_max,
                     ..HintLimits::default()
                 },
+                purge_rest: if plan.purges {
+                    PURGE_REST
+                } else {
+                    NO_PURGE_REST
+                },
             },
             store: OpenOptions {
                 folder: gated(&slot.folder),
@@ -440,8 +489,13 @@ impl Cluster {
         inbox: Arc<Inbox>,
     ) {
         let loss = self.slot(node).loss.clone();
-        if let Some((why, lost)) = loss {
-            let noted = note_loss(&*parts.store.disk, &why, Some(lost)).await;
+        if let Some(Loss { why, lives }) = loss {
+            let mut noted = note_loss(&*parts.store.disk, &why, None).await;
+            for lost in lives {
+                if noted.is_ok() {
+                    noted = note_loss(&*parts.store.disk, &why, Some(lost)).await;
+                }
+            }
             let mut slot = self.slot(node);
             if slot.life != life {
                 return;
@@ -490,7 +544,8 @@ impl Cluster {
                 Ending::Drained => {}
                 Ending::Stopped(reason) => {
                     let lost = match &reason {
-                        StopReason::Forgot { memory, .. } => Some(memory.incarnation),
+                        StopReason::Forgot { memory, .. } => Some(Cure::Note(memory.incarnation)),
+                        StopReason::EngineDamaged { .. } => Some(Cure::SetAside),
                         _ => None,
                     };
                     watcher.ended(node, life, reason.to_string(), lost);
@@ -511,7 +566,7 @@ impl Cluster {
     }
 
     /// A process ended by itself.
-    fn ended(&self, node: NodeId, life: u64, reason: String, lost: Option<Incarnation>) {
+    fn ended(&self, node: NodeId, life: u64, reason: String, cure: Option<Cure>) {
         let cluster = self.clone();
         // Not from inside the process' own task: its end is somebody else's work.
         self.shared.time.after(0, move || {
@@ -520,10 +575,10 @@ impl Cluster {
                 if slot.life != life || slot.process.is_none() {
                     return;
                 }
-                if let Some(lost) = lost.filter(|_| slot.replaced) {
+                if let Some(cure) = cure.filter(|_| slot.replaced && slot.broken.is_none()) {
                     drop(slot);
                     cluster.crash(node, Crash::Kill);
-                    cluster.begin_again(node, reason, lost);
+                    cluster.begin_again(node, reason, cure);
                     return;
                 }
                 let broken = slot.broken.take();
@@ -552,13 +607,29 @@ impl Cluster {
         });
     }
 
-    /// What a real process does when it hears that it forgot: begins anew and notes it first.
-    fn begin_again(&self, node: NodeId, reason: String, lost: Incarnation) {
-        self.shared.trace.count("state.loss noted");
+    /// What a real process does when it hears that it forgot, or that what it holds is outdated: begins
+    /// anew and notes it first.
+    fn begin_again(&self, node: NodeId, reason: String, cure: Cure) {
+        let mut slot = self.slot(node);
+        match cure {
+            Cure::Note(life) => {
+                self.shared.trace.count("state.loss noted");
+                slot.lost_lives.push(life);
+            }
+            Cure::SetAside => {
+                self.shared.trace.count("state.store set aside");
+                let (disk, engine) = (slot.rand.next_bits(), slot.rand.next_bits());
+                slot.disk.replace(&SimDisk::new(disk));
+                slot.engine.replace(&SimEngine::new(engine));
+            }
+        }
+        let lives = slot.lost_lives.clone();
+        drop(slot);
+        self.forget_looks(node);
         self.shared
             .trace
             .line("forgot", &[node.0.into()], format!("{node}: {reason}"));
-        self.slot(node).loss = Some((reason, lost));
+        self.slot(node).loss = Some(Loss { why: reason, lives });
         self.start(node);
     }
 
@@ -607,7 +678,13 @@ impl Cluster {
             slot.engine.replace(engine);
             slot.replaced = true;
             slot.loss = None;
+            slot.lost_lives.clear();
         }
+        self.forget_looks(node);
+    }
+
+    /// What a node held before says nothing of what it must hold now.
+    fn forget_looks(&self, node: NodeId) {
         let held = &self.shared.held;
         let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
         held.remove(&node);
@@ -920,11 +997,8 @@ impl Cluster {
             let Some(handle) = self.handle(node) else {
                 continue;
             };
-            match self.dump_of(node, &handle).await {
-                Ok(dump) => {
-                    self.compare_with_earlier(node, &dump);
-                    dumps.push(dump);
-                }
+            match self.look(node, &handle).await {
+                Ok(dump) => dumps.push(dump),
                 Err(error) => self.problem(format!("node {node} cannot be dumped: {error}")),
             }
         }
@@ -937,22 +1011,59 @@ impl Cluster {
         let Some(handle) = self.handle(node) else {
             return;
         };
-        let looked = tokio::time::timeout(LOOK_MAX, self.dump_of(node, &handle)).await;
-        if let Ok(Ok(dump)) = looked {
+        let looked = tokio::time::timeout(LOOK_MAX, self.look(node, &handle)).await;
+        if let Ok(Ok(_)) = looked {
             self.shared
                 .trace
                 .count("state.replica compared with its past");
-            self.compare_with_earlier(node, &dump);
         }
     }
 
-    fn compare_with_earlier(&self, node: NodeId, dump: &ReplicaDump) {
+    /// What a node holds durably, compared with what it held before.
+    async fn look(&self, node: NodeId, handle: &NodeHandle) -> Result<ReplicaDump, QuestionError> {
+        let life = self.slot(node).life;
+        let purged = handle.status().await?.purge.purged;
+        let dump = self.dump_of(node, handle).await?;
+        let purged_since = handle.status().await?.purge.purged;
+        let looked = Looked {
+            dump: dump.clone(),
+            life,
+            purged,
+        };
+        self.compare_with_earlier(node, looked, purged_since);
+        Ok(dump)
+    }
+
+    /// Deleted keys that some node still holds.
+    pub async fn tombstones(&self) -> usize {
+        let is_gone = |record: &OwnedRecord| {
+            let state = KeyState::decode(&Bytes::from(record.bytes.clone()));
+            state.is_ok_and(|state| state.gone_at() == Some(0))
+        };
+        let dumps = self.dump().await;
+        let records = dumps.iter().flat_map(|dump| dump.records.values());
+        records.filter(|record| is_gone(record)).count()
+    }
+
+    fn compare_with_earlier(&self, node: NodeId, looked: Looked, purged_since: u64) {
+        let dump = looked.dump.clone();
+        let life = looked.life;
         let before = {
             let held = &self.shared.held;
             let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
-            held.insert(node, dump.clone())
+            held.insert(node, looked)
         };
-        let shrunk = before.map(|before| check_growth(&before, dump));
+        // What was purged is no loss: only what was deleted before is, and then it is counted.
+        let purges = self.shared.plan.purges;
+        let before = before.filter(|b| !purges || (b.life, b.purged) == (life, purged_since));
+        let before = before.map(|mut before| {
+            before.dump.records.retain(|_, record| {
+                let state = KeyState::decode(&Bytes::from(record.bytes.clone()));
+                !purges || !state.is_ok_and(|state| state.gone_at().is_some())
+            });
+            before.dump
+        });
+        let shrunk = before.map(|before| check_growth(&before, &dump));
         for violation in shrunk.into_iter().flatten() {
             self.problem(violation.to_string());
         }

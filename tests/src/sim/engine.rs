@@ -221,7 +221,13 @@ impl Engine for EngineMount {
                     is_damage: true,
                 });
             }
-            state.rows.extend(rows.into_iter().cloned());
+            for (key, record) in rows.into_iter().cloned() {
+                if record.is_empty() {
+                    state.rows.remove(&key);
+                } else {
+                    state.rows.insert(key, record);
+                }
+            }
             state.checkpoint = Some(checkpoint);
             Ok(())
         })

@@ -688,6 +688,8 @@ fn frame_bytes(frame: &Frame) -> u64 {
                 Ok(ExchangeAnswer::Standing(_)) => 128,
                 Err(_) => 64,
             },
+            PeerMessage::Purge(ask) => 64 + 48 * ask.rounds.len(),
+            PeerMessage::PurgeReply(_) => 128,
             PeerMessage::ScanReply(reply) => match &reply.result {
                 Ok(part) => 64 + 256 * part.rows.len(),
                 Err(_) => 64,
@@ -712,5 +714,7 @@ fn message_kind(message: &PeerMessage) -> &'static str {
         PeerMessage::ScanReply(_) => "peer.scan-reply",
         PeerMessage::Exchange(_) => "peer.exchange",
         PeerMessage::ExchangeReply(_) => "peer.exchange-reply",
+        PeerMessage::Purge(_) => "peer.purge",
+        PeerMessage::PurgeReply(_) => "peer.purge-reply",
     }
 }

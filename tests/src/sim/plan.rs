@@ -222,6 +222,8 @@ pub struct Plan {
     pub hint_bytes_max: usize,
     /// Only hints bring copies together.
     pub hints_alone: bool,
+    /// Deleted keys are purged within a run.
+    pub purges: bool,
     /// Clients begin far more at once than the nodes admit.
     pub overload: Option<Overload>,
     /// Clients scan what is there now and then.
@@ -284,6 +286,7 @@ impl Plan {
             memory_victim: None,
             hint_bytes_max: 1 << 20,
             hints_alone: false,
+            purges: false,
             overload: None,
             scans: false,
             batches: false,
@@ -307,6 +310,7 @@ impl Plan {
         plan.draw_disk_errors();
         plan.draw_disk_losses();
         plan.draw_hints();
+        plan.draw_purges();
         plan.draw_overload();
         let named = seed < NAMED_SEEDS || NAMED_LATER.contains(&seed);
         plan.scans = !named && SimRand::derive(seed, 0, "scans").chance(0.5);
@@ -360,6 +364,7 @@ impl Plan {
             memory_victim: None,
             hint_bytes_max: 1 << 20,
             hints_alone: false,
+            purges: false,
             overload: None,
             scans: false,
             batches: false,
@@ -631,6 +636,14 @@ impl Plan {
         ];
         self.faults.retain(|fault| keeps.contains(fault));
         self.faults.extend([Fault::Isolate, Fault::LinkReset]);
+    }
+
+    /// In half of the seeds deleted keys are purged soon after they were deleted; in the others rounds rest
+    /// for longer than a run lasts. From a random stream of its own.
+    fn draw_purges(&mut self) {
+        let mut rand = SimRand::derive(self.seed, 0, "purges");
+        let named = self.seed < NAMED_SEEDS || NAMED_LATER.contains(&self.seed);
+        self.purges = !named && rand.chance(0.5);
     }
 
     /// Whether a node may lose what it acknowledged.

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::client_net::ClientNet;
 use super::clock::Machine;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, PURGE_REST};
 use super::nemesis::Nemesis;
 use super::net::SimNet;
 use super::plan::{Fault, Plan, Workload};
@@ -26,13 +26,20 @@ use super::workload_scan::NOT_COVERED;
 use crate::check::{self, Expiring, KeyIndex, OpIndex, Outcome, ReplicaDump};
 
 const SECOND: u64 = 1_000_000;
-/// Seconds in which all copies are compared and brought together: every pair is compared at least
 /// Seconds within which nodes have back what they acknowledged, once every fault has ended.
 const HEALING_S: usize = 60;
+/// Seconds in which all copies are compared and brought together: every pair is compared at least
 /// twice, and what was found the first time is confirmed.
 const EXCHANGE_ROUNDS: u64 = 30;
+/// Seconds in which all deleted keys are purged once all copies are alike: a round that is under way ends,
+/// and one more.
+const PURGE_S: u64 = 60;
 /// Longest time of an operation after an overload: many times what drawn networks and disks need.
 const AFTER_OVERLOAD_US: u64 = SECOND / 2;
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
 
 /// How a seed is run.
 #[derive(Debug, Clone, Copy)]
@@ -152,6 +159,9 @@ impl Run {
         }
         if !self.plan.loses() {
             self.until_copies_agree().await;
+            if self.plan.purges && !self.plan.hints_alone {
+                self.until_purged().await;
+            }
         }
         let (found, dumps) = self.audit().await;
         self.cluster.stop_all().await;
@@ -325,6 +335,22 @@ impl Run {
         ));
     }
 
+    /// Waits until no owner holds a deleted key any more, while nothing is written or read.
+    async fn until_purged(&mut self) {
+        let mut left = 0;
+        for _ in 0..PURGE_S {
+            self.time.sleep_ms(1000).await;
+            left = self.cluster.tombstones().await;
+            if left == 0 {
+                self.trace
+                    .line("purged", &[], "no deleted key is left".to_owned());
+                return;
+            }
+        }
+        self.problems
+            .push(format!("{left} deleted keys were not purged"));
+    }
+
     /// Reads every key at `all` until every replica holds the same; what was read and dumped last.
     async fn audit(&mut self) -> (Vec<(KeyIndex, Vec<OpIndex>)>, Vec<ReplicaDump>) {
         let Some(mut auditor) = self.connect(self.plan.clients).await else {
@@ -390,7 +416,9 @@ impl Run {
                 match ledger.targets().get(key).map(|target| target.workload) {
                     Some(Workload::Lww) => {
                         let facts = ledger.lww_facts();
-                        violations.extend(check::check_lww(history, name, operations, facts));
+                        let purged = self.plan.purges.then(|| micros(PURGE_REST));
+                        let found = check::check_lww(history, name, operations, facts, purged);
+                        violations.extend(found);
                     }
                     Some(Workload::WrongMode) => {
                         violations.extend(check::check_wrong_mode(history, name, operations));

@@ -145,7 +145,9 @@ fn is_background(message: &PeerMessage) -> bool {
         | PeerMessage::KeepAlive(_)
         | PeerMessage::Clock(_)
         | PeerMessage::Exchange(_)
-        | PeerMessage::ExchangeReply(_) => true,
+        | PeerMessage::ExchangeReply(_)
+        | PeerMessage::Purge(_)
+        | PeerMessage::PurgeReply(_) => true,
         PeerMessage::Replicate(_)
         | PeerMessage::ReplicateReply(_)
         | PeerMessage::Read(_)

@@ -560,6 +560,7 @@ impl Shard {
         match result {
             Ok(ExchangeAnswer::Trees(told)) => self.trees_told(now, &told, effects),
             Ok(ExchangeAnswer::Standing(standing)) => {
+                self.inherit_numbers(from, &standing, effects);
                 let current = self.exchanges.current.as_mut();
                 match current.map(|current| current.machine.standing_told(standing)) {
                     Some(Ok(())) if self.is_refill_sound() => self.go_on(now, effects),

@@ -33,7 +33,8 @@ impl Shard {
     ) {
         let owners = self.owners(place);
         let down = |node: &NodeId| self.liveness(now, *node) == Liveness::Down;
-        let mut untried: Vec<NodeId> = owners.into_iter().filter(|node| !down(node)).collect();
+        let others = owners.into_iter().filter(|node| *node != self.me);
+        let mut untried: Vec<NodeId> = others.filter(|node| !down(node)).collect();
         // Taken from the end: those that are up first, in the order of the preference list.
         untried.reverse();
         untried.sort_by_key(|node| self.liveness(now, *node) == Liveness::Up);

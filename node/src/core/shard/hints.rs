@@ -18,9 +18,7 @@ use super::super::effect::{Effect, Effects, Event};
 use super::super::hints::{Delivery, HintChange};
 use super::super::input::Now;
 use super::super::key::RecordKey;
-use super::super::message::{
-    OpNumber, Payload, PeerMessage, PurgeNumber, Replicate, ReplicateReply,
-};
+use super::super::message::{OpNumber, Payload, PeerMessage, Replicate, ReplicateReply};
 use super::super::table::Lookup;
 use super::{Parked, Shard};
 
@@ -116,7 +114,10 @@ impl Shard {
             keyspace: delivery.key.keyspace(),
             key: Bytes::copy_from_slice(delivery.key.user_key()),
             payload: Payload::Whole(record),
-            number: PurgeNumber::default(),
+            number: self
+                .purges
+                .numbers((delivery.key.keyspace(), delivery.key.vnode()))
+                .number,
             budget: DELIVER_WITHIN,
         });
         let to = delivery.target;

@@ -61,7 +61,7 @@ impl Shard {
         let write = KeyState::Lww(Some(write));
         let bytes = self.encoded(|out| write.encode(out));
         let old = (newest.as_ref(), held.is_some_and(LwwWrite::has_value));
-        let record = self.commit(place, old, (bytes, write.has_value()), effects);
+        let record = self.commit(place, old, (bytes, write.gone_at()), effects);
         Ok(made(record, false, None))
     }
 }

@@ -14,7 +14,7 @@
 //! coordinates pages of scans, `scan_replica` does a replica's part of them, `batch` takes many
 //! requests as one. `exchange` compares copies with co-replicas and brings them together, `exchange_replica`
 //! does a replica's part of that, `refill` gets back what this node forgot, `hints` delivers what
-//! others missed.
+//! others missed, `purge` takes deleted keys away.
 
 mod batch;
 mod exchange;
@@ -23,6 +23,7 @@ mod forward;
 mod hints;
 mod lww;
 mod persist;
+mod purge;
 mod read;
 mod refill;
 mod replica;
@@ -55,11 +56,12 @@ use super::hints::{Delivery, HintLimits, Hints, TargetStatus};
 use super::input::{Input, LinkEvent, Now, Recovered, RequestId, Volatile};
 use super::key::RecordKey;
 use super::message::{
-    ForwardReply, OpNumber, PeerHeader, PeerMessage, ReadRecord, Replicate, Reply, Request,
-    StampTold, WriteRequest,
+    ForwardReply, OpNumber, PeerHeader, PeerMessage, PurgeNumber, PurgeReply, PurgeStep,
+    ReadRecord, Replicate, Reply, Request, StampTold, WriteRequest,
 };
 use super::node_set::Owners;
 use super::peer_tail::PeerTails;
+use super::purge::{PurgeStatus, Purges};
 use super::put::PutMachine;
 use super::resolve::{ResolveMachine, Step as ResolveStep};
 use super::seal::{SealKey, Token};
@@ -142,6 +144,8 @@ pub struct ShardConfig {
     pub exchange_interval: Option<Duration>,
     /// Bounds of what is kept for nodes that missed writes.
     pub hints: HintLimits,
+    /// How long a purge round rests: twice the longest time in which an operation is tried again.
+    pub purge_rest: Duration,
 }
 
 const fn asked(now: Now, kind: RequestKind, received: MonoTime) -> Asked {
@@ -278,11 +282,16 @@ enum Parked {
         op: OpNumber,
         place: Place,
         record: Bytes,
+        number: PurgeNumber,
     },
     LocalResolve {
         op: OpNumber,
     },
     Hint(Delivery),
+    /// A step of purge rounds looks at it.
+    Purge {
+        op: OpNumber,
+    },
 }
 
 /// A write on its way to its record, with where it came from and when.
@@ -311,6 +320,17 @@ enum Ack {
         location: Location,
         /// Stamp of what is held, if that supersedes what came.
         newer: Option<u64>,
+    },
+    /// A step of a peer's purge rounds is done.
+    Purge {
+        to: NodeId,
+        reply: PurgeReply,
+    },
+    /// A step of a purge round of this node's is done here.
+    OwnPurge {
+        op: OpNumber,
+        step: PurgeStep,
+        agreed: Vec<Vec<u16>>,
     },
 }
 
@@ -360,6 +380,8 @@ pub struct ShardStatus {
     pub copies_lacking: usize,
     /// Copies that count again although too few owners were whole: something may be lost.
     pub copies_in_doubt: usize,
+    /// Deleted keys that wait to be purged.
+    pub purge: PurgeStatus,
     /// Whether its wall clock is near those of its peers.
     pub clock_good: bool,
     /// What each keyspace holds here, in the order of their ids.
@@ -419,6 +441,11 @@ pub struct Shard {
     hints: Hints,
     hints_sent: BTreeMap<OpNumber, hints::Sent>,
     hints_expire_at: MonoTime,
+    purges: Purges,
+    purge_gathers: BTreeMap<OpNumber, purge::Gather>,
+    /// Where the reading of a vnode for deleted keys goes on.
+    purge_look_from: Option<Bytes>,
+    next_purge: MonoTime,
     /// Answers to the shard's own requests, taken at the end of the step.
     own_replies: VecDeque<(Origin, Reply)>,
 }
@@ -437,6 +464,7 @@ impl Shard {
             limits,
             exchange_interval,
             hints,
+            purge_rest,
         } = config;
         let Recovered {
             timeline,
@@ -470,6 +498,22 @@ impl Shard {
         let others = others.filter(|id| *id != me);
         let clocks = ClockCheck::new(others.clone());
         let exchanges = Exchanges::new(now.mono, exchange_interval, me, others);
+        let unknown = if lost.disk {
+            healing.lacking().collect()
+        } else {
+            BTreeSet::new()
+        };
+        let numbers = digests.all_numbers();
+        let numbers = numbers.map(|(keyspace, vnode, numbers)| ((keyspace, vnode), numbers));
+        let mut purges = Purges::new(purge_rest, numbers, unknown);
+        let first_look = now.mono + purge::FIRST_LOOK_AFTER;
+        for (keyspace, vnode, _) in digests.holdings() {
+            let copies = topology.keyspace(keyspace).map(|known| known.copies);
+            let owners = copies.map(|copies| topology.owners(vnode, copies));
+            if owners.and_then(<[NodeId]>::first) == Some(&me) {
+                purges.look((keyspace, vnode), first_look, now.mono);
+            }
+        }
         Self {
             me,
             topology,
@@ -513,6 +557,10 @@ impl Shard {
             hints: Hints::new(now.mono, hints, kept_hints),
             hints_sent: BTreeMap::new(),
             hints_expire_at: now.mono,
+            purges,
+            purge_gathers: BTreeMap::new(),
+            purge_look_from: None,
+            next_purge: now.mono,
             own_replies: VecDeque::new(),
         }
     }
@@ -690,10 +738,25 @@ impl Shard {
             lost_why: self.lost_why.clone().filter(|_| self.healing.lost().disk),
             copies_lacking: self.healing.copies_lacking(),
             copies_in_doubt: self.healing.copies_in_doubt(),
+            purge: self.purge_status(now),
             clock_good: self.clocks.trust(now) == ClockTrust::Good,
             pairs: self.exchanges.status(now.mono),
             peers: peers.collect(),
         }
+    }
+
+    fn purge_status(&self, now: Now) -> PurgeStatus {
+        let led = self
+            .table
+            .digests()
+            .holdings()
+            .filter(|(keyspace, vnode, _)| {
+                let known = self.topology.keyspace(*keyspace);
+                let owners = known.map(|known| self.topology.owners(*vnode, known.copies));
+                owners.and_then(<[NodeId]>::first) == Some(&self.me)
+            });
+        let waiting = led.map(|(.., holdings)| holdings.tombstones).sum();
+        self.purges.status(now.mono, waiting)
     }
 
     fn holdings(&self, now: Now) -> Vec<KeyspaceHoldings> {
@@ -754,10 +817,17 @@ impl Shard {
             effects.push(Effect::Count(Event::Shed));
             return self.reply(origin, Reply::Failed(failure), effects);
         }
-        if !self
+        let is_owner = self
             .topology
-            .is_owner(place.location.vnode, place.copies, self.me)
-        {
+            .is_owner(place.location.vnode, place.copies, self.me);
+        // What is here may be from before a purge: nobody may come to see it.
+        let knows = self.knows_numbers(&place);
+        if !knows && matches!(origin, Origin::Forwarder { .. }) {
+            let mut failure = Failure::refused(Cause::NotReady);
+            failure.retry_after_ms = RETRY_AFTER_SHED_MS;
+            return self.reply(origin, Reply::Failed(failure), effects);
+        }
+        if !is_owner || !knows {
             return self.forward(now, origin, deadline, &place, request, effects);
         }
         match request {
@@ -931,6 +1001,8 @@ impl Shard {
             PeerMessage::ExchangeReply(reply) => {
                 self.peer_exchange_reply(now, from, reply, effects);
             }
+            PeerMessage::Purge(ask) => self.peer_purge(now, from, header.epoch, ask, effects),
+            PeerMessage::PurgeReply(reply) => self.peer_purge_reply(now, from, reply, effects),
         }
     }
 
@@ -979,6 +1051,7 @@ impl Shard {
         self.tick_scans(now, effects);
         self.tick_hints(now, effects);
         self.tick_exchanges(now, effects);
+        self.tick_purges(now, effects);
         self.table.trim();
         // Not only after a commit: a node may start with more log than lets it take a write.
         self.freeze_if_due(effects);

@@ -9,7 +9,7 @@ use super::super::effect::{Effect, Effects, Entry, Event, StopReason};
 use super::super::failure::Cause;
 use super::super::input::{Damaged, Now, StoreEvent};
 use super::super::key::RecordKey;
-use super::super::message::{PeerMessage, ReplicateReply, Reply, Stored};
+use super::super::message::{PeerMessage, PurgeNumber, ReplicateReply, Reply, Stored};
 use super::super::packed::packed;
 use super::super::table::Lookup;
 use super::{Ack, Durability, Op, Parked, Place, Shard, Writing};
@@ -23,15 +23,19 @@ impl Shard {
     }
 
     /// Makes `record` the newest state of a key: the change of the sums, the table, the log. Gives
-    /// the record back, to be sent. `had_value` and `has_value` say of the old and the new state
-    /// whether it has a value.
+    /// the record back, to be sent. `had_value` says of the old state whether it has a value, `gone_at`
+    /// of the new one from when on nothing of it is shown, as `KeyState::gone_at` does.
     pub(super) fn commit(
         &mut self,
         place: &Place,
         (newest, had_value): (Option<&Bytes>, bool),
-        (record, has_value): (Bytes, bool),
+        (record, gone_at): (Bytes, Option<u64>),
         effects: &mut Effects,
     ) -> Bytes {
+        let has_value = gone_at != Some(0);
+        if let Some(gone_at) = gone_at {
+            self.note_gone(place, gone_at);
+        }
         let key = place.key.as_bytes();
         let digest = |bytes: &Bytes| Digest::of(self.digest, key, bytes);
         let held = |bytes: &Bytes, has_value| Held {
@@ -78,6 +82,13 @@ impl Shard {
     fn acknowledge(&mut self, now: Now, ack: Ack, effects: &mut Effects) {
         match ack {
             Ack::Local { op } => self.local_durable(now, op, effects),
+            Ack::Purge { to, reply } => {
+                let message = PeerMessage::PurgeReply(reply);
+                effects.push(Effect::Send { to, message });
+            }
+            Ack::OwnPurge { op, step, agreed } => {
+                self.own_part_durable(now, op, step, agreed, effects);
+            }
             Ack::Replica {
                 to,
                 op,
@@ -251,8 +262,15 @@ impl Shard {
             }
             Parked::Hint(delivery) => self.begin_delivery(now, delivery, effects),
             Parked::LocalResolve { op } => self.resolve_loaded(now, op, newest.as_ref(), effects),
-            Parked::LocalRepair { op, place, record } => {
-                self.repair_here(now, op, &place, newest.as_ref(), &record, effects);
+            Parked::Purge { op } => self.purge_key_in(now, op, effects),
+            Parked::LocalRepair {
+                op,
+                place,
+                record,
+                number,
+            } => {
+                let incoming = (&record, number);
+                self.repair_here(now, op, &place, newest.as_ref(), incoming, effects);
             }
         }
     }
@@ -269,13 +287,21 @@ impl Shard {
             }
             Parked::Replicate { from, message, .. } => {
                 self.replica_inputs -= 1;
-                Self::refuse_replicate(from, message.op, Cause::Overloaded, effects);
+                let refusal = (Cause::Overloaded, PurgeNumber::default());
+                Self::refuse_replicate(from, message.op, refusal, effects);
             }
             Parked::Read { from, message, .. } => {
                 self.replica_inputs -= 1;
                 Self::refuse_read(from, message.op, Cause::Overloaded, effects);
             }
             Parked::Hint(delivery) => self.postpone_hint(delivery),
+            Parked::Purge { op } => {
+                let now = Now {
+                    mono: self.last_step,
+                    wall_micros: self.timestamp,
+                };
+                self.purge_key_in(now, op, effects);
+            }
             // The get's own clock widens or ends it.
             Parked::LocalRead { op }
             | Parked::LocalResolve { op }

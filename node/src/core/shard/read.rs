@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::{Context, Digest, KeyState};
+use quorate_antientropy::{Context, Digest, KeyState, PurgeNumbers};
 use quorate_ring::hedge::ASK_AGAIN_AFTER;
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{ConsistencyLevel, Epoch, MonoTime, NodeId, is_monotonic, majority};
@@ -280,6 +280,13 @@ impl Shard {
         let Some(Op::Get(get)) = self.ops.get(&op) else {
             return;
         };
+        if !self.knows_numbers(&get.place) {
+            let me = self.me;
+            if let Some(Op::Get(get)) = self.ops.get_mut(&op) {
+                get.machine.refused(me, steps);
+            }
+            return;
+        }
         match self.shown(&get.place) {
             Lookup::Known(record) => self.held_here(now, op, record, steps, effects),
             Lookup::MustLoad => {
@@ -305,6 +312,7 @@ impl Shard {
             return;
         };
         let (mode, counts) = (get.place.mode, self.counts(&get.place));
+        let numbers = self.purge_numbers(&get.place);
         // Nobody else is asked at level one.
         let is_known = get.machine.plan().required > 1;
         let digest = record
@@ -320,14 +328,8 @@ impl Shard {
             if let Some((digest, record)) = digest.zip(record.as_ref()) {
                 get.machine.know(digest, Arc::clone(record));
             }
-            get.machine.held(
-                now.mono,
-                me,
-                record,
-                PurgeNumber::default(),
-                counts.into(),
-                steps,
-            );
+            get.machine
+                .held(now.mono, me, record, numbers, counts.into(), steps);
             self.rearm_get(now, op);
         }
     }
@@ -356,7 +358,7 @@ impl Shard {
             keyspace: plan.keyspace,
             key: plan.key.clone(),
             payload: Payload::Whole(merged.to_bytes()),
-            number: PurgeNumber::default(),
+            number: get.machine.merged_number(),
             budget: plan.deadline.since(now.mono),
         }))
     }
@@ -378,20 +380,25 @@ impl Shard {
             return;
         }
         let place = get.place.clone();
+        let number = get.machine.merged_number();
         let Some(record) = get.machine.merged().map(KeyState::to_bytes) else {
             return;
         };
         match self.table.newest(&place.key) {
             Lookup::Known(newest) => {
-                self.repair_here(now, op, &place, newest.as_ref(), &record, effects);
+                let incoming = (&record, number);
+                self.repair_here(now, op, &place, newest.as_ref(), incoming, effects);
             }
             Lookup::MustLoad => {
                 let key = place.key.clone();
+                let parked = Parked::LocalRepair {
+                    op,
+                    place,
+                    record,
+                    number,
+                };
                 // A repair that finds no room is done by a later read.
-                if self
-                    .park(key, Parked::LocalRepair { op, place, record }, effects)
-                    .is_err()
-                {
+                if self.park(key, parked, effects).is_err() {
                     effects.push(Effect::Count(Event::Shed));
                 }
             }
@@ -404,9 +411,14 @@ impl Shard {
         op: OpNumber,
         place: &Place,
         newest: Option<&Bytes>,
-        record: &Bytes,
+        (record, number): (&Bytes, PurgeNumber),
         effects: &mut Effects,
     ) {
+        if self.is_below_floor(place, number, newest, record) {
+            // What it was merged from is read again by who still wants it.
+            effects.push(Effect::Count(Event::BelowFloorRefused));
+            return;
+        }
         if self.disk_full || !self.table.has_room() {
             effects.push(Effect::Count(Event::Shed));
             return self.wake_at(now, now.mono + REPAIR_AGAIN_AFTER, op);
@@ -427,7 +439,8 @@ impl Shard {
         if let Some(writing) = get.behind.take() {
             self.let_go(&get.origin, get.bytes);
             let found = get.machine.merged().map(KeyState::to_bytes);
-            return self.write_found(now, *writing, found.as_ref(), effects);
+            let found = found.map(|found| (found, get.machine.merged_number()));
+            return self.write_found(now, *writing, found, effects);
         }
         if let Origin::Exchange { .. } = get.origin {
             // Nobody looks at it.
@@ -546,10 +559,11 @@ impl Shard {
             (Some(known), Some(record)) if is_known(known, &record) => HeldRecord::AsKnown,
             (_, Some(record)) => HeldRecord::Whole(record),
         };
+        let numbers = self.purge_numbers(place);
         let held = Held {
             record,
-            number: PurgeNumber::default(),
-            floor: PurgeNumber::default(),
+            number: numbers.number,
+            floor: numbers.floor,
             counts: self.counts(place),
         };
         let message = PeerMessage::ReadReply(ReadRecordReply {
@@ -584,6 +598,7 @@ impl Shard {
         }
         let ReadRecordReply { op, result } = reply;
         let mut steps = Vec::new();
+        let mut ahead = None;
         let Some(Op::Get(get)) = self.ops.get_mut(&op) else {
             return;
         };
@@ -594,9 +609,11 @@ impl Shard {
             Ok(Held {
                 record,
                 number,
-                floor: _,
+                floor,
                 counts,
             }) => {
+                let numbers = PurgeNumbers { number, floor };
+                ahead = Some(((get.place.keyspace, get.place.location.vnode), floor));
                 let record = match record {
                     HeldRecord::Absent => Some(None),
                     // If nothing is known, it was not asked about anything.
@@ -609,13 +626,16 @@ impl Shard {
                 if let Some(record) = record {
                     let standing = counts.into();
                     get.machine
-                        .held(now.mono, from, record, number, standing, &mut steps);
+                        .held(now.mono, from, record, numbers, standing, &mut steps);
                 } else {
                     effects.push(Effect::Count(Event::PeerMessageRefused));
                     get.machine.refused(from, &mut steps);
                 }
             }
             Err(_) => get.machine.refused(from, &mut steps),
+        }
+        if let Some((copy, floor)) = ahead {
+            self.note_floor(copy, from, floor, effects);
         }
         self.perform_get(now, op, steps, effects);
         self.rearm_get(now, op);

@@ -105,6 +105,7 @@ impl Shard {
             let is_whole = lacks.is_none_or(|vnodes| !vnodes.contains(vnode));
             self.healing.compared(copy, peer, is_whole);
         }
+        self.numbers_are_nowhere();
         self.tell_healed(effects);
     }
 
@@ -136,9 +137,12 @@ impl Shard {
                 }
             }
         }
+        let numbers = self.purges.all_numbers();
+        let numbers = numbers.map(|((keyspace, vnode), numbers)| (keyspace, vnode, numbers));
         ReplicaStanding {
             appended: self.table.appended(),
             lacks,
+            numbers: numbers.collect(),
         }
     }
 }

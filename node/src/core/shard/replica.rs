@@ -28,12 +28,16 @@ impl Shard {
     ) {
         let place = match self.place_of_peer(epoch, message.keyspace, &message.key) {
             Ok(place) => place,
-            Err(cause) => return Self::refuse_replicate(from, message.op, cause, effects),
+            Err(cause) => {
+                let refusal = (cause, PurgeNumber::default());
+                return Self::refuse_replicate(from, message.op, refusal, effects);
+            }
         };
         match self.table.newest(&place.key) {
             Lookup::Known(_) if self.replica_inputs >= self.limits.replica_inputs_max => {
                 effects.push(Effect::Count(Event::Shed));
-                Self::refuse_replicate(from, message.op, Cause::Overloaded, effects);
+                let refusal = (Cause::Overloaded, PurgeNumber::default());
+                Self::refuse_replicate(from, message.op, refusal, effects);
             }
             Lookup::Known(newest) => {
                 self.replica_inputs += 1;
@@ -76,12 +80,21 @@ impl Shard {
         newest: Option<&Bytes>,
         effects: &mut Effects,
     ) {
-        let Replicate { op, payload, .. } = message;
+        let Replicate {
+            op,
+            payload,
+            number,
+            ..
+        } = message;
         let mut newer = None;
         let refused = match payload {
             Payload::Delta(_) => Some(Cause::PayloadUnsupported),
             Payload::Whole(_) if self.disk_full => Some(Cause::DiskFull),
             Payload::Whole(_) if !self.table.has_room() => Some(Cause::Overloaded),
+            Payload::Whole(record) if self.is_below_floor(place, number, newest, &record) => {
+                effects.push(Effect::Count(Event::BelowFloorRefused));
+                Some(Cause::BelowFloor)
+            }
             Payload::Whole(record) => {
                 match self.merge_in(place, newest, &record, Some(from), effects) {
                     Ok(above) => {
@@ -99,7 +112,8 @@ impl Shard {
         match refused {
             Some(cause) => {
                 self.replica_inputs -= 1;
-                Self::refuse_replicate(from, op, cause, effects);
+                let floor = self.purge_numbers(place).floor;
+                Self::refuse_replicate(from, op, (cause, floor), effects);
             }
             None => {
                 let durability = place.options.durability;
@@ -154,6 +168,10 @@ impl Shard {
         };
         if let Some(peer) = from
             && theirs.knows_more_of(actor, &own)
+            && theirs.last_counter(actor)
+                > self
+                    .purges
+                    .minted_before((place.keyspace, place.location.vnode))
         {
             return Err(StopReason::ActorAhead { peer });
         }
@@ -161,14 +179,14 @@ impl Shard {
             MergeResult::Unchanged => {}
             MergeResult::TookOther => {
                 // Copied out: a slice would keep the whole network buffer alive.
-                let new = (packed(incoming), theirs.has_value());
+                let new = (packed(incoming), theirs.gone_at());
                 self.commit(place, (newest, own.has_value()), new, effects);
             }
             MergeResult::Merged(merged) => {
-                let has_value = merged.has_value();
+                let gone_at = merged.gone_at();
                 let merged = self.encoded(|out| merged.encode(out));
                 let old = (newest, own.has_value());
-                self.commit(place, old, (merged, has_value), effects);
+                self.commit(place, old, (merged, gone_at), effects);
             }
         }
         Ok(own.stamp_above(&theirs))
@@ -195,18 +213,22 @@ impl Shard {
         let owned = self
             .topology
             .is_owner(place.location.vnode, place.copies, self.me);
-        if owned {
+        if owned && !self.knows_numbers(&place) {
+            Err(Cause::NotReady)
+        } else if owned {
             Ok(place)
         } else {
             Err(Cause::EpochMismatch)
         }
     }
 
-    pub(super) fn refuse_replicate(to: NodeId, op: OpNumber, cause: Cause, effects: &mut Effects) {
-        let refusal = Refusal {
-            cause,
-            floor: PurgeNumber::default(),
-        };
+    pub(super) fn refuse_replicate(
+        to: NodeId,
+        op: OpNumber,
+        (cause, floor): (Cause, PurgeNumber),
+        effects: &mut Effects,
+    ) {
+        let refusal = Refusal { cause, floor };
         let message = PeerMessage::ReplicateReply(ReplicateReply {
             op,
             result: Err(refusal),

@@ -14,8 +14,8 @@ use super::super::effect::{Effect, Effects};
 use super::super::failure::{Cause, Effectiveness, Failure};
 use super::super::input::Now;
 use super::super::message::{
-    Held, HeldRecord, OpNumber, PeerMessage, ReadRecordReply, Refusal, Reply, ResolveRequest,
-    Stored,
+    Held, HeldRecord, OpNumber, PeerMessage, PurgeNumber, ReadRecordReply, Refusal, Reply,
+    ResolveRequest, Stored,
 };
 use super::super::resolve::{ResolveMachine, ResolvePlan, Step};
 use super::super::seal::Token;
@@ -144,8 +144,12 @@ impl Shard {
             return;
         };
         let me = self.me;
+        let Some(Op::Resolve(resolve)) = self.ops.get(&op) else {
+            return;
+        };
+        let number = self.purge_numbers(&resolve.place).number;
         if let Some(Op::Resolve(resolve)) = self.ops.get_mut(&op) {
-            resolve.machine.held(me, Some(&record), steps);
+            resolve.machine.held(me, Some(&record), number, steps);
         }
     }
 
@@ -169,13 +173,20 @@ impl Shard {
         };
         let place = resolve.place.clone();
         let record = resolve.machine.merged().to_bytes();
+        let number = resolve.machine.number();
         match self.table.newest(&place.key) {
             Lookup::Known(newest) => {
-                self.repair_here(now, op, &place, newest.as_ref(), &record, effects);
+                let incoming = (&record, number);
+                self.repair_here(now, op, &place, newest.as_ref(), incoming, effects);
             }
             Lookup::MustLoad => {
                 let key = place.key.clone();
-                let parked = Parked::LocalRepair { op, place, record };
+                let parked = Parked::LocalRepair {
+                    op,
+                    place,
+                    record,
+                    number,
+                };
                 if self.park(key, parked, effects).is_err()
                     && let Some(Op::Resolve(resolve)) = self.ops.get_mut(&op)
                 {
@@ -198,6 +209,9 @@ impl Shard {
             return;
         };
         let mut steps = Vec::new();
+        let number = result
+            .as_ref()
+            .map_or(PurgeNumber::default(), |held| held.number);
         let record = match result.map(|Held { record, .. }| record) {
             Ok(HeldRecord::Absent) => Some(None),
             Ok(HeldRecord::Whole(bytes)) => Record::decode(&bytes).ok().map(Some),
@@ -205,7 +219,9 @@ impl Shard {
             Ok(HeldRecord::AsKnown) | Err(_) => None,
         };
         match record {
-            Some(record) => resolve.machine.held(from, record.as_ref(), &mut steps),
+            Some(record) => resolve
+                .machine
+                .held(from, record.as_ref(), number, &mut steps),
             None => resolve.machine.refused(from),
         }
         self.perform_resolve(now, op, steps, effects);

@@ -48,6 +48,8 @@ pub(super) enum Reader {
         to: NodeId,
         buckets: Arc<BTreeSet<BucketId>>,
     },
+    /// This node, for deleted keys that it does not remember.
+    Purge,
 }
 
 impl Shard {
@@ -151,6 +153,9 @@ impl Shard {
                 return;
             }
         };
+        if let Reader::Purge = &reading.to {
+            return self.purge_page(now, (rows, until));
+        }
         if let Reader::Exchange { to, buckets } = &reading.to {
             if now.mono >= reading.deadline {
                 effects.push(Effect::Count(Event::Expired));
@@ -175,7 +180,7 @@ impl Shard {
                 effects.push(Effect::Count(Event::Expired));
             }
             Reader::Peer(to) => Self::tell_scan(to, reading.op, reading.ask, Ok(part), effects),
-            Reader::Exchange { .. } => {}
+            Reader::Exchange { .. } | Reader::Purge => {}
         }
     }
 

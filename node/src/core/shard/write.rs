@@ -136,7 +136,7 @@ impl Shard {
             keyspace: place.keyspace,
             key: request.key.clone(),
             record: made.record,
-            number: PurgeNumber::default(),
+            number: self.purge_numbers(&place).number,
             required,
             primaries: primaries.clone(),
             deadline,
@@ -173,7 +173,7 @@ impl Shard {
         &mut self,
         now: Now,
         mut writing: Writing,
-        found: Option<&Bytes>,
+        found: Option<(Bytes, PurgeNumber)>,
         effects: &mut Effects,
     ) {
         let Lookup::Known(newest) = self.table.newest(&writing.place.key) else {
@@ -181,13 +181,15 @@ impl Shard {
             return self.write(now, writing, effects);
         };
         // Without room the write is refused below, before anything rests on what was found.
-        if !self.disk_full
-            && self.table.has_room()
-            && let Some(found) = found
-        {
-            match self.merge_in(&writing.place, newest.as_ref(), found, None, effects) {
-                Ok(_) => writing.has_looked = true,
-                Err(stop) => return effects.push(Effect::Stop(stop)),
+        if !self.disk_full && self.table.has_room() {
+            // What nobody holds any more was purged: there is nothing to come after.
+            writing.has_looked = true;
+            if let Some((found, number)) = found
+                && !self.is_below_floor(&writing.place, number, newest.as_ref(), &found)
+                && let Err(stop) =
+                    self.merge_in(&writing.place, newest.as_ref(), &found, None, effects)
+            {
+                return effects.push(Effect::Stop(stop));
             }
         }
         self.write(now, writing, effects);
@@ -239,10 +241,10 @@ impl Shard {
                 }
                 let record = match noted {
                     Some(noted) => {
-                        let has_value = noted.has_value();
+                        let gone_at = noted.gone_at();
                         let noted = self.encoded(|out| noted.encode(out));
                         let old = (newest.as_ref(), record.has_value());
-                        self.commit(place, old, (noted, has_value), effects)
+                        self.commit(place, old, (noted, gone_at), effects)
                     }
                     None => newest.unwrap_or_default(),
                 };
@@ -306,7 +308,7 @@ impl Shard {
         );
         let old = (newest.as_ref(), record.has_value());
         let encoded = self.encoded(|out| applied.record.encode(out));
-        let new = (encoded, applied.record.has_value());
+        let new = (encoded, applied.record.gone_at());
         let record = self.commit(place, old, new, effects);
         Ok(Made {
             record,
@@ -481,6 +483,7 @@ impl Shard {
             return;
         }
         let ReplicateReply { op, result } = reply;
+        let mut ahead = None;
         match self.ops.get_mut(&op) {
             Some(Op::Put(put)) => {
                 match result {
@@ -489,7 +492,11 @@ impl Shard {
                         newer.for_each(|newer| put.machine.met_newer(newer));
                         put.machine.stored(from, stored.counts.into());
                     }
-                    Err(_) => put.machine.refused(from),
+                    Err(refusal) => {
+                        put.machine.refused(from);
+                        let copy = (put.place.keyspace, put.place.location.vnode);
+                        ahead = Some((copy, refusal.floor));
+                    }
                 }
                 if put.machine.asked_again().next().is_some() {
                     self.wake_at(now, now.mono + SEND_AGAIN_AFTER, op);
@@ -507,6 +514,9 @@ impl Shard {
             }
             Some(Op::Resolve(_)) => self.resolve_stored(now, op, from, result, effects),
             Some(Op::Forward(_)) | None => {}
+        }
+        if let Some((copy, floor)) = ahead {
+            self.note_floor(copy, from, floor, effects);
         }
     }
 

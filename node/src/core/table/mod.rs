@@ -22,9 +22,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_antientropy::{BucketDigests, RecordChange};
+use quorate_antientropy::{BucketDigests, PurgeNumbers, RecordChange};
 use quorate_ring::planted::{Bug, planted};
-use quorate_ring::{BucketId, Lsn};
+use quorate_ring::{BucketId, KeyspaceId, Lsn, VnodeId};
 
 use self::page::KeyOrders;
 use self::slots::{Entry, Slot, Slots};
@@ -69,10 +69,30 @@ pub enum Lookup {
 #[derive(Debug)]
 struct Unsettled {
     lsn: Lsn,
-    slot: Slot,
-    bucket: BucketId,
-    change: RecordChange,
-    record: Bytes,
+    step: Step,
+}
+
+/// What one frame of the log changes.
+#[derive(Debug)]
+enum Step {
+    /// A key's state; of no bytes where it is absent from there on.
+    Record {
+        slot: Slot,
+        bucket: BucketId,
+        change: RecordChange,
+        record: Bytes,
+    },
+    /// The purge numbers of a vnode of a keyspace.
+    Numbers {
+        keyspace: KeyspaceId,
+        vnode: VnodeId,
+        numbers: PurgeNumbers,
+    },
+}
+
+/// What is known of a key whose newest frame says this: a purged key is known to be absent.
+fn present(record: &Bytes) -> Option<Bytes> {
+    (!record.is_empty()).then(|| record.clone())
 }
 
 /// Bytes by what is to become of them.
@@ -180,25 +200,49 @@ impl Table {
         change: RecordChange,
         record: Bytes,
     ) {
-        assert_eq!(
-            lsn,
-            self.appended.next(),
-            "log frames are numbered without holes"
-        );
-        self.appended = lsn;
+        self.number(lsn);
         self.sizes.in_flight += entry_bytes(key, Some(&record));
         let slot = self
             .slots
             .find(key)
             .expect("a key is known before it is written");
         self.slots.held(slot).newest = lsn;
-        self.unsettled.push_back(Unsettled {
-            lsn,
+        let step = Step::Record {
             slot,
             bucket,
             change,
             record,
-        });
+        };
+        self.unsettled.push_back(Unsettled { lsn, step });
+    }
+
+    /// Notes that the purge numbers of a vnode rise to these, to be appended under `lsn`.
+    ///
+    /// # Panics
+    /// If LSNs do not rise by one.
+    pub fn append_numbers(
+        &mut self,
+        lsn: Lsn,
+        keyspace: KeyspaceId,
+        vnode: VnodeId,
+        numbers: PurgeNumbers,
+    ) {
+        self.number(lsn);
+        let step = Step::Numbers {
+            keyspace,
+            vnode,
+            numbers,
+        };
+        self.unsettled.push_back(Unsettled { lsn, step });
+    }
+
+    fn number(&mut self, lsn: Lsn) {
+        assert_eq!(
+            lsn,
+            self.appended.next(),
+            "log frames are numbered without holes"
+        );
+        self.appended = lsn;
     }
 
     /// Everything up to `lsn` is durable: moves the durable view.
@@ -208,14 +252,24 @@ impl Table {
         }
         self.durable = self.durable.max(lsn);
         let settled = |first: &mut Unsettled| first.lsn <= lsn;
-        while let Some(Unsettled {
-            lsn: _,
-            slot,
-            bucket,
-            change,
-            record,
-        }) = self.unsettled.pop_front_if(settled)
-        {
+        while let Some(Unsettled { lsn: _, step }) = self.unsettled.pop_front_if(settled) {
+            let (slot, bucket, change, record) = match step {
+                Step::Record {
+                    slot,
+                    bucket,
+                    change,
+                    record,
+                } => (slot, bucket, change, record),
+                Step::Numbers {
+                    keyspace,
+                    vnode,
+                    numbers,
+                } => {
+                    self.digests.raise(keyspace, vnode, numbers);
+                    self.log_bytes_since_freeze += LOG_FRAME_BYTES;
+                    continue;
+                }
+            };
             let entry = self.slots.held(slot);
             let key = &entry.key;
             self.digests
@@ -247,15 +301,15 @@ impl Table {
         self.sizes.active += entry_bytes(&entry.key, Some(&record));
         entry.generation = self.generation;
         entry.row = place;
-        entry.durable = Some(record);
+        entry.durable = present(&record);
     }
 
     /// The newest state, in flight or durable.
     #[must_use]
     pub fn newest(&self, key: &RecordKey) -> Lookup {
         self.slots.get(key).map_or(Lookup::MustLoad, |entry| {
-            let newest = self.in_flight(entry.newest).or(entry.durable.as_ref());
-            Lookup::Known(newest.cloned())
+            let newest = self.in_flight(entry.newest).map(present);
+            Lookup::Known(newest.unwrap_or_else(|| entry.durable.clone()))
         })
     }
 
@@ -263,7 +317,10 @@ impl Table {
     fn in_flight(&self, lsn: Lsn) -> Option<&Bytes> {
         let first = self.unsettled.front()?.lsn;
         let place = usize::try_from(lsn.0.checked_sub(first.0)?).ok()?;
-        self.unsettled.get(place).map(|unsettled| &unsettled.record)
+        match &self.unsettled.get(place)?.step {
+            Step::Record { record, .. } => Some(record),
+            Step::Numbers { .. } => None,
+        }
     }
 
     /// Digests and holdings at the durable LSN.
@@ -291,7 +348,10 @@ impl Table {
         let mut applied = self.durable;
         if planted(Bug::EngineFedAhead) {
             applied = self.appended;
-            let states = self.unsettled.iter().map(|u| (u.slot, u.record.clone()));
+            let states = self.unsettled.iter().filter_map(|u| match &u.step {
+                Step::Record { slot, record, .. } => Some((*slot, record.clone())),
+                Step::Numbers { .. } => None,
+            });
             for (slot, record) in states.collect::<Vec<_>>() {
                 self.activate(slot, record);
             }
@@ -380,7 +440,8 @@ impl Table {
     }
 
     /// Durable records of the vnode of `after` that the engine does not have yet, with keys after
-    /// `after`, in key order: what a scan must lay over the engine's page. At most `limit`.
+    /// `after`, in key order: what a scan must lay over the engine's page. At most `limit`. One of no
+    /// bytes takes the engine's away.
     /// O(records of that vnode that the engine does not have).
     #[must_use]
     pub fn durable_after(&self, after: &RecordKey, limit: usize) -> Vec<Row> {

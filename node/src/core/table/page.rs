@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use bytes::Bytes;
 use quorate_ring::Durability;
 
-use super::Table;
+use super::{Step, Table};
 use crate::core::generation::{GenerationRows, Row};
 use crate::core::key::{PREFIX_BYTES, RecordKey};
 use crate::core::scan_page::{PagePart, PageRange};
@@ -74,8 +74,12 @@ impl Table {
             // Those of a key come in the order of their LSNs, so that the last one stays.
             Durability::Memory => {
                 let in_flight = self.unsettled.iter();
-                let in_flight =
-                    in_flight.filter_map(|u| Some((&self.slots.entry(u.slot)?.key, &u.record)));
+                let in_flight = in_flight.filter_map(|unsettled| match &unsettled.step {
+                    Step::Record { slot, record, .. } => {
+                        Some((&self.slots.entry(*slot)?.key, record))
+                    }
+                    Step::Numbers { .. } => None,
+                });
                 in_flight.filter(|(key, _)| range.holds(key)).collect()
             }
         };

@@ -513,7 +513,8 @@ fn is_request(message: &PeerMessage) -> bool {
         | PeerMessage::Read(_)
         | PeerMessage::Forward(_)
         | PeerMessage::Scan(_)
-        | PeerMessage::Exchange(_) => true,
+        | PeerMessage::Exchange(_)
+        | PeerMessage::Purge(_) => true,
         PeerMessage::Hello(_)
         | PeerMessage::KeepAlive(_)
         | PeerMessage::ReplicateReply(_)
@@ -521,6 +522,7 @@ fn is_request(message: &PeerMessage) -> bool {
         | PeerMessage::ForwardReply(_)
         | PeerMessage::ScanReply(_)
         | PeerMessage::ExchangeReply(_)
+        | PeerMessage::PurgeReply(_)
         | PeerMessage::Clock(_) => false,
     }
 }
@@ -584,10 +586,19 @@ fn payload_bytes(message: &PeerMessage) -> usize {
             Ok(ExchangeAnswer::Rows(page)) => page.rows.iter().map(|row| row.key.len() + 28).sum(),
             Ok(ExchangeAnswer::Standing(standing)) => {
                 let vnodes = standing.lacks.values();
-                vnodes.map(|vnodes| vnodes.to_bytes().len() + 16).sum()
+                let lacks: usize = vnodes.map(|vnodes| vnodes.to_bytes().len() + 16).sum();
+                lacks + 24 * standing.numbers.len()
             }
             Err(_) => 0,
         },
+        PeerMessage::Purge(ask) => {
+            let keys = ask.rounds.iter().flat_map(|round| &round.keys);
+            24 * ask.rounds.len() + keys.map(|(key, _)| key.len() + 24).sum::<usize>()
+        }
+        PeerMessage::PurgeReply(reply) => {
+            let rounds = reply.result.iter().flatten();
+            rounds.map(|places| 4 + 3 * places.len()).sum()
+        }
     }
 }
 

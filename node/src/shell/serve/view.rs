@@ -68,6 +68,11 @@ impl NodeView {
                 let ages = ages.map(|pair| pair.age_ms.unwrap_or(uptime_ms));
                 return Some(ages.max().unwrap_or_default() as f64 / 1e3);
             }
+            "quorate_purge_waiting" => status.purge.waiting,
+            "quorate_purge_blocked_by" => status.purge.blocked_by.len() as u64,
+            "quorate_purge_oldest_seconds" => {
+                return Some(status.purge.oldest_ms.unwrap_or_default() as f64 / 1e3);
+            }
             "quorate_hints" => status.hints.iter().map(|hint| hint.keys).sum(),
             "quorate_hint_bytes" => status.hints.iter().map(|hint| hint.bytes).sum(),
             "quorate_hints_let_go" => status.hints.iter().map(|hint| hint.let_go).sum(),

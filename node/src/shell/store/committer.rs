@@ -13,7 +13,7 @@ use quorate_ring::{Incarnation, Lsn, NodeId};
 
 use super::bytes::Seeds;
 use super::config::StoreConfig;
-use super::frame::{Frame, encode_record, frames_of};
+use super::frame::{Content, Frame, encode_entry, frames_of};
 use super::group::{Group, Layout, Place, Said};
 use super::identity::StoreId;
 use super::losses;
@@ -44,8 +44,8 @@ pub struct Submission {
     pub healed: Option<Healed>,
     /// Contents of frames, one behind the other.
     content: Vec<u8>,
-    /// Numbers of the frames, and where each ends.
-    ends: Vec<(Lsn, usize)>,
+    /// Numbers of the frames, where each ends, and what it is.
+    ends: Vec<(Lsn, usize, Content)>,
 }
 
 impl Submission {
@@ -72,8 +72,8 @@ impl Submission {
 
     /// Adds a frame; its LSN follows on the one before, of this submission or the last.
     pub fn push(&mut self, lsn: Lsn, entry: &Entry) {
-        encode_record(&mut self.content, entry);
-        self.ends.push((lsn, self.content.len()));
+        let content = encode_entry(&mut self.content, entry);
+        self.ends.push((lsn, self.content.len(), content));
     }
 
     /// Whether it asks for nothing but what waits for the next batch.
@@ -92,10 +92,11 @@ impl Submission {
         ENTRY_OVERHEAD_BYTES * (1 + self.ends.len()) + self.content.len()
     }
 
-    fn frames(&self) -> impl Iterator<Item = (Lsn, &[u8])> {
-        let begins = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
-        let content = |(begin, (lsn, end)): (usize, &(Lsn, usize))| {
-            (*lsn, self.content.get(begin..*end).unwrap_or_default())
+    fn frames(&self) -> impl Iterator<Item = (Lsn, Content, &[u8])> {
+        let begins = std::iter::once(0).chain(self.ends.iter().map(|(_, end, _)| *end));
+        let content = |(begin, (lsn, end, content)): (usize, &(Lsn, usize, Content))| {
+            let bytes = self.content.get(begin..*end).unwrap_or_default();
+            (*lsn, *content, bytes)
         };
         begins.zip(&self.ends).map(content)
     }
@@ -193,9 +194,9 @@ impl Committer {
             self.memories.insert(node, memory);
             self.changed.insert(node);
         }
-        for (lsn, record) in submissions.iter().flat_map(Submission::frames) {
+        for (lsn, content, bytes) in submissions.iter().flat_map(Submission::frames) {
             assert!(lsn == self.complete.next(), "LSNs come without holes");
-            for frame in frames_of(record, self.config.batch_bytes) {
+            for frame in frames_of(content, bytes, self.config.batch_bytes) {
                 self.push(&frame, lsn, Writer::User).await?;
             }
             self.complete = lsn;
@@ -238,6 +239,7 @@ impl Committer {
                     Frame::RecordPart { part: 1.., .. } => lsn,
                     Frame::RecordPart { .. }
                     | Frame::Record(_)
+                    | Frame::Numbers(_)
                     | Frame::Start { .. }
                     | Frame::CleanStop(_) => self.complete,
                 };

@@ -125,8 +125,13 @@ impl FjallEngine {
         let mut pace = Pace::start(self.rows.path().join(TABLES_FOLDER));
         for (key, record) in rows.in_order() {
             pace.row(key.as_bytes().len() + record.len());
-            let (key, record) = (Slice::from(key.as_bytes()), Slice::from(record.clone()));
-            ingestion.write(key, record).map_err(failed)?;
+            let key = Slice::from(key.as_bytes());
+            let written = if record.is_empty() {
+                ingestion.write_tombstone(key)
+            } else {
+                ingestion.write(key, Slice::from(record.clone()))
+            };
+            written.map_err(failed)?;
         }
         ingestion.finish().map_err(failed)
     }

@@ -2,10 +2,11 @@
 //!
 //! Layout, little-endian: checksum `u64` (seeded with store id, segment number, offset and
 //! incarnation), length of the frame `u32`, kind `u8`, three zero bytes, LSN `u64`, payload.
-//! A record that outgrows a batch goes in parts under one LSN; it counts when its last part does.
+//! A record that outgrows a batch goes in parts under one LSN; it counts when its last part does. One of no
+//! bytes says that the key is absent from there on: a record in its canonical form is never empty.
 
-use quorate_antientropy::{DigestChange, HoldingsChange, RecordChange};
-use quorate_ring::{BucketId, Incarnation, Lsn};
+use quorate_antientropy::{DigestChange, HoldingsChange, PurgeNumber, PurgeNumbers, RecordChange};
+use quorate_ring::{BucketId, Incarnation, KeyspaceId, Lsn, VnodeId};
 
 use super::bytes::{Fields, SEAL_BYTES, seal, unseal};
 use crate::core::effect::Entry;
@@ -16,10 +17,10 @@ use crate::core::packed::packed;
 /// Bytes of a frame before its payload.
 pub(super) const FRAME_HEADER_BYTES: usize = SEAL_BYTES + 4 + 4 + 8;
 const PART_HEADER_BYTES: usize = 8;
+const NUMBERS_BYTES: usize = 4 + 2 + 8 + 8;
 
 /// Kinds of frames. A number is never used for another kind; those without a variant are reserved
-/// for the work that brings them: 5 amnesia, 6 damage, 7 epoch, 8 purge number, 9 floor, 10 drop,
-/// 11 hint.
+/// for the work that brings them: 7 epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum Kind {
@@ -27,6 +28,7 @@ enum Kind {
     Record = 2,
     RecordPart = 3,
     CleanStop = 4,
+    Numbers = 8,
 }
 
 impl Kind {
@@ -36,6 +38,7 @@ impl Kind {
             2 => Some(Self::Record),
             3 => Some(Self::RecordPart),
             4 => Some(Self::CleanStop),
+            8 => Some(Self::Numbers),
             _ => None,
         }
     }
@@ -49,7 +52,7 @@ pub(super) enum Frame<'a> {
         incarnation: Incarnation,
         predecessor: Option<Incarnation>,
     },
-    /// A record as [`encode_record`] made it.
+    /// A record as [`encode_entry`] made it.
     Record(&'a [u8]),
     /// A part of such bytes.
     RecordPart {
@@ -61,6 +64,17 @@ pub(super) enum Frame<'a> {
     /// memory keyspaces acknowledged. The flag stands in the last frame of the log, because that
     /// one is never truncated.
     CleanStop(Volatile),
+    /// The purge numbers of a vnode, as [`encode_entry`] made them.
+    Numbers(&'a [u8]),
+}
+
+/// What the bytes of an entry are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    /// A record and its key.
+    Record,
+    /// The purge numbers of a vnode.
+    Numbers,
 }
 
 impl<'a> Frame<'a> {
@@ -69,7 +83,7 @@ impl<'a> Frame<'a> {
         FRAME_HEADER_BYTES
             + match self {
                 Self::Start { .. } => 17,
-                Self::Record(record) => record.len(),
+                Self::Record(bytes) | Self::Numbers(bytes) => bytes.len(),
                 Self::RecordPart { bytes, .. } => PART_HEADER_BYTES + bytes.len(),
                 Self::CleanStop(Volatile::Whole) => 0,
                 Self::CleanStop(Volatile::Lost) => 1,
@@ -93,7 +107,7 @@ impl<'a> Frame<'a> {
                 buffer.push(u8::from(predecessor.is_some()));
                 buffer.extend_from_slice(&predecessor.map_or(0, |i| i.0).to_le_bytes());
             }
-            Self::Record(record) => buffer.extend_from_slice(record),
+            Self::Record(bytes) | Self::Numbers(bytes) => buffer.extend_from_slice(bytes),
             Self::RecordPart { part, parts, bytes } => {
                 buffer.extend_from_slice(&part.to_le_bytes());
                 buffer.extend_from_slice(&parts.to_le_bytes());
@@ -131,6 +145,7 @@ impl<'a> Frame<'a> {
                 }
             }
             Kind::Record => Self::Record(fields.0),
+            Kind::Numbers => Self::Numbers(fields.0),
             Kind::RecordPart => Self::RecordPart {
                 part: fields.u32()?,
                 parts: fields.u32()?,
@@ -150,12 +165,17 @@ impl<'a> Frame<'a> {
             Self::Record(_) => Kind::Record,
             Self::RecordPart { .. } => Kind::RecordPart,
             Self::CleanStop(_) => Kind::CleanStop,
+            Self::Numbers(_) => Kind::Numbers,
         }
     }
 }
 
-/// Cuts an encoded record into frames of at most `batch_bytes` each.
-pub(super) fn frames_of(record: &[u8], batch_bytes: usize) -> impl Iterator<Item = Frame<'_>> {
+/// Cuts an encoded entry into frames of at most `batch_bytes` each.
+pub(super) fn frames_of(
+    content: Content,
+    record: &[u8],
+    batch_bytes: usize,
+) -> impl Iterator<Item = Frame<'_>> {
     let whole = FRAME_HEADER_BYTES + record.len() <= batch_bytes;
     let chunk = if whole {
         record.len()
@@ -165,18 +185,17 @@ pub(super) fn frames_of(record: &[u8], batch_bytes: usize) -> impl Iterator<Item
     let parts = u32::try_from(record.len().div_ceil(chunk)).expect("records are bounded");
     (0..parts)
         .zip(record.chunks(chunk))
-        .map(move |(part, bytes)| {
-            if whole {
-                Frame::Record(bytes)
-            } else {
-                Frame::RecordPart { part, parts, bytes }
-            }
+        .map(move |(part, bytes)| match content {
+            Content::Numbers => Frame::Numbers(bytes),
+            Content::Record if whole => Frame::Record(bytes),
+            Content::Record => Frame::RecordPart { part, parts, bytes },
         })
 }
 
-/// Appends the bytes of an entry: bucket `u16`, key length `u16`, change of the digest `u128`, of
-/// the number of keys `i8`, of tombstones `i8` and of bytes `i32`, key, record.
-pub(super) fn encode_record(buffer: &mut Vec<u8>, entry: &Entry) {
+/// Appends the bytes of an entry. Of a record: bucket `u16`, key length `u16`, change of the digest
+/// `u128`, of the number of keys `i8`, of tombstones `i8` and of bytes `i32`, key, record. Of purge
+/// numbers: keyspace `u32`, vnode `u16`, number `u64`, floor `u64`.
+pub(super) fn encode_entry(buffer: &mut Vec<u8>, entry: &Entry) -> Content {
     match entry {
         Entry::Record {
             key,
@@ -195,11 +214,35 @@ pub(super) fn encode_record(buffer: &mut Vec<u8>, entry: &Entry) {
             buffer.extend_from_slice(&holdings.bytes.to_le_bytes());
             buffer.extend_from_slice(key);
             buffer.extend_from_slice(record);
+            Content::Record
+        }
+        Entry::Numbers {
+            keyspace,
+            vnode,
+            numbers,
+        } => {
+            buffer.extend_from_slice(&keyspace.0.to_le_bytes());
+            buffer.extend_from_slice(&vnode.0.to_le_bytes());
+            buffer.extend_from_slice(&numbers.number.0.to_le_bytes());
+            buffer.extend_from_slice(&numbers.floor.0.to_le_bytes());
+            Content::Numbers
         }
     }
 }
 
-/// Reads what [`encode_record`] made.
+/// Reads purge numbers that [`encode_entry`] made.
+pub(super) fn decode_numbers(bytes: &[u8]) -> Option<(KeyspaceId, VnodeId, PurgeNumbers)> {
+    if bytes.len() != NUMBERS_BYTES {
+        return None;
+    }
+    let mut fields = Fields(bytes);
+    let (keyspace, vnode) = (KeyspaceId(fields.u32()?), VnodeId(fields.u16()?));
+    let number = PurgeNumber(fields.u64()?);
+    let floor = PurgeNumber(fields.u64()?);
+    Some((keyspace, vnode, PurgeNumbers { number, floor }))
+}
+
+/// Reads a record that [`encode_entry`] made.
 pub(super) fn decode_record(bytes: &[u8]) -> Option<Entry> {
     let mut fields = Fields(bytes);
     let bucket = BucketId(fields.u16()?);
@@ -247,6 +290,7 @@ mod tests {
             },
             Frame::CleanStop(Volatile::Whole),
             Frame::CleanStop(Volatile::Lost),
+            Frame::Numbers(b"purge numbers"),
         ];
         for frame in frames {
             let mut bytes = Vec::new();
@@ -257,6 +301,24 @@ mod tests {
                 assert_eq!(Frame::read(&bytes[..cut], 11), None, "cut at {cut}");
             }
         }
+    }
+
+    #[test]
+    fn purge_numbers_come_back() {
+        let (keyspace, vnode) = (KeyspaceId(3), VnodeId(700));
+        let numbers = PurgeNumbers {
+            number: PurgeNumber(9),
+            floor: PurgeNumber(8),
+        };
+        let entry = Entry::Numbers {
+            keyspace,
+            vnode,
+            numbers,
+        };
+        let mut bytes = Vec::new();
+        assert_eq!(encode_entry(&mut bytes, &entry), Content::Numbers);
+        assert_eq!(decode_numbers(&bytes), Some((keyspace, vnode, numbers)));
+        assert_eq!(decode_numbers(&bytes[1..]), None);
     }
 
     #[test]
@@ -278,14 +340,15 @@ mod tests {
                 record: record.clone(),
             };
             let mut bytes = Vec::new();
-            encode_record(&mut bytes, &entry);
-            let frames: Vec<Frame<'_>> = frames_of(&bytes, 1024).collect();
+            let content = encode_entry(&mut bytes, &entry);
+            assert_eq!(content, Content::Record);
+            let frames: Vec<Frame<'_>> = frames_of(content, &bytes, 1024).collect();
             assert!(frames.iter().all(|frame| frame.bytes() <= 1024));
             let joined: Vec<u8> = frames
                 .iter()
                 .flat_map(|frame| match frame {
                     Frame::Record(bytes) | Frame::RecordPart { bytes, .. } => bytes.to_vec(),
-                    Frame::Start { .. } | Frame::CleanStop(_) => Vec::new(),
+                    Frame::Start { .. } | Frame::CleanStop(_) | Frame::Numbers(_) => Vec::new(),
                 })
                 .collect();
             let Some(Entry::Record {

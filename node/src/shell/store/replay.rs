@@ -21,7 +21,7 @@ use quorate_ring::{Incarnation, Lsn, NodeId};
 use super::batch::BatchHeader;
 use super::bytes::{BLOCK, Seeds, align};
 use super::error::OpenError;
-use super::frame::{Frame, decode_record};
+use super::frame::{Frame, decode_numbers, decode_record};
 use super::group::Place;
 use super::identity::StoreId;
 use super::segment::{SEGMENT_HEADER_BYTES, check_segment_header, segment_name};
@@ -44,7 +44,7 @@ pub(super) struct Replay {
     /// What that frame says; *lost* where the log does not end with one.
     pub(super) volatile: Volatile,
     pub(super) memories: BTreeMap<NodeId, Memory>,
-    /// Newest record of each key beyond `applied`.
+    /// Newest record of each key beyond `applied`; of no bytes where it was purged.
     pub(super) records: BTreeMap<RecordKey, Bytes>,
     pub(super) digests: BucketDigests,
     /// Bytes of batches beyond `applied`.
@@ -296,6 +296,14 @@ impl Replay {
                 }
                 self.record(&seen.bytes, lsn)?;
             }
+            Frame::Numbers(bytes) => {
+                self.parts = None;
+                let Some((keyspace, vnode, numbers)) = decode_numbers(bytes) else {
+                    return Err(OpenError::damaged(format!("frame {lsn} holds no numbers")));
+                };
+                // What the engine's checkpoint tells already they do not lower.
+                self.digests.raise(keyspace, vnode, numbers);
+            }
             Frame::CleanStop(volatile) => {
                 self.clean = true;
                 self.volatile = volatile;
@@ -309,22 +317,19 @@ impl Replay {
         if lsn <= self.applied {
             return Ok(());
         }
-        let Some(entry) = decode_record(bytes) else {
+        let Some(Entry::Record {
+            key,
+            bucket,
+            change,
+            record,
+        }) = decode_record(bytes)
+        else {
             // The checksum was right: a bug or another format wrote it, not a torn sector.
             return Err(OpenError::damaged(format!("frame {lsn} holds no record")));
         };
-        match entry {
-            Entry::Record {
-                key,
-                bucket,
-                change,
-                record,
-            } => {
-                self.digests
-                    .add(key.keyspace(), key.vnode(), bucket, change);
-                self.records.insert(key, record);
-            }
-        }
+        self.digests
+            .add(key.keyspace(), key.vnode(), bucket, change);
+        self.records.insert(key, record);
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::{BUCKETS, Digest, NodeHash, Question};
+use quorate_antientropy::{BUCKETS, Digest, NodeHash, PurgeNumber, PurgeNumbers, Question};
 use quorate_ring::{BucketId, KeyspaceId, Lsn, VnodeId};
 use serde::{Deserialize, Serialize};
 
@@ -181,6 +181,16 @@ pub(super) struct ExchangeReplyForm {
 struct StandingForm {
     appended: u64,
     lacks: Vec<LackForm>,
+    #[serde(default)]
+    numbers: Vec<NumbersForm>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct NumbersForm {
+    keyspace: u32,
+    vnode: u16,
+    number: u64,
+    floor: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -190,25 +200,52 @@ struct LackForm {
 }
 
 impl From<&ReplicaStanding> for StandingForm {
-    fn from(ReplicaStanding { appended, lacks }: &ReplicaStanding) -> Self {
+    fn from(
+        ReplicaStanding {
+            appended,
+            lacks,
+            numbers,
+        }: &ReplicaStanding,
+    ) -> Self {
         let lack = |(keyspace, vnodes): (&KeyspaceId, &VnodeSet)| LackForm {
             keyspace: keyspace.0,
             vnodes: vnodes.to_bytes(),
         };
+        let of = |&(keyspace, vnode, numbers): &(KeyspaceId, VnodeId, PurgeNumbers)| NumbersForm {
+            keyspace: keyspace.0,
+            vnode: vnode.0,
+            number: numbers.number.0,
+            floor: numbers.floor.0,
+        };
         Self {
             appended: appended.0,
             lacks: lacks.iter().map(lack).collect(),
+            numbers: numbers.iter().map(of).collect(),
         }
     }
 }
 
 impl From<StandingForm> for ReplicaStanding {
-    fn from(StandingForm { appended, lacks }: StandingForm) -> Self {
+    fn from(
+        StandingForm {
+            appended,
+            lacks,
+            numbers,
+        }: StandingForm,
+    ) -> Self {
         let lack =
             |LackForm { keyspace, vnodes }| (KeyspaceId(keyspace), VnodeSet::from_bytes(&vnodes));
+        let of = |form: NumbersForm| {
+            let numbers = PurgeNumbers {
+                number: PurgeNumber(form.number),
+                floor: PurgeNumber(form.floor),
+            };
+            (KeyspaceId(form.keyspace), VnodeId(form.vnode), numbers)
+        };
         Self {
             appended: Lsn(appended),
             lacks: lacks.into_iter().map(lack).collect(),
+            numbers: numbers.into_iter().map(of).collect(),
         }
     }
 }

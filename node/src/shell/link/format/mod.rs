@@ -9,6 +9,7 @@
 
 mod exchange;
 mod forms;
+mod purge;
 mod scan;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -21,6 +22,7 @@ use forms::{
     ClockForm, ForwardForm, ForwardReplyForm, HeaderForm, HelloForm, KeepAliveForm, ReadForm,
     ReadReplyForm, ReplicateForm, ReplicateReplyForm,
 };
+use purge::{PurgeForm, PurgeReplyForm};
 use scan::{ScanForm, ScanReplyForm};
 
 /// Kind of every frame between nodes.
@@ -44,6 +46,8 @@ mod kind {
     pub(super) const SCAN_REPLY: u8 = 21;
     pub(super) const EXCHANGE: u8 = 22;
     pub(super) const EXCHANGE_REPLY: u8 = 23;
+    pub(super) const PURGE: u8 = 24;
+    pub(super) const PURGE_REPLY: u8 = 25;
 }
 
 /// What a message takes that is small, about: how many a frame has is guessed by it.
@@ -113,6 +117,8 @@ fn put_message(out: &mut BytesMut, message: &PeerMessage) -> Result<usize, Frame
         PeerMessage::ExchangeReply(m) => {
             put_frame(out, kind::EXCHANGE_REPLY, &ExchangeReplyForm::from(m))
         }
+        PeerMessage::Purge(m) => put_frame(out, kind::PURGE, &PurgeForm::from(m)),
+        PeerMessage::PurgeReply(m) => put_frame(out, kind::PURGE_REPLY, &PurgeReplyForm::from(m)),
     }
 }
 
@@ -200,6 +206,14 @@ fn message_of(item: &RawFrame) -> Result<PeerMessage, FrameError> {
         kind::EXCHANGE_REPLY => {
             let form: ExchangeReplyForm = decode_body(item, ITEMS_MAX)?;
             PeerMessage::ExchangeReply(form.into_domain().ok_or_else(fields)?)
+        }
+        kind::PURGE => {
+            let form: PurgeForm = decode_body(item, ITEMS_MAX)?;
+            PeerMessage::Purge(form.into_domain().ok_or_else(fields)?)
+        }
+        kind::PURGE_REPLY => {
+            let form: PurgeReplyForm = decode_body(item, ITEMS_MAX)?;
+            PeerMessage::PurgeReply(form.into_domain().ok_or_else(fields)?)
         }
         kind => return Err(FrameError::UnknownKind { kind, id: None }),
     })

@@ -6,6 +6,7 @@ use super::*;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use quorate_antientropy::PurgeNumbers;
 use quorate_antientropy::{Context, Delta, Digest, Dot, Mint, NodeHash, OpId, Question, Sibling};
 use quorate_ring::{
     Actor, BucketId, ConsistencyLevel, Epoch, Incarnation, KeyspaceId, Lsn, MonoTime, NodeId,
@@ -14,10 +15,11 @@ use quorate_ring::{
 
 use crate::core::message::{
     ClockEcho, ClockProbe, ExchangeAnswer, ExchangeAsk, ExchangeReply, ExchangeRow, ExchangeWanted,
-    Forward, ForwardReply, Held, HeldRecord, Hello, KeepAlive, OpNumber, Payload, PurgeNumber,
-    ReadRecord, ReadRecordReply, ReadRequest, Refusal, ReplicaStanding, Replicate, ReplicateReply,
-    Reply, Request, ResolveRequest, RowPage, RowQuestion, ScanAsk, ScanPart, ScanReply,
-    SessionReadRequest, StampTold, Stored, TreeQuestion, WriteRequest,
+    Forward, ForwardReply, Held, HeldRecord, Hello, KeepAlive, OpNumber, Payload, PurgeAsk,
+    PurgeNumber, PurgeReply, PurgeRound, PurgeStep, ReadRecord, ReadRecordReply, ReadRequest,
+    Refusal, ReplicaStanding, Replicate, ReplicateReply, Reply, Request, ResolveRequest, RowPage,
+    RowQuestion, ScanAsk, ScanPart, ScanReply, SessionReadRequest, StampTold, Stored, TreeQuestion,
+    WriteRequest,
 };
 use crate::core::scan_page::{PageRange, RowContent, ScanRow};
 use crate::core::timeline::{Life, Memory, Timeline};
@@ -201,6 +203,27 @@ fn messages() -> Vec<PeerMessage> {
     let standing = ReplicaStanding {
         appended: Lsn(9),
         lacks: [(keyspace, [VnodeId(3)].into_iter().collect())].into(),
+        numbers: vec![(
+            keyspace,
+            VnodeId(4),
+            PurgeNumbers {
+                number: PurgeNumber(8),
+                floor: PurgeNumber(7),
+            },
+        )],
+    };
+    let purge = |step| {
+        PeerMessage::Purge(PurgeAsk {
+            op,
+            step,
+            rounds: vec![PurgeRound {
+                keyspace,
+                vnode: VnodeId(300),
+                number: PurgeNumber(9),
+                keys: vec![(key(), Digest(1 << 98))],
+            }],
+            budget,
+        })
     };
     let exchange_reply = |result| PeerMessage::ExchangeReply(ExchangeReply { op, ask: 4, result });
     let page = RowPage {
@@ -282,6 +305,17 @@ fn messages() -> Vec<PeerMessage> {
         exchange_reply(Ok(ExchangeAnswer::Rows(page))),
         exchange_reply(Ok(ExchangeAnswer::Standing(standing))),
         exchange_reply(Err(refusal)),
+        purge(PurgeStep::Look),
+        purge(PurgeStep::Join),
+        purge(PurgeStep::Drop),
+        PeerMessage::PurgeReply(PurgeReply {
+            op,
+            result: Ok(vec![vec![0, 7], vec![]]),
+        }),
+        PeerMessage::PurgeReply(PurgeReply {
+            op,
+            result: Err(refusal),
+        }),
     ]
 }
 
@@ -334,7 +368,10 @@ fn bytes_of_an_earlier_release_are_read() {
             .result
             .as_ref()
             .is_ok_and(|held| held.record == HeldRecord::AsKnown),
-        PeerMessage::Exchange(_) | PeerMessage::ExchangeReply(_) => false,
+        PeerMessage::Exchange(_)
+        | PeerMessage::ExchangeReply(_)
+        | PeerMessage::Purge(_)
+        | PeerMessage::PurgeReply(_) => false,
         _ => true,
     });
     for message in &mut expected {
