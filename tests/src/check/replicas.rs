@@ -21,6 +21,15 @@ pub struct OwnedRecord {
     pub dots: Vec<(String, String)>,
 }
 
+impl OwnedRecord {
+    /// Whether it is what is left of a deleted key.
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
+        let state = KeyState::decode(&Bytes::from(self.bytes.clone()));
+        state.is_ok_and(|state| state.gone_at() == Some(0))
+    }
+}
+
 /// What one node holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ReplicaDump {
@@ -28,6 +37,13 @@ pub struct ReplicaDump {
     pub node: u32,
     /// Its records by key.
     pub records: BTreeMap<String, OwnedRecord>,
+}
+
+impl ReplicaDump {
+    /// Takes deleted keys out.
+    pub fn leave_out_deleted(&mut self) {
+        self.records.retain(|_, record| !record.is_deleted());
+    }
 }
 
 /// Compares the dumps; `owners` names who must hold a key.

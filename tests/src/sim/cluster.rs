@@ -1036,13 +1036,9 @@ impl Cluster {
 
     /// Deleted keys that some node still holds.
     pub async fn tombstones(&self) -> usize {
-        let is_gone = |record: &OwnedRecord| {
-            let state = KeyState::decode(&Bytes::from(record.bytes.clone()));
-            state.is_ok_and(|state| state.gone_at() == Some(0))
-        };
         let dumps = self.dump().await;
         let records = dumps.iter().flat_map(|dump| dump.records.values());
-        records.filter(|record| is_gone(record)).count()
+        records.filter(|record| record.is_deleted()).count()
     }
 
     fn compare_with_earlier(&self, node: NodeId, looked: Looked, purged_since: u64) {

@@ -123,11 +123,13 @@ impl Nemesis {
             | Fault::WriteError => self.disk(kind),
             Fault::ReadError => self.read_error(),
             Fault::DiskLost | Fault::DiskOld => self.replace_disk(kind).await,
+            Fault::Away => self.stay_away(kind),
             Fault::ClockJump => self.jump(kind),
             // These are in the temper of the networks and the machines all the time.
             Fault::Reorder
             | Fault::Duplicate
             | Fault::Stale
+            | Fault::Late
             | Fault::RequestLost
             | Fault::ReplyLost
             | Fault::ClientReset
@@ -221,7 +223,8 @@ impl Nemesis {
             self.cluster.crash(node, Crash::Kill);
             other = self.cluster.copy_disk(node);
             self.cluster.start(node);
-            let later = self.rand.between(SECOND / 2, 5 * SECOND);
+            let longest = if self.plan.purges { 30 } else { 5 };
+            let later = self.rand.between(SECOND / 2, longest * SECOND);
             self.time.sleep_until(self.time.now_us() + later).await;
             if self.cluster.not_whole().await.is_some() {
                 return;
@@ -233,6 +236,17 @@ impl Nemesis {
         self.note(kind, format!("{node}"));
         let delay = self.rand.below(3 * SECOND);
         self.cluster.start_after(node, delay);
+    }
+
+    /// One node stays away for so long that the others could purge without it.
+    fn stay_away(&mut self, kind: Fault) {
+        for node in self.some_up(1) {
+            self.cluster.crash(node, Crash::Kill);
+            let delay = self.rand.between(20 * SECOND, 35 * SECOND);
+            self.cluster.start_after(node, delay);
+            self.trace.count(kind.counter());
+            self.note(kind, format!("{node} for {} s", delay / SECOND));
+        }
     }
 
     fn note(&self, kind: Fault, text: String) {

@@ -24,6 +24,9 @@ use super::sched::Scheduler;
 use super::trace::Trace;
 use super::traffic::Traffic;
 
+/// How much later a late copy of a frame arrives: behind a purge round.
+const LATE_US: (u64, u64) = (16_000_000, 40_000_000);
+
 /// A lost connection is tried again this often.
 const RETRY_US: u64 = 250_000;
 /// Frames that a direction of a connection holds before it is full.
@@ -47,6 +50,8 @@ pub struct NetTemper {
     pub duplicate: f64,
     /// Probability that a frame arrives although its connection has ended.
     pub stale: f64,
+    /// Copies of frames arrive long after them.
+    pub late: f64,
     /// Silence after which an end gives a connection up.
     pub idle_us: u64,
 }
@@ -277,6 +282,7 @@ impl SimNet {
             state.capped.clear();
             state.temper.reorder = 0.0;
             state.temper.duplicate = 0.0;
+            state.temper.late = 0.0;
             state.temper.stale = 0.0;
             state.cut.values_mut().for_each(|count| *count = 1);
             state.cut.keys().copied().collect()
@@ -473,6 +479,10 @@ impl SimNet {
             if !is_hello && !forwards && rand.chance(temper.duplicate) {
                 self.trace.count("fault.duplicate");
                 arrivals.push(at + rand.below(3_000_000));
+            }
+            if !is_hello && !forwards && rand.chance(temper.late) {
+                self.trace.count("fault.late");
+                arrivals.push(at + rand.between(LATE_US.0, LATE_US.1));
             }
             end.in_flight += arrivals.len();
         }

@@ -111,6 +111,10 @@ faults! {
     DiskLost = "disk-lost";
     /// A disk is replaced by an old copy of it.
     DiskOld = "disk-old";
+    /// A node stays away for longer than purge rounds rest.
+    Away = "away";
+    /// Copies of frames arrive after a purge round.
+    Late = "late";
 }
 
 /// What clients do.
@@ -270,6 +274,7 @@ impl Plan {
             reorder: p(&mut rand, Fault::Reorder, 0.2),
             duplicate: p(&mut rand, Fault::Duplicate, 0.2),
             stale: p(&mut rand, Fault::Stale, 1.0),
+            late: 0.0,
             idle_us: rand.between(1_000_000, 4_000_000),
         };
         let client_net = ClientTemper {
@@ -310,8 +315,8 @@ impl Plan {
         plan.draw_disk_errors();
         plan.draw_disk_losses();
         plan.draw_hints();
-        plan.draw_purges();
         plan.draw_overload();
+        plan.draw_purges();
         let named = seed < NAMED_SEEDS || NAMED_LATER.contains(&seed);
         plan.scans = !named && SimRand::derive(seed, 0, "scans").chance(0.5);
         plan.batches = !named && SimRand::derive(seed, 0, "batches").chance(0.4);
@@ -378,6 +383,7 @@ impl Plan {
                 reorder: 0.0,
                 duplicate: 0.0,
                 stale: 0.0,
+                late: 0.0,
                 idle_us: 4_000_000,
             },
             client_net: ClientTemper {
@@ -644,6 +650,22 @@ impl Plan {
         let mut rand = SimRand::derive(self.seed, 0, "purges");
         let named = self.seed < NAMED_SEEDS || NAMED_LATER.contains(&self.seed);
         self.purges = !named && rand.chance(0.5);
+        let taken = self.faults.contains(&Fault::PowerAgain) || self.overload.is_some();
+        if !self.purges || taken || self.hints_alone {
+            return;
+        }
+        if self.memory_victim.is_none() && rand.chance(0.5) {
+            self.faults.insert(Fault::Away);
+        }
+        if rand.chance(0.5) {
+            self.faults.insert(Fault::Late);
+            self.net.late = 0.02;
+        }
+        let deletes = [Workload::Deletes, Workload::Lww];
+        let usual = self.workloads.iter().all(|w| Workload::USUAL.contains(w));
+        if usual && !self.workloads.iter().any(|w| deletes.contains(w)) {
+            self.workloads.push(Workload::Deletes);
+        }
     }
 
     /// Whether a node may lose what it acknowledged.
@@ -696,6 +718,8 @@ fn draw_faults(rand: &mut SimRand) -> BTreeSet<Fault> {
         Fault::ReadError,
         Fault::DiskLost,
         Fault::DiskOld,
+        Fault::Away,
+        Fault::Late,
     ];
     let drawn_here = |fault: &Fault| !later.contains(fault);
     let mut all: Vec<Fault> = Fault::ALL.iter().copied().filter(drawn_here).collect();

@@ -24,6 +24,9 @@ use crate::check::{
     Action, Ending, History, KeyIndex, LwwFacts, OpIndex, Operation, Outcome, Returned,
 };
 
+/// Keys of a keyspace that are written seldom.
+const COLD_KEYS: usize = 40;
+
 /// Median pause of a client in a hurry.
 const HURRIED_THINK_US: u64 = 2_000;
 
@@ -366,6 +369,12 @@ impl SimClient {
         }
     }
 
+    /// Where deleted keys are purged, the number of a key that is written so seldom that what was deleted
+    /// stays so for longer than a round rests; half of the time.
+    pub(super) fn cold(&mut self) -> Option<usize> {
+        (self.plan.purges && self.rand.chance(0.5)).then(|| self.rand.index(COLD_KEYS))
+    }
+
     async fn unique_key(&mut self) {
         let keyspace = self.keyspace_drawn();
         let written = self.unique;
@@ -455,7 +464,10 @@ impl SimClient {
     }
 
     async fn deletes(&mut self) {
-        let target = self.hot(Workload::Deletes, "del");
+        let mut target = self.hot(Workload::Deletes, "del");
+        if let Some(cold) = self.cold() {
+            target.key = format!("del-c{cold}");
+        }
         match self.rand.below(20) {
             0..=3 => {
                 self.put(&target, None, BTreeSet::new()).await;

@@ -30,9 +30,14 @@ impl SimClient {
                 .jump(far - i64::try_from(HOUR_US).unwrap_or(0));
             self.recorder.trace.count("state.client's clock jumped");
         }
+        let cold = self.cold();
+        let key = match cold {
+            Some(cold) => format!("lww-c{cold}"),
+            None => format!("lww-{}", self.rand.index(self.plan.hot_keys)),
+        };
         let target = Target {
             keyspace: self.plan.sibling_keyspaces,
-            key: format!("lww-{}", self.rand.index(self.plan.hot_keys)),
+            key,
             workload: Workload::Lww,
         };
         match self.rand.below(20) {
