@@ -2,9 +2,10 @@
 //! own, and bounds that must hold.
 
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use quorate_client::{Client, Level};
 
 use crate::clock::Clock;
@@ -62,6 +63,36 @@ pub fn verified(
     let spec = verified_spec(keys, in_flight_max)?;
     let keyspaces = clients.iter().map(|client| client.keyspace("default"));
     Ok(OpenLoop::new(spec, keyspaces.collect(), clock))
+}
+
+/// A node of a cluster of this tool that was killed and came back, as a process of this tool. It is
+/// killed when this is dropped.
+#[derive(Debug)]
+pub struct ReturnedNode(Child);
+
+impl ReturnedNode {
+    /// Starts the node of `folder` again.
+    ///
+    /// # Errors
+    /// If its process cannot be started.
+    pub fn start(binary: &Path, folder: &Path) -> Result<Self> {
+        let process = Command::new(binary)
+            .arg("serve")
+            .arg("--config")
+            .arg(folder.join("quorate.toml"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Ok(Self(process.context("the node cannot be started again")?))
+    }
+}
+
+impl Drop for ReturnedNode {
+    fn drop(&mut self) {
+        let _killed = self.0.kill();
+        let _reaped = self.0.wait();
+    }
 }
 
 /// Bounds that were broken, told all together.

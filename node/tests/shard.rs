@@ -25,8 +25,8 @@ use quorate_node::core::input::{Input, LinkEvent, Losses, Now, Recovered, Reques
 use quorate_node::core::key::RecordKey;
 use quorate_node::core::message::{
     ExchangeAnswer, ExchangeReply, Forward, HeldRecord, OpNumber, PeerMessage, PurgeNumber,
-    ReadRecordReply, ReadRequest, Refusal, Reply, Request, ResolveRequest, ScanPart, ScanReply,
-    ScanRequest, SessionReadRequest, WriteRequest,
+    PurgeStep, ReadRecordReply, ReadRequest, Refusal, Reply, Request, ResolveRequest, ScanPart,
+    ScanReply, ScanRequest, SessionReadRequest, WriteRequest,
 };
 use quorate_node::core::scan_page::{PagePart, RowContent, ScanRow};
 use quorate_node::core::seal::SealKey;
@@ -2280,4 +2280,46 @@ fn a_value_that_expired_is_purged_some_time_later() {
     );
     lab.pass(600_000);
     assert_eq!(lab.held(), [(0, 0); 3]);
+}
+
+/// An answer to the first question that arrives again must not pass for one to the second: a round
+/// would drop what an owner has not joined for.
+#[test]
+fn an_answer_that_comes_twice_is_not_taken_for_one_to_the_next_step() {
+    let mut lab = Lab::ready();
+    let id = lab.ask(A, put("v", 1, None));
+    lab.run();
+    assert!(is_applied(lab.reply(id)));
+    let leader = lab.shards[&A]
+        .topology()
+        .owners(lab.vnode(), Copies::new(3).expect("3"))[0];
+    let other = if leader == C { B } else { C };
+    // The other owner is never asked to join, and each of its answers arrives twice.
+    let looks = Rc::new(RefCell::new(Vec::new()));
+    let keep = Rc::clone(&looks);
+    lab.tamper = Some(Box::new(move |to, message| match message {
+        PeerMessage::Purge(ask) if to == other && ask.step != PurgeStep::Look => {
+            ask.rounds.clear();
+        }
+        PeerMessage::PurgeReply(reply) if to == leader && reply.step == PurgeStep::Look => {
+            keep.borrow_mut().push(reply.clone());
+        }
+        _ => {}
+    }));
+    lab.delete(2);
+    for _ in 0..300 {
+        lab.pass(100);
+        let header = lab.shards[&other].header();
+        for reply in looks.borrow_mut().drain(..) {
+            let input = Input::Peer {
+                from: other,
+                link: 1,
+                header,
+                message: PeerMessage::PurgeReply(reply),
+            };
+            lab.step(leader, input);
+        }
+    }
+    assert_eq!((lab.held(), lab.floors()), (vec![(0, 1); 3], vec![0; 3]));
+    assert!(lab.stopped.is_empty());
 }

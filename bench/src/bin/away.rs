@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -14,7 +13,7 @@ use quorate_bench::clock::Clock;
 use quorate_bench::nodes::NodeProcess;
 use quorate_bench::open::{End, OpenLoop, OpenSpec};
 use quorate_bench::process_usage::loopback_bytes;
-use quorate_bench::scenario::{Bounds, verified_spec};
+use quorate_bench::scenario::{Bounds, ReturnedNode, verified_spec};
 use quorate_bench::spawn::{SpawnedCluster, binary_beside};
 use quorate_client::Client;
 
@@ -86,7 +85,7 @@ async fn main() -> Result<()> {
     let down = Duration::from_secs(args.down_seconds);
     let down = load.run("away", args.rate, down).await?;
     let bytes_before = loopback_bytes();
-    let _back = Returned::start(&binary, &cluster.node_folder(&node.name))?;
+    let _back = ReturnedNode::start(&binary, &cluster.node_folder(&node.name))?;
     let returned = clock.now();
     let mut out = std::io::stdout();
     if args.back_seconds > 0 {
@@ -157,30 +156,6 @@ fn load_of(args: &Args, client: &Client, clock: Clock) -> Result<OpenLoop> {
         ..verified_spec(args.keys, IN_FLIGHT_MAX)?
     };
     Ok(OpenLoop::new(spec, vec![client.keyspace("default")], clock))
-}
-
-/// The node that came back, as a process of this tool.
-struct Returned(Child);
-
-impl Returned {
-    fn start(binary: &std::path::Path, folder: &std::path::Path) -> Result<Self> {
-        let process = Command::new(binary)
-            .arg("serve")
-            .arg("--config")
-            .arg(folder.join("quorate.toml"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        Ok(Self(process.context("the node cannot be started again")?))
-    }
-}
-
-impl Drop for Returned {
-    fn drop(&mut self) {
-        let _killed = self.0.kill();
-        let _reaped = self.0.wait();
-    }
 }
 
 /// Keys that wait on any node for another one.

@@ -229,6 +229,12 @@ fn numbers(topology: &Topology, status: &NodeStatus) -> Value {
         "lost_why": status.lost_why,
         "copies_lacking": status.copies_lacking,
         "copies_in_doubt": status.copies_in_doubt,
+        "purge": {
+            "waiting": status.purge.waiting,
+            "oldest_ms": status.purge.oldest_ms,
+            "blocked_by": status.purge.blocked_by,
+            "purged": status.purge.purged,
+        },
         "clock_off": status.clock_off,
         "peers": status.peers.iter().map(peer).collect::<Vec<_>>(),
         "keyspaces": status.keyspaces.iter().map(holdings).collect::<Vec<_>>(),
@@ -282,6 +288,7 @@ fn text(topology: &Topology, answers: &[Answer], healthy: bool) -> String {
         table.text()
     );
     text.push_str(&compared(topology, answers));
+    text.push_str(&purge(topology, answers));
     let has_memory = has_memory_keyspace(topology);
     if healthy {
         text.push_str("\nhealthy: every node is up and counts for all its vnodes\n");
@@ -292,6 +299,32 @@ fn text(topology: &Topology, answers: &[Answer], healthy: bool) -> String {
         text.push_str(&format!("  {reason}\n"));
     }
     text
+}
+
+/// How many deleted keys wait to be purged, for how long, and for whom; nothing if none does.
+fn purge(topology: &Topology, answers: &[Answer]) -> String {
+    let told = answers.iter().filter_map(|(_, said)| said.as_ref().ok());
+    let told: Vec<_> = told.map(|status| &status.purge).collect();
+    let waiting: u64 = told.iter().map(|purge| purge.waiting).sum();
+    if waiting == 0 {
+        return String::new();
+    }
+    let oldest = told.iter().filter_map(|purge| purge.oldest_ms).max();
+    let oldest = oldest.map_or(String::new(), |oldest_ms| {
+        format!(", the oldest for {} s", oldest_ms / 1_000)
+    });
+    let blocking: std::collections::BTreeSet<String> = told
+        .iter()
+        .flat_map(|purge| &purge.blocked_by)
+        .map(|node| topology.node_label(quorate_ring::NodeId(*node)))
+        .collect();
+    let blocking: Vec<String> = blocking.into_iter().collect();
+    let blocking = if blocking.is_empty() {
+        String::new()
+    } else {
+        format!("; not while {} cannot take part", blocking.join(", "))
+    };
+    format!("deleted keys that wait to be purged: {waiting}{oldest}{blocking}\n")
 }
 
 /// When the copies of which nodes were compared last, and how many keys differed.

@@ -480,6 +480,8 @@ pub struct PurgeRound {
 pub struct PurgeReply {
     /// The leader's number.
     pub op: OpNumber,
+    /// Which part it is the answer about: answers may come late, and twice.
+    pub step: PurgeStep,
     /// Of each round, in their order, the places of the keys of which it holds what was asked for, or
     /// held it until it purged it.
     pub result: Result<Vec<Vec<u16>>, Refusal>,

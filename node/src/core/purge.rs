@@ -149,7 +149,7 @@ pub struct PurgeStatus {
 }
 
 /// A node's part in purging.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Purges {
     /// How long a round rests between join and drop.
     rest: Duration,
@@ -336,12 +336,21 @@ impl Purges {
         }
     }
 
+    /// Copies of which deleted keys wait.
+    pub fn waiting(&self) -> impl Iterator<Item = CopyOf> + '_ {
+        let with_keys = self
+            .waiting
+            .iter()
+            .filter(|(_, deleted)| !deleted.keys.is_empty());
+        with_keys.map(|(copy, _)| *copy)
+    }
+
     /// What waits and could be purged now, as one round's parts; empty if there is nothing. `others` gives
     /// the other owners of a copy, or who of them is down. Keys come without digests.
     pub fn gather(
         &mut self,
         now: MonoTime,
-        others: impl Fn(CopyOf) -> Result<Owners, NodeId>,
+        others: &BTreeMap<CopyOf, Result<Owners, NodeId>>,
     ) -> Vec<(CopyOf, Owners, Vec<Bytes>)> {
         self.blocked_by.clear();
         let mut parts = Vec::new();
@@ -350,12 +359,13 @@ impl Purges {
             if deleted.busy || deleted.keys.is_empty() {
                 continue;
             }
-            let owners = match others(*copy) {
-                Ok(owners) => owners,
-                Err(down) => {
-                    self.blocked_by.insert(down);
+            let owners = match others.get(copy) {
+                Some(Ok(owners)) => owners.clone(),
+                Some(Err(down)) => {
+                    self.blocked_by.insert(*down);
                     continue;
                 }
+                None => continue,
             };
             let full = keys >= ROUND_KEYS_MAX || bytes >= ROUND_BYTES_MAX;
             if deleted.again_at > now || full || self.led.len() >= LED_MAX {

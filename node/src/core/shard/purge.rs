@@ -291,9 +291,10 @@ impl Shard {
             return;
         }
         self.next_purge = now.mono + self.purges.gather_every();
-        let mut purges = std::mem::take(&mut self.purges);
-        let parts = purges.gather(now.mono, |copy| self.others_up(now, copy));
-        self.purges = purges;
+        let copies = self.purges.waiting();
+        let others = copies.map(|copy| (copy, self.others_up(now, copy)));
+        let others: BTreeMap<CopyOf, Result<Owners, NodeId>> = others.collect();
+        let parts = self.purges.gather(now.mono, &others);
         if parts.is_empty() {
             return;
         }
@@ -402,8 +403,11 @@ impl Shard {
             Step::Own(step) => self.own_part(now, op, step, effects),
             Step::Peer { to, ask } => {
                 let agreed = self.take_part(now, to, ask.step, &ask.rounds, effects);
-                let (op, result) = (ask.op, Ok(agreed));
-                let reply = PurgeReply { op, result };
+                let reply = PurgeReply {
+                    op: ask.op,
+                    step: ask.step,
+                    result: Ok(agreed),
+                };
                 let ack = Ack::Purge { to, reply };
                 self.when_logged(now, ack, effects);
             }
@@ -507,7 +511,7 @@ impl Shard {
         if step == PurgeStep::Join {
             self.ask_others(op, step, effects);
         }
-        self.round_answered(now, self.me, op, agreed, effects);
+        self.round_answered(now, self.me, op, (step, agreed), effects);
     }
 
     fn round_answered(
@@ -515,16 +519,16 @@ impl Shard {
         now: Now,
         from: NodeId,
         op: OpNumber,
-        agreed: Vec<Vec<u16>>,
+        (step, agreed): (PurgeStep, Vec<Vec<u16>>),
         effects: &mut Effects,
     ) {
         let life = self.continuity.life_of(from).map(|(life, _)| life);
         let Some(led) = self.purges.led(op) else {
             return;
         };
-        let Phase::Asking(step) = led.phase else {
+        if led.phase != Phase::Asking(step) {
             return;
-        };
+        }
         let Some(is_last) = led.answered(from, agreed) else {
             return;
         };
@@ -637,6 +641,7 @@ impl Shard {
             let floor = PurgeNumber::default();
             let reply = PurgeReply {
                 op: ask.op,
+                step: ask.step,
                 result: Err(Refusal { cause, floor }),
             };
             let message = PeerMessage::PurgeReply(reply);
@@ -670,11 +675,13 @@ impl Shard {
         reply: PurgeReply,
         effects: &mut Effects,
     ) {
-        let PurgeReply { op, result } = reply;
+        let PurgeReply { op, step, result } = reply;
         match result {
-            Ok(agreed) => self.round_answered(now, from, op, agreed, effects),
+            Ok(agreed) => self.round_answered(now, from, op, (step, agreed), effects),
             Err(_) => {
-                let waits = |led: &mut Led| led.waits_for.contains(from);
+                let waits = |led: &mut Led| {
+                    led.phase == Phase::Asking(step) && led.waits_for.contains(from)
+                };
                 if self.purges.led(op).is_some_and(waits) {
                     effects.push(Effect::Count(Event::PurgeRoundFailed));
                     self.purges.end(op, now.mono);

@@ -40,6 +40,23 @@ struct KeyForm {
     digest: [u8; DIGEST_BYTES],
 }
 
+const fn number_of(step: PurgeStep) -> u8 {
+    match step {
+        PurgeStep::Look => LOOK,
+        PurgeStep::Join => JOIN,
+        PurgeStep::Drop => DROP,
+    }
+}
+
+const fn step_of(number: u8) -> Option<PurgeStep> {
+    match number {
+        LOOK => Some(PurgeStep::Look),
+        JOIN => Some(PurgeStep::Join),
+        DROP => Some(PurgeStep::Drop),
+        _ => None,
+    }
+}
+
 impl From<&PurgeAsk> for PurgeForm {
     fn from(
         PurgeAsk {
@@ -61,11 +78,7 @@ impl From<&PurgeAsk> for PurgeForm {
         };
         Self {
             op: op.0,
-            step: match step {
-                PurgeStep::Look => LOOK,
-                PurgeStep::Join => JOIN,
-                PurgeStep::Drop => DROP,
-            },
+            step: number_of(*step),
             rounds: rounds.iter().map(round).collect(),
             budget_us: micros(*budget),
         }
@@ -75,12 +88,7 @@ impl From<&PurgeAsk> for PurgeForm {
 impl PurgeForm {
     /// `None` for what no node asks: an unknown step, more keys than a round has.
     pub(super) fn into_domain(self) -> Option<PurgeAsk> {
-        let step = match self.step {
-            LOOK => PurgeStep::Look,
-            JOIN => PurgeStep::Join,
-            DROP => PurgeStep::Drop,
-            _ => return None,
-        };
+        let step = step_of(self.step)?;
         let keys: usize = self.rounds.iter().map(|round| round.keys.len()).sum();
         if keys > ROUND_KEYS_MAX || self.rounds.len() > ROUND_KEYS_MAX {
             return None;
@@ -104,14 +112,16 @@ impl PurgeForm {
 #[derive(Serialize, Deserialize)]
 pub(super) struct PurgeReplyForm {
     op: u64,
+    step: u8,
     agreed: Option<Vec<Vec<u16>>>,
     refusal: Option<RefusalForm>,
 }
 
 impl From<&PurgeReply> for PurgeReplyForm {
-    fn from(PurgeReply { op, result }: &PurgeReply) -> Self {
+    fn from(PurgeReply { op, step, result }: &PurgeReply) -> Self {
         Self {
             op: op.0,
+            step: number_of(*step),
             agreed: result.as_ref().ok().cloned(),
             refusal: result.as_ref().err().map(RefusalForm::from),
         }
@@ -119,7 +129,7 @@ impl From<&PurgeReply> for PurgeReplyForm {
 }
 
 impl PurgeReplyForm {
-    /// `None` if not exactly one of both is there.
+    /// `None` for an unknown step, or if not exactly one of both is there.
     pub(super) fn into_domain(self) -> Option<PurgeReply> {
         let result = match (self.agreed, self.refusal) {
             (Some(agreed), None) => Ok(agreed),
@@ -128,6 +138,7 @@ impl PurgeReplyForm {
         };
         Some(PurgeReply {
             op: OpNumber(self.op),
+            step: step_of(self.step)?,
             result,
         })
     }

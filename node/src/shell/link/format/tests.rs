@@ -310,10 +310,12 @@ fn messages() -> Vec<PeerMessage> {
         purge(PurgeStep::Drop),
         PeerMessage::PurgeReply(PurgeReply {
             op,
+            step: PurgeStep::Join,
             result: Ok(vec![vec![0, 7], vec![]]),
         }),
         PeerMessage::PurgeReply(PurgeReply {
             op,
+            step: PurgeStep::Drop,
             result: Err(refusal),
         }),
     ]
