@@ -110,7 +110,7 @@ async fn main() -> Result<()> {
     let per_key = left.saturating_sub(before) as f64 / args.keys as f64;
     writeln!(
         out,
-        "{back} keys came back; the engines take {before} bytes before and {left} behind it, {per_key:.1} per purged key"
+        "{back} keys came back; the engines' tables take {before} bytes before and {left} behind it, {per_key:.1} per purged key"
     )?;
     client.close().await;
     bounds.all_hold()
@@ -192,7 +192,7 @@ async fn until_gone(
     Ok(None)
 }
 
-/// Bytes of the engine's files of a node.
+/// Bytes of the engine's tables of a node.
 fn engine_bytes(folder: &Path) -> Result<u64> {
     let mut bytes = 0;
     let mut folders = vec![folder.to_owned()];
@@ -205,7 +205,7 @@ fn engine_bytes(folder: &Path) -> Result<u64> {
             let entry = entry?;
             if entry.file_type()?.is_dir() {
                 folders.push(entry.path());
-            } else if folder.components().any(|part| part.as_os_str() == "engine") {
+            } else if folder.components().any(|part| part.as_os_str() == "tables") {
                 bytes += entry.metadata()?.len();
             }
         }
