@@ -337,6 +337,28 @@ fn of_two_writes_the_higher_stamp_stays_and_the_lower_is_told() {
     assert!(lab.values(B, "lww").is_empty());
 }
 
+/// P6: an attempt that was held for long may have been applied, deleted and purged meanwhile, so that
+/// nothing is left to tell that it is old.
+#[test]
+fn p6_an_lww_attempt_older_than_any_may_be_is_unknown_and_leaves_nothing() {
+    let mut lab = Lab::ready();
+    let held_for = |age| {
+        Request::Write(WriteRequest {
+            stamp: Some(WALL + 10),
+            age,
+            flagged: true,
+            ..write("lww", 1, "late")
+        })
+    };
+    let late = lab.told(A, held_for(Duration::from_secs(31)));
+    let unknown = (Cause::AttemptTooOld, Effectiveness::Unknown);
+    assert_eq!(refused(&late), unknown);
+    assert!(lab.values(B, "lww").is_empty());
+    assert!(is_applied(&lab.told(A, held_for(Duration::from_secs(29)))));
+    // Where it is known it is a duplicate, however old.
+    assert!(is_applied(&lab.told(A, held_for(Duration::from_secs(31)))));
+}
+
 /// V11: the retry of a superseded write, at a node that never saw it, is as old as its first
 /// attempt.
 #[test]

@@ -31,13 +31,13 @@ use super::message::{OpNumber, PurgeRound, PurgeStep};
 use super::node_set::{NodeSet, Owners};
 
 /// Keys of all rounds that one message may name.
-pub const ROUND_KEYS_MAX: usize = 4_096;
+pub const ROUND_KEYS_MAX: usize = 1_024;
 /// Bytes of their keys, about.
 const ROUND_BYTES_MAX: usize = 256 * 1024;
 /// Deleted keys that are remembered; of more their vnodes are read again.
 const WAITING_KEYS_MAX: usize = 65_536;
 /// Rounds that a node leads at once: what rests takes memory and nothing else.
-const LED_MAX: usize = 64;
+const LED_MAX: usize = 256;
 /// Each of the first three steps must be answered within this time.
 pub const STEP_WITHIN: Duration = Duration::from_secs(10);
 /// A vnode whose round came to nothing is tried again after this.
@@ -51,14 +51,19 @@ pub type CopyOf = (KeyspaceId, VnodeId);
 /// What a copy's numbers become once a co-replica told its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inherited {
-    /// They are known already.
+    /// Nothing changes.
     Known,
+    /// Other owners must tell theirs first.
+    NotYet,
     /// They rise to these.
     Raise(PurgeNumbers),
     /// The copy holds rows from before a round that its co-replicas took part in: what was purged may be
     /// among them, and would come back as if it were new. Nothing of it may be read or given away.
     Outdated,
 }
+
+/// What other owners told of a copy's numbers, and whether they count for it.
+type Heard = BTreeMap<NodeId, (PurgeNumbers, bool)>;
 
 /// Deleted keys of one copy.
 #[derive(Debug)]
@@ -155,7 +160,7 @@ pub struct Purges {
     rest: Duration,
     numbers: BTreeMap<CopyOf, PurgeNumbers>,
     /// Copies of which this node may have forgotten the numbers.
-    unknown: BTreeSet<CopyOf>,
+    unknown: BTreeMap<CopyOf, Heard>,
     waiting: BTreeMap<CopyOf, Deleted>,
     keys: usize,
     led: BTreeMap<OpNumber, Led>,
@@ -180,7 +185,10 @@ impl Purges {
         Self {
             rest,
             numbers: numbers.into_iter().collect(),
-            unknown,
+            unknown: unknown
+                .into_iter()
+                .map(|copy| (copy, Heard::new()))
+                .collect(),
             waiting: BTreeMap::new(),
             keys: 0,
             led: BTreeMap::new(),
@@ -209,23 +217,72 @@ impl Purges {
     /// Whether this node knows the numbers of its copy; until it does it takes, reads and gives nothing.
     #[must_use]
     pub fn knows(&self, copy: CopyOf) -> bool {
-        self.unknown.is_empty() || !self.unknown.contains(&copy)
+        self.unknown.is_empty() || !self.unknown.contains_key(&copy)
     }
 
-    /// A whole owner of a copy told its numbers; `has_rows` tells whether this node's copy holds any.
-    #[must_use]
-    pub fn inherit(&self, copy: CopyOf, told: PurgeNumbers, has_rows: bool) -> Inherited {
+    /// An owner of a copy that this node lost something of told its numbers, and takes no part any more in
+    /// a round that was under way (see [`Purges::leave_rounds`]). `is_whole` tells whether it counts for the
+    /// copy, `others` are all other owners, `has_rows` whether this node's copy holds any.
+    ///
+    /// Whole rounds only drop something once all owners have joined them. So whoever is whole has a number that is at
+    /// least as high as any floor, and rows under the same number are no older than what any floor is about.
+    /// Rows under a lower number wait until every other owner told its floor.
+    pub fn inherit(
+        &mut self,
+        copy: CopyOf,
+        (from, told, is_whole): (NodeId, PurgeNumbers, bool),
+        others: &Owners,
+        has_rows: bool,
+    ) -> Inherited {
         let own = self.numbers(copy);
-        if self.knows(copy) && told.number <= own.number {
-            return Inherited::Known;
-        }
         if planted(Bug::OutdatedCopyKept) {
             return Inherited::Raise(own.highest(told));
         }
-        if !self.knows(copy) && has_rows && own.number < told.number {
-            return Inherited::Outdated;
+        let Some(heard) = self.unknown.get_mut(&copy) else {
+            // An owner that was not heard before: it may have dropped what this node has since got from another.
+            return match told {
+                _ if has_rows && told.floor > own.number => Inherited::Outdated,
+                _ if has_rows && told.number > own.number => Inherited::Known,
+                _ if own.highest(told) == own => Inherited::Known,
+                _ => Inherited::Raise(own.highest(told)),
+            };
+        };
+        heard.insert(from, (told, is_whole));
+        let all_told = others.iter().all(|node| heard.contains_key(node));
+        let one_is_whole = heard.values().any(|(_, is_whole)| *is_whole);
+        let highest = heard
+            .values()
+            .fold(own, |all, (told, _)| all.highest(*told));
+        let is_behind = has_rows && own.number < highest.number;
+        if all_told && has_rows && highest.floor > own.number {
+            Inherited::Outdated
+        } else if all_told || one_is_whole && !is_behind {
+            Inherited::Raise(highest)
+        } else {
+            Inherited::NotYet
         }
-        Inherited::Raise(own.highest(told))
+    }
+
+    /// This node goes on in no round about these copies: one of their owners lost something, perhaps that it
+    /// had joined. Gives the copies of the rounds that it led itself.
+    pub fn leave_rounds(&mut self, copies: impl Fn(CopyOf) -> bool, now: MonoTime) {
+        self.joined.retain(|copy, _| !copies(*copy));
+        let mut freed = Vec::new();
+        for led in self.led.values_mut() {
+            let (gone, kept): (Vec<Part>, Vec<Part>) = std::mem::take(&mut led.parts)
+                .into_iter()
+                .partition(|part| copies(part.copy));
+            // What is being asked is answered by places: such a round ends as a whole.
+            if gone.is_empty() {
+                led.parts = kept;
+                continue;
+            }
+            freed.extend(gone.into_iter().chain(kept).map(|part| part.copy));
+        }
+        self.led.retain(|_, led| !led.parts.is_empty());
+        for copy in freed {
+            self.free(copy, now);
+        }
     }
 
     /// The numbers of a copy are these from now on, and known.
@@ -234,12 +291,6 @@ impl Purges {
         if numbers != PurgeNumbers::default() {
             self.numbers.insert(copy, numbers);
         }
-    }
-
-    /// Copies whose numbers are not known.
-    #[must_use]
-    pub fn unknown(&self) -> Vec<CopyOf> {
-        self.unknown.iter().copied().collect()
     }
 
     /// Whether what was read under `number` may change a copy.
@@ -541,5 +592,111 @@ impl Led {
             }
         }
         self.waits_for = self.asked.keys().copied().collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const B: NodeId = NodeId(2);
+    const C: NodeId = NodeId(3);
+    const COPY: CopyOf = (KeyspaceId(1), VnodeId(4));
+
+    const fn numbers(number: u64, floor: u64) -> PurgeNumbers {
+        PurgeNumbers {
+            number: PurgeNumber(number),
+            floor: PurgeNumber(floor),
+        }
+    }
+
+    /// What a node with `own` numbers, and with rows or without, makes of what B and then C tell.
+    fn told(own: PurgeNumbers, has_rows: bool, tell: [(PurgeNumbers, bool); 2]) -> [Inherited; 2] {
+        let others: Owners = [B, C].into_iter().collect();
+        let rest = Duration::from_secs(10);
+        let mut purges = Purges::new(rest, [(COPY, own)], [COPY].into());
+        assert!(!purges.knows(COPY));
+        let mut from = [B, C].into_iter();
+        tell.map(|(told, is_whole)| {
+            let from = from.next().expect("two");
+            let inherited = purges.inherit(COPY, (from, told, is_whole), &others, has_rows);
+            if let Inherited::Raise(numbers) = inherited {
+                purges.raised(COPY, numbers);
+                assert!(purges.knows(COPY));
+            }
+            inherited
+        })
+    }
+
+    #[test]
+    fn an_empty_copy_takes_the_numbers_of_the_first_whole_owner_and_every_higher_one() {
+        let tell = [(numbers(5, 0), true), (numbers(5, 5), true)];
+        let raised = [numbers(5, 0), numbers(5, 5)].map(Inherited::Raise);
+        assert_eq!(told(numbers(0, 0), false, tell), raised);
+        let lost_too = [(numbers(5, 0), false), (numbers(5, 5), true)];
+        let waits = [Inherited::NotYet, Inherited::Raise(numbers(5, 5))];
+        assert_eq!(told(numbers(0, 0), false, lost_too), waits);
+    }
+
+    #[test]
+    fn rows_under_a_lower_number_wait_for_every_owners_floor() {
+        let tell = |floor| [(numbers(5, 0), true), (numbers(5, floor), true)];
+        let outdated = [Inherited::NotYet, Inherited::Outdated];
+        assert_eq!(told(numbers(4, 0), true, tell(5)), outdated);
+        let only_joined = [Inherited::NotYet, Inherited::Raise(numbers(5, 3))];
+        assert_eq!(told(numbers(4, 0), true, tell(3)), only_joined);
+        let took_part = [
+            Inherited::Raise(numbers(5, 0)),
+            Inherited::Raise(numbers(5, 5)),
+        ];
+        let tell = [(numbers(5, 0), true), (numbers(5, 5), true)];
+        assert_eq!(told(numbers(5, 0), false, tell), took_part);
+    }
+
+    #[test]
+    fn where_all_lost_something_the_highest_floor_decides() {
+        let tell = [(numbers(2, 1), false), (numbers(5, 5), false)];
+        let outdated = [Inherited::NotYet, Inherited::Outdated];
+        assert_eq!(told(numbers(4, 2), true, tell), outdated);
+        let goes_on = [Inherited::NotYet, Inherited::Raise(numbers(6, 5))];
+        assert_eq!(told(numbers(6, 2), true, tell), goes_on);
+    }
+
+    #[test]
+    fn a_node_leaves_the_rounds_of_a_copy_of_which_an_owner_lost_something() {
+        let mut purges = Purges::new(Duration::from_secs(1), [], BTreeSet::new());
+        let (now, later) = (MonoTime::ZERO, MonoTime::ZERO + Duration::from_secs(2));
+        purges.join(COPY, B, PurgeNumber(3), now);
+        assert!(!purges.may_drop(COPY, B, PurgeNumber(3), now), "too early");
+        assert!(!purges.may_drop(COPY, C, PurgeNumber(3), later));
+        assert!(purges.may_drop(COPY, B, PurgeNumber(3), later));
+        purges.leave_rounds(|copy| copy == COPY, later);
+        assert!(!purges.may_drop(COPY, B, PurgeNumber(3), later));
+    }
+
+    #[test]
+    fn deleted_keys_are_remembered_up_to_a_bound_and_looked_for_beyond_it() {
+        let mut purges = Purges::new(Duration::from_secs(1), [], BTreeSet::new());
+        let now = MonoTime::ZERO;
+        for number in 0..=WAITING_KEYS_MAX {
+            purges.note_deleted(COPY, &number.to_le_bytes(), now);
+        }
+        assert_eq!(purges.keys, WAITING_KEYS_MAX);
+        assert_eq!(purges.begin_look(now), None, "there is no room for more");
+        let others = [(COPY, Ok(Owners::new()))].into();
+        let parts = purges.gather(now, &others);
+        assert_eq!(
+            parts.iter().map(|(.., keys)| keys.len()).sum::<usize>(),
+            ROUND_KEYS_MAX
+        );
+        assert!(
+            purges.gather(now, &others).is_empty(),
+            "one round of a copy at a time"
+        );
+        for (copy, _, keys) in parts {
+            keys.iter().for_each(|key| purges.forget(copy, key));
+            purges.free(copy, now);
+        }
+        assert_eq!(purges.begin_look(now), Some(COPY));
     }
 }

@@ -125,6 +125,7 @@ impl Shard {
                 }
                 ExchangeWanted::Standing => {
                     self.leave_to_refill(now.mono, from);
+                    self.leave_purges(now.mono, from);
                     let answer = ExchangeAnswer::Standing(self.standing());
                     Self::tell_exchange(from, op, number, Ok(answer), effects);
                     Ok(())

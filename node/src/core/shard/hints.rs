@@ -115,8 +115,7 @@ impl Shard {
             key: Bytes::copy_from_slice(delivery.key.user_key()),
             payload: Payload::Whole(record),
             number: self
-                .purges
-                .numbers((delivery.key.keyspace(), delivery.key.vnode()))
+                .numbers_of((delivery.key.keyspace(), delivery.key.vnode()))
                 .number,
             budget: DELIVER_WITHIN,
         });

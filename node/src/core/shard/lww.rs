@@ -3,14 +3,15 @@
 //! The version was made by the writer, so nothing is minted here. A write that meets itself is a
 //! duplicate; one that meets a higher version is superseded: what is held is replicated in its
 //! place, and with W acknowledgements it is *applied, superseded*, as if it had been written just
-//! before. A stamp is refused only if it is too far ahead of this node's clock and would be held.
+//! before. A stamp is refused only if it is too far ahead of this node's clock and would be held. An attempt
+//! that is older than any may be is *unknown*: what it wrote may have been purged since (P6).
 
 use bytes::Bytes;
-use quorate_antientropy::{KeyState, LwwVersion, LwwWrite};
+use quorate_antientropy::{KeyState, LwwVersion, LwwWrite, RETRY_TIME_MAX};
 
 use super::super::clock_check::SKEW_MAX;
 use super::super::effect::{Effect, Effects, Event};
-use super::super::failure::{Cause, Failure};
+use super::super::failure::{Cause, Effectiveness, Failure};
 use super::super::input::Now;
 use super::write::Made;
 use super::{Shard, Writing};
@@ -42,6 +43,13 @@ impl Shard {
         if held.is_some_and(|held| held.version() == version) {
             effects.push(Effect::Count(Event::DuplicateAttempt));
             return Ok(made(newest.unwrap_or_default(), true, None));
+        }
+        let age = request.age.saturating_add(now.mono.since(writing.arrived));
+        if age > RETRY_TIME_MAX {
+            // It may have been applied, deleted and purged meanwhile: nobody would know it again.
+            let mut failure = Failure::refused(Cause::AttemptTooOld);
+            failure.effect = Effectiveness::Unknown;
+            return Err(failure);
         }
         let ttl = self.check_before_mint(now, writing.deadline, place, request)?;
         if let Some(above) = held.map(LwwWrite::version).filter(|held| *held > version) {

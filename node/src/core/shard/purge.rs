@@ -6,14 +6,15 @@
 //!
 //! Not here: what a round proves and which keys wait (`core::purge`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::{Digest, DigestChange, Held, HoldingsChange, KeyState};
+use quorate_antientropy::{Digest, DigestChange, Held, Holdings, HoldingsChange, KeyState};
 use quorate_antientropy::{MergeResult, PurgeNumbers, RecordChange};
 use quorate_ring::planted::{Bug, planted};
-use quorate_ring::{Epoch, NodeId};
+use quorate_ring::{Epoch, KeyspaceId, MonoTime, NodeId, VnodeId};
 
 use super::super::clock_check::ClockTrust;
 use super::super::continuity::Liveness;
@@ -26,7 +27,7 @@ use super::super::message::{
     ReplicaStanding, ScanAsk,
 };
 use super::super::node_set::{NodeSet, Owners};
-use super::super::purge::{CopyOf, Inherited, Led, Part, Phase, STEP_WITHIN};
+use super::super::purge::{CopyOf, Inherited, Led, Part, Phase, ROUND_KEYS_MAX, STEP_WITHIN};
 use super::super::scan_page::{PageRange, RowContent, ScanRow};
 use super::super::table::Lookup;
 use super::super::vnode_set::VnodeSet;
@@ -36,6 +37,8 @@ use super::{Ack, KEY_BYTES_MAX, Parked, Place, Shard};
 
 /// Steps of peers whose keys may be on their way into memory at once.
 const GATHERS_MAX: usize = 64;
+/// A round that took as much as one takes is followed by the next one after this.
+const AFTER_FULL_ROUND: Duration = Duration::from_millis(250);
 /// After a start a node's vnodes are looked through for deleted keys this much later.
 pub(super) const FIRST_LOOK_AFTER: Duration = Duration::from_secs(5);
 
@@ -60,7 +63,20 @@ pub(super) struct Gather {
 impl Shard {
     /// The numbers under which this node reads and makes records of a place.
     pub(super) fn purge_numbers(&self, place: &Place) -> PurgeNumbers {
-        self.purges.numbers((place.keyspace, place.location.vnode))
+        self.numbers_of((place.keyspace, place.location.vnode))
+    }
+
+    /// The same of a copy: a number goes out only once it is durable, so that it is never given to another
+    /// round after a crash; a floor holds at once.
+    pub(super) fn numbers_of(&self, copy: CopyOf) -> PurgeNumbers {
+        let newest = self.purges.numbers(copy);
+        if newest == PurgeNumbers::default() {
+            return newest;
+        }
+        PurgeNumbers {
+            number: self.table.digests().numbers(copy.0, copy.1).number,
+            floor: newest.floor,
+        }
     }
 
     /// Whether this node may take, read and give records of a place.
@@ -105,16 +121,24 @@ impl Shard {
         if !has_forgotten || planted(Bug::OutdatedCopyKept) {
             return;
         }
-        effects.push(Effect::Stop(Self::outdated(peer)));
+        effects.push(Effect::Stop(self.outdated(peer)));
     }
 
-    fn outdated(peer: NodeId) -> StopReason {
-        StopReason::EngineDamaged {
-            reason: format!(
-                "it is from before a round in which deleted keys were purged on node {peer} (an old \
-                 copy was restored?): what it holds of them must not come back"
-            ),
+    /// Why this node must not go on with its store. It is set aside only if others can give back all of it.
+    fn outdated(&self, peer: NodeId) -> StopReason {
+        let reason = format!(
+            "it is from before a round in which deleted keys were purged on node {peer} (an old copy \
+             was restored?): what it holds of them must not come back"
+        );
+        let is_alone = |(keyspace, ..): (KeyspaceId, VnodeId, Holdings)| {
+            let known = self.topology.keyspace(keyspace);
+            known.is_some_and(|known| known.copies.get() == 1)
+        };
+        if self.table.digests().holdings().any(is_alone) {
+            let reason = format!("{reason}. It is the only one that holds some keyspaces");
+            return StopReason::Damaged { reason };
         }
+        StopReason::EngineDamaged { reason }
     }
 
     /// A key that commits to `gone_at` may be purged some time.
@@ -133,8 +157,8 @@ impl Shard {
         }
     }
 
-    /// A whole owner told how it stands: with its numbers this node's copies may be read again, unless
-    /// they are from before a round.
+    /// An owner told how it stands: with its numbers this node's copies may be read again, unless they are
+    /// from before a round.
     pub(super) fn inherit_numbers(
         &mut self,
         peer: NodeId,
@@ -149,38 +173,44 @@ impl Shard {
         for copy in self.healing.wanted_from(peer) {
             let (keyspace, vnode) = copy;
             let lacks = standing.lacks.get(&keyspace);
-            if lacks.is_some_and(|vnodes| vnodes.contains(vnode)) {
-                continue;
-            }
+            let is_whole = lacks.is_none_or(|vnodes| !vnodes.contains(vnode));
             let numbers = told.get(&copy).copied().unwrap_or_default();
-            let has_rows = self.table.digests().vnode(keyspace, vnode).holdings().keys > 0
-                || self
-                    .table
-                    .digests()
-                    .vnode(keyspace, vnode)
-                    .holdings()
-                    .tombstones
-                    > 0;
-            match self.purges.inherit(copy, numbers, has_rows) {
-                Inherited::Known => {}
-                Inherited::Raise(numbers) => self.raise_numbers(copy, numbers, effects),
+            let holdings = self.table.digests().vnode(keyspace, vnode).holdings();
+            let has_rows = holdings.keys > 0 || holdings.tombstones > 0;
+            let copies = self.topology.keyspace(keyspace).map(|known| known.copies);
+            let owners = copies.map_or(&[][..], |copies| self.topology.owners(vnode, copies));
+            let others: Owners = owners
+                .iter()
+                .copied()
+                .filter(|node| *node != self.me)
+                .collect();
+            let leads = owners.first() == Some(&self.me);
+            let told = (peer, numbers, is_whole);
+            match self.purges.inherit(copy, told, &others, has_rows) {
+                Inherited::Known | Inherited::NotYet => {}
+                Inherited::Raise(mut numbers) => {
+                    if leads && numbers != PurgeNumbers::default() {
+                        // The number of a round that was begun and lost is not used again.
+                        numbers.number = numbers.number.next();
+                    }
+                    self.raise_numbers(copy, numbers, effects);
+                }
                 Inherited::Outdated => {
-                    effects.push(Effect::Stop(Self::outdated(peer)));
+                    effects.push(Effect::Stop(self.outdated(peer)));
                     return;
                 }
             }
         }
     }
 
-    /// Nobody could tell this node its numbers, and everybody was heard: there was no round that all of
-    /// them remember.
-    pub(super) fn numbers_are_nowhere(&mut self) {
-        for copy in self.purges.unknown() {
-            if !self.healing.lacks(copy.0, copy.1) {
-                let own = self.purges.numbers(copy);
-                self.purges.raised(copy, own);
-            }
-        }
+    /// A co-replica lost something and begins to get it back from here.
+    pub(super) fn leave_purges(&mut self, now: MonoTime, peer: NodeId) {
+        let topology = Arc::clone(&self.topology);
+        let shares = |(keyspace, vnode): CopyOf| {
+            let known = topology.keyspace(keyspace);
+            known.is_some_and(|known| topology.is_owner(vnode, known.copies, peer))
+        };
+        self.purges.leave_rounds(shares, now);
     }
 
     fn raise_numbers(&mut self, copy: CopyOf, numbers: PurgeNumbers, effects: &mut Effects) {
@@ -297,6 +327,11 @@ impl Shard {
         let parts = self.purges.gather(now.mono, &others);
         if parts.is_empty() {
             return;
+        }
+        let keys: usize = parts.iter().map(|(.., keys)| keys.len()).sum();
+        if keys >= ROUND_KEYS_MAX {
+            // There is more.
+            self.next_purge = now.mono + AFTER_FULL_ROUND;
         }
         let part = |(copy, others, keys): (CopyOf, Owners, Vec<Bytes>)| Part {
             copy,
@@ -598,25 +633,25 @@ impl Shard {
             return;
         };
         let lives = led.lives.clone();
-        let copies: Vec<CopyOf> = led.parts.iter().map(|part| part.copy).collect();
-        let others: BTreeSet<NodeId> = led
-            .parts
-            .iter()
-            .flat_map(|part| part.others.iter().copied())
-            .collect();
-        let lived_on = others.iter().all(|node| {
+        let parts = std::mem::take(&mut led.parts);
+        let lived_on = |node: &NodeId| {
             let life = self.continuity.life_of(*node).map(|(life, _)| life);
             self.liveness(now, *node) == Liveness::Up
                 && life.is_some()
                 && life == lives.get(node).copied()
-        });
-        let counts = copies.iter().all(|copy| self.others_up(now, *copy).is_ok());
-        if lived_on && counts {
-            self.ask_round(now, op, PurgeStep::Drop, effects);
-        } else {
+        };
+        let goes_on = |part: &Part| {
+            part.others.iter().all(lived_on) && self.others_up(now, part.copy).is_ok()
+        };
+        let (parts, given_up): (Vec<Part>, Vec<Part>) = parts.into_iter().partition(goes_on);
+        if !given_up.is_empty() {
             effects.push(Effect::Count(Event::PurgeRoundFailed));
-            self.purges.end(op, now.mono);
         }
+        self.free_all(now, given_up.into_iter().map(|part| part.copy).collect());
+        if let Some(led) = self.purges.led(op) {
+            led.parts = parts;
+        }
+        self.ask_round(now, op, PurgeStep::Drop, effects);
     }
 
     /// A leader asks.

@@ -105,7 +105,6 @@ impl Shard {
             let is_whole = lacks.is_none_or(|vnodes| !vnodes.contains(vnode));
             self.healing.compared(copy, peer, is_whole);
         }
-        self.numbers_are_nowhere();
         self.tell_healed(effects);
     }
 

@@ -341,7 +341,9 @@ impl Table {
     pub fn freeze_if_due(&mut self) -> Option<Generation> {
         let due = self.sizes.active >= self.limits.generation_bytes
             || self.log_bytes_since_freeze >= self.limits.generation_log_bytes;
-        (due && self.frozen.is_none() && !self.active.is_empty()).then(|| self.freeze())
+        // Purge numbers alone may fill the log too.
+        let has_some = !self.active.is_empty() || self.log_bytes_since_freeze > 0;
+        (due && self.frozen.is_none() && has_some).then(|| self.freeze())
     }
 
     fn freeze(&mut self) -> Generation {
