@@ -52,11 +52,14 @@ impl Shard {
                     .get(peer)
                     .is_none_or(|due| *due <= now.mono)
         };
-        let next = peers.filter(due).find_map(|peer| {
+        let wanted = peers.filter(due).filter_map(|peer| {
             let copies = self.healing.wanted_from(peer);
             let (life, _) = self.continuity.life_of(peer)?;
             (!copies.is_empty()).then_some((peer, Refill { copies, life }))
         });
+        // Who was never asked comes first, then who has waited longest: else those in front, of whom
+        // something cannot be had yet, would keep the last one from its turn.
+        let next = wanted.min_by_key(|(peer, _)| self.exchanges.refills_due.get(peer).copied());
         let Some((peer, refill)) = next else {
             return false;
         };
