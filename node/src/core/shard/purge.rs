@@ -609,13 +609,10 @@ impl Shard {
             }
             PurgeStep::Drop => {
                 self.free_all(now, freed);
-                if let Some(led) = self.purges.end(op, now.mono) {
+                // What was dropped is forgotten when it is looked at for the next round: it may have come back
+                // meanwhile from an owner that dropped it later.
+                if self.purges.end(op, now.mono).is_some() {
                     effects.push(Effect::Count(Event::PurgeRound));
-                    for part in led.parts {
-                        for (key, _) in part.keys {
-                            self.purges.forget(part.copy, &key);
-                        }
-                    }
                 }
             }
         }
