@@ -87,6 +87,13 @@ enum Cure {
     SetAside,
 }
 
+impl Cure {
+    /// Whether it is what a replaced disk leads to. Damage that was planned otherwise is none of that.
+    const fn helps(&self, slot: &Slot) -> bool {
+        slot.replaced && (matches!(self, Self::Note(_)) || slot.broken.is_none())
+    }
+}
+
 /// What a node held when it was looked at.
 #[derive(Debug)]
 struct Looked {
@@ -575,7 +582,7 @@ impl Cluster {
                 if slot.life != life || slot.process.is_none() {
                     return;
                 }
-                if let Some(cure) = cure.filter(|_| slot.replaced && slot.broken.is_none()) {
+                if let Some(cure) = cure.filter(|cure| cure.helps(&slot)) {
                     drop(slot);
                     cluster.crash(node, Crash::Kill);
                     cluster.begin_again(node, reason, cure);
