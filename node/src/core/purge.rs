@@ -224,8 +224,8 @@ impl Purges {
     /// a round that was under way (see [`Purges::leave_rounds`]). `is_whole` tells whether it counts for the
     /// copy, `others` are all other owners, `has_rows` whether this node's copy holds any.
     ///
-    /// Whole rounds only drop something once all owners have joined them. So whoever is whole has a number that is at
-    /// least as high as any floor, and rows under the same number are no older than what any floor is about.
+    /// A round drops something only once all owners have joined it. So whoever is whole has a number at least as
+    /// high as any floor, and rows under that number are no older than what any floor is about.
     /// Rows under a lower number wait until every other owner told its floor.
     pub fn inherit(
         &mut self,
@@ -263,8 +263,8 @@ impl Purges {
         }
     }
 
-    /// This node goes on in no round about these copies: one of their owners lost something, perhaps that it
-    /// had joined. Gives the copies of the rounds that it led itself.
+    /// This node goes on in no round about these copies, as leader or otherwise: one of their owners lost
+    /// something, perhaps that it had joined.
     pub fn leave_rounds(&mut self, copies: impl Fn(CopyOf) -> bool, now: MonoTime) {
         self.joined.retain(|copy, _| !copies(*copy));
         let mut freed = Vec::new();
