@@ -56,6 +56,13 @@ fn a_start_with_a_long_log_takes_writes_again() {
     passes(4);
 }
 
+/// A disk stood still for eight seconds from shortly before the end of all faults: a fault ends with
+/// the others, for what it holds already too.
+#[test]
+fn a_disk_that_stands_still_goes_on_when_the_faults_end() {
+    passes(1021);
+}
+
 /// The digest file of a checkpoint met a full disk: the feed waits, the node goes on.
 #[test]
 fn a_full_disk_does_not_end_the_feed() {

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_node::shell::seam::{BoxFuture, Disk, DiskError};
+use tokio::sync::Notify;
 
 use super::seeded::Seeded;
 
@@ -77,6 +78,8 @@ struct State {
     next_file: u64,
     epoch: u64,
     faults: DiskFaults,
+    /// Told when operations that stand still go on.
+    mended: Arc<Notify>,
     random: Seeded,
     took_effect: BTreeMap<&'static str, u64>,
     operations: u64,
@@ -155,6 +158,7 @@ impl SimDisk {
             next_file: 0,
             epoch: 0,
             faults: DiskFaults::default(),
+            mended: Arc::default(),
             random: Seeded::new(seed),
             took_effect: BTreeMap::new(),
             operations: 0,
@@ -185,6 +189,12 @@ impl SimDisk {
     /// Switches faults.
     pub fn set_faults(&self, faults: DiskFaults) {
         self.lock().faults = faults;
+    }
+
+    /// Ends the faults, for what stands still already too.
+    pub fn mend(&self, usual: DiskFaults) {
+        self.set_faults(usual);
+        self.lock().mended.notify_waiters();
     }
 
     /// After this many further operations every operation hangs, as if the process had been killed
@@ -436,7 +446,7 @@ fn choose(random: &mut Seeded, dirty: &[usize], faults: &DiskFaults) -> Vec<usiz
 impl Mount {
     /// Waits as long as the disk takes; for ever if the node is dead.
     async fn wait(&self) {
-        let delay = {
+        let (delay, mended) = {
             let mut state = self.disk.lock();
             state.operations += 1;
             let faults = state.faults.clone();
@@ -445,10 +455,13 @@ impl Mount {
                 delay += state.random.up_to(faults.stall_max);
                 state.count("disk_stall");
             }
-            delay
+            (delay, state.mended.clone().notified_owned())
         };
         if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = mended => {}
+            }
         }
         let dead = {
             let state = self.disk.lock();

@@ -516,7 +516,9 @@ impl Nemesis {
     fn disk(&mut self, kind: Fault) {
         let span = self.span();
         for node in self.some_up(1) {
-            self.note(kind, format!("{node} for {} ms", span / 1000));
+            if kind != Fault::DiskStall {
+                self.note(kind, format!("{node} for {} ms", span / 1000));
+            }
             match kind {
                 Fault::DiskSlow => {
                     let latency = self.rand.between(5_000, 100_000);
@@ -524,6 +526,7 @@ impl Nemesis {
                 }
                 Fault::DiskStall => {
                     let stall = self.rand.between(SECOND / 10, 10 * SECOND);
+                    self.note(kind, format!("{node} for {} ms", stall / 1000));
                     self.cluster.stall_disk(node, stall);
                 }
                 Fault::SyncError | Fault::WriteError => self.cluster.break_disk(node, kind),
