@@ -138,7 +138,7 @@ impl Shard {
 
     /// A delivery found no room here.
     pub(super) fn postpone_hint(&mut self, delivery: Delivery) {
-        let now = self.last_step;
+        let now = self.last_step.mono;
         self.hints.failed(now, delivery);
     }
 

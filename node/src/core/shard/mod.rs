@@ -61,7 +61,7 @@ use super::message::{
 };
 use super::node_set::Owners;
 use super::peer_tail::PeerTails;
-use super::purge::{PurgeStatus, Purges};
+use super::purge::{PurgeStatus, Purges, leads};
 use super::put::PutMachine;
 use super::resolve::{ResolveMachine, Step as ResolveStep};
 use super::seal::{SealKey, Token};
@@ -424,7 +424,7 @@ pub struct Shard {
     unacked: VecDeque<(Lsn, Ack)>,
     down: BTreeSet<NodeId>,
     next_sweep: MonoTime,
-    last_step: MonoTime,
+    last_step: Now,
     /// For how long the process last stood still, and until when that is added to requests' ages.
     standstill: (Duration, MonoTime),
     disk_full: bool,
@@ -508,9 +508,7 @@ impl Shard {
         let mut purges = Purges::new(purge_rest, numbers, unknown);
         let first_look = now.mono + purge::FIRST_LOOK_AFTER;
         for (keyspace, vnode, _) in digests.holdings() {
-            let copies = topology.keyspace(keyspace).map(|known| known.copies);
-            let owners = copies.map(|copies| topology.owners(vnode, copies));
-            if owners.and_then(<[NodeId]>::first) == Some(&me) {
+            if leads(&topology, me, (keyspace, vnode)) {
                 purges.look((keyspace, vnode), first_look, now.mono);
             }
         }
@@ -542,7 +540,7 @@ impl Shard {
             unacked: VecDeque::new(),
             down: BTreeSet::new(),
             next_sweep: now.mono,
-            last_step: now.mono,
+            last_step: now,
             standstill: (Duration::ZERO, now.mono),
             disk_full: false,
             draining: false,
@@ -661,8 +659,8 @@ impl Shard {
     /// The process was stopped, or did not come to run: requests may have waited in the system's
     /// buffers meanwhile, where nobody counts their age.
     fn note_standstill(&mut self, now: Now) {
-        let span = now.mono.since(self.last_step);
-        self.last_step = now.mono;
+        let span = now.mono.since(self.last_step.mono);
+        self.last_step = now;
         if span >= STANDSTILL_MIN {
             self.standstill = (span, now.mono + STANDSTILL_READ);
         }
@@ -746,15 +744,8 @@ impl Shard {
     }
 
     fn purge_status(&self, now: Now) -> PurgeStatus {
-        let led = self
-            .table
-            .digests()
-            .holdings()
-            .filter(|(keyspace, vnode, _)| {
-                let known = self.topology.keyspace(*keyspace);
-                let owners = known.map(|known| self.topology.owners(*vnode, known.copies));
-                owners.and_then(<[NodeId]>::first) == Some(&self.me)
-            });
+        let held = self.table.digests().holdings();
+        let led = held.filter(|(keyspace, vnode, _)| self.leads((*keyspace, *vnode)));
         let waiting = led.map(|(.., holdings)| holdings.tombstones).sum();
         self.purges.status(now.mono, waiting)
     }
@@ -1207,7 +1198,7 @@ impl Shard {
     }
 
     fn note_answered(&mut self, taken: Option<MonoTime>) {
-        let now = self.last_step;
+        let now = self.last_step.mono;
         if let Some(taken) = taken {
             self.admission
                 .answered(now, now.since(taken), self.unanswered.total());

@@ -295,13 +295,7 @@ impl Shard {
                 Self::refuse_read(from, message.op, Cause::Overloaded, effects);
             }
             Parked::Hint(delivery) => self.postpone_hint(delivery),
-            Parked::Purge { op } => {
-                let now = Now {
-                    mono: self.last_step,
-                    wall_micros: self.timestamp,
-                };
-                self.purge_key_in(now, op, effects);
-            }
+            Parked::Purge { op } => self.purge_key_in(self.last_step, op, effects),
             // The get's own clock widens or ends it.
             Parked::LocalRead { op }
             | Parked::LocalResolve { op }

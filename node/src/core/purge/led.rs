@@ -1,0 +1,164 @@
+//! Rounds that this node leads, of several vnodes together: how far each is, who has answered, and which
+//! keys all have agreed on.
+//!
+//! Not here: asking and answering (`shard::purge`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_antientropy::{Digest, PurgeNumber};
+use quorate_ring::{Incarnation, MonoTime, NodeId};
+
+use super::super::message::{OpNumber, PurgeRound, PurgeStep};
+use super::super::node_set::{NodeSet, Owners};
+use super::{CopyOf, Purges};
+
+/// Each of the first three steps must be answered within this time.
+pub const STEP_WITHIN: Duration = Duration::from_secs(10);
+
+/// A part of a round of which this node is the leader.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// The copy.
+    pub copy: CopyOf,
+    /// The round's number; 0 until this node has joined it.
+    pub number: PurgeNumber,
+    /// Its other owners.
+    pub others: Owners,
+    /// Keys that all have agreed on so far.
+    pub keys: Vec<(Bytes, Digest)>,
+}
+
+impl Part {
+    /// As a co-replica is asked about it.
+    #[must_use]
+    pub fn round(&self) -> PurgeRound {
+        PurgeRound {
+            keyspace: self.copy.0,
+            vnode: self.copy.1,
+            number: self.number,
+            keys: self.keys.clone(),
+        }
+    }
+}
+
+/// How far a led round is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// This node's own keys are being looked at, or those of the others.
+    Asking(PurgeStep),
+    /// All have joined; nothing happens before this moment.
+    Resting(MonoTime),
+}
+
+/// A round under way that this node leads, of several vnodes together.
+#[derive(Debug)]
+pub struct Led {
+    /// How far it is.
+    pub phase: Phase,
+    /// One per vnode of a keyspace.
+    pub parts: Vec<Part>,
+    /// Places of the parts that each peer was asked about, in the order of the question.
+    pub asked: BTreeMap<NodeId, Vec<usize>>,
+    /// Of each part, the places of the keys that all who answered agreed on.
+    pub agreed: Vec<BTreeSet<u16>>,
+    /// Who has not answered the present step; this node too.
+    pub waits_for: NodeSet,
+    /// In which life each of the others joined.
+    pub lives: BTreeMap<NodeId, Incarnation>,
+    /// When a step that was not answered ends it.
+    pub give_up_at: MonoTime,
+}
+
+impl Purges {
+    /// A round begins.
+    pub fn lead(&mut self, op: OpNumber, led: Led) {
+        self.led.insert(op, led);
+    }
+
+    /// A round that this node leads.
+    pub fn led(&mut self, op: OpNumber) -> Option<&mut Led> {
+        self.led.get_mut(&op)
+    }
+
+    /// Rounds for which it is time: to go on, or to give up.
+    #[must_use]
+    pub fn due(&self, now: MonoTime) -> Vec<OpNumber> {
+        let is_due = |(_, led): &(&OpNumber, &Led)| match led.phase {
+            Phase::Asking(_) => led.give_up_at <= now,
+            Phase::Resting(until) => until <= now,
+        };
+        self.led.iter().filter(is_due).map(|(op, _)| *op).collect()
+    }
+
+    /// A round is over; its vnodes may have another one. Gives what it was.
+    pub fn end(&mut self, op: OpNumber, now: MonoTime) -> Option<Led> {
+        let led = self.led.remove(&op)?;
+        for part in &led.parts {
+            self.free(part.copy, now);
+        }
+        Some(led)
+    }
+
+    /// Everything that this node leads is given up.
+    pub fn end_all(&mut self, now: MonoTime) {
+        let ops: Vec<OpNumber> = self.led.keys().copied().collect();
+        for op in ops {
+            self.end(op, now);
+        }
+    }
+}
+
+impl Led {
+    /// `from` answered the present step: of each part that it was asked about, in order, the places of the
+    /// keys that it agrees on. Gives whether all have answered now; `None` if the answer is to nothing.
+    pub fn answered(&mut self, from: NodeId, agreed: Vec<Vec<u16>>) -> Option<bool> {
+        if !self.waits_for.contains(from) {
+            return None;
+        }
+        let asked = self.asked.get(&from)?;
+        if asked.len() != agreed.len() {
+            return None;
+        }
+        for (place, agreed) in asked.iter().zip(agreed) {
+            let agreed: BTreeSet<u16> = agreed.into_iter().collect();
+            if let Some(all) = self.agreed.get_mut(*place) {
+                all.retain(|key| agreed.contains(key));
+            }
+        }
+        self.waits_for.remove(from);
+        Some(self.waits_for.is_empty())
+    }
+
+    /// Keeps the keys that all agreed on, asks about these next. Gives the copies of which none is left.
+    pub fn keep_agreed(&mut self) -> Vec<CopyOf> {
+        for (part, agreed) in self.parts.iter_mut().zip(&self.agreed) {
+            let mut place = 0u16..;
+            part.keys
+                .retain(|_| place.next().is_some_and(|place| agreed.contains(&place)));
+        }
+        let (kept, gone) = std::mem::take(&mut self.parts)
+            .into_iter()
+            .partition(|part| !part.keys.is_empty());
+        self.parts = kept;
+        let gone: Vec<Part> = gone;
+        gone.into_iter().map(|part| part.copy).collect()
+    }
+
+    /// The next step: everybody is asked about all keys that are left.
+    pub fn ask(&mut self, me: NodeId, step: PurgeStep, now: MonoTime) {
+        self.phase = Phase::Asking(step);
+        self.give_up_at = now + STEP_WITHIN;
+        self.asked.clear();
+        let all = |part: &Part| (0..u16::try_from(part.keys.len()).unwrap_or(u16::MAX)).collect();
+        self.agreed = self.parts.iter().map(all).collect();
+        for (place, part) in self.parts.iter().enumerate() {
+            self.asked.entry(me).or_default().push(place);
+            for other in &part.others {
+                self.asked.entry(*other).or_default().push(place);
+            }
+        }
+        self.waits_for = self.asked.keys().copied().collect();
+    }
+}

@@ -1,0 +1,313 @@
+//! Leading a round: begins it with what waits, asks everybody step after step, and gives it up if somebody
+//! does not answer or began a new life.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_antientropy::Digest;
+use quorate_ring::NodeId;
+use quorate_ring::planted::{Bug, planted};
+
+use super::super::super::continuity::Liveness;
+use super::super::super::effect::{Effect, Effects, Event};
+use super::super::super::input::Now;
+use super::super::super::message::{
+    OpNumber, PeerMessage, PurgeAsk, PurgeNumber, PurgeReply, PurgeRound, PurgeStep,
+};
+use super::super::super::node_set::{NodeSet, Owners};
+use super::super::super::purge::{CopyOf, Led, Part, Phase, ROUND_KEYS_MAX, STEP_WITHIN};
+use super::super::{Ack, Shard};
+use super::gather::Step;
+use super::take_part::Purgeable;
+
+/// A round that took as much as one takes is followed by the next one after this.
+const AFTER_FULL_ROUND: Duration = Duration::from_millis(250);
+
+impl Shard {
+    pub(super) fn begin_round(&mut self, now: Now, effects: &mut Effects) {
+        if now.mono < self.next_purge {
+            return;
+        }
+        self.next_purge = now.mono + self.purges.gather_every();
+        let copies = self.purges.waiting();
+        let others = copies.map(|copy| (copy, self.others_up(now, copy)));
+        let others: BTreeMap<CopyOf, Result<Owners, NodeId>> = others.collect();
+        let parts = self.purges.gather(now.mono, &others);
+        if parts.is_empty() {
+            return;
+        }
+        let keys: usize = parts.iter().map(|(.., keys)| keys.len()).sum();
+        if keys >= ROUND_KEYS_MAX {
+            // There is more.
+            self.next_purge = now.mono + AFTER_FULL_ROUND;
+        }
+        let part = |(copy, others, keys): (CopyOf, Owners, Vec<Bytes>)| Part {
+            copy,
+            number: PurgeNumber::default(),
+            others,
+            keys: keys.into_iter().map(|key| (key, Digest(0))).collect(),
+        };
+        let led = Led {
+            phase: Phase::Asking(PurgeStep::Look),
+            parts: parts.into_iter().map(part).collect(),
+            asked: BTreeMap::new(),
+            agreed: Vec::new(),
+            waits_for: NodeSet::default(),
+            lives: BTreeMap::new(),
+            give_up_at: now.mono + STEP_WITHIN,
+        };
+        let op = self.next_number();
+        let keys = self.keys_of(&led.parts);
+        self.purges.lead(op, led);
+        self.bring_in(now, op, keys, Step::Digests, effects);
+    }
+
+    /// The other owners of a copy whose rounds this node leads, if all of them can take part.
+    ///
+    /// # Errors
+    /// Who cannot; this node, if it does not count itself.
+    fn others_up(&self, now: Now, (keyspace, vnode): CopyOf) -> Result<Owners, NodeId> {
+        let known = self.topology.keyspace(keyspace).ok_or(self.me)?;
+        if !self.counts_for(keyspace, known.copies, vnode) || !self.purges.knows((keyspace, vnode))
+        {
+            return Err(self.me);
+        }
+        let owners = self.topology.owners(vnode, known.copies);
+        let others = owners.iter().copied().filter(|node| *node != self.me);
+        let is_up = |node: &NodeId| self.liveness(now, *node) == Liveness::Up;
+        if planted(Bug::PurgesWithoutAll) {
+            return Ok(others.filter(is_up).collect());
+        }
+        let others: Owners = others.collect();
+        match others.iter().find(|node| !is_up(node)) {
+            Some(down) => Err(*down),
+            None => Ok(others),
+        }
+    }
+
+    /// The keys of a round that begins are in memory: those that may go are asked about.
+    pub(super) fn note_digests(&mut self, now: Now, op: OpNumber, effects: &mut Effects) {
+        let Some(led) = self.purges.led(op) else {
+            return;
+        };
+        let mut parts = std::mem::take(&mut led.parts);
+        for part in &mut parts {
+            let keys = std::mem::take(&mut part.keys);
+            for (key, _) in keys {
+                match self.purgeable(now, part.copy, &key) {
+                    Purgeable::Now(digest) => part.keys.push((key, digest)),
+                    Purgeable::NotYet => {}
+                    Purgeable::Never => self.purges.forget(part.copy, &key),
+                }
+            }
+        }
+        let (parts, gone): (Vec<Part>, Vec<Part>) =
+            parts.into_iter().partition(|part| !part.keys.is_empty());
+        for part in gone {
+            self.purges.free(part.copy, now.mono);
+        }
+        if let Some(led) = self.purges.led(op) {
+            led.parts = parts;
+        }
+        self.ask_round(now, op, PurgeStep::Look, effects);
+    }
+
+    /// Asks everybody for the next step of a round, this node first where its log must be ahead.
+    fn ask_round(&mut self, now: Now, op: OpNumber, step: PurgeStep, effects: &mut Effects) {
+        let me = self.me;
+        let Some(led) = self.purges.led(op) else {
+            return;
+        };
+        if led.parts.is_empty() {
+            self.purges.end(op, now.mono);
+            return;
+        }
+        led.ask(me, step, now.mono);
+        // The others' numbers must not rise above what this node finds again after a crash.
+        if step != PurgeStep::Join {
+            self.ask_others(op, step, effects);
+        }
+        let keys = match self.purges.led(op) {
+            Some(led) => {
+                let parts = led.parts.clone();
+                self.keys_of(&parts)
+            }
+            None => return,
+        };
+        self.bring_in(now, op, keys, Step::Own(step), effects);
+    }
+
+    fn ask_others(&mut self, op: OpNumber, step: PurgeStep, effects: &mut Effects) {
+        let me = self.me;
+        let Some(led) = self.purges.led(op) else {
+            return;
+        };
+        for (to, places) in led.asked.iter().filter(|(to, _)| **to != me) {
+            let rounds = places.iter().filter_map(|place| led.parts.get(*place));
+            let message = PeerMessage::Purge(PurgeAsk {
+                op,
+                step,
+                rounds: rounds.map(Part::round).collect(),
+                budget: STEP_WITHIN,
+            });
+            effects.push(Effect::Send { to: *to, message });
+        }
+    }
+
+    pub(super) fn own_part(
+        &mut self,
+        now: Now,
+        op: OpNumber,
+        step: PurgeStep,
+        effects: &mut Effects,
+    ) {
+        let Some(led) = self.purges.led(op) else {
+            return;
+        };
+        let rounds: Vec<PurgeRound> = led.parts.iter().map(Part::round).collect();
+        let agreed = self.take_part(now, self.me, step, &rounds, effects);
+        let ack = Ack::OwnPurge { op, step, agreed };
+        self.when_logged(now, ack, effects);
+    }
+
+    /// What this node did for a round of its own is durable.
+    pub(in super::super) fn own_part_durable(
+        &mut self,
+        now: Now,
+        op: OpNumber,
+        step: PurgeStep,
+        agreed: Vec<Vec<u16>>,
+        effects: &mut Effects,
+    ) {
+        if step == PurgeStep::Join {
+            self.ask_others(op, step, effects);
+        }
+        self.round_answered(now, self.me, op, (step, agreed), effects);
+    }
+
+    fn round_answered(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        op: OpNumber,
+        (step, agreed): (PurgeStep, Vec<Vec<u16>>),
+        effects: &mut Effects,
+    ) {
+        let life = self.continuity.life_of(from).map(|(life, _)| life);
+        let Some(led) = self.purges.led(op) else {
+            return;
+        };
+        if led.phase != Phase::Asking(step) {
+            return;
+        }
+        let Some(is_last) = led.answered(from, agreed) else {
+            return;
+        };
+        if step == PurgeStep::Join
+            && let Some(life) = life
+        {
+            led.lives.insert(from, life);
+        }
+        if is_last {
+            self.round_agreed(now, op, step, effects);
+        }
+    }
+
+    /// All have answered a step.
+    fn round_agreed(&mut self, now: Now, op: OpNumber, step: PurgeStep, effects: &mut Effects) {
+        let until = now.mono + self.purges.rest();
+        let Some(led) = self.purges.led(op) else {
+            return;
+        };
+        let freed = led.keep_agreed();
+        match step {
+            PurgeStep::Look => {
+                let copies: Vec<CopyOf> = led.parts.iter().map(|part| part.copy).collect();
+                let numbers = copies
+                    .iter()
+                    .map(|copy| self.purges.numbers(*copy).number.next());
+                let numbers: Vec<PurgeNumber> = numbers.collect();
+                if let Some(led) = self.purges.led(op) {
+                    for (part, number) in led.parts.iter_mut().zip(numbers) {
+                        part.number = number;
+                    }
+                }
+                self.free_all(now, freed);
+                self.ask_round(now, op, PurgeStep::Join, effects);
+            }
+            PurgeStep::Join => {
+                led.phase = Phase::Resting(until);
+                let is_empty = led.parts.is_empty();
+                self.free_all(now, freed);
+                if is_empty {
+                    self.purges.end(op, now.mono);
+                }
+            }
+            PurgeStep::Drop => {
+                self.free_all(now, freed);
+                // What was dropped is forgotten when it is looked at for the next round: it may have come back
+                // meanwhile from an owner that dropped it later.
+                if self.purges.end(op, now.mono).is_some() {
+                    effects.push(Effect::Count(Event::PurgeRound));
+                }
+            }
+        }
+    }
+
+    fn free_all(&mut self, now: Now, copies: Vec<CopyOf>) {
+        for copy in copies {
+            self.purges.free(copy, now.mono);
+        }
+    }
+
+    /// A round has rested: if everybody who joined has lived on since, what was agreed on goes.
+    pub(super) fn begin_drop(&mut self, now: Now, op: OpNumber, effects: &mut Effects) {
+        let Some(led) = self.purges.led(op) else {
+            return;
+        };
+        let lives = led.lives.clone();
+        let parts = std::mem::take(&mut led.parts);
+        let lived_on = |node: &NodeId| {
+            let life = self.continuity.life_of(*node).map(|(life, _)| life);
+            self.liveness(now, *node) == Liveness::Up
+                && life.is_some()
+                && life == lives.get(node).copied()
+        };
+        let goes_on = |part: &Part| {
+            part.others.iter().all(lived_on) && self.others_up(now, part.copy).is_ok()
+        };
+        let (parts, given_up): (Vec<Part>, Vec<Part>) = parts.into_iter().partition(goes_on);
+        if !given_up.is_empty() {
+            effects.push(Effect::Count(Event::PurgeRoundFailed));
+        }
+        self.free_all(now, given_up.into_iter().map(|part| part.copy).collect());
+        if let Some(led) = self.purges.led(op) {
+            led.parts = parts;
+        }
+        self.ask_round(now, op, PurgeStep::Drop, effects);
+    }
+
+    /// A co-replica answered.
+    pub(in super::super) fn peer_purge_reply(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        reply: PurgeReply,
+        effects: &mut Effects,
+    ) {
+        let PurgeReply { op, step, result } = reply;
+        match result {
+            Ok(agreed) => self.round_answered(now, from, op, (step, agreed), effects),
+            Err(_) => {
+                let waits = |led: &mut Led| {
+                    led.phase == Phase::Asking(step) && led.waits_for.contains(from)
+                };
+                if self.purges.led(op).is_some_and(waits) {
+                    effects.push(Effect::Count(Event::PurgeRoundFailed));
+                    self.purges.end(op, now.mono);
+                }
+            }
+        }
+    }
+}
