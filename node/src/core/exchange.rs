@@ -106,6 +106,8 @@ pub enum Step {
     Rows(RowQuestion),
     /// Read a key from all owners that are up.
     Heal(KeyspaceId, Bytes),
+    /// A refill holds all that the peer had taken of this copy when it was asked how it stands.
+    Filled(KeyspaceId, VnodeId),
     /// It is over.
     End(Tally),
 }
@@ -124,6 +126,17 @@ struct Rows {
     question: RowQuestion,
     own: Option<RowPage>,
     theirs: Option<RowPage>,
+}
+
+/// The vnode whose rows are compared; its pages come one after the other.
+#[derive(Debug)]
+struct Comparing {
+    keyspace: KeyspaceId,
+    vnode: VnodeId,
+    /// Keys that could not be healed.
+    failed: u64,
+    /// Whether no page follows.
+    is_last: bool,
 }
 
 #[derive(Debug)]
@@ -157,8 +170,11 @@ pub struct ExchangeMachine {
     /// Until when the answer to what is open is waited for.
     due: MonoTime,
     keys: VecDeque<Bytes>,
-    keys_of: KeyspaceId,
+    /// Whose keys these are.
+    comparing: Option<Comparing>,
     healing: usize,
+    /// Copies that are filled and were not told yet.
+    filled: Vec<(KeyspaceId, VnodeId)>,
     tally: Tally,
 }
 
@@ -188,8 +204,9 @@ impl ExchangeMachine {
             peer_durable: Lsn::ZERO,
             due: MonoTime::ZERO,
             keys: VecDeque::new(),
-            keys_of: KeyspaceId(0),
+            comparing: None,
             healing: 0,
+            filled: Vec::new(),
             tally,
         }
     }
@@ -230,13 +247,17 @@ impl ExchangeMachine {
         while self.healing < HEALS_AT_ONCE
             && let Some(key) = self.keys.pop_front()
         {
+            let Some(comparing) = &self.comparing else {
+                continue;
+            };
             self.healing += 1;
-            steps.push(Step::Heal(self.keys_of, key));
+            steps.push(Step::Heal(comparing.keyspace, key));
         }
         if self.healing > 0 || !matches!(self.open, Open::Nothing) {
             return;
         }
         if self.purpose == Purpose::Refill {
+            self.tell_filled(steps);
             match &self.standing {
                 None => {
                     steps.push(Step::Standing);
@@ -265,6 +286,16 @@ impl ExchangeMachine {
         } else if self.later.is_empty() && self.differing.is_empty() {
             steps.push(Step::End(self.tally));
         }
+    }
+
+    fn tell_filled(&mut self, steps: &mut Vec<Step>) {
+        if let Some(done) = self.comparing.take_if(|comparing| comparing.is_last)
+            && done.failed == 0
+        {
+            self.filled.push((done.keyspace, done.vnode));
+        }
+        let filled = self.filled.drain(..);
+        steps.extend(filled.map(|(keyspace, vnode)| Step::Filled(keyspace, vnode)));
     }
 
     fn ask_rows(&mut self, now: MonoTime, question: RowQuestion, steps: &mut Vec<Step>) {
@@ -324,6 +355,9 @@ impl ExchangeMachine {
                 Next::AskLater => {
                     self.later_at = now + CONFIRM_AFTER;
                     self.later.push(compared);
+                }
+                Next::Same if self.purpose == Purpose::Refill => {
+                    self.filled.push((compared.keyspace, compared.vnode));
                 }
                 Next::Same => {}
                 Next::Differ(buckets) => self.differ(&compared, buckets),
@@ -387,7 +421,15 @@ impl ExchangeMachine {
         let is_told = |row: &ExchangeRow| until.as_ref().is_none_or(|until| row.key < *until);
         let mut own = own.rows.into_iter().filter(is_told).peekable();
         let mut theirs = theirs.rows.into_iter().filter(is_told).peekable();
-        self.keys_of = question.keyspace;
+        let (keyspace, vnode) = (question.keyspace, question.vnode);
+        let same = self.comparing.take();
+        let same = same.filter(|page| (page.keyspace, page.vnode) == (keyspace, vnode));
+        self.comparing = Some(Comparing {
+            keyspace,
+            vnode,
+            failed: same.map_or(0, |page| page.failed),
+            is_last: until.is_none(),
+        });
         loop {
             let order = match (own.peek(), theirs.peek()) {
                 (None, None) => break,
@@ -421,6 +463,9 @@ impl ExchangeMachine {
             self.tally.healed += 1;
         } else {
             self.tally.failed += 1;
+            if let Some(comparing) = &mut self.comparing {
+                comparing.failed += 1;
+            }
         }
     }
 
@@ -564,6 +609,7 @@ mod tests {
                         }
                         machine.healed(true);
                     }
+                    Step::Filled(..) => assert_eq!(purpose, Purpose::Refill),
                     Step::End(tally) => return tally,
                 }
             }
@@ -615,6 +661,57 @@ mod tests {
             assert_eq!(own, other);
             let again = exchange(Purpose::Heal, &mut own, &mut other, page);
             assert_eq!(again.keys, 0);
+        }
+    }
+
+    #[test]
+    fn a_refill_tells_each_copy_whose_keys_all_came_and_no_other() {
+        let (mut own, other) = two();
+        // Two pages of one vnode, of which a key of the first one cannot be had; a key of another.
+        for key in [5, 30, 31] {
+            own.0.remove(&(3, key));
+        }
+        own.0.remove(&(4, 1));
+        let vnodes = (0..6).map(|vnode| (KEYSPACE, VnodeId(vnode)));
+        let mut machine = ExchangeMachine::new(Purpose::Refill, vnodes);
+        machine.peer_is_durable_to(Lsn(1));
+        let (mut now, mut filled, mut at) = (MonoTime::ZERO, Vec::new(), VnodeId(0));
+        loop {
+            let mut steps = Vec::new();
+            machine.go_on(now, &mut steps);
+            now = now + CONFIRM_AFTER;
+            for step in steps {
+                match step {
+                    Step::Standing => {
+                        let standing = ReplicaStanding {
+                            appended: Lsn(1),
+                            lacks: BTreeMap::new(),
+                            numbers: Vec::new(),
+                        };
+                        machine.standing_told(standing).expect("it was asked for");
+                    }
+                    Step::Trees(questions) => {
+                        let (held, told) = (own.trees(&questions), other.trees(&questions));
+                        machine.trees_told(now, &held, &told).expect("it fits");
+                    }
+                    Step::Rows(question) => {
+                        at = question.vnode;
+                        let pages = [(false, &other), (true, &own)];
+                        for (is_own, side) in pages {
+                            let page = side.rows(&question, 1);
+                            machine.rows_read(is_own, page).expect("it was asked for");
+                        }
+                    }
+                    Step::Heal(_, key) => machine.healed(!(at == VnodeId(3) && key == name(5))),
+                    Step::Filled(_, vnode) => filled.push(vnode.0),
+                    Step::End(tally) => {
+                        assert_eq!((tally.healed, tally.failed), (3, 1));
+                        filled.sort_unstable();
+                        assert_eq!(filled, [0, 1, 2, 4, 5]);
+                        return;
+                    }
+                }
+            }
         }
     }
 

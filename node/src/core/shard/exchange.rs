@@ -382,6 +382,7 @@ impl Shard {
                     }
                 }
                 Step::Heal(keyspace, key) => self.heal(now, keyspace, &key, effects),
+                Step::Filled(keyspace, vnode) => self.filled((keyspace, vnode), effects),
                 Step::End(tally) => self.end_exchange(now, tally, effects),
             }
         }
@@ -480,15 +481,14 @@ impl Shard {
             began,
             asked,
             refill,
-            machine,
             ..
         }) = self.exchanges.current.take()
         else {
             return;
         };
         effects.push(Effect::Count(Event::ExchangeDone));
-        if let Some(refill) = refill {
-            return self.refilled(now.mono, peer, refill, machine.standing(), tally, effects);
+        if refill.is_some() {
+            return self.refill_ended(now.mono, peer);
         }
         if let Some((number, next)) = asked {
             let result = Ok(Compared { tally, next });
@@ -524,7 +524,7 @@ impl Shard {
         };
         effects.push(Effect::Count(Event::ExchangeFailed));
         if refill.is_some() {
-            return self.refill_failed(now.mono, peer);
+            return self.refill_ended(now.mono, peer);
         }
         if let Some((number, _)) = asked {
             let result = Err(why);

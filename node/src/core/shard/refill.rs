@@ -2,9 +2,9 @@
 //! they came to.
 //!
 //! It begins one with every owner whose word it needs, whichever of the two begins theirs otherwise,
-//! and whether exchanges are made at an interval or not. A refill that was completed without a key left
-//! behind shows that this node holds all that the other one had taken when it was asked how it stands,
-//! as long as that one lived on meanwhile.
+//! and whether exchanges are made at an interval or not. A copy that is alike, or of which no key was left
+//! behind, holds all that the other node had taken of it when it was asked how it stands, as long as
+//! that one lived on meanwhile; it counts from then on, however much of the refill is left.
 //!
 //! Not here: whose word is needed (`healing`), the exchange itself (`exchange`).
 
@@ -15,7 +15,7 @@ use quorate_ring::{Incarnation, KeyspaceId, MonoTime, NodeId, VnodeId};
 
 use super::super::continuity::Liveness;
 use super::super::effect::{Effect, Effects};
-use super::super::exchange::{ExchangeMachine, Purpose, Tally};
+use super::super::exchange::{ExchangeMachine, Purpose};
 use super::super::input::Now;
 use super::super::message::ReplicaStanding;
 use super::super::vnode_set::VnodeSet;
@@ -27,10 +27,9 @@ const AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// For so long exchanges are left to a node that refills its copies.
 const LEFT_TO_REFILL: Duration = Duration::from_secs(10);
 
-/// What an exchange refills.
+/// An exchange that refills copies.
 #[derive(Debug)]
 pub(super) struct Refill {
-    copies: Vec<(KeyspaceId, VnodeId)>,
     /// The peer's life when it began.
     life: Incarnation,
 }
@@ -55,16 +54,16 @@ impl Shard {
         let wanted = peers.filter(due).filter_map(|peer| {
             let copies = self.healing.wanted_from(peer);
             let (life, _) = self.continuity.life_of(peer)?;
-            (!copies.is_empty()).then_some((peer, Refill { copies, life }))
+            (!copies.is_empty()).then_some((peer, copies, life))
         });
         // Who was never asked comes first, then who has waited longest: else those in front, of whom
         // something cannot be had yet, would keep the last one from its turn.
-        let next = wanted.min_by_key(|(peer, _)| self.exchanges.refills_due.get(peer).copied());
-        let Some((peer, refill)) = next else {
+        let next = wanted.min_by_key(|(peer, ..)| self.exchanges.refills_due.get(peer).copied());
+        let Some((peer, copies, life)) = next else {
             return false;
         };
-        let machine = ExchangeMachine::new(Purpose::Refill, refill.copies.iter().copied());
-        self.begin_exchange(now, peer, machine, None, Some(refill), effects);
+        let machine = ExchangeMachine::new(Purpose::Refill, copies);
+        self.begin_exchange(now, peer, machine, None, Some(Refill { life }), effects);
         true
     }
 
@@ -88,31 +87,25 @@ impl Shard {
         }
     }
 
-    /// A refill has come to its end.
-    pub(super) fn refilled(
-        &mut self,
-        now: MonoTime,
-        peer: NodeId,
-        refill: Refill,
-        standing: Option<&ReplicaStanding>,
-        tally: Tally,
-        effects: &mut Effects,
-    ) {
-        self.exchanges.refills_due.insert(peer, now + AGAIN_AFTER);
-        let Some(standing) = standing.filter(|_| tally.failed == 0) else {
+    /// A copy holds all that the peer of the refill had taken of it when that one told how it stands.
+    pub(super) fn filled(&mut self, copy: (KeyspaceId, VnodeId), effects: &mut Effects) {
+        if !self.is_refill_sound() {
+            return;
+        }
+        let current = self.exchanges.current.as_ref();
+        let told = current.and_then(|current| Some((current.peer, current.machine.standing()?)));
+        let Some((peer, standing)) = told else {
             return;
         };
-        for copy in refill.copies {
-            let (keyspace, vnode) = copy;
-            let lacks = standing.lacks.get(&keyspace);
-            let is_whole = lacks.is_none_or(|vnodes| !vnodes.contains(vnode));
-            self.healing.compared(copy, peer, is_whole);
-        }
+        let (keyspace, vnode) = copy;
+        let lacks = standing.lacks.get(&keyspace);
+        let is_whole = lacks.is_none_or(|vnodes| !vnodes.contains(vnode));
+        self.healing.compared(copy, peer, is_whole);
         self.tell_healed(effects);
     }
 
-    /// A refill ended early.
-    pub(super) fn refill_failed(&mut self, now: MonoTime, peer: NodeId) {
+    /// A refill is over: what its peer could not give is asked for again.
+    pub(super) fn refill_ended(&mut self, now: MonoTime, peer: NodeId) {
         self.exchanges.refills_due.insert(peer, now + AGAIN_AFTER);
     }
 
