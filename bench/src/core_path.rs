@@ -399,6 +399,7 @@ impl CorePath {
             | Effect::CloseLink { .. }
             | Effect::Compared { .. }
             | Effect::Healed(_)
+            | Effect::DeclaredLost(_)
             | Effect::Hint(_)
             | Effect::Count(_)
             | Effect::Scan(_) => {}

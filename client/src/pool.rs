@@ -241,6 +241,7 @@ fn grow_older(request: &mut Request, held: Duration) {
         | Request::DumpLocal(_)
         | Request::Verify(_)
         | Request::Repair(_)
+        | Request::DeclareLost(_)
         | Request::Resolve(_)
         | Request::SessionGet(_) => {}
     }

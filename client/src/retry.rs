@@ -132,6 +132,7 @@ fn class(code: Code) -> Class {
         | Code::AttemptTooOld
         | Code::RequestInvalid
         | Code::RoleRefused
+        | Code::NodeUp
         | Code::SessionFull
         | Code::WrongMode
         | Code::TtlInvalid

@@ -356,7 +356,8 @@ impl State {
             | Request::ReadLocal(_)
             | Request::DumpLocal(_)
             | Request::Verify(_)
-            | Request::Repair(_) => refusal(Code::RequestInvalid),
+            | Request::Repair(_)
+            | Request::DeclareLost(_) => refusal(Code::RequestInvalid),
         })
     }
 
@@ -388,7 +389,8 @@ impl State {
             | Request::ReadLocal(_)
             | Request::DumpLocal(_)
             | Request::Verify(_)
-            | Request::Repair(_) => self.carry_out(request),
+            | Request::Repair(_)
+            | Request::DeclareLost(_) => self.carry_out(request),
         }
     }
 }

@@ -178,6 +178,7 @@ fn answer(request: Request, address: SocketAddr) -> Response {
         | Request::DumpLocal(_)
         | Request::Verify(_)
         | Request::Repair(_)
+        | Request::DeclareLost(_)
         | Request::Scan(_)
         | Request::Batch(_) => Response::Failure(Failure {
             code: Code::RoleRefused,

@@ -194,6 +194,7 @@ impl Lab {
                 | Effect::CloseLink { .. }
                 | Effect::Compared { .. }
                 | Effect::Healed(_)
+                | Effect::DeclaredLost(_)
                 | Effect::Hint(_)
                 | Effect::Count(_) => {}
             }

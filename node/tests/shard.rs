@@ -21,7 +21,9 @@ use quorate_node::core::exchange::{CompareRefused, Compared, Purpose};
 use quorate_node::core::failure::{Cause, Effectiveness};
 use quorate_node::core::healing::Healed;
 use quorate_node::core::hints::{HintChange, HintLimits};
-use quorate_node::core::input::{Input, LinkEvent, Losses, Now, Recovered, RequestId, StoreEvent};
+use quorate_node::core::input::{
+    DeclaredLost, Input, LinkEvent, Losses, Now, Recovered, RequestId, StoreEvent,
+};
 use quorate_node::core::key::RecordKey;
 use quorate_node::core::message::{
     ExchangeAnswer, ExchangeReply, Forward, HeldRecord, OpNumber, PeerMessage, PurgeNumber,
@@ -30,6 +32,7 @@ use quorate_node::core::message::{
 };
 use quorate_node::core::scan_page::{PagePart, RowContent, ScanRow};
 use quorate_node::core::seal::SealKey;
+use quorate_node::core::shard::DeclareRefused;
 use quorate_node::core::table::TableLimits;
 use quorate_node::core::timeline::{Life, Memory, Timeline};
 use quorate_node::core::{Effect, Limits, Shard, ShardConfig};
@@ -135,6 +138,7 @@ struct Lab {
     exchange_interval: Option<Duration>,
     compared: Vec<(u64, Result<Compared, CompareRefused>)>,
     healed: Vec<(NodeId, Healed)>,
+    declared: Vec<(NodeId, DeclaredLost)>,
     hint_bytes_max: usize,
     hint_changes: Vec<(NodeId, HintChange)>,
     /// Pages are read only when time passes.
@@ -156,6 +160,7 @@ impl Lab {
             exchange_interval: None,
             compared: Vec::new(),
             healed: Vec::new(),
+            declared: Vec::new(),
             hint_bytes_max: 0,
             hint_changes: Vec::new(),
             slow_store: false,
@@ -260,6 +265,7 @@ impl Lab {
                 Effect::Count(event) => self.counted.push(event),
                 Effect::Compared { number, result } => self.compared.push((number, result)),
                 Effect::Healed(healed) => self.healed.push((node, healed)),
+                Effect::DeclaredLost(lost) => self.declared.push((node, lost)),
                 Effect::Hint(change) => self.hint_changes.push((node, change)),
                 Effect::Remember { .. } | Effect::CloseLink { .. } => {}
             }
@@ -675,6 +681,8 @@ fn lab_with_a_lost_disk() -> Lab {
     empty.losses = Losses {
         why: Some("its disk was lost".to_owned()),
         lives: [life].into(),
+        // Of its only copies nothing can come back.
+        declared: [(A, 1)].into(),
     };
     empty.timeline = empty.timeline.with_lost(empty.losses.lives.clone());
     // Its old life is no neighbour of the new one.
@@ -743,6 +751,97 @@ fn c4_a_node_that_lost_its_disk_counts_once_both_others_gave_it_back() {
         ["v", "w"],
         "by itself"
     );
+}
+
+/// A disk that will not come back is waited for no more once an operator says so, and what that may cost
+/// is told.
+#[test]
+fn c4_a_node_waits_for_no_disk_that_was_declared_lost() {
+    let mut lab = lab_with_a_lost_disk();
+    let doubt = lab.shards[&A].status(lab.clock()).copies_in_doubt;
+    lab.cut = vec![C];
+    reconnect(&mut lab, A, &[B]);
+    let now = lab.clock();
+    let declare = |lab: &mut Lab, nodes: &[NodeId]| {
+        let now = lab.clock();
+        let shard = lab.shards.get_mut(&A).expect("it runs");
+        shard.declare_lost(now, nodes)
+    };
+    let up = declare(&mut lab, &[B]);
+    assert_eq!(up, Err(DeclareRefused::Up(B)), "its disk is there");
+    let unknown = declare(&mut lab, &[C, NodeId(9)]);
+    assert_eq!(unknown, Err(DeclareRefused::Unknown(NodeId(9))));
+    lab.pass(5_000);
+    assert!(
+        lab.shards[&A].status(now).copies_lacking > 0,
+        "C is waited for"
+    );
+    let declared = declare(&mut lab, &[C]).expect("it is down");
+    assert_eq!(declared.keys().collect::<Vec<_>>(), [&A, &C]);
+    lab.pass(5_000);
+    let status = lab.shards[&A].status(lab.clock());
+    assert_eq!(status.copies_lacking, 0);
+    assert!(status.copies_in_doubt > doubt, "what only C held is lost");
+    assert_eq!(
+        status.declared_lost.keys().collect::<Vec<_>>(),
+        [&C],
+        "its own is healed"
+    );
+    lab.cut.clear();
+    reconnect(&mut lab, C, &[A, B]);
+    let status = lab.shards[&A].status(lab.clock());
+    assert!(status.declared_lost.is_empty(), "C is there again");
+    assert_eq!(lab.declared.last(), Some(&(A, DeclaredLost::new())));
+}
+
+/// Of a keyspace with one copy nobody can give anything back: it is not shown as empty.
+#[test]
+fn an_only_copy_that_was_lost_is_not_read_before_an_operator_gives_it_up() {
+    let mut lab = Lab::ready();
+    let topology = Arc::clone(lab.shards[&A].topology());
+    let vnode = topology.locate(KeyspaceId(2), b"k").vnode;
+    let owner = topology.owners(vnode, Copies::new(1).expect("1"))[0];
+    let mut empty = recovered(&[(950, 1)], &[]);
+    empty.losses = Losses {
+        why: Some("its disk was lost".to_owned()),
+        lives: [Incarnation(u64::from(owner.0) * 100)].into(),
+        ..Losses::default()
+    };
+    empty.timeline = empty.timeline.with_lost(empty.losses.lives.clone());
+    lab.cut = vec![owner];
+    lab.pass(1_100);
+    lab.start_with(owner, empty);
+    lab.cut.clear();
+    let others: Vec<NodeId> = [A, B, C]
+        .into_iter()
+        .filter(|node| *node != owner)
+        .collect();
+    reconnect(&mut lab, owner, &others);
+    lab.pass(10_000);
+    let single = || {
+        Request::Read(ReadRequest {
+            keyspace: "single".into(),
+            key: Bytes::from_static(b"k"),
+            level: ConsistencyLevel::One,
+        })
+    };
+    let read = lab.ask(owner, single());
+    lab.pass(2_500);
+    let reply = lab.reply(read);
+    assert!(!matches!(reply, Some(Reply::Read { .. })), "{reply:?}");
+    let now = lab.clock();
+    let shard = lab.shards.get_mut(&owner).expect("it runs");
+    shard
+        .declare_lost(now, &[owner])
+        .expect("its old disk is gone");
+    lab.pass(1_000);
+    let read = lab.ask(owner, single());
+    lab.pass(500);
+    let reply = lab.reply(read);
+    assert!(matches!(reply, Some(Reply::Read { .. })), "{reply:?}");
+    let status = lab.shards[&owner].status(lab.clock());
+    assert_eq!(status.copies_lacking, 0);
+    assert!(status.copies_in_doubt > 0);
 }
 
 /// C5: what an owner took from memory is not in its digests before it is durable there.
@@ -2208,6 +2307,7 @@ fn p11_an_old_copy_is_not_read_and_does_not_come_back_after_a_purge() {
     old.losses = Losses {
         why: Some("an old copy was restored".to_owned()),
         lives: [Incarnation(200)].into(),
+        ..Losses::default()
     };
     old.timeline = old.timeline.with_lost(old.losses.lives.clone());
     (old.records, old.digests) = (records, digests);
@@ -2241,6 +2341,7 @@ fn p4_a_node_that_lost_its_disk_inherits_the_numbers_and_takes_part_again() {
     empty.losses = Losses {
         why: Some("its disk was lost".to_owned()),
         lives: [Incarnation(100)].into(),
+        ..Losses::default()
     };
     empty.timeline = empty.timeline.with_lost(empty.losses.lives.clone());
     lab.cut = vec![A];

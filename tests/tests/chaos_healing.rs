@@ -145,3 +145,63 @@ async fn a_flipped_bit_in_the_middle_of_the_log_sets_the_store_aside() {
     heals(&client).await;
     assert!(set_aside(&data));
 }
+
+/// The exit code of a command, and what it printed.
+fn run(cluster: &Cluster, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = cluster
+        .command(arguments.iter().copied())
+        .expect("it is built");
+    let output = command.output().expect("it runs");
+    let printed = [output.stdout, output.stderr].concat();
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&printed).into_owned(),
+    )
+}
+
+#[tokio::test]
+async fn a_node_waits_for_no_disk_that_an_operator_declared_lost() {
+    let mut cluster = Cluster::run().expect("a cluster runs");
+    let client = cluster.client().await.expect("a node answers");
+    write_all(&client, "kept").await;
+    let recover = ["cluster", "recover", "--lost", "b"];
+    let (code, printed) = run(&cluster, &recover);
+    assert_eq!(code, Some(6), "b is up and whole: {printed}");
+    let (code, printed) = run(&cluster, &["cluster", "recover", "--lost", "z"]);
+    assert_eq!(code, Some(2), "there is no z: {printed}");
+    // The disks of both are gone, and b does not come back.
+    cluster.kill(&[1, 2]).expect("they are killed");
+    fs::remove_dir_all(data_of_c(&cluster)).expect("it is there");
+    cluster.start(2).expect("it starts without its data");
+    let since = Stopwatch::start();
+    let (code, printed) = loop {
+        let (code, printed) = run(&cluster, &recover);
+        if code != Some(3) || since.elapsed() > LONGEST {
+            break (code, printed);
+        }
+        // c has not begun yet.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!(code, Some(0), "{printed}");
+    heals(&client).await;
+    let status = client.status("c").await.expect("it is up");
+    assert_eq!(status.declared_lost.len(), 1);
+    assert!(status.copies_in_doubt > 0, "what only b held is lost");
+    let (code, printed) = run(&cluster, &["status"]);
+    assert_eq!(code, Some(3), "{printed}");
+    assert!(printed.contains("possible loss"), "{printed}");
+    // b had not lost its disk after all: it is taken as before.
+    cluster.start(1).expect("it comes back");
+    let since = Stopwatch::start();
+    while !client
+        .status("c")
+        .await
+        .expect("it is up")
+        .declared_lost
+        .is_empty()
+    {
+        assert!(since.elapsed() < LONGEST, "b is still taken as lost");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    cluster.wait_until_counting().expect("all count");
+}

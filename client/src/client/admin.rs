@@ -18,7 +18,8 @@ use crate::error::NodeError;
 use crate::topology::Topology;
 use crate::transport::{CallCause, CallError, NodeEndpoint};
 use crate::wire::{
-    LocalRecord, NodeStatus, ReadLocal, Repair, Repaired, Request, Response, Verified, Verify,
+    DeclareLost, LocalRecord, NodeStatus, ReadLocal, Repair, Repaired, Request, Response, Verified,
+    Verify,
 };
 
 /// Time for an answer.
@@ -138,6 +139,26 @@ impl Client {
         }
     }
 
+    /// Tells the node named `node` that the disks of `lost` are gone for good, so that it waits for nothing
+    /// that only they held; needs the role `admin`. What they held alone is lost: `status` tells.
+    ///
+    /// # Errors
+    /// [`NodeError`] if there is no such node, it does not answer within 2 s, or refuses:
+    /// [`Code::NodeUp`] if it hears one of them, [`Code::RequestInvalid`] if it knows no such node.
+    ///
+    /// # Cancel safety
+    /// It may be noted; telling it again changes nothing.
+    pub async fn declare_lost(&self, node: &str, lost: &[NodeId]) -> Result<(), NodeError> {
+        let endpoint = self.endpoint_named(node)?;
+        let request = Request::DeclareLost(DeclareLost {
+            nodes: lost.iter().map(|node| node.0).collect(),
+        });
+        match self.ask(&endpoint, request, ANSWER_TIMEOUT).await? {
+            Response::LossDeclared(_) => Ok(()),
+            other => Err(no_answer(&endpoint, other)),
+        }
+    }
+
     /// Fetches the topology from the node named `node` and keeps it if it is newer.
     ///
     /// # Errors
@@ -220,6 +241,7 @@ pub(super) fn no_answer(endpoint: &NodeEndpoint, answer: Response) -> NodeError 
         | Response::Dump(_)
         | Response::Verified(_)
         | Response::Repaired(_)
+        | Response::LossDeclared(_)
         | Response::Page(_)
         | Response::Batch(_) => unexpected(endpoint),
     }

@@ -79,6 +79,7 @@ impl Item {
             | Request::DumpLocal(_)
             | Request::Verify(_)
             | Request::Repair(_)
+            | Request::DeclareLost(_)
             | Request::Scan(_)
             | Request::Batch(_) => None,
         }

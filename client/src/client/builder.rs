@@ -348,6 +348,7 @@ impl ClientBuilder {
             | Response::Dump(_)
             | Response::Verified(_)
             | Response::Repaired(_)
+            | Response::LossDeclared(_)
             | Response::Page(_)
             | Response::Batch(_) => return Err(SeedReason::UnexpectedAnswer),
         };

@@ -353,6 +353,7 @@ impl Client {
                 | Response::Dump(_)
                 | Response::Verified(_)
                 | Response::Repaired(_)
+                | Response::LossDeclared(_)
                 | Response::Page(_)
                 | Response::Batch(_),
             ) => Ended::NoAnswer(CallError::Lost(CallCause::Malformed)),

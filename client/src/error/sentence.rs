@@ -78,6 +78,7 @@ fn cause(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
             f.write_str("its first attempt is older than the longest retry time")
         }
         Code::RequestInvalid => f.write_str("the node does not understand the request"),
+        Code::NodeUp => f.write_str("a node that was to be declared lost is up"),
         Code::RoleRefused => f.write_str("the client's certificate has not the role for it"),
         Code::WrongMode => {
             f.write_str("the keyspace has another mode: a context is for siblings, a stamp for lww")

@@ -175,6 +175,8 @@ codes! {
     SessionFull = 66, "SESSION_FULL";
     /// The owners that answered do not know the writes that the context names.
     ContextAhead = 67, "CONTEXT_AHEAD";
+    /// A node that is up was to be declared lost.
+    NodeUp = 68, "NODE_UP";
 }
 
 impl Code {
@@ -204,6 +206,9 @@ impl Code {
             }
             Self::WrongMode => {
                 "in an lww keyspace write without a context, and outside of sessions"
+            }
+            Self::NodeUp => {
+                "a node that answers has its disk; stop it if its disk is to be given up"
             }
             Self::TtlInvalid => "use another TTL, or none",
             Self::StampAhead | Self::ClockOff => "set the clocks right, then try again",

@@ -111,6 +111,7 @@ mod kind {
     pub(super) const BATCH: u8 = 23;
     pub(super) const VERIFY: u8 = 24;
     pub(super) const REPAIR: u8 = 25;
+    pub(super) const DECLARE_LOST: u8 = 26;
 
     pub(super) const TOPOLOGY_INFO: u8 = 65;
     pub(super) const APPLIED: u8 = 66;
@@ -123,6 +124,7 @@ mod kind {
     pub(super) const BATCH_RESULTS: u8 = 85;
     pub(super) const VERIFIED: u8 = 86;
     pub(super) const REPAIRED: u8 = 87;
+    pub(super) const LOSS_DECLARED: u8 = 88;
 }
 
 #[derive(Serialize)]
@@ -235,6 +237,7 @@ pub fn encode_request(
         Request::DumpLocal(fields) => put(out, kind::DUMP_LOCAL, id, deadline_ms, fields),
         Request::Verify(fields) => put(out, kind::VERIFY, id, deadline_ms, fields),
         Request::Repair(fields) => put(out, kind::REPAIR, id, deadline_ms, fields),
+        Request::DeclareLost(fields) => put(out, kind::DECLARE_LOST, id, deadline_ms, fields),
         Request::Scan(fields) => put(out, kind::SCAN, id, deadline_ms, fields),
         Request::Batch(items) => {
             let items: Vec<ItemOut<'_>> = items.iter().map(ItemOut::from).collect();
@@ -277,6 +280,7 @@ pub fn encode_response(
         Response::Status(fields) => put(out, kind::NODE_STATUS, id, &**fields),
         Response::Verified(fields) => put(out, kind::VERIFIED, id, fields),
         Response::Repaired(fields) => put(out, kind::REPAIRED, id, fields),
+        Response::LossDeclared(fields) => put(out, kind::LOSS_DECLARED, id, fields),
         Response::Local(record) => put(out, kind::LOCAL, id, &LocalOut { record }),
         Response::Dump(fields) => put(out, kind::DUMP, id, fields),
         Response::Page(fields) => put(out, kind::PAGE, id, fields),
@@ -319,6 +323,7 @@ pub fn decode_request(frame: &RawFrame) -> Result<RequestFrame, FrameError> {
         kind::DUMP_LOCAL => body(frame, Request::DumpLocal),
         kind::VERIFY => body(frame, Request::Verify),
         kind::REPAIR => body(frame, Request::Repair),
+        kind::DECLARE_LOST => body(frame, Request::DeclareLost),
         kind::RESOLVE => body(frame, Request::Resolve),
         kind::SESSION_GET => body(frame, Request::SessionGet),
         kind::SCAN => body(frame, Request::Scan),
@@ -382,6 +387,7 @@ pub fn decode_response(frame: &RawFrame) -> Result<ResponseFrame, FrameError> {
         kind::NODE_STATUS => body(frame, |status| Response::Status(Box::new(status))),
         kind::VERIFIED => body(frame, Response::Verified),
         kind::REPAIRED => body(frame, Response::Repaired),
+        kind::LOSS_DECLARED => body(frame, Response::LossDeclared),
         kind::LOCAL => body(frame, |LocalIn { record }| Response::Local(record)),
         kind::DUMP => body(frame, Response::Dump),
         kind::PAGE => body(frame, Response::Page),
@@ -416,12 +422,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::{
-        Applied, BatchItem, Code, ContextToken, Delete, DumpLocal, DumpPage, Failure,
-        FrameSplitter, Get, HintStatus, ItemResult, KeyspaceHoldings, KeyspaceInfo, Level,
-        NodeInfo, NodeStatus, OpId, Outcome, PairStatus, PeerStatus, PurgeStatus, Put, Read,
-        ReadLocal, Repair, Repaired, ReplicaReport, ReplicaState, Resolve, Scan, ScanPage,
-        ScanRecord, ScanToken, SessionGet, Stamp, TopologyInfo, Value, Verified, Verify,
-        VerifyFault,
+        Applied, BatchItem, Code, ContextToken, DeclareLost, DeclaredLost, Delete, DumpLocal,
+        DumpPage, Failure, FrameSplitter, Get, HintStatus, ItemResult, KeyspaceHoldings,
+        KeyspaceInfo, Level, LossDeclared, NodeInfo, NodeStatus, OpId, Outcome, PairStatus,
+        PeerStatus, PurgeStatus, Put, Read, ReadLocal, Repair, Repaired, ReplicaReport,
+        ReplicaState, Resolve, Scan, ScanPage, ScanRecord, ScanToken, SessionGet, Stamp,
+        TopologyInfo, Value, Verified, Verify, VerifyFault,
     };
     use super::*;
 
@@ -513,6 +519,10 @@ mod tests {
                     vnode: 300,
                     dry_run: true,
                 }),
+            ),
+            (
+                "request_declare_lost",
+                Request::DeclareLost(DeclareLost { nodes: vec![2, 3] }),
             ),
             (
                 "request_resolve",
@@ -617,6 +627,10 @@ mod tests {
                     next: Some(364),
                 }),
             ),
+            (
+                "response_loss_declared",
+                Response::LossDeclared(LossDeclared { nodes: vec![2, 3] }),
+            ),
             ("response_local", Response::Local(Some(record.clone()))),
             ("response_local_none", Response::Local(None)),
             (
@@ -720,6 +734,7 @@ mod tests {
                 blocked_by: vec![3],
                 purged: 9,
             },
+            declared_lost: vec![DeclaredLost { node: 3, at_ms: 10 }],
             clock_off: false,
             keyspaces: vec![KeyspaceHoldings {
                 keyspace: "default".into(),

@@ -26,14 +26,14 @@ pub use frame::{
     set_held_ms,
 };
 pub use request::{
-    BatchItem, ContextToken, Delete, DumpLocal, Get, Level, OpId, Put, ReadLocal, Repair, Request,
-    RequestFrame, Resolve, Scan, ScanToken, SessionGet, Verify,
+    BatchItem, ContextToken, DeclareLost, Delete, DumpLocal, Get, Level, OpId, Put, ReadLocal,
+    Repair, Request, RequestFrame, Resolve, Scan, ScanToken, SessionGet, Verify,
 };
 pub use response::{
-    Applied, DumpPage, Failure, HintStatus, ItemResult, KeyspaceHoldings, KeyspaceInfo,
-    LocalRecord, NodeInfo, NodeStatus, PairStatus, PeerStatus, PurgeStatus, Read, Repaired,
-    ReplicaReport, ReplicaState, Response, ResponseFrame, ScanPage, ScanRecord, Stamp,
-    TopologyInfo, Value, Verified, VerifyFault,
+    Applied, DeclaredLost, DumpPage, Failure, HintStatus, ItemResult, KeyspaceHoldings,
+    KeyspaceInfo, LocalRecord, LossDeclared, NodeInfo, NodeStatus, PairStatus, PeerStatus,
+    PurgeStatus, Read, Repaired, ReplicaReport, ReplicaState, Response, ResponseFrame, ScanPage,
+    ScanRecord, Stamp, TopologyInfo, Value, Verified, VerifyFault,
 };
 
 pub use split::FrameSplitter;

@@ -174,6 +174,14 @@ pub struct Repair {
     pub dry_run: bool,
 }
 
+/// An operator's word that the disks of nodes are lost for good (admin): what only they held will not
+/// come back, and is not waited for. A node that is up is not taken as lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeclareLost {
+    /// Numbers of the nodes.
+    pub nodes: Vec<u32>,
+}
+
 /// Asks what became of a write whose outcome is unknown. Answered *applied* when the write is
 /// durable on as many replicas as the level says, else with a failure of unknown outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -258,6 +266,8 @@ pub enum Request {
     Verify(Verify),
     /// Compares the node's copies with another node's and brings them together (admin).
     Repair(Repair),
+    /// Takes the operator's word that disks are lost (admin).
+    DeclareLost(DeclareLost),
     /// What became of a write.
     Resolve(Resolve),
     /// Reads in a session.

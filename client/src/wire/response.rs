@@ -271,6 +271,18 @@ pub struct NodeStatus {
     /// Its part in purging deleted keys.
     #[serde(default)]
     pub purge: PurgeStatus,
+    /// Nodes whose disks an operator declared lost and that were not heard since.
+    #[serde(default)]
+    pub declared_lost: Vec<DeclaredLost>,
+}
+
+/// A node whose disk an operator declared lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeclaredLost {
+    /// Its number.
+    pub node: u32,
+    /// When, by the clock of the node that was told, in milliseconds since 1970.
+    pub at_ms: u64,
 }
 
 /// Deleted keys that wait to be purged.
@@ -342,6 +354,13 @@ pub struct Verified {
     pub faults_total: u64,
     /// The vnode to go on with; `None` at the end of the keyspace.
     pub next: Option<u16>,
+}
+
+/// The operator's word is durable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LossDeclared {
+    /// Numbers of the nodes that were named.
+    pub nodes: Vec<u32>,
 }
 
 /// What two nodes' copies of some vnodes showed.
@@ -435,6 +454,8 @@ pub enum Response {
     Verified(Verified),
     /// Answer to `Repair`.
     Repaired(Repaired),
+    /// Answer to `DeclareLost`.
+    LossDeclared(LossDeclared),
     /// Answer to `Scan`.
     Page(ScanPage),
     /// Answer to `Batch`: a result for each item, in the items' order.

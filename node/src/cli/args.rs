@@ -504,6 +504,20 @@ pub(super) struct ClusterArgs {
 pub(super) enum ClusterCommand {
     /// Write everything that a new cluster needs: one folder per node, and a client's files.
     Create(ClusterCreateArgs),
+    /// Declare that disks of nodes are gone for good, so that nothing waits for what only they held.
+    Recover(ClusterRecoverArgs),
+}
+
+/// Arguments of `cluster recover`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A node that lost what it had acknowledged counts again once enough of its co-replicas                         gave it back. If one of\nthose will not come back with its disk, say so here: the                         others go on with what is there. What only lost\ndisks held is lost; `quorate status`                         tells where that may be so. A node that is up and lacks nothing is\nrefused (exit code \
+                        6). Exit code 3: not all nodes were told.\n\nExample:\n  quorate cluster recover --lost c"
+)]
+pub(super) struct ClusterRecoverArgs {
+    /// The node whose disk is gone; several may be given.
+    #[arg(long, required = true, num_args = 1.., value_name = "NODE")]
+    pub(super) lost: Vec<String>,
 }
 
 /// Arguments of `cluster create`.

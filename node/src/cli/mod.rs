@@ -8,6 +8,7 @@ mod ask_nodes;
 mod certificate_info;
 mod certs;
 mod cluster_create;
+mod cluster_recover;
 mod completions;
 mod config;
 mod data;
@@ -107,6 +108,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Problem> {
         Command::Driver(args) => on_runtime(driver::run(args, global)),
         Command::Cluster(args) => match args.command {
             args::ClusterCommand::Create(args) => cluster_create::run(args, global.output),
+            args::ClusterCommand::Recover(args) => on_runtime(cluster_recover::run(args, global)),
         },
         Command::Export(args) => on_runtime(export::run(args, global)),
         Command::Multi(args) => on_runtime(multi::run(args, global)),

@@ -1,7 +1,7 @@
 //! `quorate status`: one screen with the nodes, a verdict, and exit code 3 if a node is down.
 
 use quorate_antientropy::Holdings;
-use quorate_client::wire::{KeyspaceInfo, NodeStatus, PairStatus};
+use quorate_client::wire::{DeclaredLost, KeyspaceInfo, NodeStatus, PairStatus};
 use quorate_client::{Client, NodeError, Topology};
 use quorate_ring::Node;
 use serde_json::{Value, json};
@@ -207,6 +207,8 @@ fn numbers(topology: &Topology, status: &NodeStatus) -> Value {
             "bytes": held.bytes,
         })
     };
+    let declared =
+        |declared: &DeclaredLost| json!({ "node": declared.node, "at_ms": declared.at_ms });
     json!({
         "version": status.version,
         "pid": status.pid,
@@ -229,6 +231,7 @@ fn numbers(topology: &Topology, status: &NodeStatus) -> Value {
         "lost_why": status.lost_why,
         "copies_lacking": status.copies_lacking,
         "copies_in_doubt": status.copies_in_doubt,
+        "declared_lost": status.declared_lost.iter().map(declared).collect::<Vec<_>>(),
         "purge": {
             "waiting": status.purge.waiting,
             "oldest_ms": status.purge.oldest_ms,
@@ -440,6 +443,13 @@ fn complaints((_, answer): &Answer, has_memory: bool) -> Vec<String> {
         found.push(format!(
             "had too few whole neighbours when it got back what it lost: possible loss in {} copies",
             status.copies_in_doubt
+        ));
+    }
+    if !status.declared_lost.is_empty() {
+        found.push(format!(
+            "was told that {} disks are lost for good (`cluster recover --lost`) and waits for nothing that \
+             only they held",
+            status.declared_lost.len()
         ));
     }
     if status.clock_off {

@@ -8,7 +8,7 @@ use super::exchange::{CompareRefused, Compared};
 use super::generation::Generation;
 use super::healing::Healed;
 use super::hints::HintChange;
-use super::input::RequestId;
+use super::input::{DeclaredLost, RequestId};
 use super::key::RecordKey;
 use super::message::{PeerMessage, Reply};
 use super::scan_page::ScanRead;
@@ -69,6 +69,8 @@ pub enum Effect {
     Hint(HintChange),
     /// What this node had forgotten is durable here again: keep on disk that it counts.
     Healed(Healed),
+    /// These nodes are declared lost, and no others: keep that on disk.
+    DeclaredLost(DeclaredLost),
     /// Read a page of a scan; answered by [`super::StoreEvent::Scanned`].
     Scan(ScanRead),
     /// Answer to [`super::Input::Compare`].

@@ -10,6 +10,11 @@
 //! with all of them is enough, whole or not: what none of them holds is nowhere. Something may be lost
 //! then, which is told.
 //!
+//! A node whose disk an operator declared lost (`cluster recover --lost`) is not waited for: nobody will
+//! tell what it held. That is told as a possible loss too, and so is the only copy of a keyspace with
+//! N=1, which stays unread until its own node's old disk is declared lost: nothing could ever show
+//! what was on it.
+//!
 //! Not here: the exchanges that compare (`shard::refill`), how a loss is noticed (`continuity`, the
 //! store), what is kept of it on disk (`shell::store::losses`).
 
@@ -42,15 +47,28 @@ struct Lack {
 }
 
 impl Lack {
-    fn is_filled(&self) -> bool {
-        self.whole.len() >= self.needed || self.compared.len() == self.others.len()
+    /// Whether nobody is left who could bring something back; `declared` are the nodes whose disks are
+    /// lost for good.
+    fn is_filled(&self, me: NodeId, declared: &NodeSet) -> bool {
+        let is_only_copy = self.others.is_empty();
+        let mut others = self.others.iter();
+        self.whole.len() >= self.needed
+            || others.all(|node| self.compared.contains(node) || declared.contains(node))
+                && (!is_only_copy || declared.contains(me))
+    }
+
+    fn is_lost_everywhere(&self, declared: &NodeSet) -> bool {
+        self.others.iter().all(|node| declared.contains(node))
     }
 }
 
 /// A node's way back to counting.
 #[derive(Debug)]
 pub struct Healing {
+    me: NodeId,
     lost: Lost,
+    /// Nodes whose disks an operator declared lost.
+    declared: NodeSet,
     /// Copies that count although fewer owners than needed were whole.
     doubtful: usize,
     lacks: BTreeMap<(KeyspaceId, VnodeId), Lack>,
@@ -85,8 +103,8 @@ impl Healing {
                     continue;
                 }
                 let others: NodeSet = owners.iter().copied().filter(|node| *node != me).collect();
-                if others.is_empty() {
-                    // Nobody could bring it back.
+                if others.is_empty() && !lost.disk {
+                    // Nobody could bring it back, and memory is forgotten at every unclean stop.
                     continue;
                 }
                 let copies = usize::from(keyspace.copies.get());
@@ -105,10 +123,41 @@ impl Healing {
             }
         }
         Self {
+            me,
             lost,
+            declared: NodeSet::default(),
             doubtful: 0,
             lacks,
         }
+    }
+
+    /// The disks of these nodes are lost for good, and those of no others: gives the copies for which no
+    /// other node is left to ask.
+    pub fn declare_lost(
+        &mut self,
+        declared: impl IntoIterator<Item = NodeId>,
+    ) -> Vec<(KeyspaceId, VnodeId)> {
+        self.declared = declared.into_iter().collect();
+        let mut given_up = Vec::new();
+        for (copy, lack) in &mut self.lacks {
+            // The others are asked again, and what they tell is judged in the light of it.
+            lack.compared = NodeSet::default();
+            lack.whole = NodeSet::default();
+            if lack.is_lost_everywhere(&self.declared) && lack.is_filled(self.me, &self.declared) {
+                given_up.push(*copy);
+            }
+        }
+        for copy in &given_up {
+            self.lacks.remove(copy);
+        }
+        self.doubtful += given_up.len();
+        given_up
+    }
+
+    /// Whether a node's disk is declared lost.
+    #[must_use]
+    pub fn is_declared_lost(&self, node: NodeId) -> bool {
+        self.declared.contains(node)
     }
 
     /// Whether something acknowledged may be missing from this copy.
@@ -170,7 +219,7 @@ impl Healing {
         if is_whole {
             lack.whole.insert(peer);
         }
-        if lack.is_filled() {
+        if lack.is_filled(self.me, &self.declared) {
             self.doubtful += usize::from(lack.whole.len() < lack.needed);
             self.lacks.remove(&copy);
         }

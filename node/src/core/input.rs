@@ -266,7 +266,13 @@ pub struct Losses {
     pub why: Option<String>,
     /// Lives that came to more than is held of them.
     pub lives: BTreeSet<Incarnation>,
+    /// Nodes whose disks an operator declared lost.
+    pub declared: DeclaredLost,
 }
+
+/// Nodes whose disks an operator declared lost, and when, in wall microseconds. They hold nothing that this
+/// node waits for any more, until they are heard again.
+pub type DeclaredLost = BTreeMap<NodeId, u64>;
 
 /// The store cannot say whether it holds the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

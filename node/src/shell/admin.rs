@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use quorate_antientropy::DigestSecret;
 use quorate_client::wire::{
-    Code, DumpLocal, DumpPage, Failure, HintStatus, KeyspaceHoldings, LocalRecord, NodeStatus,
-    Outcome, PairStatus, PeerStatus, PurgeStatus, ReadLocal, Repair, Repaired, Response, Verified,
-    Verify, VerifyFault,
+    Code, DeclareLost, DeclaredLost, DumpLocal, DumpPage, Failure, HintStatus, KeyspaceHoldings,
+    LocalRecord, LossDeclared, NodeStatus, Outcome, PairStatus, PeerStatus, PurgeStatus, ReadLocal,
+    Repair, Repaired, Response, Verified, Verify, VerifyFault,
 };
 use quorate_ring::{KeyspaceId, NodeId, Topology, VnodeId};
 
@@ -20,7 +20,7 @@ use super::serve::{AdminHandler, AdminRequest, topology_of};
 use crate::core::exchange::{CompareRefused, Compared, Purpose};
 use crate::core::hints::TargetStatus;
 use crate::core::key::RecordKey;
-use crate::core::shard::{self, ShardStatus};
+use crate::core::shard::{self, DeclareRefused, ShardStatus};
 use crate::core::verify::{Fault, Findings};
 
 /// Records of one page of a dump at most.
@@ -74,6 +74,7 @@ impl AdminHandler for Admin {
                 AdminRequest::DumpLocal(dump) => self.dump(dump).await,
                 AdminRequest::Verify(verify) => self.verify(verify).await,
                 AdminRequest::Repair(repair) => self.repair(&repair).await,
+                AdminRequest::DeclareLost(declare) => self.declare_lost(&declare).await,
             };
             answer.unwrap_or_else(|error| Response::Failure(failure(&error)))
         })
@@ -137,6 +138,10 @@ impl Admin {
             oldest_ms: hint.oldest_ms,
             let_go: hint.let_go,
         };
+        let declared = |(node, at): (&NodeId, &u64)| DeclaredLost {
+            node: node.0,
+            at_ms: at / 1_000,
+        };
         let pair = |pair: &shard::PairStatus| PairStatus {
             node: pair.peer.0,
             age_ms: pair.age_ms,
@@ -173,6 +178,7 @@ impl Admin {
             hints: shard.hints.iter().map(hint).collect(),
             copies_in_doubt: u32::try_from(shard.copies_in_doubt).unwrap_or(u32::MAX),
             clock_off: !shard.clock_good,
+            declared_lost: shard.declared_lost.iter().map(declared).collect(),
             purge: PurgeStatus {
                 waiting: shard.purge.waiting,
                 oldest_ms: shard.purge.oldest_ms,
@@ -266,6 +272,17 @@ impl Admin {
                 };
                 Response::Failure(busy)
             }
+        })
+    }
+
+    async fn declare_lost(&self, declare: &DeclareLost) -> Result<Response, QuestionError> {
+        let nodes: Vec<NodeId> = declare.nodes.iter().copied().map(NodeId).collect();
+        Ok(match self.handle.declare_lost(nodes).await? {
+            Ok(()) => Response::LossDeclared(LossDeclared {
+                nodes: declare.nodes.clone(),
+            }),
+            Err(DeclareRefused::Unknown(_)) => Response::Failure(refused(Code::RequestInvalid)),
+            Err(DeclareRefused::Up(_)) => Response::Failure(refused(Code::NodeUp)),
         })
     }
 

@@ -18,14 +18,14 @@ use super::inbox::Inbox;
 use super::metrics::{Ended, Metrics, Operation, Tally};
 use super::profile::{Lap, Stage};
 use super::seam::{ClientPort, Clock, Links};
-use super::store::{StoreHandle, Submission};
+use super::store::{Declared, StoreHandle, Submission};
 use crate::core::effect::{Effect, Effects, Event, RequestKind, StopReason};
 use crate::core::exchange::{CompareRefused, Compared, Purpose};
 use crate::core::failure::Effectiveness;
 use crate::core::input::{Input, Now, RequestId, StoreEvent};
 use crate::core::key::RecordKey;
 use crate::core::message::{PeerMessage, Reply};
-use crate::core::shard::{Shard, ShardStatus};
+use crate::core::shard::{DeclareRefused, Shard, ShardStatus};
 use crate::core::table::Lookup;
 use crate::core::timeline::Memory;
 
@@ -53,6 +53,11 @@ pub enum Question {
         Purpose,
         VnodeId,
         oneshot::Sender<Result<Compared, CompareRefused>>,
+    ),
+    /// The disks of these nodes are lost; answered once that is durable.
+    DeclareLost(
+        Vec<NodeId>,
+        oneshot::Sender<Result<oneshot::Receiver<()>, DeclareRefused>>,
     ),
 }
 
@@ -299,6 +304,9 @@ impl Drive {
             // A queue that is full keeps it in memory only: what a crash takes an exchange finds.
             Effect::Hint(change) => drop(self.store.hints.push(change)),
             Effect::Healed(healed) => out.submission.healed = Some(healed),
+            Effect::DeclaredLost(lost) => {
+                out.submission.declared = Some(Box::new(Declared { lost, waits: None }));
+            }
             Effect::Count(event) => out.tally.event(event),
             Effect::Stop(reason) => {
                 out.stop.get_or_insert(reason);
@@ -317,6 +325,19 @@ impl Drive {
                 drop(to.send(self.shard.table().digests().vnode(keyspace, vnode)));
             }
             Question::Durable(key, to) => drop(to.send(self.shard.table().durable(&key))),
+            Question::DeclareLost(nodes, to) => {
+                let declared = self.shard.declare_lost(now, &nodes);
+                let declared = declared.map(|lost| {
+                    let (durable, noted) = oneshot::channel();
+                    let mut submission = Submission::default();
+                    let waits = Some(durable);
+                    submission.declared = Some(Box::new(Declared { lost, waits }));
+                    // Where it finds no room, who waits hears that nothing was noted.
+                    drop(self.store.commits.push(submission));
+                    noted
+                });
+                drop(to.send(declared));
+            }
             Question::Compare(peer, purpose, first, to) => {
                 self.comparisons.asked += 1;
                 let number = self.comparisons.asked;

@@ -20,7 +20,7 @@ use super::store::{self, OpenError, OpenOptions, Opened, StoreHandle, StoreLoops
 use crate::core::exchange::{CompareRefused, Compared, Purpose};
 use crate::core::input::{Input, Now};
 use crate::core::key::RecordKey;
-use crate::core::shard::{Shard, ShardConfig, ShardStatus};
+use crate::core::shard::{DeclareRefused, Shard, ShardConfig, ShardStatus};
 use crate::core::table::Lookup;
 
 /// How often free disk space is looked up.
@@ -276,6 +276,24 @@ impl NodeHandle {
     ) -> Result<Result<Compared, CompareRefused>, QuestionError> {
         self.ask(|to| Question::Compare(peer, purpose, first, to))
             .await
+    }
+
+    /// Notes, durably, that the disks of nodes are lost.
+    ///
+    /// # Errors
+    /// [`QuestionError::Stopping`], also if it could not be noted; [`DeclareRefused`] if a node is unknown or
+    /// up.
+    ///
+    /// # Cancel safety
+    /// It may be noted.
+    pub async fn declare_lost(
+        &self,
+        nodes: Vec<NodeId>,
+    ) -> Result<Result<(), DeclareRefused>, QuestionError> {
+        match self.ask(|to| Question::DeclareLost(nodes, to)).await? {
+            Ok(noted) => noted.await.map(Ok).map_err(|_| QuestionError::Stopping),
+            Err(refused) => Ok(Err(refused)),
+        }
     }
 
     /// Digests and holdings of the durable states of a vnode's records.

@@ -53,7 +53,7 @@ use super::failure::{Cause, Failure};
 use super::get::GetMachine;
 use super::healing::{Healing, Lost};
 use super::hints::{Delivery, HintLimits, Hints, TargetStatus};
-use super::input::{Input, LinkEvent, Now, Recovered, RequestId, Volatile};
+use super::input::{DeclaredLost, Input, LinkEvent, Now, Recovered, RequestId, Volatile};
 use super::key::RecordKey;
 use super::message::{
     ForwardReply, OpNumber, PeerHeader, PeerMessage, PurgeNumber, PurgeReply, PurgeStep,
@@ -76,6 +76,7 @@ use scan_replica::ScanReading;
 pub const KEY_BYTES_MAX: usize = 1024;
 pub use batch::BATCH_ITEMS_MAX;
 pub use exchange::PairStatus;
+pub use refill::DeclareRefused;
 pub use scan::{SCAN_RECORDS_MAX, SCANS_MAX};
 pub use scan_replica::SCAN_READS_MAX;
 
@@ -380,6 +381,8 @@ pub struct ShardStatus {
     pub copies_lacking: usize,
     /// Copies that count again although too few owners were whole: something may be lost.
     pub copies_in_doubt: usize,
+    /// Nodes whose disks an operator declared lost.
+    pub declared_lost: DeclaredLost,
     /// Deleted keys that wait to be purged.
     pub purge: PurgeStatus,
     /// Whether its wall clock is near those of its peers.
@@ -405,6 +408,7 @@ pub struct Shard {
     healing: Healing,
     /// Why this node does not hold all that it acknowledged from disk.
     lost_why: Option<String>,
+    declared_lost: DeclaredLost,
     clocks: ClockCheck,
     applied: Lsn,
     ingesting: bool,
@@ -512,7 +516,7 @@ impl Shard {
                 purges.look((keyspace, vnode), first_look, now.mono);
             }
         }
-        Self {
+        let mut shard = Self {
             me,
             topology,
             seal,
@@ -522,6 +526,7 @@ impl Shard {
             continuity,
             healing,
             lost_why: losses.why,
+            declared_lost: losses.declared,
             clocks,
             applied,
             ingesting: false,
@@ -560,7 +565,9 @@ impl Shard {
             purge_look_from: None,
             next_purge: now.mono,
             own_replies: VecDeque::new(),
-        }
+        };
+        shard.heed_declared();
+        shard
     }
 
     /// Feeds one input; appends effects in the order they must be carried out.
@@ -736,6 +743,7 @@ impl Shard {
             lost_why: self.lost_why.clone().filter(|_| self.healing.lost().disk),
             copies_lacking: self.healing.copies_lacking(),
             copies_in_doubt: self.healing.copies_in_doubt(),
+            declared_lost: self.declared_lost.clone(),
             purge: self.purge_status(now),
             clock_good: self.clocks.trust(now) == ClockTrust::Good,
             pairs: self.exchanges.status(now.mono),
@@ -939,6 +947,7 @@ impl Shard {
             {
                 self.continuity.judge_counting(now.mono, &self.topology);
                 self.down.remove(&from);
+                self.heard_again(from, effects);
                 if before.is_some_and(|before| before != header.incarnation) {
                     self.began_anew(from);
                 }

@@ -16,7 +16,7 @@ use quorate_ring::{Incarnation, KeyspaceId, MonoTime, NodeId, VnodeId};
 use super::super::continuity::Liveness;
 use super::super::effect::{Effect, Effects};
 use super::super::exchange::{ExchangeMachine, Purpose};
-use super::super::input::Now;
+use super::super::input::{DeclaredLost, Now};
 use super::super::message::ReplicaStanding;
 use super::super::vnode_set::VnodeSet;
 use super::Shard;
@@ -26,6 +26,15 @@ const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// For so long exchanges are left to a node that refills its copies.
 const LEFT_TO_REFILL: Duration = Duration::from_secs(10);
+
+/// Why no disk is declared lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeclareRefused {
+    /// There is no such node.
+    Unknown(NodeId),
+    /// The node answers: its disk is there.
+    Up(NodeId),
+}
 
 /// An exchange that refills copies.
 #[derive(Debug)]
@@ -104,6 +113,48 @@ impl Shard {
         self.tell_healed(effects);
     }
 
+    /// An operator declares the disks of nodes lost; gives all that are, now.
+    ///
+    /// # Errors
+    /// [`DeclareRefused`] if a node is unknown or up; nothing changed then.
+    pub fn declare_lost(
+        &mut self,
+        now: Now,
+        nodes: &[NodeId],
+    ) -> Result<DeclaredLost, DeclareRefused> {
+        for node in nodes {
+            if !self.topology.nodes().iter().any(|known| known.id == *node) {
+                return Err(DeclareRefused::Unknown(*node));
+            }
+            if *node != self.me && self.liveness(now, *node) == Liveness::Up {
+                return Err(DeclareRefused::Up(*node));
+            }
+        }
+        for node in nodes {
+            self.declared_lost.entry(*node).or_insert(now.wall_micros);
+        }
+        self.heed_declared();
+        Ok(self.declared_lost.clone())
+    }
+
+    /// Who is heard again has lost nothing that is waited for.
+    pub(super) fn heard_again(&mut self, node: NodeId, effects: &mut Effects) {
+        if self.declared_lost.remove(&node).is_some() {
+            self.heed_declared();
+            effects.push(Effect::DeclaredLost(self.declared_lost.clone()));
+        }
+    }
+
+    pub(super) fn heed_declared(&mut self) {
+        let given_up = self
+            .healing
+            .declare_lost(self.declared_lost.keys().copied());
+        for copy in given_up {
+            // Nobody is left who could tell higher ones.
+            self.purges.raised(copy, self.purges.numbers(copy));
+        }
+    }
+
     /// A refill is over: what its peer could not give is asked for again.
     pub(super) fn refill_ended(&mut self, now: MonoTime, peer: NodeId) {
         self.exchanges.refills_due.insert(peer, now + AGAIN_AFTER);
@@ -111,6 +162,11 @@ impl Shard {
 
     fn tell_healed(&mut self, effects: &mut Effects) {
         if let Some(healed) = self.healing.take_healed() {
+            // The next loss of this node's disk is another one.
+            if healed.disk && self.declared_lost.remove(&self.me).is_some() {
+                self.heed_declared();
+                effects.push(Effect::DeclaredLost(self.declared_lost.clone()));
+            }
             effects.push(Effect::Healed(healed));
         }
     }

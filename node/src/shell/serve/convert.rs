@@ -54,6 +54,7 @@ pub fn incoming_of(request: wire::Request) -> Incoming {
         wire::Request::DumpLocal(request) => Incoming::Admin(AdminRequest::DumpLocal(request)),
         wire::Request::Verify(request) => Incoming::Admin(AdminRequest::Verify(request)),
         wire::Request::Repair(request) => Incoming::Admin(AdminRequest::Repair(request)),
+        wire::Request::DeclareLost(request) => Incoming::Admin(AdminRequest::DeclareLost(request)),
     }
 }
 

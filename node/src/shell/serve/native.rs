@@ -22,8 +22,8 @@ use quorate_client::link::{
 use quorate_client::wire::chunk::Reassembly;
 use quorate_client::wire::frame::SMALL_FRAME_BYTES_MAX;
 use quorate_client::wire::{
-    Code, DumpLocal, FRAME_BYTES_MAX, FrameError, RESPONSE_BYTES_MAX, RawFrame, ReadLocal, Repair,
-    RequestFrame, Response, Verify, decode_request, encode_response,
+    Code, DeclareLost, DumpLocal, FRAME_BYTES_MAX, FrameError, RESPONSE_BYTES_MAX, RawFrame,
+    ReadLocal, Repair, RequestFrame, Response, Verify, decode_request, encode_response,
 };
 use quorate_ring::{FixedMap, FixedSet, MonoTime};
 use tokio::sync::mpsc;
@@ -65,6 +65,8 @@ pub enum AdminRequest {
     Verify(Verify),
     /// A comparison of the node's copies with another node's; needs the role `admin`.
     Repair(Repair),
+    /// An operator's word that disks are lost; needs the role `admin`.
+    DeclareLost(DeclareLost),
 }
 
 /// Answers what concerns the node itself. Roles are checked before.
@@ -541,7 +543,8 @@ impl Intake {
             AdminRequest::ReadLocal(_)
             | AdminRequest::DumpLocal(_)
             | AdminRequest::Verify(_)
-            | AdminRequest::Repair(_) => (&self.reads, true),
+            | AdminRequest::Repair(_)
+            | AdminRequest::DeclareLost(_) => (&self.reads, true),
         };
         let id = waiting.id;
         if needs_admin && self.link.role != Role::Admin {

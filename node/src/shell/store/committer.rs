@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{Incarnation, Lsn, NodeId};
+use tokio::sync::oneshot;
 
 use super::bytes::Seeds;
 use super::config::StoreConfig;
@@ -22,7 +23,7 @@ use super::segment::{SEGMENT_HEADER_BYTES, segment_name};
 use super::segments::Segments;
 use crate::core::effect::Entry;
 use crate::core::healing::Healed;
-use crate::core::input::{StoreEvent, StoreFailure, Volatile};
+use crate::core::input::{DeclaredLost, StoreEvent, StoreFailure, Volatile};
 use crate::core::timeline::{Memory, Timeline};
 use crate::shell::seam::{Disk, DiskError};
 
@@ -42,10 +43,21 @@ pub struct Submission {
     pub memories: Vec<(NodeId, Memory)>,
     /// What the shard has back, once everything before this is durable.
     pub healed: Option<Healed>,
+    /// Which nodes' disks are declared lost.
+    pub declared: Option<Box<Declared>>,
     /// Contents of frames, one behind the other.
     content: Vec<u8>,
     /// Numbers of the frames, where each ends, and what it is.
     ends: Vec<(Lsn, usize, Content)>,
+}
+
+/// What is to be noted about disks that are declared lost.
+#[derive(Debug)]
+pub struct Declared {
+    /// The nodes, and no others.
+    pub lost: DeclaredLost,
+    /// Who waits until it is durable.
+    pub waits: Option<oneshot::Sender<()>>,
 }
 
 impl Submission {
@@ -64,6 +76,7 @@ impl Submission {
         let next = Self {
             memories: Vec::new(),
             healed: None,
+            declared: None,
             content: Vec::with_capacity(self.content.len()),
             ends: Vec::with_capacity(self.ends.len()),
         };
@@ -79,7 +92,7 @@ impl Submission {
     /// Whether it asks for nothing but what waits for the next batch.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty() && self.healed.is_none()
+        self.ends.is_empty() && self.healed.is_none() && self.declared.is_none()
     }
 
     /// Its frames.
@@ -188,7 +201,7 @@ impl Committer {
         self.flush().await
     }
 
-    async fn commit(&mut self, submissions: VecDeque<Submission>) -> Result<(), DiskError> {
+    async fn commit(&mut self, mut submissions: VecDeque<Submission>) -> Result<(), DiskError> {
         // All memories first: a group's header takes those that are known when it begins.
         for &(node, memory) in submissions.iter().flat_map(|s| &s.memories) {
             self.memories.insert(node, memory);
@@ -202,6 +215,15 @@ impl Committer {
             self.complete = lsn;
         }
         self.flush().await?;
+        for declared in submissions.iter_mut().filter_map(|s| s.declared.take()) {
+            let Declared { lost, waits } = *declared;
+            match losses::note_declared(&*self.disk, &lost).await {
+                Ok(()) => drop(waits.map(|to| to.send(()))),
+                // Who waits hears that nothing was noted.
+                Err(DiskError::Full { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
         for healed in submissions.iter().filter_map(|s| s.healed) {
             if healed.memory {
                 self.volatile = Volatile::Whole;

@@ -38,7 +38,7 @@ mod set_aside;
 mod start;
 mod threads;
 
-pub use committer::{CommitQueue, Events, Submission};
+pub use committer::{CommitQueue, Declared, Events, Submission};
 pub use config::StoreConfig;
 pub use error::OpenError;
 pub use feeder::FeedQueue;

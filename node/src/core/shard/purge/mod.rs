@@ -142,7 +142,7 @@ impl Shard {
             let others: Owners = owners
                 .iter()
                 .copied()
-                .filter(|node| *node != self.me)
+                .filter(|node| *node != self.me && !self.healing.is_declared_lost(*node))
                 .collect();
             let told = (peer, numbers, is_whole);
             match self.purges.inherit(copy, told, &others, has_rows) {

@@ -1,0 +1,171 @@
+//! `cluster recover --lost NODE..`: the operator's word that disks are gone for good.
+//!
+//! A node that lost what it acknowledged waits for its co-replicas, each of which may hold the only
+//! other copy of a write. Of one whose disk will not come back nothing can be waited for: the others
+//! note that, count again with what is there, and `status` tells where something may be lost. A node
+//! that came back with an empty disk may be named too: then what nobody else has a copy of (a keyspace
+//! with N=1) is given up there.
+//!
+//! A node that is up and lost nothing is refused. Telling it twice changes nothing; a node that is
+//! heard again is no longer taken as lost.
+
+use std::collections::BTreeSet;
+
+use quorate_client::wire::Code;
+use quorate_client::{Client, NodeError};
+use quorate_ring::{Node, NodeId};
+use serde_json::json;
+
+use super::args::{ClusterRecoverArgs, Global};
+use super::exit::{Exit, Problem};
+use super::is_json;
+use super::output::{Table, print, print_json};
+use super::session::{connect, unanswered};
+use super::signals::{StopSignals, unless_stopped};
+use super::status::{Answer, ask_all, refusal};
+
+/// What became of it at one node.
+struct Told {
+    node: Node,
+    lost: Vec<Node>,
+    result: Result<(), NodeError>,
+}
+
+/// Tells every node that is up.
+///
+/// # Errors
+/// A [`Problem`] if a node is unknown, or up and whole, none answers, the certificate has not the role, or
+/// on Ctrl-C.
+pub(super) async fn run(args: ClusterRecoverArgs, global: Global) -> Result<Exit, Problem> {
+    let mut signals = StopSignals::listen()?;
+    let telling = async {
+        let client = connect(&global).await?;
+        let told = tell(&args, &client).await;
+        client.close().await;
+        told
+    };
+    let interrupted = || {
+        let what = "interrupted; some nodes may have been told: run it again";
+        Problem::new(Exit::Failed, "INTERRUPTED", what)
+    };
+    let told = unless_stopped(&mut signals, telling).await;
+    let (told, silent) = told.ok_or_else(interrupted)??;
+    if is_json(global.output) {
+        print_json(&document(&told, &silent))?;
+    } else {
+        print(text(&told, &silent).as_bytes())?;
+    }
+    let is_complete = silent.is_empty() && told.iter().all(|told| told.result.is_ok());
+    Ok(if is_complete {
+        Exit::Ok
+    } else {
+        Exit::Degraded
+    })
+}
+
+/// Gives what was told, and the nodes that should hear it and did not answer.
+async fn tell(
+    args: &ClusterRecoverArgs,
+    client: &Client,
+) -> Result<(Vec<Told>, Vec<Node>), Problem> {
+    let topology = client.topology();
+    let nodes = topology.ring().nodes();
+    for name in &args.lost {
+        if !nodes.iter().any(|node| node.name.as_str() == name) {
+            let names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+            let problem = Problem::usage(format!("there is no node `{name}`"));
+            return Err(problem.because(format!("the nodes are {}", names.join(", "))));
+        }
+    }
+    let answers = ask_all(client).await;
+    if let Some(problem) = refusal(&answers) {
+        return Err(problem);
+    }
+    let is_named = |node: &Node| args.lost.iter().any(|name| node.name.as_str() == name);
+    let is_up = |(_, status): &&Answer| status.is_ok();
+    for (node, status) in answers.iter().filter(is_up) {
+        let is_whole = status
+            .as_ref()
+            .is_ok_and(|status| status.lost_why.is_none());
+        if is_named(node) && is_whole {
+            let what = format!("{} is up and lacks nothing that it acknowledged", node.name);
+            let problem = Problem::new(Exit::Refused, Code::NodeUp.name(), what);
+            return Err(problem.then("stop it first if its disk is to be given up"));
+        }
+    }
+    let down: Vec<Node> = answers
+        .iter()
+        .filter(|answer| is_named(&answer.0) && !is_up(answer))
+        .map(|(node, _)| node.clone())
+        .collect();
+    let mut told = Vec::new();
+    for (node, _) in answers.iter().filter(is_up) {
+        let mut lost = down.clone();
+        if is_named(node) {
+            lost.push(node.clone());
+        }
+        if lost.is_empty() {
+            continue;
+        }
+        let numbers: BTreeSet<NodeId> = lost.iter().map(|node| node.id).collect();
+        let numbers: Vec<NodeId> = numbers.into_iter().collect();
+        let result = client.declare_lost(node.name.as_str(), &numbers).await;
+        if let Err(error) = &result
+            && error.code() == Code::RoleRefused
+        {
+            return Err(unanswered(error));
+        }
+        told.push(Told {
+            node: node.clone(),
+            lost,
+            result,
+        });
+    }
+    let silent = answers
+        .iter()
+        .filter(|answer| !down.is_empty() && !is_named(&answer.0) && !is_up(answer));
+    let silent = silent.map(|(node, _)| node.clone()).collect();
+    Ok((told, silent))
+}
+
+fn names(nodes: &[Node]) -> String {
+    let names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+    names.join(", ")
+}
+
+fn document(told: &[Told], silent: &[Node]) -> serde_json::Value {
+    let one = |told: &Told| {
+        let lost: Vec<&str> = told.lost.iter().map(|node| node.name.as_str()).collect();
+        json!({
+            "node": told.node.name.as_str(),
+            "lost": lost,
+            "error": told.result.as_ref().err().map(ToString::to_string),
+        })
+    };
+    let silent: Vec<&str> = silent.iter().map(|node| node.name.as_str()).collect();
+    json!({
+        "schema": "cluster-recover/v1",
+        "told": told.iter().map(one).collect::<Vec<_>>(),
+        "not_reached": silent,
+    })
+}
+
+fn text(told: &[Told], silent: &[Node]) -> String {
+    let mut table = Table::new(&["node", "takes as lost", "noted"]);
+    for told in told {
+        let noted = told
+            .result
+            .as_ref()
+            .map_or_else(ToString::to_string, |()| "yes".to_owned());
+        table.row(vec![told.node.name.to_string(), names(&told.lost), noted]);
+    }
+    let mut text = table.text();
+    if !silent.is_empty() {
+        text.push_str(&format!(
+            "not reached: {}; run it again when they are up\n",
+            names(silent)
+        ));
+    }
+    text.push_str("`quorate status` tells where something may be lost\n");
+    text
+}
