@@ -73,6 +73,22 @@ pub enum Bug {
     LateRecordTaken,
     /// P11: a copy from before a purge gets the numbers of those behind it.
     OutdatedCopyKept,
+    /// C1: what peers remember of earlier lives of a node is not compared with its log.
+    PresentLifeCompared,
+    /// C3: nodes do not tell each other what they remember of third ones.
+    MemoriesNotPassedOn,
+    /// C5: a node that forgot is compared with what others have taken and not synced.
+    RefillsBeforeDurable,
+    /// C6: a node that starts counts before a co-replica was heard.
+    CountsUnheard,
+    /// P3: a read's answer from before a purge is merged with one from behind it.
+    AnswerBelowFloorMerged,
+    /// P4: a node that lost its disk does not take over the purge numbers of the others.
+    NumbersNotInherited,
+    /// P6: what was deleted is purged at once, though attempts of old writes may still come.
+    PurgesWithoutRest,
+    /// L8: users' frames fill the log to its end.
+    NoReserve,
 }
 
 impl Bug {
@@ -111,6 +127,14 @@ impl Bug {
         Self::PurgesWithoutAll,
         Self::LateRecordTaken,
         Self::OutdatedCopyKept,
+        Self::PresentLifeCompared,
+        Self::MemoriesNotPassedOn,
+        Self::RefillsBeforeDurable,
+        Self::CountsUnheard,
+        Self::AnswerBelowFloorMerged,
+        Self::NumbersNotInherited,
+        Self::PurgesWithoutRest,
+        Self::NoReserve,
     ];
 
     /// The name by which it is chosen.
@@ -150,6 +174,14 @@ impl Bug {
             Self::PurgesWithoutAll => "m6-purges-without-all",
             Self::LateRecordTaken => "p1-late-record-taken",
             Self::OutdatedCopyKept => "p11-outdated-copy-kept",
+            Self::PresentLifeCompared => "c1-present-life-compared",
+            Self::MemoriesNotPassedOn => "c3-memories-not-passed-on",
+            Self::RefillsBeforeDurable => "c5-refills-before-durable",
+            Self::CountsUnheard => "c6-counts-unheard",
+            Self::AnswerBelowFloorMerged => "p3-answer-below-floor-merged",
+            Self::NumbersNotInherited => "p4-numbers-not-inherited",
+            Self::PurgesWithoutRest => "p6-purges-without-rest",
+            Self::NoReserve => "l8-no-reserve",
         }
     }
 }

@@ -4,12 +4,15 @@
 #![cfg(feature = "planted-bugs")]
 #![expect(clippy::panic, reason = "a test that went another way ends")]
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use quorate_node::shell::store::OpenError;
 use quorate_ring::planted::{Bug, plant};
 use quorate_tests::sim::lab::{Lab, Model, Running, digests_of, key};
 use quorate_tests::sim::{Crash, DiskFaults};
 
+const SMALL_SEGMENT: u64 = 160 << 10;
 const NONE: Model = Model::new();
 
 fn large(text: &str) -> Bytes {
@@ -101,7 +104,7 @@ async fn acknowledged_means_durable(lab: &mut Lab) -> bool {
     let mut store = open(lab).await;
     lab.disk.set_faults(DiskFaults {
         drop_all_unsynced: true,
-        latency_max: std::time::Duration::from_millis(20),
+        latency_max: Duration::from_millis(20),
         ..DiskFaults::default()
     });
     store
@@ -113,6 +116,38 @@ async fn acknowledged_means_durable(lab: &mut Lab) -> bool {
     holds(lab, &want).await
 }
 
+/// Writes until the log takes no more, and starts on it again and again.
+async fn a_full_log_starts_again(lab: &mut Lab) -> bool {
+    lab.config.segment_bytes = SMALL_SEGMENT;
+    lab.config.first_segment_bytes = SMALL_SEGMENT;
+    lab.config.segments_max = 2;
+    let mut store = open(lab).await;
+    let mut acked = 0;
+    for n in 0..200 {
+        let lsn = store.submit(&[(key(n), large("value"))], &NONE);
+        let wait = tokio::time::timeout(Duration::from_secs(5), store.wait_durable(lsn));
+        if wait.await.is_err() {
+            break;
+        }
+        acked += 1;
+    }
+    lab.crash(store, Crash::Kill);
+    let files = lab.disk.names().len();
+    for _ in 0..4 {
+        // With no room for a start frame it waits for ever.
+        let opened = tokio::time::timeout(Duration::from_secs(60), lab.open()).await;
+        let Ok(Ok(store)) = opened else {
+            return false;
+        };
+        if store.model.len() != acked {
+            return false;
+        }
+        lab.crash(store, Crash::Kill);
+    }
+    // Nor may a start take more than the log was given.
+    lab.disk.names().len() == files
+}
+
 async fn passes(bug: Bug, seed: u64) -> bool {
     let mut lab = Lab::new(seed);
     match bug {
@@ -120,6 +155,7 @@ async fn passes(bug: Bug, seed: u64) -> bool {
         Bug::FramesOfAnyIncarnation => old_frames_stay_dead(&mut lab).await,
         Bug::IncarnationKept => incarnations_differ(&mut lab).await,
         Bug::AckBeforeSync => acknowledged_means_durable(&mut lab).await,
+        Bug::NoReserve => a_full_log_starts_again(&mut lab).await,
         Bug::MergeDropsSibling
         | Bug::OkAtWMinusOne
         | Bug::DuplicateAppliedAtOnce
@@ -142,6 +178,13 @@ async fn passes(bug: Bug, seed: u64) -> bool {
         | Bug::PurgesWithoutAll
         | Bug::LateRecordTaken
         | Bug::OutdatedCopyKept
+        | Bug::PresentLifeCompared
+        | Bug::MemoriesNotPassedOn
+        | Bug::RefillsBeforeDurable
+        | Bug::CountsUnheard
+        | Bug::AnswerBelowFloorMerged
+        | Bug::NumbersNotInherited
+        | Bug::PurgesWithoutRest
         | Bug::RepairWritesOlder
         | Bug::ScanSkipsPageBoundary
         | Bug::ScanStaleRowWins
@@ -159,6 +202,7 @@ async fn each_planted_bug_is_caught_and_a_healthy_store_passes() {
         Bug::FramesOfAnyIncarnation,
         Bug::IncarnationKept,
         Bug::AckBeforeSync,
+        Bug::NoReserve,
     ];
     for bug in bugs {
         for seed in 0..5 {

@@ -25,6 +25,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{Copies, Incarnation, Lsn, MonoTime, NodeId, Topology, VnodeId};
 
 use super::effect::{Effect, Effects, Event, StopReason};
@@ -79,6 +80,12 @@ pub struct Continuity {
     counting: BTreeMap<(Copies, VnodeId), bool>,
     counts_everywhere: bool,
     next_keep_alive: MonoTime,
+}
+
+/// Whether something remembered is about a node, in whichever of its lives.
+fn is_about((me, present): (NodeId, Incarnation), (node, memory): &(NodeId, Memory)) -> bool {
+    let is_overlooked = memory.incarnation != present && planted(Bug::PresentLifeCompared);
+    *node == me && !is_overlooked
 }
 
 impl Continuity {
@@ -211,8 +218,8 @@ impl Continuity {
             effects.push(Effect::CloseLink { peer: from, link });
             return false;
         }
-        let remembered = hello.memories.iter().filter(|(node, _)| *node == self.me);
-        for (_, memory) in remembered {
+        let own = (self.me, self.incarnation);
+        for (_, memory) in hello.memories.iter().filter(|known| is_about(own, known)) {
             if !self.timeline.confirms(*memory, own_durable) {
                 effects.push(Effect::Stop(StopReason::Forgot {
                     peer: from,
@@ -315,8 +322,8 @@ impl Continuity {
         {
             peer.clock = Some((*sent, now));
         }
-        let of_us = memories.iter().filter(|(node, _)| *node == self.me);
-        for (_, memory) in of_us {
+        let own = (self.me, self.incarnation);
+        for (_, memory) in memories.iter().filter(|known| is_about(own, known)) {
             if !self.timeline.confirms(*memory, own_durable) {
                 effects.push(Effect::Stop(StopReason::Forgot {
                     peer: from,
@@ -361,8 +368,11 @@ impl Continuity {
                 .map(|memory| (*id, memory))
                 .collect()
         };
+        let is_told =
+            |(id, _): &(&NodeId, &Peer)| **id == receiver || !planted(Bug::MemoriesNotPassedOn);
         self.peers
             .iter()
+            .filter(is_told)
             .flat_map(|entry| -> Vec<_> { known(entry) })
             .collect()
     }
@@ -425,6 +435,7 @@ impl Continuity {
                 .clone()
                 .filter_map(state)
                 .all(|(confirmed, peer)| confirmed || now.since(peer.last_heard) >= SILENT_MAX);
+            let heard = heard || planted(Bug::CountsUnheard);
             *counts = others.clone().next().is_none() || (heard && settled);
         }
         self.counts_everywhere = self.counting.values().all(|counts| *counts);

@@ -314,7 +314,9 @@ impl Committer {
     fn layout(&self, by: Writer) -> Layout {
         // Users may fill a segment only when another one is ready behind it.
         let keep = match by {
-            Writer::User if !self.segments.has_next() => self.config.reserve_bytes,
+            Writer::User if !self.segments.has_next() && !planted(Bug::NoReserve) => {
+                self.config.reserve_bytes
+            }
             Writer::User | Writer::System => 0,
         };
         Layout {
