@@ -399,7 +399,8 @@ impl CorePath {
             | Effect::CloseLink { .. }
             | Effect::Compared { .. }
             | Effect::Healed(_)
-            | Effect::DeclaredLost(_)
+            | Effect::DeclareLost { .. }
+            | Effect::LossDeclared { .. }
             | Effect::Hint(_)
             | Effect::Count(_)
             | Effect::Scan(_) => {}

@@ -194,7 +194,8 @@ impl Lab {
                 | Effect::CloseLink { .. }
                 | Effect::Compared { .. }
                 | Effect::Healed(_)
-                | Effect::DeclaredLost(_)
+                | Effect::DeclareLost { .. }
+                | Effect::LossDeclared { .. }
                 | Effect::Hint(_)
                 | Effect::Count(_) => {}
             }

@@ -139,6 +139,9 @@ struct Lab {
     compared: Vec<(u64, Result<Compared, CompareRefused>)>,
     healed: Vec<(NodeId, Healed)>,
     declared: Vec<(NodeId, DeclaredLost)>,
+    answered: Vec<Result<(), DeclareRefused>>,
+    /// No word of an operator is kept.
+    no_room: bool,
     hint_bytes_max: usize,
     hint_changes: Vec<(NodeId, HintChange)>,
     /// Pages are read only when time passes.
@@ -161,6 +164,8 @@ impl Lab {
             compared: Vec::new(),
             healed: Vec::new(),
             declared: Vec::new(),
+            answered: Vec::new(),
+            no_room: false,
             hint_bytes_max: 0,
             hint_changes: Vec::new(),
             slow_store: false,
@@ -265,7 +270,19 @@ impl Lab {
                 Effect::Count(event) => self.counted.push(event),
                 Effect::Compared { number, result } => self.compared.push((number, result)),
                 Effect::Healed(healed) => self.healed.push((node, healed)),
-                Effect::DeclaredLost(lost) => self.declared.push((node, lost)),
+                Effect::DeclareLost { lost, number } => {
+                    self.declared.push((node, lost.clone()));
+                    let Some(number) = number else {
+                        continue;
+                    };
+                    let noted = StoreEvent::LossNoted {
+                        number,
+                        lost,
+                        is_durable: !self.no_room,
+                    };
+                    self.step(node, Input::Store(noted));
+                }
+                Effect::LossDeclared { result, .. } => self.answered.push(result),
                 Effect::Hint(change) => self.hint_changes.push((node, change)),
                 Effect::Remember { .. } | Effect::CloseLink { .. } => {}
             }
@@ -358,6 +375,16 @@ impl Lab {
             Some(Reply::Read { values, .. }) => values.clone(),
             other => panic!("the read got {other:?}"),
         }
+    }
+}
+
+impl Lab {
+    /// An operator tells a node that disks are lost.
+    fn declare_lost(&mut self, node: NodeId, lost: &[NodeId]) -> Result<(), DeclareRefused> {
+        let nodes = lost.to_vec();
+        self.step(node, Input::DeclareLost { number: 1, nodes });
+        self.run();
+        self.answered.pop().expect("an answer")
     }
 }
 
@@ -683,6 +710,7 @@ fn lab_with_a_lost_disk() -> Lab {
         lives: [life].into(),
         // Of its only copies nothing can come back.
         declared: [(A, 1)].into(),
+        ..Losses::default()
     };
     empty.timeline = empty.timeline.with_lost(empty.losses.lives.clone());
     // Its old life is no neighbour of the new one.
@@ -743,6 +771,7 @@ fn c4_a_node_that_lost_its_disk_counts_once_both_others_gave_it_back() {
     let disk_and_memory = Healed {
         disk: true,
         memory: true,
+        but_only_copies: false,
     };
     assert!(lab.healed.contains(&(A, disk_and_memory)));
     lab.cut = vec![B, C];
@@ -754,43 +783,47 @@ fn c4_a_node_that_lost_its_disk_counts_once_both_others_gave_it_back() {
 }
 
 /// A disk that will not come back is waited for no more once an operator says so, and what that may cost
-/// is told.
+/// is told, until it is heard again.
 #[test]
 fn c4_a_node_waits_for_no_disk_that_was_declared_lost() {
     let mut lab = lab_with_a_lost_disk();
+    let lacking = |lab: &Lab| lab.shards[&A].status(lab.clock()).copies_lacking;
     let doubt = lab.shards[&A].status(lab.clock()).copies_in_doubt;
     lab.cut = vec![C];
     reconnect(&mut lab, A, &[B]);
-    let now = lab.clock();
-    let declare = |lab: &mut Lab, nodes: &[NodeId]| {
-        let now = lab.clock();
-        let shard = lab.shards.get_mut(&A).expect("it runs");
-        shard.declare_lost(now, nodes)
-    };
-    let up = declare(&mut lab, &[B]);
+    let up = lab.declare_lost(A, &[B]);
     assert_eq!(up, Err(DeclareRefused::Up(B)), "its disk is there");
-    let unknown = declare(&mut lab, &[C, NodeId(9)]);
+    let unknown = lab.declare_lost(A, &[C, NodeId(9)]);
     assert_eq!(unknown, Err(DeclareRefused::Unknown(NodeId(9))));
+    lab.no_room = true;
+    assert_eq!(lab.declare_lost(A, &[C]), Err(DeclareRefused::DiskFull));
+    lab.no_room = false;
     lab.pass(5_000);
-    assert!(
-        lab.shards[&A].status(now).copies_lacking > 0,
-        "C is waited for"
-    );
-    let declared = declare(&mut lab, &[C]).expect("it is down");
-    assert_eq!(declared.keys().collect::<Vec<_>>(), [&A, &C]);
+    assert!(lacking(&lab) > 0, "C is waited for");
+    assert_eq!(lab.declare_lost(A, &[C]), Ok(()));
+    assert_eq!(lab.declared.last().map(|(_, lost)| lost.len()), Some(2));
     lab.pass(5_000);
     let status = lab.shards[&A].status(lab.clock());
-    assert_eq!(status.copies_lacking, 0);
+    assert_eq!((status.copies_lacking, status.lost_why), (0, None));
     assert!(status.copies_in_doubt > doubt, "what only C held is lost");
-    assert_eq!(
-        status.declared_lost.keys().collect::<Vec<_>>(),
-        [&C],
-        "its own is healed"
-    );
+    let lost: Vec<&NodeId> = status.declared_lost.keys().collect();
+    assert_eq!(lost, [&C], "its own is healed");
+    let whole = lab.declare_lost(A, &[A]);
+    assert_eq!(whole, Err(DeclareRefused::Up(A)), "it lacks nothing");
+    // C comes back: what it holds is waited for after all.
     lab.cut.clear();
     reconnect(&mut lab, C, &[A, B]);
+    assert!(lacking(&lab) > 0, "what C holds is to be had");
+    lab.pass(20_000);
     let status = lab.shards[&A].status(lab.clock());
-    assert!(status.declared_lost.is_empty(), "C is there again");
+    assert!(status.declared_lost.is_empty());
+    assert_eq!((status.copies_lacking, status.copies_in_doubt), (0, doubt));
+    // Silent for a while, and heard again on the connection that it had.
+    lab.cut = vec![C];
+    lab.pass(1_500);
+    assert_eq!(lab.declare_lost(A, &[C]), Ok(()));
+    lab.cut.clear();
+    lab.pass(500);
     assert_eq!(lab.declared.last(), Some(&(A, DeclaredLost::new())));
 }
 
@@ -818,6 +851,12 @@ fn an_only_copy_that_was_lost_is_not_read_before_an_operator_gives_it_up() {
         .collect();
     reconnect(&mut lab, owner, &others);
     lab.pass(10_000);
+    let of_shared = Healed {
+        disk: true,
+        memory: true,
+        but_only_copies: true,
+    };
+    assert_eq!(lab.healed.last(), Some(&(owner, of_shared)));
     let single = || {
         Request::Read(ReadRequest {
             keyspace: "single".into(),
@@ -828,13 +867,17 @@ fn an_only_copy_that_was_lost_is_not_read_before_an_operator_gives_it_up() {
     let read = lab.ask(owner, single());
     lab.pass(2_500);
     let reply = lab.reply(read);
-    assert!(!matches!(reply, Some(Reply::Read { .. })), "{reply:?}");
-    let now = lab.clock();
-    let shard = lab.shards.get_mut(&owner).expect("it runs");
-    shard
-        .declare_lost(now, &[owner])
-        .expect("its old disk is gone");
-    lab.pass(1_000);
+    assert!(matches!(reply, Some(Reply::Failed(_))), "{reply:?}");
+    let status = lab.shards[&owner].status(lab.clock());
+    assert!(status.only_copies_lacking > 0);
+    assert_eq!(status.copies_lacking, status.only_copies_lacking);
+    assert_eq!(lab.declare_lost(owner, &[owner]), Ok(()));
+    let of_all = Healed {
+        disk: true,
+        memory: false,
+        but_only_copies: false,
+    };
+    assert_eq!(lab.healed.last(), Some(&(owner, of_all)));
     let read = lab.ask(owner, single());
     lab.pass(500);
     let reply = lab.reply(read);

@@ -75,10 +75,6 @@ pub enum Bug {
     OutdatedCopyKept,
     /// C1: what peers remember of earlier lives of a node is not compared with its log.
     PresentLifeCompared,
-    /// C3: nodes do not tell each other what they remember of third ones.
-    MemoriesNotPassedOn,
-    /// C5: a node that forgot is compared with what others have taken and not synced.
-    RefillsBeforeDurable,
     /// C6: a node that starts counts before a co-replica was heard.
     CountsUnheard,
     /// P3: a read's answer from before a purge is merged with one from behind it.
@@ -128,8 +124,6 @@ impl Bug {
         Self::LateRecordTaken,
         Self::OutdatedCopyKept,
         Self::PresentLifeCompared,
-        Self::MemoriesNotPassedOn,
-        Self::RefillsBeforeDurable,
         Self::CountsUnheard,
         Self::AnswerBelowFloorMerged,
         Self::NumbersNotInherited,
@@ -175,8 +169,6 @@ impl Bug {
             Self::LateRecordTaken => "p1-late-record-taken",
             Self::OutdatedCopyKept => "p11-outdated-copy-kept",
             Self::PresentLifeCompared => "c1-present-life-compared",
-            Self::MemoriesNotPassedOn => "c3-memories-not-passed-on",
-            Self::RefillsBeforeDurable => "c5-refills-before-durable",
             Self::CountsUnheard => "c6-counts-unheard",
             Self::AnswerBelowFloorMerged => "p3-answer-below-floor-merged",
             Self::NumbersNotInherited => "p4-numbers-not-inherited",

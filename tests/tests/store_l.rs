@@ -736,6 +736,7 @@ async fn directories_of_others_are_refused_and_a_lost_disk_is_known() {
     healed.healed = Some(Healed {
         disk: true,
         memory: false,
+        but_only_copies: false,
     });
     store.handle.commits.push(healed).expect("there is room");
     store.stop().await;

@@ -179,8 +179,6 @@ async fn passes(bug: Bug, seed: u64) -> bool {
         | Bug::LateRecordTaken
         | Bug::OutdatedCopyKept
         | Bug::PresentLifeCompared
-        | Bug::MemoriesNotPassedOn
-        | Bug::RefillsBeforeDurable
         | Bug::CountsUnheard
         | Bug::AnswerBelowFloorMerged
         | Bug::NumbersNotInherited

@@ -198,7 +198,7 @@ impl NodeStore {
             }
             StoreEvent::Failed(failure) => bail!("{failure}"),
             StoreEvent::Damaged(damaged) => bail!("{damaged}"),
-            StoreEvent::Scanned { .. } => Ok(Heard::Other),
+            StoreEvent::Scanned { .. } | StoreEvent::LossNoted { .. } => Ok(Heard::Other),
         }
     }
 

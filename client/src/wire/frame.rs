@@ -735,6 +735,7 @@ mod tests {
                 purged: 9,
             },
             declared_lost: vec![DeclaredLost { node: 3, at_ms: 10 }],
+            only_copies_lacking: 2,
             clock_off: false,
             keyspaces: vec![KeyspaceHoldings {
                 keyspace: "default".into(),

@@ -274,6 +274,9 @@ pub struct NodeStatus {
     /// Nodes whose disks an operator declared lost and that were not heard since.
     #[serde(default)]
     pub declared_lost: Vec<DeclaredLost>,
+    /// Of `copies_lacking` those that no other node has: an operator must give them up.
+    #[serde(default)]
+    pub only_copies_lacking: u32,
 }
 
 /// A node whose disk an operator declared lost.

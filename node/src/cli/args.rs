@@ -511,8 +511,13 @@ pub(super) enum ClusterCommand {
 /// Arguments of `cluster recover`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A node that lost what it had acknowledged counts again once enough of its co-replicas                         gave it back. If one of\nthose will not come back with its disk, say so here: the                         others go on with what is there. What only lost\ndisks held is lost; `quorate status`                         tells where that may be so. A node that is up and lacks nothing is\nrefused (exit code \
-                        6). Exit code 3: not all nodes were told.\n\nExample:\n  quorate cluster recover --lost c"
+    after_help = "A node that lost what it had acknowledged counts again once its co-replicas gave it \
+                        back. If one of those\nwill not come back with its disk, say so: the others go on \
+                        with what there is. What only lost disks held\nis lost; `quorate status` tells \
+                        where that may be so. Name a node that is up with an empty disk to give up\nwhat \
+                        nobody else has a copy of (N=1). A node that is up and lacks nothing is refused \
+                        (exit code 6).\nExit code 3: not all nodes were told.\n\nExample:\n  quorate \
+                        cluster recover --lost c"
 )]
 pub(super) struct ClusterRecoverArgs {
     /// The node whose disk is gone; several may be given.

@@ -55,11 +55,15 @@ pub(super) async fn run(args: ClusterRecoverArgs, global: Global) -> Result<Exit
     } else {
         print(text(&told, &silent).as_bytes())?;
     }
+    let is_refused = told.iter().any(|told| {
+        let error = told.result.as_ref().err();
+        error.is_some_and(|error| error.code() == Code::NodeUp)
+    });
     let is_complete = silent.is_empty() && told.iter().all(|told| told.result.is_ok());
-    Ok(if is_complete {
-        Exit::Ok
-    } else {
-        Exit::Degraded
+    Ok(match (is_complete, is_refused) {
+        (true, _) => Exit::Ok,
+        (false, true) => Exit::Refused,
+        (false, false) => Exit::Degraded,
     })
 }
 
@@ -89,6 +93,21 @@ async fn tell(
             .is_ok_and(|status| status.lost_why.is_none());
         if is_named(node) && is_whole {
             let what = format!("{} is up and lacks nothing that it acknowledged", node.name);
+            let problem = Problem::new(Exit::Refused, Code::NodeUp.name(), what);
+            return Err(problem.then("stop it first if its disk is to be given up"));
+        }
+    }
+    // A node that another one hears is only out of reach from here.
+    for (node, _) in answers
+        .iter()
+        .filter(|answer| is_named(&answer.0) && !is_up(answer))
+    {
+        let hears = |(_, status): &&Answer| {
+            let mut peers = status.iter().flat_map(|status| &status.peers);
+            peers.any(|peer| peer.node == node.id.0 && peer.up)
+        };
+        if let Some((other, _)) = answers.iter().find(hears) {
+            let what = format!("{} is up: {} hears it", node.name, other.name);
             let problem = Problem::new(Exit::Refused, Code::NodeUp.name(), what);
             return Err(problem.then("stop it first if its disk is to be given up"));
         }

@@ -36,7 +36,7 @@ pub(super) async fn run(global: Global) -> Result<Exit, Problem> {
         return Err(problem);
     }
     let has_memory = has_memory_keyspace(&topology);
-    let healthy = reasons(&answers, has_memory).is_empty();
+    let healthy = reasons(&topology, &answers, has_memory).is_empty();
     if is_json(global.output) {
         print_json(&document(&topology, &answers, healthy))?;
     } else {
@@ -78,9 +78,10 @@ pub(super) async fn health_of(client: &Client) -> Result<Health, Problem> {
     if let Some(problem) = refusal(&answers) {
         return Err(problem);
     }
-    let has_memory = has_memory_keyspace(&client.topology());
+    let topology = client.topology();
+    let has_memory = has_memory_keyspace(&topology);
     Ok(Health {
-        reasons: reasons(&answers, has_memory),
+        reasons: reasons(&topology, &answers, has_memory),
         asked: true,
     })
 }
@@ -94,7 +95,7 @@ pub(super) fn refusal(answers: &[Answer]) -> Option<Problem> {
 }
 
 /// What is not well, in sentences.
-fn reasons(answers: &[Answer], has_memory: bool) -> Vec<String> {
+fn reasons(topology: &Topology, answers: &[Answer], has_memory: bool) -> Vec<String> {
     let mut reasons = Vec::new();
     for answer in answers {
         match answer {
@@ -106,7 +107,7 @@ fn reasons(answers: &[Answer], has_memory: bool) -> Vec<String> {
             )),
             (_, Ok(_)) => {}
         }
-        let complaints = complaints(answer, has_memory).into_iter();
+        let complaints = complaints(topology, answer, has_memory).into_iter();
         reasons.extend(complaints.map(|complaint| format!("node {} {complaint}", answer.0.name)));
     }
     reasons
@@ -207,8 +208,10 @@ fn numbers(topology: &Topology, status: &NodeStatus) -> Value {
             "bytes": held.bytes,
         })
     };
-    let declared =
-        |declared: &DeclaredLost| json!({ "node": declared.node, "at_ms": declared.at_ms });
+    let declared = |declared: &DeclaredLost| {
+        let node = topology.node_label(quorate_ring::NodeId(declared.node));
+        json!({ "node": node, "at_ms": declared.at_ms })
+    };
     json!({
         "version": status.version,
         "pid": status.pid,
@@ -230,6 +233,7 @@ fn numbers(topology: &Topology, status: &NodeStatus) -> Value {
         "memory_lost": status.memory_lost,
         "lost_why": status.lost_why,
         "copies_lacking": status.copies_lacking,
+        "only_copies_lacking": status.only_copies_lacking,
         "copies_in_doubt": status.copies_in_doubt,
         "declared_lost": status.declared_lost.iter().map(declared).collect::<Vec<_>>(),
         "purge": {
@@ -298,7 +302,7 @@ fn text(topology: &Topology, answers: &[Answer], healthy: bool) -> String {
         return text;
     }
     text.push_str("\ndegraded:\n");
-    for reason in reasons(answers, has_memory) {
+    for reason in reasons(topology, answers, has_memory) {
         text.push_str(&format!("  {reason}\n"));
     }
     text
@@ -420,7 +424,7 @@ fn has_memory_keyspace(topology: &Topology) -> bool {
 }
 
 /// What a node that is up cannot do.
-fn complaints((_, answer): &Answer, has_memory: bool) -> Vec<String> {
+fn complaints(topology: &Topology, (_, answer): &Answer, has_memory: bool) -> Vec<String> {
     let mut found = Vec::new();
     let Ok(status) = answer else {
         return found;
@@ -433,11 +437,20 @@ fn complaints((_, answer): &Answer, has_memory: bool) -> Vec<String> {
         ));
     }
     if let Some(why) = &status.lost_why {
-        found.push(format!(
-            "lost writes that it had acknowledged and gets them back from the others; {} copies are \
-             not whole yet. Why: {why}",
-            status.copies_lacking
-        ));
+        let only = status.only_copies_lacking;
+        let shared = status.copies_lacking.saturating_sub(only);
+        if shared > 0 || only == 0 {
+            found.push(format!(
+                "lost writes that it had acknowledged and gets them back from the others; {shared} \
+                 copies are not whole yet. Why: {why}"
+            ));
+        }
+        if only > 0 {
+            found.push(format!(
+                "lost {only} copies that no other node has, and reads none of them before they are \
+                 given up by `quorate cluster recover --lost` with its name. Why: {why}"
+            ));
+        }
     }
     if status.copies_in_doubt > 0 {
         found.push(format!(
@@ -446,10 +459,12 @@ fn complaints((_, answer): &Answer, has_memory: bool) -> Vec<String> {
         ));
     }
     if !status.declared_lost.is_empty() {
+        let lost = status.declared_lost.iter();
+        let lost = lost.map(|lost| topology.node_label(quorate_ring::NodeId(lost.node)));
+        let lost: Vec<String> = lost.collect();
         found.push(format!(
-            "was told that {} disks are lost for good (`cluster recover --lost`) and waits for nothing that \
-             only they held",
-            status.declared_lost.len()
+            "was told that the disks of {} are lost for good and waits for nothing that only they held",
+            lost.join(", ")
         ));
     }
     if status.clock_off {

@@ -12,6 +12,7 @@ use super::input::{DeclaredLost, RequestId};
 use super::key::RecordKey;
 use super::message::{PeerMessage, Reply};
 use super::scan_page::ScanRead;
+use super::shard::DeclareRefused;
 use super::timeline::Memory;
 
 /// What one step, or a batch of steps, causes.
@@ -70,7 +71,19 @@ pub enum Effect {
     /// What this node had forgotten is durable here again: keep on disk that it counts.
     Healed(Healed),
     /// These nodes are declared lost, and no others: keep that on disk.
-    DeclaredLost(DeclaredLost),
+    DeclareLost {
+        /// The nodes.
+        lost: DeclaredLost,
+        /// Whose word it was, answered by [`super::StoreEvent::LossNoted`]; `None` if a node was heard again.
+        number: Option<u64>,
+    },
+    /// Answer to [`super::Input::DeclareLost`].
+    LossDeclared {
+        /// Which.
+        number: u64,
+        /// Whether it holds from now on.
+        result: Result<(), DeclareRefused>,
+    },
     /// Read a page of a scan; answered by [`super::StoreEvent::Scanned`].
     Scan(ScanRead),
     /// Answer to [`super::Input::Compare`].

@@ -21,7 +21,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_antientropy::{Next, NodeHash, Walk};
-use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{BucketId, KeyspaceId, Lsn, MonoTime, VnodeId};
 
 use super::message::{ExchangeRow, ReplicaStanding, RowPage, RowQuestion, TreeQuestion};
@@ -35,7 +34,8 @@ const CONFIRM_AFTER: Duration = Duration::from_secs(1);
 /// Gets of differing keys at once.
 const HEALS_AT_ONCE: usize = 16;
 
-/// An exchange ends after so many keys could not be healed: the others will not fare better.
+/// An exchange ends after so many keys could not be healed: the others will not fare better. A refill goes
+/// on with the next copy: what is the matter may be the matter with this one alone.
 const FAILURES_MAX: u64 = 64;
 
 /// Rows that the peer does not tell now are asked for again after this.
@@ -248,11 +248,10 @@ impl ExchangeMachine {
         while self.healing < HEALS_AT_ONCE
             && let Some(key) = self.keys.pop_front()
         {
-            let Some(comparing) = &self.comparing else {
-                continue;
-            };
+            let of = self.comparing.as_ref();
+            let of = of.expect("keys are of the vnode whose rows are compared");
             self.healing += 1;
-            steps.push(Step::Heal(comparing.keyspace, key));
+            steps.push(Step::Heal(of.keyspace, key));
         }
         if self.healing > 0 || !matches!(self.open, Open::Nothing) {
             return;
@@ -267,12 +266,7 @@ impl ExchangeMachine {
                     return;
                 }
                 // Its digests do not show yet what it took by then (C5).
-                Some(standing)
-                    if self.peer_durable < standing.appended
-                        && !planted(Bug::RefillsBeforeDurable) =>
-                {
-                    return;
-                }
+                Some(standing) if self.peer_durable < standing.appended => return,
                 Some(_) => {}
             }
         }
@@ -471,14 +465,21 @@ impl ExchangeMachine {
             self.tally.failed += 1;
             if let Some(comparing) = &mut self.comparing {
                 comparing.failed += 1;
+                if self.purpose == Purpose::Refill && comparing.failed >= FAILURES_MAX {
+                    self.keys.clear();
+                    let copy = (comparing.keyspace, comparing.vnode);
+                    self.differing
+                        .retain(|rows| (rows.keyspace, rows.vnode) != copy);
+                    comparing.is_last = true;
+                }
             }
         }
     }
 
     /// Whether so many keys could not be healed that the rest is not tried.
     #[must_use]
-    pub const fn fails(&self) -> bool {
-        self.tally.failed >= FAILURES_MAX
+    pub fn fails(&self) -> bool {
+        self.purpose != Purpose::Refill && self.tally.failed >= FAILURES_MAX
     }
 
     /// What was found so far.

@@ -32,6 +32,8 @@ pub struct Lost {
     pub disk: bool,
     /// What was acknowledged from memory.
     pub memory: bool,
+    /// Of what was on disk only copies are missing that no other node has.
+    pub only_copies: bool,
 }
 
 /// A copy of a vnode that is not whole.
@@ -60,6 +62,12 @@ impl Lack {
     fn is_lost_everywhere(&self, declared: &NodeSet) -> bool {
         self.others.iter().all(|node| declared.contains(node))
     }
+
+    /// As if nobody had been compared with.
+    fn begin_anew(&mut self) {
+        self.compared = NodeSet::default();
+        self.whole = NodeSet::default();
+    }
 }
 
 /// A node's way back to counting.
@@ -72,6 +80,8 @@ pub struct Healing {
     /// Copies that count although fewer owners than needed were whole.
     doubtful: usize,
     lacks: BTreeMap<(KeyspaceId, VnodeId), Lack>,
+    /// Copies that count because of what an operator declared, until who was taken for lost is heard again.
+    on_a_word: BTreeMap<(KeyspaceId, VnodeId), Lack>,
 }
 
 /// What has come back.
@@ -81,6 +91,8 @@ pub struct Healed {
     pub disk: bool,
     /// Everything that was acknowledged from memory.
     pub memory: bool,
+    /// But for copies that no other node has.
+    pub but_only_copies: bool,
 }
 
 impl Healing {
@@ -90,6 +102,7 @@ impl Healing {
         let lost = Lost {
             disk: lost.disk && !planted(Bug::AmnesiacCounts),
             memory: lost.memory && !planted(Bug::ForgetfulMemoryCounts),
+            only_copies: lost.only_copies,
         };
         let mut lacks = BTreeMap::new();
         for keyspace in topology.keyspaces() {
@@ -103,8 +116,13 @@ impl Healing {
                     continue;
                 }
                 let others: NodeSet = owners.iter().copied().filter(|node| *node != me).collect();
-                if others.is_empty() && !lost.disk {
-                    // Nobody could bring it back, and memory is forgotten at every unclean stop.
+                let is_missing = if others.is_empty() {
+                    // Memory is forgotten at every unclean stop, and nobody could bring it back.
+                    lost.disk && !is_in_memory
+                } else {
+                    lost.disk && !lost.only_copies || lost.memory && is_in_memory
+                };
+                if !is_missing {
                     continue;
                 }
                 let copies = usize::from(keyspace.copies.get());
@@ -128,6 +146,7 @@ impl Healing {
             declared: NodeSet::default(),
             doubtful: 0,
             lacks,
+            on_a_word: BTreeMap::new(),
         }
     }
 
@@ -141,17 +160,38 @@ impl Healing {
         let mut given_up = Vec::new();
         for (copy, lack) in &mut self.lacks {
             // The others are asked again, and what they tell is judged in the light of it.
-            lack.compared = NodeSet::default();
-            lack.whole = NodeSet::default();
+            lack.begin_anew();
             if lack.is_lost_everywhere(&self.declared) && lack.is_filled(self.me, &self.declared) {
                 given_up.push(*copy);
             }
         }
         for copy in &given_up {
-            self.lacks.remove(copy);
+            self.fill(*copy);
         }
-        self.doubtful += given_up.len();
         given_up
+    }
+
+    /// A node whose disk was declared lost is heard again: what it holds is to be had after all.
+    pub fn heard_again(&mut self, node: NodeId) {
+        let holds = |_: &(KeyspaceId, VnodeId), lack: &mut Lack| lack.others.contains(node);
+        for (copy, mut lack) in self.on_a_word.extract_if(.., holds) {
+            lack.begin_anew();
+            self.doubtful = self.doubtful.saturating_sub(1);
+            self.lacks.insert(copy, lack);
+        }
+    }
+
+    /// A copy counts from now on.
+    fn fill(&mut self, copy: (KeyspaceId, VnodeId)) {
+        let Some(lack) = self.lacks.remove(&copy) else {
+            return;
+        };
+        if lack.whole.len() < lack.needed {
+            self.doubtful += 1;
+            if lack.others.iter().any(|node| self.declared.contains(node)) {
+                self.on_a_word.insert(copy, lack);
+            }
+        }
     }
 
     /// Whether a node's disk is declared lost.
@@ -220,17 +260,37 @@ impl Healing {
             lack.whole.insert(peer);
         }
         if lack.is_filled(self.me, &self.declared) {
-            self.doubtful += usize::from(lack.whole.len() < lack.needed);
-            self.lacks.remove(&copy);
+            self.fill(copy);
         }
+    }
+
+    /// How many of the copies that are not whole no other node has.
+    #[must_use]
+    pub fn only_copies_lacking(&self) -> usize {
+        let only = self.lacks.values().filter(|lack| lack.others.is_empty());
+        only.count()
     }
 
     /// What has all come back and was not told yet.
     pub fn take_healed(&mut self) -> Option<Healed> {
-        if !self.lacks.is_empty() || self.lost == Lost::default() {
+        if self.lost == Lost::default() {
             return None;
         }
-        let Lost { disk, memory } = std::mem::take(&mut self.lost);
-        Some(Healed { disk, memory })
+        let only_copies = self.only_copies_lacking();
+        let but_only_copies = only_copies > 0;
+        if self.lacks.len() > only_copies || but_only_copies && self.lost.only_copies {
+            return None;
+        }
+        let left = Lost {
+            disk: but_only_copies,
+            memory: false,
+            only_copies: but_only_copies,
+        };
+        let Lost { disk, memory, .. } = std::mem::replace(&mut self.lost, left);
+        Some(Healed {
+            disk,
+            memory,
+            but_only_copies,
+        })
     }
 }

@@ -72,6 +72,13 @@ pub enum Input {
         /// The first vnode.
         first: VnodeId,
     },
+    /// An operator says that the disks of nodes are lost.
+    DeclareLost {
+        /// Names it until it is answered.
+        number: u64,
+        /// The nodes.
+        nodes: Vec<NodeId>,
+    },
     /// The node is stopping: take no more requests.
     Drain,
     /// A peer keeps refusing this node, because it talks to another process of this node's id.
@@ -133,6 +140,7 @@ impl Input {
             | Self::Tick
             | Self::Drain
             | Self::Compare { .. }
+            | Self::DeclareLost { .. }
             | Self::Rival { .. }
             | Self::Shed { .. } => None,
         }
@@ -224,6 +232,15 @@ pub enum StoreEvent {
     Failed(StoreFailure),
     /// Something that was durable in the engine cannot be read.
     Damaged(Damaged),
+    /// Which disks are declared lost was to be kept.
+    LossNoted {
+        /// Whose word it was.
+        number: u64,
+        /// The nodes, and no others.
+        lost: DeclaredLost,
+        /// Whether it is durable; else the disk is full.
+        is_durable: bool,
+    },
     /// A page of a scan was read.
     Scanned {
         /// The shard's number for it.
@@ -264,6 +281,8 @@ pub enum Volatile {
 pub struct Losses {
     /// Why, if it is not back yet.
     pub why: Option<String>,
+    /// Whether only copies are missing that no other node has (N=1).
+    pub only_copies: bool,
     /// Lives that came to more than is held of them.
     pub lives: BTreeSet<Incarnation>,
     /// Nodes whose disks an operator declared lost.

@@ -175,6 +175,7 @@ impl Admin {
             memory_lost: !shard.memory_whole,
             lost_why: shard.lost_why.clone(),
             copies_lacking: u32::try_from(shard.copies_lacking).unwrap_or(u32::MAX),
+            only_copies_lacking: u32::try_from(shard.only_copies_lacking).unwrap_or(u32::MAX),
             hints: shard.hints.iter().map(hint).collect(),
             copies_in_doubt: u32::try_from(shard.copies_in_doubt).unwrap_or(u32::MAX),
             clock_off: !shard.clock_good,
@@ -282,6 +283,7 @@ impl Admin {
                 nodes: declare.nodes.clone(),
             }),
             Err(DeclareRefused::Unknown(_)) => Response::Failure(refused(Code::RequestInvalid)),
+            Err(DeclareRefused::DiskFull) => Response::Failure(refused(Code::DiskFull)),
             Err(DeclareRefused::Up(_)) => Response::Failure(refused(Code::NodeUp)),
         })
     }

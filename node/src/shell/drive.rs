@@ -55,17 +55,15 @@ pub enum Question {
         oneshot::Sender<Result<Compared, CompareRefused>>,
     ),
     /// The disks of these nodes are lost; answered once that is durable.
-    DeclareLost(
-        Vec<NodeId>,
-        oneshot::Sender<Result<oneshot::Receiver<()>, DeclareRefused>>,
-    ),
+    DeclareLost(Vec<NodeId>, oneshot::Sender<Result<(), DeclareRefused>>),
 }
 
-/// Who waits for comparisons.
+/// Who waits for comparisons, and for what an operator said to be kept.
 #[derive(Debug, Default)]
 pub struct Comparisons {
     asked: u64,
     waiting: BTreeMap<u64, oneshot::Sender<Result<Compared, CompareRefused>>>,
+    declaring: BTreeMap<u64, oneshot::Sender<Result<(), DeclareRefused>>>,
 }
 
 /// Why the loop ended.
@@ -304,8 +302,14 @@ impl Drive {
             // A queue that is full keeps it in memory only: what a crash takes an exchange finds.
             Effect::Hint(change) => drop(self.store.hints.push(change)),
             Effect::Healed(healed) => out.submission.healed = Some(healed),
-            Effect::DeclaredLost(lost) => {
-                out.submission.declared = Some(Box::new(Declared { lost, waits: None }));
+            Effect::DeclareLost { lost, number } => {
+                out.submission.declared.push(Declared { lost, number });
+            }
+            Effect::LossDeclared { number, result } => {
+                // Who asked may have gone.
+                if let Some(to) = self.comparisons.declaring.remove(&number) {
+                    let _told = to.send(result);
+                }
             }
             Effect::Count(event) => out.tally.event(event),
             Effect::Stop(reason) => {
@@ -326,17 +330,10 @@ impl Drive {
             }
             Question::Durable(key, to) => drop(to.send(self.shard.table().durable(&key))),
             Question::DeclareLost(nodes, to) => {
-                let declared = self.shard.declare_lost(now, &nodes);
-                let declared = declared.map(|lost| {
-                    let (durable, noted) = oneshot::channel();
-                    let mut submission = Submission::default();
-                    let waits = Some(durable);
-                    submission.declared = Some(Box::new(Declared { lost, waits }));
-                    // Where it finds no room, who waits hears that nothing was noted.
-                    drop(self.store.commits.push(submission));
-                    noted
-                });
-                drop(to.send(declared));
+                self.comparisons.asked += 1;
+                let number = self.comparisons.asked;
+                self.comparisons.declaring.insert(number, to);
+                self.inbox.push(Input::DeclareLost { number, nodes });
             }
             Question::Compare(peer, purpose, first, to) => {
                 self.comparisons.asked += 1;

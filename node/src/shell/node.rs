@@ -281,8 +281,7 @@ impl NodeHandle {
     /// Notes, durably, that the disks of nodes are lost.
     ///
     /// # Errors
-    /// [`QuestionError::Stopping`], also if it could not be noted; [`DeclareRefused`] if a node is unknown or
-    /// up.
+    /// [`QuestionError::Stopping`]; [`DeclareRefused`] if a node is unknown or up, or it finds no room.
     ///
     /// # Cancel safety
     /// It may be noted.
@@ -290,10 +289,7 @@ impl NodeHandle {
         &self,
         nodes: Vec<NodeId>,
     ) -> Result<Result<(), DeclareRefused>, QuestionError> {
-        match self.ask(|to| Question::DeclareLost(nodes, to)).await? {
-            Ok(noted) => noted.await.map(Ok).map_err(|_| QuestionError::Stopping),
-            Err(refused) => Ok(Err(refused)),
-        }
+        self.ask(|to| Question::DeclareLost(nodes, to)).await
     }
 
     /// Digests and holdings of the durable states of a vnode's records.

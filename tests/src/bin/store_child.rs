@@ -171,7 +171,9 @@ impl Writer {
                 }
                 StoreEvent::Failed(failure) => bail!("{failure}"),
                 StoreEvent::Damaged(damaged) => bail!("{damaged}"),
-                StoreEvent::Loaded(_) | StoreEvent::Scanned { .. } => {}
+                StoreEvent::Loaded(_)
+                | StoreEvent::Scanned { .. }
+                | StoreEvent::LossNoted { .. } => {}
             }
         }
         Ok(line)

@@ -154,7 +154,7 @@ impl Purges {
 
     /// An owner of a copy that this node lost something of told its numbers, and takes no part any more in
     /// a round that was under way (see [`Purges::leave_rounds`]). `is_whole` tells whether it counts for the
-    /// copy, `others` are all other owners, `has_rows` whether this node's copy holds any.
+    /// copy, `others` are all other owners but those whose disks are declared lost, `has_rows` whether this node's copy holds any.
     ///
     /// A round drops something only once all owners have joined it. So whoever is whole has a number at least as
     /// high as any floor, and rows under that number are no older than what any floor is about.

@@ -379,6 +379,8 @@ pub struct ShardStatus {
     /// Copies, one per keyspace and vnode, that must still be compared with others before it counts
     /// for them.
     pub copies_lacking: usize,
+    /// Those of them that no other node has: an operator must give them up.
+    pub only_copies_lacking: usize,
     /// Copies that count again although too few owners were whole: something may be lost.
     pub copies_in_doubt: usize,
     /// Nodes whose disks an operator declared lost.
@@ -496,6 +498,7 @@ impl Shard {
         let lost = Lost {
             disk: losses.why.is_some(),
             memory: volatile == Volatile::Lost,
+            only_copies: losses.only_copies,
         };
         let healing = Healing::new(me, &topology, lost);
         let others = topology.nodes().iter().map(|node| node.id);
@@ -624,6 +627,9 @@ impl Shard {
                 purpose,
                 first,
             } => self.compare(now, (number, peer), (purpose, first), effects),
+            Input::DeclareLost { number, nodes } => {
+                self.declare_lost(now, number, &nodes, effects);
+            }
             Input::Rival { peer } => effects.push(Effect::Stop(StopReason::Rival { peer })),
             Input::Scan {
                 from,
@@ -742,6 +748,7 @@ impl Shard {
             memory_whole: !self.healing.lost().memory,
             lost_why: self.lost_why.clone().filter(|_| self.healing.lost().disk),
             copies_lacking: self.healing.copies_lacking(),
+            only_copies_lacking: self.healing.only_copies_lacking(),
             copies_in_doubt: self.healing.copies_in_doubt(),
             declared_lost: self.declared_lost.clone(),
             purge: self.purge_status(now),
@@ -960,6 +967,7 @@ impl Shard {
         if !self.continuity.heard(now.mono, from, link, header, effects) {
             return;
         }
+        self.heard_again(from, effects);
         self.tails.heard(from);
         match message {
             PeerMessage::Hello(_) => {}

@@ -133,6 +133,11 @@ impl Shard {
                 effects.push(Effect::Stop(StopReason::StoreFailed { reason }));
             }
             StoreEvent::Damaged(damaged) => effects.push(Effect::Stop(damaged.stops())),
+            StoreEvent::LossNoted {
+                number,
+                lost,
+                is_durable,
+            } => self.loss_noted(now, (number, lost), is_durable, effects),
             StoreEvent::Scanned { number, page } => self.scanned(now, number, page, effects),
         }
     }

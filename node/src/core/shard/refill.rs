@@ -32,8 +32,10 @@ const LEFT_TO_REFILL: Duration = Duration::from_secs(10);
 pub enum DeclareRefused {
     /// There is no such node.
     Unknown(NodeId),
-    /// The node answers: its disk is there.
+    /// The node answers, or lacks nothing if it is this one: its disk is there.
     Up(NodeId),
+    /// There is no room to keep it.
+    DiskFull,
 }
 
 /// An exchange that refills copies.
@@ -106,6 +108,10 @@ impl Shard {
         let Some((peer, standing)) = told else {
             return;
         };
+        // What may have been purged of it is not known yet: it is asked again.
+        if !self.purges.knows(copy) {
+            return;
+        }
         let (keyspace, vnode) = copy;
         let lacks = standing.lacks.get(&keyspace);
         let is_whole = lacks.is_none_or(|vnodes| !vnodes.contains(vnode));
@@ -113,43 +119,82 @@ impl Shard {
         self.tell_healed(effects);
     }
 
-    /// An operator declares the disks of nodes lost; gives all that are, now.
-    ///
-    /// # Errors
-    /// [`DeclareRefused`] if a node is unknown or up; nothing changed then.
-    pub fn declare_lost(
+    /// An operator says that the disks of nodes are lost.
+    pub(super) fn declare_lost(
         &mut self,
         now: Now,
+        number: u64,
         nodes: &[NodeId],
-    ) -> Result<DeclaredLost, DeclareRefused> {
-        for node in nodes {
-            if !self.topology.nodes().iter().any(|known| known.id == *node) {
-                return Err(DeclareRefused::Unknown(*node));
-            }
-            if *node != self.me && self.liveness(now, *node) == Liveness::Up {
-                return Err(DeclareRefused::Up(*node));
-            }
+        effects: &mut Effects,
+    ) {
+        if let Some(refused) = nodes.iter().find_map(|node| self.is_not_lost(now, *node)) {
+            let result = Err(refused);
+            return effects.push(Effect::LossDeclared { number, result });
         }
+        let mut lost = self.declared_lost.clone();
         for node in nodes {
-            self.declared_lost.entry(*node).or_insert(now.wall_micros);
+            lost.entry(*node).or_insert(now.wall_micros);
         }
-        self.heed_declared();
-        Ok(self.declared_lost.clone())
+        let number = Some(number);
+        effects.push(Effect::DeclareLost { lost, number });
     }
 
-    /// Who is heard again has lost nothing that is waited for.
+    fn is_not_lost(&self, now: Now, node: NodeId) -> Option<DeclareRefused> {
+        if !self.topology.nodes().iter().any(|known| known.id == node) {
+            return Some(DeclareRefused::Unknown(node));
+        }
+        let is_there = if node == self.me {
+            !self.healing.lost().disk
+        } else {
+            self.liveness(now, node) == Liveness::Up
+        };
+        is_there.then_some(DeclareRefused::Up(node))
+    }
+
+    /// The operator's word is on disk, or finds no room there.
+    pub(super) fn loss_noted(
+        &mut self,
+        now: Now,
+        (number, lost): (u64, DeclaredLost),
+        is_durable: bool,
+        effects: &mut Effects,
+    ) {
+        let result = if is_durable {
+            // Who was heard meanwhile is there.
+            let (lost, heard): (DeclaredLost, DeclaredLost) = lost
+                .into_iter()
+                .partition(|(node, _)| self.is_not_lost(now, *node).is_none());
+            self.declared_lost.extend(lost);
+            if !heard.is_empty() {
+                effects.push(Effect::DeclareLost {
+                    lost: self.declared_lost.clone(),
+                    number: None,
+                });
+            }
+            self.heed_declared();
+            self.tell_healed(effects);
+            Ok(())
+        } else {
+            Err(DeclareRefused::DiskFull)
+        };
+        effects.push(Effect::LossDeclared { number, result });
+    }
+
+    /// Who is heard again is waited for again.
     pub(super) fn heard_again(&mut self, node: NodeId, effects: &mut Effects) {
         if self.declared_lost.remove(&node).is_some() {
             self.heed_declared();
-            effects.push(Effect::DeclaredLost(self.declared_lost.clone()));
+            self.healing.heard_again(node);
+            effects.push(Effect::DeclareLost {
+                lost: self.declared_lost.clone(),
+                number: None,
+            });
         }
     }
 
     pub(super) fn heed_declared(&mut self) {
-        let given_up = self
-            .healing
-            .declare_lost(self.declared_lost.keys().copied());
-        for copy in given_up {
+        let declared = self.declared_lost.keys().copied();
+        for copy in self.healing.declare_lost(declared) {
             // Nobody is left who could tell higher ones.
             self.purges.raised(copy, self.purges.numbers(copy));
         }
@@ -165,7 +210,10 @@ impl Shard {
             // The next loss of this node's disk is another one.
             if healed.disk && self.declared_lost.remove(&self.me).is_some() {
                 self.heed_declared();
-                effects.push(Effect::DeclaredLost(self.declared_lost.clone()));
+                effects.push(Effect::DeclareLost {
+                    lost: self.declared_lost.clone(),
+                    number: None,
+                });
             }
             effects.push(Effect::Healed(healed));
         }

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{Incarnation, Lsn, NodeId};
-use tokio::sync::oneshot;
 
 use super::bytes::Seeds;
 use super::config::StoreConfig;
+use super::declared::{self, ForLoss};
 use super::frame::{Content, Frame, encode_entry, frames_of};
 use super::group::{Group, Layout, Place, Said};
 use super::identity::StoreId;
@@ -43,8 +43,8 @@ pub struct Submission {
     pub memories: Vec<(NodeId, Memory)>,
     /// What the shard has back, once everything before this is durable.
     pub healed: Option<Healed>,
-    /// Which nodes' disks are declared lost.
-    pub declared: Option<Box<Declared>>,
+    /// Which nodes' disks are declared lost, one word after the other.
+    pub declared: Vec<Declared>,
     /// Contents of frames, one behind the other.
     content: Vec<u8>,
     /// Numbers of the frames, where each ends, and what it is.
@@ -56,8 +56,8 @@ pub struct Submission {
 pub struct Declared {
     /// The nodes, and no others.
     pub lost: DeclaredLost,
-    /// Who waits until it is durable.
-    pub waits: Option<oneshot::Sender<()>>,
+    /// Who is told by [`StoreEvent::LossNoted`].
+    pub number: Option<u64>,
 }
 
 impl Submission {
@@ -76,7 +76,7 @@ impl Submission {
         let next = Self {
             memories: Vec::new(),
             healed: None,
-            declared: None,
+            declared: Vec::new(),
             content: Vec::with_capacity(self.content.len()),
             ends: Vec::with_capacity(self.ends.len()),
         };
@@ -92,7 +92,7 @@ impl Submission {
     /// Whether it asks for nothing but what waits for the next batch.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty() && self.healed.is_none() && self.declared.is_none()
+        self.ends.is_empty() && self.healed.is_none() && self.declared.is_empty()
     }
 
     /// Its frames.
@@ -169,6 +169,10 @@ pub(super) struct Committer {
     pub(super) changed: BTreeSet<NodeId>,
     /// What this life began with, and the clean stop tells again.
     pub(super) volatile: Volatile,
+    /// For which loss an operator's word is good.
+    pub(super) for_loss: ForLoss,
+    /// What found no room on the disk.
+    pub(super) undeclared: Option<Declared>,
     pub(super) group: Group,
 }
 
@@ -215,26 +219,49 @@ impl Committer {
             self.complete = lsn;
         }
         self.flush().await?;
-        for declared in submissions.iter_mut().filter_map(|s| s.declared.take()) {
-            let Declared { lost, waits } = *declared;
-            match losses::note_declared(&*self.disk, &lost).await {
-                Ok(()) => drop(waits.map(|to| to.send(()))),
-                // Who waits hears that nothing was noted.
-                Err(DiskError::Full { .. }) => {}
-                Err(error) => return Err(error),
+        for submission in &mut submissions {
+            for declared in std::mem::take(&mut submission.declared) {
+                self.undeclared = Some(declared);
+                self.note_declared().await?;
             }
+        }
+        if self.undeclared.is_some() {
+            self.note_declared().await?;
         }
         for healed in submissions.iter().filter_map(|s| s.healed) {
             if healed.memory {
                 self.volatile = Volatile::Whole;
             }
             if healed.disk {
-                match losses::forget_why(&*self.disk).await {
+                match losses::note_healed(&*self.disk, healed.but_only_copies).await {
                     // On a full disk it is asked again after the next start: the safe side.
                     Ok(()) | Err(DiskError::Full { .. }) => {}
                     Err(error) => return Err(error),
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Writes which disks are declared lost. A word that finds no room is answered; a withdrawal is kept until
+    /// there is some.
+    async fn note_declared(&mut self) -> Result<(), DiskError> {
+        let Some(Declared { lost, number }) = self.undeclared.take() else {
+            return Ok(());
+        };
+        let is_durable = match declared::write(&*self.disk, self.for_loss, &lost).await {
+            Ok(()) => true,
+            Err(DiskError::Full { .. }) => false,
+            Err(error) => return Err(error),
+        };
+        if let Some(number) = number {
+            (self.events)(StoreEvent::LossNoted {
+                number,
+                lost,
+                is_durable,
+            });
+        } else if !is_durable {
+            self.undeclared = Some(Declared { lost, number });
         }
         Ok(())
     }

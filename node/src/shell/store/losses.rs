@@ -5,21 +5,19 @@
 //! says the same. An old copy of the directory may lack it: then the peers' memories tell, as they did
 //! the first time.
 //!
-//! It holds the operator's word on lost disks of other nodes too (`cluster recover --lost`).
-//!
 //! Layout, little-endian: checksum `u64`, magic `u64`, format `u32`, lives `u32` and the incarnation
-//! `u64` of each, nodes declared lost `u32` and the number `u32` and time `u64` of each (not in format 1), one byte
-//! whether something is still missing, and why as text.
+//! `u64` of each, one byte (0: nothing is missing, 1: something is, 2: only copies that no other node
+//! has), and why as text.
 //!
 //! Not here: how it comes back (`core::healing`), who notices (`core::continuity`, `open`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use quorate_ring::{Incarnation, NodeId};
+use quorate_ring::Incarnation;
 
 use super::bytes::{Fields, SEAL_BYTES, seal, unseal};
 use super::error::OpenError;
-use crate::core::input::{DeclaredLost, Losses};
+use crate::core::input::Losses;
 use crate::shell::seam::{Disk, DiskError};
 
 /// Name of the file.
@@ -27,9 +25,7 @@ pub(super) const LOSSES: &str = "losses";
 const LOSSES_NEW: &str = "losses.new";
 
 const MAGIC: u64 = u64::from_le_bytes(*b"QRTLOSES");
-const FORMAT: u32 = 2;
-/// Without nodes that are declared lost.
-const FORMAT_WITHOUT_DECLARED: u32 = 1;
+const FORMAT: u32 = 1;
 /// Longest file: a node that lost 8,000 lives.
 const BYTES_MAX: usize = 64 << 10;
 /// Longest reason that is kept.
@@ -75,40 +71,30 @@ pub async fn note_loss(
         .find(|end| why.is_char_boundary(*end));
     why.truncate(end.unwrap_or(0));
     losses.why.get_or_insert(why);
+    losses.only_copies = false;
     losses.lives.extend(life);
     Ok(write(disk, &losses).await?)
 }
 
-/// Notes, durably, that all has come back.
-pub(super) async fn forget_why(disk: &dyn Disk) -> Result<(), DiskError> {
-    let losses = Losses {
-        why: None,
-        ..read_again(disk).await?
-    };
-    write(disk, &losses).await
-}
-
-/// Notes, durably, which nodes' disks are declared lost.
-pub(super) async fn note_declared(
-    disk: &dyn Disk,
-    declared: &DeclaredLost,
-) -> Result<(), DiskError> {
-    let losses = Losses {
-        declared: declared.clone(),
-        ..read_again(disk).await?
-    };
-    write(disk, &losses).await
-}
-
-async fn read_again(disk: &dyn Disk) -> Result<Losses, DiskError> {
-    read(disk).await.map_err(|error| match error {
-        OpenError::Disk(error) => error,
+/// Notes, durably, that all has come back, or all but the copies that no other node has.
+pub(super) async fn note_healed(disk: &dyn Disk, but_only_copies: bool) -> Result<(), DiskError> {
+    let losses = match read(disk).await {
+        Ok(losses) => losses,
+        Err(OpenError::Disk(error)) => return Err(error),
         // Written by this life or read by it: anything else is a disk that fails.
-        error => DiskError::Io {
-            name: LOSSES.to_owned(),
-            reason: error.to_string(),
-        },
-    })
+        Err(error) => {
+            return Err(DiskError::Io {
+                name: LOSSES.to_owned(),
+                reason: error.to_string(),
+            });
+        }
+    };
+    let losses = Losses {
+        why: losses.why.filter(|_| but_only_copies),
+        only_copies: but_only_copies,
+        ..losses
+    };
+    write(disk, &losses).await
 }
 
 async fn write(disk: &dyn Disk, losses: &Losses) -> Result<(), DiskError> {
@@ -123,8 +109,9 @@ async fn write(disk: &dyn Disk, losses: &Losses) -> Result<(), DiskError> {
 fn encode(losses: &Losses) -> Vec<u8> {
     let Losses {
         why,
+        only_copies,
         lives,
-        declared,
+        declared: _,
     } = losses;
     let mut bytes = vec![0; SEAL_BYTES];
     bytes.extend_from_slice(&MAGIC.to_le_bytes());
@@ -134,13 +121,11 @@ fn encode(losses: &Losses) -> Vec<u8> {
     for life in lives {
         bytes.extend_from_slice(&life.0.to_le_bytes());
     }
-    let count = u32::try_from(declared.len()).unwrap_or(u32::MAX);
-    bytes.extend_from_slice(&count.to_le_bytes());
-    for (node, at) in declared {
-        bytes.extend_from_slice(&node.0.to_le_bytes());
-        bytes.extend_from_slice(&at.to_le_bytes());
-    }
-    bytes.push(u8::from(why.is_some()));
+    bytes.push(match (why, only_copies) {
+        (None, _) => 0,
+        (Some(_), false) => 1,
+        (Some(_), true) => 2,
+    });
     bytes.extend_from_slice(why.as_deref().unwrap_or_default().as_bytes());
     seal(&mut bytes, MAGIC);
     bytes
@@ -158,7 +143,7 @@ fn decode(bytes: &[u8]) -> Option<Content> {
         return None;
     }
     let format = fields.u32()?;
-    if format != FORMAT && format != FORMAT_WITHOUT_DECLARED {
+    if format != FORMAT {
         return Some(Content::OtherFormat(format));
     }
     let count = fields.length()?;
@@ -166,18 +151,13 @@ fn decode(bytes: &[u8]) -> Option<Content> {
     for _ in 0..count {
         lives.insert(Incarnation(fields.u64()?));
     }
-    let mut declared = BTreeMap::new();
-    if format != FORMAT_WITHOUT_DECLARED {
-        for _ in 0..fields.length()? {
-            declared.insert(NodeId(fields.u32()?), fields.u64()?);
-        }
-    }
-    let is_missing = fields.u8()? == 1;
+    let missing = fields.u8()?;
     let why = String::from_utf8(fields.0.to_vec()).ok()?;
     Some(Content::Losses(Losses {
-        why: is_missing.then_some(why),
+        why: (missing != 0).then_some(why),
+        only_copies: missing == 2,
         lives,
-        declared,
+        ..Losses::default()
     }))
 }
 
@@ -188,11 +168,13 @@ mod tests {
     #[test]
     fn what_is_lost_is_kept_and_a_damaged_file_is_none() {
         let lives = || [Incarnation(3), Incarnation(u64::MAX)].into();
-        for why in [None, Some("its disk was lost".to_owned())] {
+        let why = || Some("its disk was lost".to_owned());
+        for (why, only_copies) in [(None, false), (why(), false), (why(), true)] {
             let losses = Losses {
                 why,
+                only_copies,
                 lives: lives(),
-                declared: [(NodeId(3), 17), (NodeId(9), u64::MAX)].into(),
+                ..Losses::default()
             };
             let bytes = encode(&losses);
             assert!(matches!(decode(&bytes), Some(Content::Losses(read)) if read == losses));
@@ -202,23 +184,5 @@ mod tests {
                 assert!(decode(&flipped).is_none(), "byte {at}");
             }
         }
-    }
-
-    #[test]
-    fn the_first_format_is_read() {
-        let mut bytes = vec![0; SEAL_BYTES];
-        bytes.extend_from_slice(&MAGIC.to_le_bytes());
-        bytes.extend_from_slice(&FORMAT_WITHOUT_DECLARED.to_le_bytes());
-        bytes.extend_from_slice(&1_u32.to_le_bytes());
-        bytes.extend_from_slice(&7_u64.to_le_bytes());
-        bytes.push(1);
-        bytes.extend_from_slice(b"why");
-        seal(&mut bytes, MAGIC);
-        let losses = Losses {
-            why: Some("why".to_owned()),
-            lives: [Incarnation(7)].into(),
-            declared: DeclaredLost::new(),
-        };
-        assert!(matches!(decode(&bytes), Some(Content::Losses(read)) if read == losses));
     }
 }

@@ -16,6 +16,7 @@ mod batch;
 mod bytes;
 mod committer;
 mod config;
+mod declared;
 pub mod disk;
 pub mod engine;
 mod engine_config;

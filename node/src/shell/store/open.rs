@@ -19,6 +19,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::committer::{CommitQueue, Committer, Events};
 use super::config::StoreConfig;
+use super::declared::{self, ForLoss};
 use super::error::OpenError;
 use super::feeder::{FeedQueue, Feeder, GENERATIONS_MAX, remove_other_digests};
 use super::group::Group;
@@ -139,7 +140,8 @@ pub async fn open(options: OpenOptions) -> Result<Opened, OpenError> {
     } = options;
     config.check()?;
     let claimed = claim(&*folder, &*disk, &owner, store_id_if_new).await?;
-    let losses = losses::read(&*disk).await?;
+    let mut losses = losses::read(&*disk).await?;
+    losses.declared = declared::read(&*disk, ForLoss::of(&losses)).await?;
     let hints = hint_log::read(&*disk, claimed.store).await?;
     let engine = engine().await.map_err(engine_damaged)?;
     let checkpoint = engine.checkpoint().await.map_err(engine_damaged)?;
@@ -236,6 +238,8 @@ impl Assembly {
             complete: durable,
             changed: BTreeSet::new(),
             volatile,
+            for_loss: ForLoss::of(&self.losses),
+            undeclared: None,
             group: Group::default(),
         };
         let applied = self.applied;

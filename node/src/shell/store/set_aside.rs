@@ -157,7 +157,9 @@ mod tests {
             path.join("damaged-12").join("identity").exists(),
             "it is kept"
         );
-        losses::forget_why(&disk).await.expect("whole again");
+        losses::note_healed(&disk, false)
+            .await
+            .expect("whole again");
         let moved = set_aside_if_marked(&disk).await.expect("moved");
         assert!(moved.is_some() && !path.join("damaged-12").exists());
     }
