@@ -23,8 +23,8 @@ pub use bucket_digests::{BUCKETS, BucketDigests, BucketDigestsInvalid, VnodeSums
 pub use causality::{
     Attempt, AttemptVerdict, CONTEXT_BYTES_MAX, COUNTER_MAX, Context, DecodeError, Delta, Dot,
     FLAGGED_MAX, Field, KeyState, LwwVersion, LwwWrite, MergeResult, Mint, Minting, OpId, OpList,
-    OpStatus, Put, PutApplied, PutRefusal, RECORD_BYTES_MAX, RETRY_TIME_MAX, Record, SIBLINGS_MAX,
-    SUPERSEDED_MAX, SeenOp, SeenOps, Sibling, SupersededOp,
+    OpStatus, Prunable, Put, PutApplied, PutRefusal, RECORD_BYTES_MAX, RETRY_TIME_MAX, Record,
+    SIBLINGS_MAX, SUPERSEDED_MAX, SeenOp, SeenOps, Sibling, SupersededOp,
 };
 pub use digest::{BucketDigest, Digest, DigestChange, DigestSecret};
 pub use exchange::{Next, NoAnswer, Question, Walk};

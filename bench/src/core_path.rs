@@ -157,6 +157,7 @@ fn shard(me: NodeId, topology: &Arc<Topology>, now: Now) -> Result<PathNode> {
         limits: Limits::default(),
         exchange_interval: None,
         purge_rest: Duration::from_secs(60),
+        spare_max: quorate_node::core::SPARE_MAX,
         hints: HintLimits::default(),
     };
     Ok(PathNode {

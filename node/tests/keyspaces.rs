@@ -135,6 +135,7 @@ impl Lab {
                 limits: Limits::default(),
                 exchange_interval: None,
                 purge_rest: std::time::Duration::from_secs(60),
+                spare_max: 16,
                 hints: HintLimits {
                     bytes_max: 0,
                     ..HintLimits::default()

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::{BucketDigests, Digest, DigestSecret, NodeHash, OpId};
+use quorate_antientropy::{BucketDigests, Digest, DigestSecret, NodeHash, OpId, Record};
 use quorate_node::core::effect::{Event, StopReason};
 use quorate_node::core::exchange::{CompareRefused, Compared, Purpose};
 use quorate_node::core::failure::{Cause, Effectiveness};
@@ -28,7 +28,7 @@ use quorate_node::core::key::RecordKey;
 use quorate_node::core::message::{
     ExchangeAnswer, ExchangeReply, Forward, HeldRecord, OpNumber, PeerMessage, PurgeNumber,
     PurgeStep, ReadRecordReply, ReadRequest, Refusal, Reply, Request, ResolveRequest, ScanPart,
-    ScanReply, ScanRequest, SessionReadRequest, WriteRequest,
+    ScanReply, ScanRequest, SessionReadRequest, Wanted, WriteRequest,
 };
 use quorate_node::core::scan_page::{PagePart, RowContent, ScanRow};
 use quorate_node::core::seal::SealKey;
@@ -91,6 +91,7 @@ fn config(me: NodeId, limits: Limits) -> ShardConfig {
             ..HintLimits::default()
         },
         purge_rest: PURGE_REST,
+        spare_max: 0,
     }
 }
 
@@ -2400,6 +2401,237 @@ fn p4_a_node_that_lost_its_disk_inherits_the_numbers_and_takes_part_again() {
     lab.delete(4);
     lab.pass(30_000);
     assert_eq!((lab.held(), lab.floors()), (vec![(0, 0); 3], vec![2; 3]));
+}
+
+impl Lab {
+    /// `node` begins a new life from its own disk.
+    fn restart(&mut self, node: NodeId) {
+        let (records, digests) = self.disk_of(node);
+        let durable = self.shards[&node].table().durable_lsn();
+        let old = u64::from(node.0) * 100;
+        let mut again = recovered(&[(old, 1), (old + 50, durable.0 + 1)], &[]);
+        again.volatile = quorate_node::core::input::Volatile::Whole;
+        (again.records, again.digests) = (records, digests);
+        self.start_with(node, again);
+        let others = [A, B, C].into_iter().filter(|other| *other != node);
+        let others: Vec<NodeId> = others.collect();
+        reconnect(self, node, &others);
+    }
+
+    /// Every node's record of the key.
+    fn records(&self) -> Vec<Record> {
+        let of = |node| {
+            let (records, _) = self.disk_of(node);
+            let (_, bytes) = records.first().expect("one key");
+            Record::decode(bytes).expect("its own")
+        };
+        [A, B, C].map(of).to_vec()
+    }
+
+    /// The lives that each node's record has entries of.
+    fn lives_named(&self) -> Vec<Vec<u64>> {
+        let named = |record: Record| {
+            let entries = record.context().vector().iter();
+            entries.map(|entry| entry.actor.incarnation.0).collect()
+        };
+        self.records().into_iter().map(named).collect()
+    }
+
+    fn flagged(&self) -> Vec<usize> {
+        let count = |record: Record| record.flagged().entries().len();
+        self.records().into_iter().map(count).collect()
+    }
+
+    /// What a quorum read at `node` is told to come after.
+    fn context_at(&mut self, node: NodeId) -> Bytes {
+        let read = self.ask(node, get(ConsistencyLevel::Quorum));
+        self.run();
+        context(self.reply(read))
+    }
+
+    fn write(&mut self, node: NodeId, request: Request) {
+        let id = self.ask(node, request);
+        self.run();
+        assert!(is_applied(self.reply(id)), "{:?}", self.reply(id));
+    }
+
+    /// A write of A's, the message that brought it to C, and what its client was told; then A began a new
+    /// life and B wrote over it.
+    fn with_an_ended_life() -> (Self, PeerMessage, Bytes) {
+        let mut lab = Self::ready();
+        let seen = Rc::new(RefCell::new(None));
+        let keep = Rc::clone(&seen);
+        lab.tamper = Some(Box::new(move |to, message| {
+            if to == C && matches!(message, PeerMessage::Replicate(_)) {
+                keep.borrow_mut().get_or_insert_with(|| message.clone());
+            }
+        }));
+        let id = lab.ask(A, put("old", 1, None));
+        lab.run();
+        let token = context(lab.reply(id));
+        lab.tamper = None;
+        lab.restart(A);
+        let seen_by_b = lab.context_at(B);
+        lab.write(B, put("new", 2, Some(seen_by_b)));
+        assert_eq!(lab.lives_named(), vec![vec![100, 200]; 3]);
+        let late = seen.borrow_mut().take().expect("it was sent");
+        (lab, late, token)
+    }
+
+    /// A message of `from` arrives.
+    fn arrives(&mut self, from: NodeId, to: NodeId, message: PeerMessage) {
+        let header = self.shards[&from].header();
+        let input = Input::Peer {
+            from,
+            link: 1,
+            header,
+            message,
+        };
+        self.step(to, input);
+        self.run();
+    }
+}
+
+/// P7: what an ended life wrote is superseded, and the record that says so forgets it in a round: what comes
+/// from before that round is refused.
+#[test]
+fn p7_an_ended_life_is_left_out_of_a_record_and_what_it_wrote_stays_away() {
+    let (mut lab, late, _) = Lab::with_an_ended_life();
+    lab.pass(9_900);
+    assert_eq!(lab.lives_named(), vec![vec![100, 200]; 3], "too early");
+    lab.pass(10_000);
+    assert_eq!(lab.lives_named(), vec![vec![200]; 3]);
+    assert_eq!(lab.count(Event::Pruned), 3);
+    assert_eq!(lab.floors(), [1; 3]);
+    assert!(lab.agree());
+    lab.arrives(A, C, late);
+    assert_eq!(lab.count(Event::BelowFloorRefused), 1);
+    assert_eq!(lab.values(C, ConsistencyLevel::All), ["new"]);
+    lab.pass(100_000);
+    assert_eq!(lab.count(Event::Pruned), 3, "that is all");
+}
+
+/// P7: a record of an owner that has not dropped yet comes to one that has.
+#[test]
+fn p7_who_drops_later_brings_nothing_back() {
+    let (mut lab, _, _) = Lab::with_an_ended_life();
+    lab.pass(6_000);
+    let sent = Rc::new(RefCell::new(None));
+    let keep = Rc::clone(&sent);
+    lab.tamper = Some(Box::new(move |to, message| {
+        if to == C && matches!(message, PeerMessage::Replicate(_)) {
+            keep.borrow_mut().get_or_insert_with(|| message.clone());
+        }
+    }));
+    let seen = lab.context_at(B);
+    lab.write(B, put("newer", 3, Some(seen)));
+    lab.tamper = None;
+    while lab.count(Event::Pruned) < 3 {
+        assert_eq!(lab.lives_named()[0], [100, 200]);
+        lab.pass(10);
+    }
+    let again = sent.borrow_mut().take().expect("it was sent");
+    match &again {
+        PeerMessage::Replicate(message) => assert_eq!(message.number, PurgeNumber(1)),
+        other => panic!("{other:?}"),
+    }
+    lab.arrives(B, C, again);
+    assert_eq!(lab.count(Event::BelowFloorRefused), 0);
+    assert_eq!(lab.lives_named(), vec![vec![200]; 3]);
+    assert!(lab.agree());
+}
+
+#[test]
+fn a_key_that_is_written_all_the_time_is_pruned_too() {
+    let (mut lab, _, _) = Lab::with_an_ended_life();
+    for turn in 0..200_u8 {
+        let node = [A, B, C][usize::from(turn) % 3];
+        let seen = lab.context_at(node);
+        lab.write(node, put("again", 3 + turn, Some(seen)));
+        lab.pass(100);
+    }
+    assert_eq!(lab.lives_named(), vec![vec![150, 200, 300]; 3]);
+}
+
+#[test]
+fn what_was_seen_of_an_ended_life_may_be_read_and_written_after_while_an_owner_is_away() {
+    let (mut lab, _, token) = Lab::with_an_ended_life();
+    lab.pass(60_000);
+    assert_eq!(lab.lives_named(), vec![vec![200]; 3]);
+    lab.cut = vec![C];
+    lab.pass(1_500);
+    let read = lab.ask(A, get_covering(ConsistencyLevel::One, vec![token.clone()]));
+    lab.pass(200);
+    let values = match lab.reply(read) {
+        Some(Reply::Read { values, .. }) => values.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(values, ["new"]);
+    let id = lab.ask(B, put("after", 3, Some(token)));
+    lab.pass(200);
+    assert!(is_applied(lab.reply(id)), "{:?}", lab.reply(id));
+    let mut both = lab.values(A, ConsistencyLevel::Quorum);
+    both.sort();
+    assert_eq!(both, ["after", "new"], "it had not seen the newer one");
+}
+
+#[test]
+fn an_ended_life_whose_value_stands_keeps_its_entry() {
+    let mut lab = Lab::ready();
+    lab.write(A, put("stands", 1, None));
+    lab.restart(A);
+    lab.write(B, put("beside", 2, None));
+    lab.pass(80_000);
+    assert_eq!(lab.lives_named(), vec![vec![100, 200]; 3]);
+    assert_eq!(lab.count(Event::Pruned), 0);
+    assert_eq!(lab.floors(), [0; 3]);
+}
+
+/// P12: nobody forgets that an operation was tried twice before it cannot be tried any more, and then all do.
+#[test]
+fn p12_flagged_operations_are_forgotten_by_all_and_not_while_they_may_be_tried() {
+    let mut lab = Lab::ready();
+    lab.write(A, put("v", 1, None));
+    lab.write(B, retry(put("v", 1, None)));
+    let seen = lab.context_at(B);
+    lab.write(B, put("over", 2, Some(seen)));
+    assert_eq!(lab.flagged(), [1; 3]);
+    lab.pass(9_900);
+    assert_eq!(lab.flagged(), [1; 3]);
+    lab.cut = vec![C];
+    lab.pass(20_000);
+    assert_eq!(lab.flagged(), [1; 3], "one of the owners is away");
+    lab.cut.clear();
+    reconnect(&mut lab, C, &[A, B]);
+    lab.pass(20_000);
+    assert_eq!(lab.flagged(), [0; 3]);
+    let mut late = retry(put("v", 1, None));
+    if let Request::Write(write) = &mut late {
+        write.age = Duration::from_secs(45);
+    }
+    let id = lab.ask(A, late);
+    lab.run();
+    assert!(is_applied(lab.reply(id)), "it is listed as superseded");
+    assert_eq!(lab.values(C, ConsistencyLevel::All), ["over"]);
+}
+
+/// A co-replica of a release that does not know the second list agrees on nothing in it.
+#[test]
+fn nothing_is_pruned_with_an_owner_that_does_not_know_how() {
+    let (mut lab, _, _) = Lab::with_an_ended_life();
+    lab.tamper = Some(Box::new(|to, message| {
+        if let PeerMessage::Purge(ask) = message
+            && to == C
+        {
+            let is_known = |(_, wanted): &(Bytes, Wanted)| matches!(wanted, Wanted::Gone(_));
+            ask.rounds
+                .iter_mut()
+                .for_each(|round| round.keys.retain(is_known));
+        }
+    }));
+    lab.pass(60_000);
+    assert_eq!(lab.lives_named(), vec![vec![100, 200]; 3]);
+    assert_eq!((lab.count(Event::Pruned), lab.floors()), (0, vec![0; 3]));
 }
 
 #[test]

@@ -85,6 +85,10 @@ pub enum Bug {
     PurgesWithoutRest,
     /// L8: users' frames fill the log to its end.
     NoReserve,
+    /// P7: a node leaves what it thinks ended out of a context by itself.
+    PrunesOutsideRounds,
+    /// P12: flagged operations are forgotten while they may still be tried.
+    FlaggedPrunedEarly,
 }
 
 impl Bug {
@@ -129,6 +133,8 @@ impl Bug {
         Self::NumbersNotInherited,
         Self::PurgesWithoutRest,
         Self::NoReserve,
+        Self::PrunesOutsideRounds,
+        Self::FlaggedPrunedEarly,
     ];
 
     /// The name by which it is chosen.
@@ -174,6 +180,8 @@ impl Bug {
             Self::NumbersNotInherited => "p4-numbers-not-inherited",
             Self::PurgesWithoutRest => "p6-purges-without-rest",
             Self::NoReserve => "l8-no-reserve",
+            Self::PrunesOutsideRounds => "p7-prunes-outside-rounds",
+            Self::FlaggedPrunedEarly => "p12-flagged-pruned-early",
         }
     }
 }

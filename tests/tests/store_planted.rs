@@ -183,6 +183,8 @@ async fn passes(bug: Bug, seed: u64) -> bool {
         | Bug::AnswerBelowFloorMerged
         | Bug::NumbersNotInherited
         | Bug::PurgesWithoutRest
+        | Bug::PrunesOutsideRounds
+        | Bug::FlaggedPrunedEarly
         | Bug::RepairWritesOlder
         | Bug::ScanSkipsPageBoundary
         | Bug::ScanStaleRowWins

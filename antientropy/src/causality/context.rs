@@ -15,6 +15,7 @@ use quorate_ring::Actor;
 use smallvec::SmallVec;
 
 use super::dot::Dot;
+use super::prune::Prunable;
 
 /// The writes of one key that somebody knows. A join semilattice under [`Context::join`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -171,6 +172,34 @@ impl Context {
         }
         self.loose
             .retain(|loose| loose.actor != actor || loose.counter > counter);
+    }
+
+    /// Leaves out what every owner of the key has left out, or does so now; true if anything changed. See
+    /// [`Prunable`] for when that is sound.
+    pub fn forget(&mut self, pruned: &Prunable) -> bool {
+        let before = self.len();
+        let entry_of = |actor: Actor| {
+            let place = pruned
+                .entries
+                .binary_search_by(|entry| entry.actor.cmp(&actor));
+            place.ok().and_then(|at| pruned.entries.get(at))
+        };
+        let is_below =
+            |dot: &Dot| entry_of(dot.actor).is_some_and(|entry| entry.counter >= dot.counter);
+        self.vector.retain(|entry| !is_below(entry));
+        self.loose
+            .retain(|dot| !is_below(dot) && pruned.loose.binary_search(dot).is_err());
+        self.len() < before
+    }
+
+    /// The part that names actors for which `chosen` holds.
+    #[must_use]
+    pub fn part_of(&self, chosen: impl Fn(Actor) -> bool) -> Self {
+        let is_chosen = |dot: &&Dot| chosen(dot.actor);
+        Self {
+            vector: self.vector.iter().filter(is_chosen).copied().collect(),
+            loose: self.loose.iter().filter(is_chosen).copied().collect(),
+        }
     }
 
     /// Builds a context from parts that the decoder has checked.

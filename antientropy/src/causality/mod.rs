@@ -9,6 +9,7 @@ mod lww;
 mod merge;
 mod op_id;
 mod op_list;
+mod prune;
 mod put;
 mod record;
 mod seen;
@@ -23,6 +24,7 @@ pub use lww::{LwwVersion, LwwWrite};
 pub use merge::MergeResult;
 pub use op_id::OpId;
 pub use op_list::{FLAGGED_MAX, OpList, SUPERSEDED_MAX, SupersededOp};
+pub use prune::Prunable;
 pub use put::{
     CONTEXT_BYTES_MAX, Minting, Put, PutApplied, PutRefusal, RECORD_BYTES_MAX, SIBLINGS_MAX,
 };

@@ -164,6 +164,16 @@ impl<const MAX: usize> OpList<MAX> {
         })
     }
 
+    /// Takes these out, which are sorted; true if any was listed.
+    pub(super) fn forget(&mut self, ops: &[OpId]) -> bool {
+        let before = self.entries.len();
+        if !ops.is_empty() {
+            self.entries
+                .retain(|entry| ops.binary_search(&entry.op_id).is_err());
+        }
+        self.entries.len() < before
+    }
+
     /// Builds a list from entries that the decoder has checked.
     pub(super) fn from_checked(entries: Vec<SupersededOp>) -> Self {
         Self { entries }

@@ -3,6 +3,9 @@
 //! Every operation has the set of operations that its client had seen. Steps are drawn by
 //! proptest; each node has a newest and a durable state, frames leave before the sync, and may be
 //! lost, doubled and reordered. Nothing here looks at dots to know what happened before what.
+//!
+//! Where records are pruned every node has a number and a floor, as in `node::core::purge`, and every frame the
+//! number under which it was read; a frame below the floor changes nothing.
 #![allow(dead_code, unreachable_pub, reason = "each test target uses a part")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +13,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_antientropy::{
-    Attempt, AttemptVerdict, Context, Dot, Minting, OpId, Put, PutApplied, Record, SeenOps,
+    Attempt, AttemptVerdict, Context, Dot, Minting, OpId, Prunable, Put, PutApplied, Record,
+    SeenOps,
 };
 use quorate_ring::{Actor, Incarnation, NodeId};
 
@@ -78,6 +82,33 @@ struct Node {
     counter: u64,
     /// Attempts to be acknowledged by the next sync.
     unsynced: BTreeSet<AttemptIndex>,
+    /// Of the newest round that it joined; durable before it is told.
+    number: u64,
+    /// Of the newest round in which it left something out; and the durable one.
+    floor: u64,
+    durable_floor: u64,
+    /// What it left out, and leaves out of what comes.
+    left_out: Prunable,
+}
+
+/// A round of all primaries under way.
+#[derive(Debug, Clone)]
+struct Round {
+    number: u64,
+    pruned: Prunable,
+    /// Who has still to leave it out.
+    waits_for: BTreeSet<usize>,
+}
+
+/// What becomes of records that are crowded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pruning {
+    /// They stay.
+    Never,
+    /// All primaries agree on what is left out, in numbered rounds.
+    InRounds,
+    /// P7, P12: each primary leaves out what it need not remember itself.
+    ByThemselves,
 }
 
 /// What a client's token tells.
@@ -132,8 +163,12 @@ pub enum Extra {
 #[derive(Debug, Clone)]
 pub struct World {
     extra: Extra,
+    pruning: Pruning,
+    round: Option<Round>,
+    rounds: u64,
     nodes: Vec<Node>,
-    frames: Vec<(usize, Record, Option<AttemptIndex>)>,
+    /// To whom, what, under which number it was read, of which attempt.
+    frames: Vec<(usize, Record, u64, Option<AttemptIndex>)>,
     ops: Vec<Op>,
     attempts: Vec<Tried>,
     acked: BTreeSet<OpIndex>,
@@ -155,9 +190,16 @@ impl World {
             incarnation: index as u64 + 1,
             counter: 0,
             unsynced: BTreeSet::new(),
+            number: 0,
+            floor: 0,
+            durable_floor: 0,
+            left_out: Prunable::default(),
         };
         Self {
             extra,
+            pruning: Pruning::Never,
+            round: None,
+            rounds: 0,
             nodes: (0..=FALLBACK).map(node).collect(),
             frames: Vec::new(),
             ops: Vec::new(),
@@ -168,6 +210,14 @@ impl World {
             incarnations: 100,
             reached: vec![Record::default()],
             seen: BTreeMap::new(),
+        }
+    }
+
+    /// The same in which records are pruned.
+    pub fn with_pruning(extra: Extra, pruning: Pruning) -> Self {
+        Self {
+            pruning,
+            ..Self::new(extra)
         }
     }
 
@@ -186,7 +236,14 @@ impl World {
     pub fn step(&mut self, (kind, a, b, c): Step) {
         self.time += 1 + u64::from(c);
         let primary = usize::from(a) % PRIMARIES;
-        match kind % 16 {
+        let kinds = match self.pruning {
+            Pruning::Never => 16,
+            Pruning::InRounds | Pruning::ByThemselves => 20,
+        };
+        match kind % kinds {
+            16 if self.pruning == Pruning::ByThemselves => self.prune_alone(primary),
+            16 if self.round.is_none() => self.begin_round(primary),
+            16..=19 => self.leave_out(primary),
             0 | 1 => self.new_op(usize::from(a) % (FALLBACK + 1), b, c),
             2 => self.new_op(primary, b, c),
             3 | 4 if !self.ops.is_empty() => {
@@ -197,14 +254,14 @@ impl World {
             }
             5..=7 if !self.frames.is_empty() => {
                 let at = usize::from(a) * 7 % self.frames.len();
-                let (to, record, op) = self.frames.swap_remove(at);
+                let (to, record, number, op) = self.frames.swap_remove(at);
                 if b.is_multiple_of(8) {
-                    self.frames.push((to, record.clone(), op));
+                    self.frames.push((to, record.clone(), number, op));
                 }
                 if b % 5 == 1 {
                     self.note("frame lost");
                 } else {
-                    self.deliver(to, &record, op);
+                    self.deliver(to, &record, number, op);
                 }
             }
             8..=10 => self.sync(primary),
@@ -218,8 +275,8 @@ impl World {
             13 if c.is_multiple_of(4) && self.extra == Extra::Damage => self.damage(primary),
             14 => {
                 let other = usize::from(b) % PRIMARIES;
-                let record = self.nodes[other].newest.clone();
-                self.deliver(primary, &record, None);
+                let Node { newest, number, .. } = self.nodes[other].clone();
+                self.deliver(primary, &newest, number, None);
             }
             15 => self.hand_over(primary),
             _ => self.sync(primary),
@@ -289,9 +346,9 @@ impl World {
         self.reached.push(self.nodes[node].newest.clone());
         self.nodes[node].unsynced.insert(tried);
 
-        let record = self.nodes[node].newest.clone();
+        let Node { newest, number, .. } = self.nodes[node].clone();
         for to in (0..PRIMARIES).filter(|to| *to != node) {
-            self.frames.push((to, record.clone(), Some(tried)));
+            self.frames.push((to, newest.clone(), number, Some(tried)));
         }
     }
 
@@ -304,14 +361,23 @@ impl World {
         self.note("looked further");
         let silent = usize::try_from(self.time).expect("small") % PRIMARIES;
         let asked = (0..PRIMARIES).filter(|primary| *primary != silent);
+        let number = asked.clone().map(|primary| self.nodes[primary].number);
+        let number = number.min().unwrap_or(0);
         let found = asked.fold(Record::default(), |found, primary| {
             found.merged(&self.nodes[primary].durable)
         });
+        let known = if self.rounds == 0 {
+            found.context().clone()
+        } else {
+            // What is not known any more of an ended life was pruned.
+            let pruned = context.part_of(|actor| self.has_ended(actor));
+            found.context().join(&pruned)
+        };
         assert!(
-            found.context().covers_context(context),
+            known.covers_context(context),
             "a majority does not know what a majority held"
         );
-        self.deliver(node, &found, None);
+        self.deliver(node, &found, number, None);
     }
 
     fn mint(&mut self, node: usize, op: OpIndex, attempt: Attempt) -> Option<Context> {
@@ -349,9 +415,15 @@ impl World {
         reply_context
     }
 
-    fn deliver(&mut self, to: usize, record: &Record, attempt: Option<AttemptIndex>) {
+    fn deliver(&mut self, to: usize, record: &Record, number: u64, attempt: Option<AttemptIndex>) {
         self.reached.push(record.clone());
-        let merged = self.nodes[to].newest.merged(record);
+        let node = &self.nodes[to];
+        if number < node.floor && !node.newest.holds_all_of(record) {
+            return self.note("refused");
+        }
+        let mut record = record.clone();
+        record.prune(&node.left_out);
+        let merged = node.newest.merged(&record);
         self.nodes[to].newest = merged;
         self.nodes[to].unsynced.extend(attempt);
         self.reached.push(self.nodes[to].newest.clone());
@@ -359,6 +431,7 @@ impl World {
 
     fn sync(&mut self, node: usize) {
         self.nodes[node].durable = self.nodes[node].newest.clone();
+        self.nodes[node].durable_floor = self.nodes[node].floor;
         for attempt in std::mem::take(&mut self.nodes[node].unsynced) {
             let tried = &mut self.attempts[attempt];
             tried.acks.insert(node);
@@ -379,11 +452,23 @@ impl World {
 
     /// At two nodes: what was read is durably on both before the answer. At one: as it is.
     fn read(&mut self, node: usize, other: usize) {
+        let numbers = [node, other].map(|replica| self.nodes[replica].number);
+        let floors = [node, other].map(|replica| self.nodes[replica].floor);
+        let (number, floor) = (numbers[0].min(numbers[1]), floors[0].max(floors[1]));
+        if number < floor {
+            // One is below the other's floor: it is asked again.
+            return;
+        }
         let merged = self.nodes[node].durable.merged(&self.nodes[other].durable);
         if node != other {
             for replica in [node, other] {
-                self.deliver(replica, &merged, None);
-                self.nodes[replica].durable = self.nodes[replica].durable.merged(&merged);
+                self.deliver(replica, &merged, number, None);
+                if self.pruning == Pruning::Never {
+                    self.nodes[replica].durable = self.nodes[replica].durable.merged(&merged);
+                } else {
+                    // A log has no state that is durable without what came before it: the floor.
+                    self.sync(replica);
+                }
             }
         }
         let shown = live(&merged);
@@ -407,9 +492,69 @@ impl World {
         self.note("read");
     }
 
+    fn has_ended(&self, actor: Actor) -> bool {
+        let node = usize::try_from(actor.node.0).expect("four nodes");
+        self.nodes[node].incarnation != actor.incarnation.0
+    }
+
+    /// All primaries join a round about what `leader` need not remember.
+    fn begin_round(&mut self, leader: usize) {
+        let record = &self.nodes[leader].newest;
+        let pruned = record.prunable(|actor| self.has_ended(actor));
+        let remembers = |node: &Node| node.newest.remembers(&pruned);
+        if pruned.is_empty() || !self.nodes.iter().take(PRIMARIES).all(remembers) {
+            return;
+        }
+        self.rounds += 1;
+        for primary in 0..PRIMARIES {
+            self.sync(primary);
+            self.nodes[primary].number = self.rounds;
+        }
+        self.round = Some(Round {
+            number: self.rounds,
+            pruned,
+            waits_for: (0..PRIMARIES).collect(),
+        });
+        // Nothing is left out before every attempt is too old to be tried.
+        self.time += 60_000_000;
+        self.note("joined");
+    }
+
+    /// One primary does what it has joined for.
+    fn leave_out(&mut self, primary: usize) {
+        let Some(round) = &mut self.round else { return };
+        if !round.waits_for.remove(&primary) {
+            return;
+        }
+        let state = &mut self.nodes[primary];
+        state.floor = round.number;
+        state.newest.prune(&round.pruned);
+        state.left_out = round.pruned.clone();
+        if round.waits_for.is_empty() {
+            self.round = None;
+            self.note("pruned");
+        }
+        self.reached.push(self.nodes[primary].newest.clone());
+    }
+
+    fn prune_alone(&mut self, primary: usize) {
+        let record = &self.nodes[primary].newest;
+        let pruned = record.prunable(|actor| self.has_ended(actor));
+        self.nodes[primary].newest.prune(&pruned);
+    }
+
     fn crash(&mut self, node: usize) {
         self.incarnations += 1;
+        if self
+            .round
+            .as_ref()
+            .is_some_and(|r| r.waits_for.contains(&node))
+        {
+            self.round = None;
+        }
         let state = &mut self.nodes[node];
+        state.left_out = Prunable::default();
+        state.floor = state.durable_floor;
         state.newest = state.durable.clone();
         state.incarnation = self.incarnations;
         state.counter = 0;
@@ -424,6 +569,12 @@ impl World {
             held.merged(&self.nodes[other].durable)
         });
         self.nodes[node].durable = filled;
+        // It inherits the highest numbers before its first row, and nobody goes on in a round with it.
+        self.round = None;
+        let number = self.nodes.iter().map(|node| node.number).max();
+        let floor = self.nodes.iter().map(|node| node.floor).max();
+        self.nodes[node].number = number.unwrap_or(0);
+        self.nodes[node].durable_floor = floor.unwrap_or(0);
         self.crash(node);
         for tried in &mut self.attempts {
             tried.acks.remove(&node);
@@ -433,9 +584,10 @@ impl World {
 
     /// The fallback gives its record to a primary and forgets it; its actor goes on.
     fn hand_over(&mut self, to: usize) {
+        // It takes part in no round, so that its number stays what it was.
         let record = std::mem::take(&mut self.nodes[FALLBACK].newest);
         self.nodes[FALLBACK].unsynced.clear();
-        self.deliver(to, &record, None);
+        self.deliver(to, &record, 0, None);
         self.note("handed over");
     }
 
@@ -444,17 +596,27 @@ impl World {
     /// # Panics
     /// If that takes more rounds than there is to learn, or if equal states have other bytes.
     pub fn converge(&mut self) -> Record {
+        for node in &mut self.nodes {
+            node.left_out = Prunable::default();
+        }
         for _round in 0..8 {
             for from in 0..=FALLBACK {
                 for to in 0..=FALLBACK {
-                    let record = self.nodes[from].newest.clone();
-                    self.deliver(to, &record, None);
+                    let Node { newest, number, .. } = self.nodes[from].clone();
+                    self.deliver(to, &newest, number, None);
                 }
             }
         }
+        // What a fallback still has from before a round nobody takes any more.
+        let judged = if self.rounds == 0 {
+            FALLBACK
+        } else {
+            PRIMARIES - 1
+        };
         let bytes: BTreeSet<Bytes> = self
             .nodes
             .iter()
+            .take(judged + 1)
             .map(|node| node.newest.to_bytes())
             .collect();
         assert_eq!(bytes.len(), 1, "replicas did not converge");

@@ -467,6 +467,15 @@ impl Continuity {
         (memory.incarnation == present.incarnation).then_some((memory.incarnation, memory.durable))
     }
 
+    /// The life that a peer last said, or was last said to be in; it may have begun another one since.
+    #[must_use]
+    pub fn known_life(&self, peer: NodeId) -> Option<Incarnation> {
+        let peer = self.peers.get(&peer)?;
+        let greeted = peer.timeline.as_ref().and_then(Timeline::present);
+        let greeted = greeted.map(|life| life.incarnation);
+        greeted.or_else(|| Some(peer.memory?.incarnation))
+    }
+
     /// Vnodes of which this node owns a copy, in order, and whether it counts for all its copies.
     #[must_use]
     pub fn vnodes(&self) -> Vec<(VnodeId, bool)> {

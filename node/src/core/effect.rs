@@ -187,6 +187,8 @@ pub enum Event {
     ExchangeHealFailed,
     /// A deleted key was purged here.
     Purged,
+    /// Something that nobody needs was left out of the record of a key that stays.
+    Pruned,
     /// A purge round that this node led came to its end.
     PurgeRound,
     /// A purge round that this node led was given up.

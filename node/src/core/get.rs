@@ -65,9 +65,20 @@ pub struct GetPlan {
     pub deadline: MonoTime,
 }
 
+/// Writes that an answer must cover.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Requirement {
+    /// All of them.
+    pub all: Context,
+    /// Those of which a record on a majority of the owners knew, and whose actors have ended: what no
+    /// majority knows any more was pruned, and is superseded.
+    pub prunable: Context,
+}
+
 #[derive(Debug, Clone)]
 struct Answer {
     node: NodeId,
+    standing: Standing,
     /// Shared by all that hold what is known.
     record: Option<Arc<KeyState>>,
     numbers: PurgeNumbers,
@@ -134,7 +145,7 @@ pub struct GetMachine {
     /// The smallest number of the merged parts.
     number: PurgeNumber,
     /// What the answer must cover at any level: a session's past.
-    requirement: Option<Context>,
+    requirement: Option<Requirement>,
 }
 
 impl GetMachine {
@@ -161,7 +172,7 @@ impl GetMachine {
 
     /// Answers only with a record that covers `requirement`: until one does, more replicas are
     /// asked, and those that fell short again.
-    pub fn require(&mut self, requirement: Context) {
+    pub fn require(&mut self, requirement: Requirement) {
         self.requirement = Some(requirement);
     }
 
@@ -234,6 +245,7 @@ impl GetMachine {
                 self.uncounted.remove(&from);
                 self.note(Answer {
                     node: from,
+                    standing,
                     record,
                     numbers,
                 });
@@ -385,21 +397,38 @@ impl GetMachine {
         let Some(requirement) = &self.requirement else {
             return false;
         };
-        let covered = match merged {
-            Some(KeyState::Siblings(record)) => record.context().covers_context(requirement),
+        let nothing = Context::new();
+        let known = match merged {
+            Some(KeyState::Siblings(record)) => record.context(),
             // Without contexts nothing is required.
-            Some(KeyState::Lww(_)) | None => requirement.is_empty(),
+            Some(KeyState::Lww(_)) | None => &nothing,
         };
-        !covered && !self.is_purged() && !planted(Bug::SessionReadIgnoresRequirement)
+        let covers = |known: &Context| known.covers_context(&requirement.all);
+        let covered = covers(known)
+            || self.is_pruned() && covers(&known.join(&requirement.prunable))
+            || self.is_purged();
+        !covered && !planted(Bug::SessionReadIgnoresRequirement)
+    }
+
+    /// Whether what a majority of the owners knew, and these do not know, was pruned: a majority that counts
+    /// answered, so that one of those who knew it did, and each has had a round.
+    fn is_pruned(&self) -> bool {
+        let counts = |answer: &&Answer| answer.standing == Standing::Counts;
+        let owners = self.plan.candidates.len() + self.plan.down.len();
+        self.answers.iter().filter(counts).count() > owners / 2 && self.have_all_purged()
+    }
+
+    fn have_all_purged(&self) -> bool {
+        let has_purged = |answer: &Answer| answer.numbers.floor > PurgeNumber::default();
+        self.answers.iter().all(has_purged)
     }
 
     /// Whether all owners answered and each has purged something: what none of them knows any more was
     /// deleted and is gone.
     fn is_purged(&self) -> bool {
-        let has_purged = |answer: &Answer| answer.numbers.floor > PurgeNumber::default();
         self.plan.down.is_empty()
             && self.answers.len() == self.plan.candidates.len()
-            && self.answers.iter().all(has_purged)
+            && self.have_all_purged()
     }
 
     /// What was heard is behind the session: asks everybody else, and again those who answered.
@@ -722,7 +751,10 @@ mod tests {
                 incarnation: quorate_ring::Incarnation(1),
             };
             seen.raise(actor, 3);
-            get.require(seen);
+            get.require(Requirement {
+                all: seen,
+                prunable: Context::new(),
+            });
             let mut steps = Vec::new();
             get.start(&mut steps);
             get
@@ -746,5 +778,39 @@ mod tests {
             !told(numbers(5, 0)),
             "one has not: it may come with what was seen"
         );
+    }
+
+    /// What a majority knew at least one of any majority that counts knows, unless it was pruned.
+    #[test]
+    fn what_a_majority_saw_of_an_ended_life_and_no_majority_knows_was_pruned() {
+        let seen = |incarnation| {
+            let mut seen = Context::new();
+            let actor = quorate_ring::Actor {
+                node: A,
+                incarnation: quorate_ring::Incarnation(incarnation),
+            };
+            seen.raise(actor, 3);
+            seen
+        };
+        let told = |prunable: &Context, numbers: [PurgeNumbers; 2], standing| {
+            let mut get = quorum_get();
+            get.require(Requirement {
+                all: seen(1),
+                prunable: prunable.clone(),
+            });
+            let mut steps = Vec::new();
+            get.start(&mut steps);
+            let [first, second] = numbers;
+            let (now, mut steps) = (MonoTime::ZERO, Vec::new());
+            get.held(now, A, None, first, Standing::Counts, &mut steps);
+            get.held(now, B, None, second, standing, &mut steps);
+            steps.contains(&Step::Answer { replicas: 2 })
+        };
+        let rounds = [numbers(5, 5); 2];
+        assert!(told(&seen(1), rounds, Standing::Counts));
+        assert!(!told(&seen(2), rounds, Standing::Counts), "of another life");
+        let first = [numbers(5, 0), numbers(5, 5)];
+        assert!(!told(&seen(1), first, Standing::Counts), "one had no round");
+        assert!(!told(&seen(1), rounds, Standing::NotYet), "one forgot");
     }
 }

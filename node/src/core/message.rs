@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 pub use quorate_antientropy::PurgeNumber;
-use quorate_antientropy::{Delta, Digest, NodeHash, OpId, PurgeNumbers, Question};
+use quorate_antientropy::{Delta, Digest, NodeHash, OpId, Prunable, PurgeNumbers, Question};
 
 use quorate_ring::{
     BucketId, ConsistencyLevel, Epoch, Incarnation, KeyspaceId, KeyspaceMode, Lsn, MonoTime,
@@ -454,11 +454,12 @@ pub struct PurgeAsk {
 /// What a leader asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PurgeStep {
-    /// Which of the records are durably held and newest. Nothing changes.
+    /// Which of the records are durably held and newest, and which remember what is to be left out of them.
+    /// Nothing changes.
     Look,
     /// The same, and the number of each vnode of which one is held rises to the round's.
     Join,
-    /// Purge what is still that record, and raise the floor.
+    /// Purge what is still that record, leave out what was agreed on, and raise the floor.
     Drop,
 }
 
@@ -471,8 +472,18 @@ pub struct PurgeRound {
     pub vnode: VnodeId,
     /// The round's number.
     pub number: PurgeNumber,
-    /// Users' keys, and digest of key and record.
-    pub keys: Vec<(Bytes, Digest)>,
+    /// Users' keys, those that are to be purged before the others; at their places in this list they are
+    /// agreed on.
+    pub keys: Vec<(Bytes, Wanted)>,
+}
+
+/// What a round wants of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// It is purged, if it is deleted and this is the digest of key and record.
+    Gone(Digest),
+    /// This is left out of its record, if that remembers all of it.
+    Less(Prunable),
 }
 
 /// A co-replica's answer to [`PurgeAsk`].

@@ -38,4 +38,4 @@ pub use effect::{Effect, Effects, Entry};
 pub use failure::{Cause, Effectiveness, Failure, ReplicaPart};
 pub use input::{Input, LinkEvent, Now, Recovered, StoreEvent};
 pub use key::RecordKey;
-pub use shard::{Limits, Shard, ShardConfig, ShardStatus};
+pub use shard::{Limits, SPARE_MAX, Shard, ShardConfig, ShardStatus};

@@ -71,6 +71,7 @@ pub const CATALOGUE: &[Metric] = &[
     count("quorate_scrubbed_vnodes_total", "vnodes", "Copies of vnodes that the slow read has read; scrub_interval is the time for all of them"),
     count("quorate_scrub_faults_total", "faults", "Records or sums that the slow read found wrong; worry when it is not 0"),
     count("quorate_purged_total", "keys", "Deleted keys of which this node dropped the last trace, because no owner holds anything older"),
+    count("quorate_pruned_total", "records", "Records of keys that stay from which this node left out what no owner needs any more: entries of ended lives, and operations tried more than once"),
     count("quorate_purge_rounds_total", "rounds", "Purge rounds that this node led to their end"),
     count("quorate_purge_rounds_failed_total", "rounds", "Purge rounds that this node led and gave up, because an owner went away or was slow; worry when it grows while every node is up"),
     count("quorate_below_floor_total", "records", "Records refused because they are from before a purge; worry when it keeps growing"),

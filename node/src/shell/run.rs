@@ -43,7 +43,7 @@ use crate::core::effect::StopReason;
 use crate::core::hints::HintLimits;
 use crate::core::input::{Input, StoreEvent};
 use crate::core::seal::SealKey;
-use crate::core::shard::{Limits, ShardConfig};
+use crate::core::shard::{Limits, SPARE_MAX, ShardConfig};
 use crate::core::table::TableLimits;
 
 /// How often the view that HTTP shows is made anew.
@@ -446,6 +446,7 @@ fn shard_config(config: &NodeConfig, topology: &Arc<quorate_ring::Topology>) -> 
             age_max: limits.hint_age_max,
         },
         purge_rest: 2 * RETRY_TIME_MAX,
+        spare_max: SPARE_MAX,
     }
 }
 

@@ -21,7 +21,7 @@ pub use history::{Action, Ending, History, KeyIndex, OpIndex, Operation, Outcome
 pub use lww::{LwwFacts, check_lww, check_wrong_mode};
 pub use oracle::check_final_siblings;
 pub use outcome::check_outcomes;
-pub use replicas::{OwnedRecord, ReplicaDump, check_dots, check_growth, check_replicas};
+pub use replicas::{Lives, OwnedRecord, ReplicaDump, check_dots, check_growth, check_replicas};
 pub use session::check_reads;
 pub use set_full::{ElementReport, check_elements};
 pub use violation::Violation;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quorate_antientropy::KeyState;
+use quorate_ring::{Actor, Incarnation, NodeId};
 
 use super::violation::Violation;
 
@@ -28,7 +29,25 @@ impl OwnedRecord {
         let state = KeyState::decode(&Bytes::from(self.bytes.clone()));
         state.is_ok_and(|state| state.gone_at() == Some(0))
     }
+
+    /// The record without what no owner needs where nodes live these lives; `None` if it has nothing of that.
+    #[must_use]
+    pub fn without_spare(&self, lives: &Lives) -> Option<Vec<u8>> {
+        let state = KeyState::decode(&Bytes::from(self.bytes.clone()));
+        let Ok(KeyState::Siblings(mut record)) = state else {
+            return None;
+        };
+        let has_ended = |actor: Actor| {
+            let present = lives.get(&actor.node);
+            present.is_some_and(|present| *present != actor.incarnation)
+        };
+        let spare = record.prunable(has_ended);
+        record.prune(&spare).then(|| record.to_bytes().to_vec())
+    }
 }
+
+/// In which life each node is.
+pub type Lives = BTreeMap<NodeId, Incarnation>;
 
 /// What one node holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -43,6 +62,15 @@ impl ReplicaDump {
     /// Takes deleted keys out.
     pub fn leave_out_deleted(&mut self) {
         self.records.retain(|_, record| !record.is_deleted());
+    }
+
+    /// Takes out of the others what no owner needs.
+    pub fn leave_out_spare(&mut self, lives: &Lives) {
+        for record in self.records.values_mut() {
+            if let Some(bytes) = record.without_spare(lives) {
+                record.bytes = bytes;
+            }
+        }
     }
 }
 

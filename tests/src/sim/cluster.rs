@@ -44,7 +44,7 @@ use super::plan::{Fault, MachinePlan, Plan};
 use super::rand::SimRand;
 use super::sched::Scheduler;
 use super::trace::Trace;
-use crate::check::{OwnedRecord, ReplicaDump, check_growth};
+use crate::check::{Lives, OwnedRecord, ReplicaDump, check_growth};
 
 /// Identity of every simulated cluster.
 pub(super) const CLUSTER_ID: [u8; 16] = [7; 16];
@@ -100,7 +100,7 @@ struct Looked {
     dump: ReplicaDump,
     /// In which life.
     life: u64,
-    /// Keys that it had purged in that life before it was looked at.
+    /// Keys that it had purged or pruned in that life before it was looked at.
     purged: u64,
 }
 
@@ -178,6 +178,7 @@ const STATES: &[(&str, &str)] = &[
     ),
     ("quorate_requests_shed_total", "state.request shed"),
     ("quorate_purged_total", "state.deleted key purged"),
+    ("quorate_pruned_total", "state.record pruned"),
     ("quorate_purge_rounds_total", "state.purge round completed"),
     (
         "quorate_purge_rounds_failed_total",
@@ -257,7 +258,7 @@ impl Slot {
 
     /// Disk and engine do what they usually do.
     fn mend(&mut self) {
-        self.disk.mend(self.usual.clone());
+        self.disk.set_faults(self.usual.clone());
         self.engine.set_faults(self.usual_engine.clone());
         self.broken = None;
     }
@@ -459,6 +460,8 @@ impl Cluster {
                 } else {
                     NO_PURGE_REST
                 },
+                // Every record is pruned of whatever it can do without.
+                spare_max: 0,
             },
             store: OpenOptions {
                 folder: gated(&slot.folder),
@@ -1029,9 +1032,9 @@ impl Cluster {
     /// What a node holds durably, compared with what it held before.
     async fn look(&self, node: NodeId, handle: &NodeHandle) -> Result<ReplicaDump, QuestionError> {
         let life = self.slot(node).life;
-        let purged = handle.status().await?.purge.purged;
+        let purged = purges_of(&handle.status().await?);
         let dump = self.dump_of(node, handle).await?;
-        let purged_since = handle.status().await?.purge.purged;
+        let purged_since = purges_of(&handle.status().await?);
         let looked = Looked {
             dump: dump.clone(),
             life,
@@ -1048,6 +1051,29 @@ impl Cluster {
         records.filter(|record| record.is_deleted()).count()
     }
 
+    /// Records from which something is left to be pruned.
+    pub async fn crowded(&self) -> usize {
+        let lives = self.lives().await;
+        let dumps = self.dump().await;
+        let records = dumps.iter().flat_map(|dump| dump.records.values());
+        records
+            .filter(|record| record.without_spare(&lives).is_some())
+            .count()
+    }
+
+    /// In which life each node is that answers.
+    pub async fn lives(&self) -> Lives {
+        let mut lives = Lives::new();
+        for node in self.nodes() {
+            if let Some(handle) = self.handle(node)
+                && let Ok(status) = handle.status().await
+            {
+                lives.insert(node, Incarnation(status.incarnation));
+            }
+        }
+        lives
+    }
+
     fn compare_with_earlier(&self, node: NodeId, looked: Looked, purged_since: u64) {
         let dump = looked.dump.clone();
         let life = looked.life;
@@ -1056,7 +1082,8 @@ impl Cluster {
             let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
             held.insert(node, looked)
         };
-        // What was purged is no loss: only what was deleted before is, and then it is counted.
+        // What was purged or pruned is no loss: only what was deleted before is, or what no owner needs, and
+        // then it is counted.
         let purges = self.shared.plan.purges;
         let before = before.filter(|b| !purges || (b.life, b.purged) == (life, purged_since));
         let before = before.map(|mut before| {
@@ -1161,6 +1188,11 @@ impl Cluster {
         }
         Ok(())
     }
+}
+
+/// Records that a node purged or pruned.
+const fn purges_of(status: &ShardStatus) -> u64 {
+    status.purge.purged + status.purge.pruned
 }
 
 fn dots_of(state: &KeyState) -> Vec<(String, String)> {

@@ -34,6 +34,9 @@ const EXCHANGE_ROUNDS: u64 = 30;
 /// Seconds in which all deleted keys are purged once all copies are alike: a round that is under way ends,
 /// and one more.
 const PURGE_S: u64 = 60;
+/// Seconds in which all records are pruned then: a copy is read five rests after a life has ended, and
+/// rounds follow.
+const PRUNE_S: u64 = 120;
 /// Longest time of an operation after an overload: many times what drawn networks and disks need.
 const AFTER_OVERLOAD_US: u64 = SECOND / 2;
 
@@ -344,11 +347,27 @@ impl Run {
             if left == 0 {
                 self.trace
                     .line("purged", &[], "no deleted key is left".to_owned());
-                return;
+                return self.until_pruned().await;
             }
         }
         self.problems
             .push(format!("{left} deleted keys were not purged"));
+    }
+
+    /// Waits until no record remembers an ended life that no owner needs, or an operation that cannot be tried
+    /// any more.
+    async fn until_pruned(&mut self) {
+        let mut left = 0;
+        for _ in 0..PRUNE_S {
+            left = self.cluster.crowded().await;
+            if left == 0 {
+                let text = "no record has more than it needs".to_owned();
+                return self.trace.line("pruned", &[], text);
+            }
+            self.time.sleep_ms(1000).await;
+        }
+        self.problems
+            .push(format!("{left} records were not pruned"));
     }
 
     /// Reads every key at `all` until every replica holds the same; what was read and dumped last.
@@ -370,7 +389,11 @@ impl Run {
             dumps = self.cluster.dump().await;
             if self.plan.purges && self.plan.loses() {
                 // Rounds go on while one node after the other is looked at.
-                dumps.iter_mut().for_each(ReplicaDump::leave_out_deleted);
+                let lives = self.cluster.lives().await;
+                dumps.iter_mut().for_each(|dump| {
+                    dump.leave_out_deleted();
+                    dump.leave_out_spare(&lives);
+                });
             }
             let owners = |key: &str| self.cluster.owners(key);
             if failed.is_empty() && check::check_replicas(&dumps, owners).is_empty() {

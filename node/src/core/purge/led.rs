@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::{Digest, PurgeNumber};
+use quorate_antientropy::PurgeNumber;
 use quorate_ring::{Incarnation, MonoTime, NodeId};
 
-use super::super::message::{OpNumber, PurgeRound, PurgeStep};
+use super::super::message::{OpNumber, PurgeRound, PurgeStep, Wanted};
 use super::super::node_set::{NodeSet, Owners};
 use super::{CopyOf, Purges};
 
@@ -26,8 +26,8 @@ pub struct Part {
     pub number: PurgeNumber,
     /// Its other owners.
     pub others: Owners,
-    /// Keys that all have agreed on so far.
-    pub keys: Vec<(Bytes, Digest)>,
+    /// Keys that all have agreed on so far, those to be purged first.
+    pub keys: Vec<(Bytes, Wanted)>,
 }
 
 impl Part {

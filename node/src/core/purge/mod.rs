@@ -17,24 +17,34 @@
 //! delivers by a hint what it holds *now*. An owner that forgot must hold no row from before the numbers of
 //! its co-replicas (P4, P5, P11): see [`Inherited`].
 //!
+//! The same rounds prune the records of keys that stay: entries of a context that no living actor raises any
+//! more, and flagged operations (see [`Prunable`]). Asked is not for a certain record but whether each
+//! owner's remembers all of that and has no sibling of it. Once that is so it stays so, and is durable before
+//! the number rises; therefore a key that is written all the time is pruned too, and what is read under the
+//! round's number or a later one brings nothing back. That an actor has ended is no part of the proof: it
+//! only tells what does not come again by itself.
+//!
 //! Not here: the messages and the store (`shard::purge`), who is up (`continuity`).
 
 mod led;
+mod pruned;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use quorate_antientropy::{PurgeNumber, PurgeNumbers};
+use quorate_antientropy::{Prunable, PurgeNumber, PurgeNumbers};
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{KeyspaceId, MonoTime, NodeId, Topology, VnodeId};
 
+use super::key::RecordKey;
 use super::message::OpNumber;
 use super::node_set::Owners;
 
 pub use led::{Led, Part, Phase, STEP_WITHIN};
-use waiting::Deleted;
-pub use waiting::ROUND_KEYS_MAX;
+pub use pruned::Pruned;
+use waiting::Waiting;
+pub use waiting::{Gathered, PRUNED_PER_KEY_MAX, ROUND_KEYS_MAX};
 
 /// A vnode of a keyspace, of which this node has a copy.
 pub type CopyOf = (KeyspaceId, VnodeId);
@@ -83,6 +93,8 @@ pub struct PurgeStatus {
     pub blocked_by: Vec<NodeId>,
     /// Keys that this node has purged since it started.
     pub purged: u64,
+    /// Records of keys that stay, out of which it has left something since then.
+    pub pruned: u64,
 }
 
 /// A node's part in purging.
@@ -93,7 +105,7 @@ pub struct Purges {
     numbers: BTreeMap<CopyOf, PurgeNumbers>,
     /// Copies of which this node may have forgotten the numbers.
     unknown: BTreeMap<CopyOf, Heard>,
-    waiting: BTreeMap<CopyOf, Deleted>,
+    waiting: BTreeMap<CopyOf, Waiting>,
     keys: usize,
     led: BTreeMap<OpNumber, Led>,
     joined: BTreeMap<CopyOf, Joined>,
@@ -103,6 +115,8 @@ pub struct Purges {
     purged: u64,
     /// Counter of this node's newest dot in this life when it last purged a key of a copy.
     minted: BTreeMap<CopyOf, u64>,
+    pruned: Pruned,
+    prunes: u64,
 }
 
 impl Purges {
@@ -129,6 +143,8 @@ impl Purges {
             blocked_by: BTreeSet::new(),
             purged: 0,
             minted: BTreeMap::new(),
+            pruned: Pruned::default(),
+            prunes: 0,
         }
     }
 
@@ -234,6 +250,13 @@ impl Purges {
         number >= self.numbers(copy).floor || planted(Bug::LateRecordTaken)
     }
 
+    /// When a copy is read for crowded records after one of its owners began a new life, which ended its actor:
+    /// not at once, because others may follow.
+    #[must_use]
+    pub fn look_after(&self) -> Duration {
+        self.rest * 5
+    }
+
     /// How long the leader lets a round rest: longer than it must, because each of the others measures by
     /// its own clock and refuses to drop anything sooner.
     #[must_use]
@@ -272,6 +295,23 @@ impl Purges {
         self.minted.insert(copy, minted);
     }
 
+    /// This was left out of a key's record here.
+    pub fn note_pruned(&mut self, now: MonoTime, key: RecordKey, pruned: Prunable) {
+        self.prunes += 1;
+        self.pruned.note(now, key, pruned);
+    }
+
+    /// What was left out of a key's record a moment ago, and must be left out of what still comes.
+    #[must_use]
+    pub fn pruned_of(&self, key: &RecordKey) -> Option<&Prunable> {
+        self.pruned.of(key)
+    }
+
+    /// What was left out some time ago does not come any more.
+    pub fn forget_pruned(&mut self, now: MonoTime) {
+        self.pruned.expire(now);
+    }
+
     /// Dots of this node's present life up to this counter may be missing from its own records of a copy,
     /// because they were purged: another owner that has not purged them yet may still show them.
     #[must_use]
@@ -288,6 +328,7 @@ impl Purges {
             oldest_ms: oldest.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
             blocked_by: self.blocked_by.iter().copied().collect(),
             purged: self.purged,
+            pruned: self.prunes,
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Deleted keys that wait for a round: remembered up to a bound, looked for beyond it, gathered for the
-//! next round.
+//! Keys that wait for a round, because they were deleted or because their records are crowded with what
+//! nobody needs: remembered up to a bound, looked for beyond it, gathered for the next round.
 //!
 //! Not here: what becomes of a round (`led`).
 
@@ -17,7 +17,14 @@ use super::{CopyOf, Purges};
 pub const ROUND_KEYS_MAX: usize = 1_024;
 /// Bytes of their keys, about.
 const ROUND_BYTES_MAX: usize = 256 * 1024;
-/// Deleted keys that are remembered; of more their vnodes are read again.
+/// Keys of one round of whose records something is left out: each is written anew on all owners, and there is
+/// no hurry.
+const PRUNED_KEYS_MAX: usize = 256;
+/// What one round leaves out of a record, at most; the next one goes on.
+pub const PRUNED_PER_KEY_MAX: usize = 64;
+/// Bytes of what is left out of a record, about.
+const PRUNED_BYTES: usize = 128;
+/// Keys that are remembered; of more their vnodes are read again.
 const WAITING_KEYS_MAX: usize = 65_536;
 /// Rounds that a node leads at once: what rests takes memory and nothing else.
 const LED_MAX: usize = 256;
@@ -26,11 +33,14 @@ const AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// A vnode in which values expire is read again no sooner than this.
 const LOOK_REST: Duration = Duration::from_secs(600);
 
-/// Deleted keys of one copy.
+/// Keys of one copy that wait.
 #[derive(Debug)]
-pub(super) struct Deleted {
+pub(super) struct Waiting {
+    /// Deleted ones.
     keys: BTreeSet<Bytes>,
-    /// Since when some wait.
+    /// Those whose records are crowded.
+    crowded: BTreeSet<Bytes>,
+    /// Since when deleted ones wait.
     since: MonoTime,
     /// When the copy is read for keys that are not remembered.
     look_at: Option<MonoTime>,
@@ -39,10 +49,65 @@ pub(super) struct Deleted {
     again_at: MonoTime,
 }
 
+/// Keys of one copy that the next round is about.
+#[derive(Debug)]
+pub struct Gathered {
+    /// The copy.
+    pub copy: CopyOf,
+    /// Its other owners.
+    pub others: Owners,
+    /// Deleted keys.
+    pub deleted: Vec<Bytes>,
+    /// Keys with crowded records.
+    pub crowded: Vec<Bytes>,
+}
+
+/// How much a round has taken up so far.
+#[derive(Debug, Default)]
+struct Load {
+    keys: usize,
+    pruned_keys: usize,
+    bytes: usize,
+}
+
+impl Load {
+    const fn is_full(&self) -> bool {
+        self.keys >= ROUND_KEYS_MAX || self.bytes >= ROUND_BYTES_MAX
+    }
+
+    fn take(&mut self, keys: &BTreeSet<Bytes>) -> Vec<Bytes> {
+        let mut taken = Vec::new();
+        for key in keys {
+            if self.is_full() {
+                break;
+            }
+            self.keys += 1;
+            self.bytes += key.len() + size_of::<Digest>();
+            taken.push(key.clone());
+        }
+        taken
+    }
+
+    fn take_crowded(&mut self, keys: &BTreeSet<Bytes>) -> Vec<Bytes> {
+        let mut taken = Vec::new();
+        for key in keys {
+            if self.is_full() || self.pruned_keys >= PRUNED_KEYS_MAX {
+                break;
+            }
+            self.keys += 1;
+            self.pruned_keys += 1;
+            self.bytes += key.len() + PRUNED_BYTES;
+            taken.push(key.clone());
+        }
+        taken
+    }
+}
+
 impl Purges {
-    fn deleted(&mut self, copy: CopyOf, now: MonoTime) -> &mut Deleted {
-        self.waiting.entry(copy).or_insert_with(|| Deleted {
+    fn waits(&mut self, copy: CopyOf, now: MonoTime) -> &mut Waiting {
+        self.waiting.entry(copy).or_insert_with(|| Waiting {
             keys: BTreeSet::new(),
+            crowded: BTreeSet::new(),
             since: now,
             look_at: None,
             busy: false,
@@ -53,11 +118,11 @@ impl Purges {
     /// A key of a copy whose rounds this node leads has been deleted.
     pub fn note_deleted(&mut self, copy: CopyOf, key: &[u8], now: MonoTime) {
         if self.keys >= WAITING_KEYS_MAX {
-            let deleted = self.deleted(copy, now);
+            let deleted = self.waits(copy, now);
             deleted.look_at.get_or_insert(now);
             return;
         }
-        let deleted = self.deleted(copy, now);
+        let deleted = self.waits(copy, now);
         if !deleted.keys.contains(key) {
             if deleted.keys.is_empty() {
                 deleted.since = now;
@@ -67,9 +132,30 @@ impl Purges {
         }
     }
 
+    /// The record of a key of a copy whose rounds this node leads is crowded.
+    pub fn note_crowded(&mut self, copy: CopyOf, key: &[u8], now: MonoTime) {
+        if self.keys >= WAITING_KEYS_MAX {
+            return self.look(copy, now + LOOK_REST, now);
+        }
+        let waits = self.waits(copy, now);
+        if !waits.crowded.contains(key) {
+            waits.crowded.insert(Bytes::copy_from_slice(key));
+            self.keys += 1;
+        }
+    }
+
+    /// A key's record is not crowded any more, or it is gone.
+    pub fn forget_crowded(&mut self, copy: CopyOf, key: &[u8]) {
+        if let Some(waits) = self.waiting.get_mut(&copy)
+            && waits.crowded.remove(key)
+        {
+            self.keys -= 1;
+        }
+    }
+
     /// Keys of a copy may have been deleted, or expire, that are not remembered: it is read at `at`.
     pub fn look(&mut self, copy: CopyOf, at: MonoTime, now: MonoTime) {
-        let deleted = self.deleted(copy, now);
+        let deleted = self.waits(copy, now);
         deleted.look_at = Some(deleted.look_at.map_or(at, |known| known.min(at)));
     }
 
@@ -83,7 +169,7 @@ impl Purges {
         if self.reading.is_some() || self.keys >= WAITING_KEYS_MAX {
             return None;
         }
-        let is_due = |(_, deleted): &(&CopyOf, &mut Deleted)| {
+        let is_due = |(_, deleted): &(&CopyOf, &mut Waiting)| {
             deleted.look_at.is_some_and(|at| at <= now) && !deleted.busy
         };
         let (copy, deleted) = self.waiting.iter_mut().find(is_due)?;
@@ -104,7 +190,7 @@ impl Purges {
         let Some(copy) = self.reading.take() else {
             return;
         };
-        let deleted = self.deleted(copy, now);
+        let deleted = self.waits(copy, now);
         deleted.busy = false;
         if !is_whole {
             deleted.look_at = Some(now + AGAIN_AFTER);
@@ -113,8 +199,11 @@ impl Purges {
     }
 
     fn forget_empty(&mut self, copy: CopyOf) {
-        let is_empty = |d: &&mut Deleted| d.keys.is_empty() && d.look_at.is_none() && !d.busy;
-        if self.waiting.get_mut(&copy).as_ref().is_some_and(is_empty) {
+        let is_empty = |waits: &Waiting| {
+            let has_keys = !waits.keys.is_empty() || !waits.crowded.is_empty();
+            !has_keys && waits.look_at.is_none() && !waits.busy
+        };
+        if self.waiting.get(&copy).is_some_and(is_empty) {
             self.waiting.remove(&copy);
         }
     }
@@ -128,12 +217,13 @@ impl Purges {
         }
     }
 
-    /// Copies of which deleted keys wait.
+    /// Copies of which keys wait.
     pub fn waiting(&self) -> impl Iterator<Item = CopyOf> + '_ {
+        let has_keys = |waits: &Waiting| !waits.keys.is_empty() || !waits.crowded.is_empty();
         let with_keys = self
             .waiting
             .iter()
-            .filter(|(_, deleted)| !deleted.keys.is_empty());
+            .filter(move |(_, waits)| has_keys(waits));
         with_keys.map(|(copy, _)| *copy)
     }
 
@@ -144,42 +234,43 @@ impl Purges {
     }
 
     /// What waits and could be purged now, as one round's parts; empty if there is nothing. `others` gives
-    /// the other owners of a copy, or who of them is down. Keys come without digests.
+    /// the other owners of a copy, or who of them is down.
     pub fn gather(
         &mut self,
         now: MonoTime,
         others: &BTreeMap<CopyOf, Result<Owners, NodeId>>,
-    ) -> Vec<(CopyOf, Owners, Vec<Bytes>)> {
+    ) -> Vec<Gathered> {
         self.blocked_by.clear();
         let mut parts = Vec::new();
-        let (mut keys, mut bytes) = (0, 0);
-        for (copy, deleted) in &mut self.waiting {
-            if deleted.busy || deleted.keys.is_empty() {
+        let mut load = Load::default();
+        for (copy, waits) in &mut self.waiting {
+            if waits.busy || waits.keys.is_empty() && waits.crowded.is_empty() {
                 continue;
             }
             let owners = match others.get(copy) {
                 Some(Ok(owners)) => owners.clone(),
                 Some(Err(down)) => {
-                    self.blocked_by.insert(*down);
+                    if !waits.keys.is_empty() {
+                        self.blocked_by.insert(*down);
+                    }
                     continue;
                 }
                 None => continue,
             };
-            let full = keys >= ROUND_KEYS_MAX || bytes >= ROUND_BYTES_MAX;
-            if deleted.again_at > now || full || self.led.len() >= LED_MAX {
+            if waits.again_at > now || load.is_full() || self.led.len() >= LED_MAX {
                 continue;
             }
-            let mut taken = Vec::new();
-            for key in &deleted.keys {
-                if keys >= ROUND_KEYS_MAX || bytes >= ROUND_BYTES_MAX {
-                    break;
-                }
-                keys += 1;
-                bytes += key.len() + size_of::<Digest>();
-                taken.push(key.clone());
+            let gathered = Gathered {
+                copy: *copy,
+                others: owners,
+                deleted: load.take(&waits.keys),
+                crowded: load.take_crowded(&waits.crowded),
+            };
+            if gathered.deleted.is_empty() && gathered.crowded.is_empty() {
+                continue;
             }
-            deleted.busy = true;
-            parts.push((*copy, owners, taken));
+            waits.busy = true;
+            parts.push(gathered);
         }
         parts
     }
@@ -192,7 +283,7 @@ impl Purges {
 
     /// A copy is not part of a round any more.
     pub fn free(&mut self, copy: CopyOf, now: MonoTime) {
-        let deleted = self.deleted(copy, now);
+        let deleted = self.waits(copy, now);
         deleted.busy = false;
         deleted.again_at = now + AGAIN_AFTER;
         self.forget_empty(copy);
@@ -219,17 +310,53 @@ mod tests {
         let others = [(COPY, Ok(Owners::new()))].into();
         let parts = purges.gather(now, &others);
         assert_eq!(
-            parts.iter().map(|(.., keys)| keys.len()).sum::<usize>(),
+            parts.iter().map(|part| part.deleted.len()).sum::<usize>(),
             ROUND_KEYS_MAX
         );
         assert!(
             purges.gather(now, &others).is_empty(),
             "one round of a copy at a time"
         );
-        for (copy, _, keys) in parts {
-            keys.iter().for_each(|key| purges.forget(copy, key));
+        for Gathered { copy, deleted, .. } in parts {
+            deleted.iter().for_each(|key| purges.forget(copy, key));
             purges.free(copy, now);
         }
         assert_eq!(purges.begin_look(now), Some(COPY));
+    }
+
+    #[test]
+    fn of_crowded_records_a_round_takes_a_few_and_a_deleted_key_goes_before_them() {
+        let mut purges = Purges::new(Duration::from_secs(1), [], BTreeSet::new());
+        let now = MonoTime::ZERO;
+        for number in 0..=PRUNED_KEYS_MAX {
+            purges.note_crowded(COPY, &number.to_le_bytes(), now);
+            purges.note_crowded(COPY, &number.to_le_bytes(), now);
+        }
+        purges.note_deleted(COPY, b"deleted", now);
+        assert_eq!(purges.keys, PRUNED_KEYS_MAX + 2);
+        let parts = purges.gather(now, &[(COPY, Ok(Owners::new()))].into());
+        let counts = |part: &Gathered| (part.deleted.len(), part.crowded.len());
+        let counts: Vec<_> = parts.iter().map(counts).collect();
+        assert_eq!(counts, [(1, PRUNED_KEYS_MAX)]);
+        for Gathered { copy, crowded, .. } in parts {
+            crowded
+                .iter()
+                .for_each(|key| purges.forget_crowded(copy, key));
+            purges.free(copy, now);
+        }
+        assert_eq!(purges.keys, 2);
+    }
+
+    #[test]
+    fn an_owner_that_is_away_is_named_for_deleted_keys_alone() {
+        let mut purges = Purges::new(Duration::from_secs(1), [], BTreeSet::new());
+        let (now, away) = (MonoTime::ZERO, NodeId(3));
+        let others = [(COPY, Err(away))].into();
+        purges.note_crowded(COPY, b"crowded", now);
+        assert!(purges.gather(now, &others).is_empty());
+        assert!(purges.status(now, 0).blocked_by.is_empty());
+        purges.note_deleted(COPY, b"deleted", now);
+        assert!(purges.gather(now, &others).is_empty());
+        assert_eq!(purges.status(now, 1).blocked_by, [away]);
     }
 }

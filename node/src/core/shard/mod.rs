@@ -38,7 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::{Context, DigestSecret, Holdings, Record, Sibling};
+use quorate_antientropy::{DigestSecret, Holdings, Record, Sibling};
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{
     Copies, Durability, FixedMap, Keyspace, KeyspaceId, KeyspaceMode, KeyspaceOptions, Location,
@@ -50,7 +50,7 @@ use super::clock_check::{ClockCheck, ClockTrust, SKEW_MAX};
 use super::continuity::{Continuity, Liveness};
 use super::effect::{Asked, Effect, Effects, Event, RequestKind, StopReason};
 use super::failure::{Cause, Failure};
-use super::get::GetMachine;
+use super::get::{GetMachine, Requirement};
 use super::healing::{Healing, Lost};
 use super::hints::{Delivery, HintLimits, Hints, TargetStatus};
 use super::input::{DeclaredLost, Input, LinkEvent, Now, Recovered, RequestId, Volatile};
@@ -90,6 +90,8 @@ const UNARMED: u64 = u64::MAX;
 const STANDSTILL_MIN: Duration = Duration::from_millis(250);
 /// After a standstill, all that had waited in the system's buffers is read within this time.
 const STANDSTILL_READ: Duration = Duration::from_millis(100);
+/// What a record may usually remember of ended lives and flagged operations before it is pruned: some 400 bytes.
+pub const SPARE_MAX: usize = 16;
 /// Advice to a client whose request was shed.
 const RETRY_AFTER_SHED_MS: u32 = 50;
 
@@ -147,6 +149,9 @@ pub struct ShardConfig {
     pub hints: HintLimits,
     /// How long a purge round rests: twice the longest time in which an operation is tried again.
     pub purge_rest: Duration,
+    /// What a record may remember of ended lives and flagged operations before it is pruned. Less means smaller
+    /// records of keys that are written often, and more of them written anew for nothing else.
+    pub spare_max: usize,
 }
 
 const fn asked(now: Now, kind: RequestKind, received: MonoTime) -> Asked {
@@ -452,6 +457,7 @@ pub struct Shard {
     /// Where the reading of a vnode for deleted keys goes on.
     purge_look_from: Option<Bytes>,
     next_purge: MonoTime,
+    spare_max: usize,
     /// Answers to the shard's own requests, taken at the end of the step.
     own_replies: VecDeque<(Origin, Reply)>,
 }
@@ -471,6 +477,7 @@ impl Shard {
             exchange_interval,
             hints,
             purge_rest,
+            spare_max,
         } = config;
         let Recovered {
             timeline,
@@ -567,6 +574,7 @@ impl Shard {
             purge_gathers: BTreeMap::new(),
             purge_look_from: None,
             next_purge: now.mono,
+            spare_max,
             own_replies: VecDeque::new(),
         };
         shard.heed_declared();
@@ -855,7 +863,7 @@ impl Shard {
                     deadline,
                     place,
                 };
-                self.read(now, asking, read.level, Context::new(), effects);
+                self.read(now, asking, read.level, Requirement::default(), effects);
             }
             Request::Resolve(request) => {
                 self.resolve(now, origin, deadline, place, &request, effects);
@@ -957,6 +965,9 @@ impl Shard {
                 self.heard_again(from, effects);
                 if before.is_some_and(|before| before != header.incarnation) {
                     self.began_anew(from);
+                }
+                if before != Some(header.incarnation) {
+                    self.look_for_crowded(now, from);
                 }
                 self.probe_clock(now, from, effects);
                 self.send_again(now, from, effects);

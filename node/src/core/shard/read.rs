@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use super::super::continuity::Liveness;
 use super::super::effect::{Effect, Effects, Event};
 use super::super::failure::{Cause, Failure};
-use super::super::get::{GetMachine, GetPlan, Step, Trust};
+use super::super::get::{GetMachine, GetPlan, Requirement, Step, Trust};
 use super::super::input::Now;
 use super::super::message::{
     Held, HeldRecord, OpNumber, Payload, PeerMessage, PurgeNumber, ReadRecord, ReadRecordReply,
@@ -43,7 +43,7 @@ struct Reading {
     /// Whose word is taken beside those who count.
     trust: Trust,
     /// What the answer must cover.
-    requirement: Context,
+    requirement: Requirement,
     /// Bytes that it holds meanwhile.
     bytes: usize,
     /// A write that waits for it.
@@ -59,7 +59,7 @@ impl Shard {
         now: Now,
         asking: Asking,
         level: ConsistencyLevel,
-        requirement: Context,
+        requirement: Requirement,
         effects: &mut Effects,
     ) {
         let Asking { origin, place, .. } = &asking;
@@ -95,9 +95,13 @@ impl Shard {
         &mut self,
         now: Now,
         behind: Writing,
-        requirement: Context,
+        held: Context,
         effects: &mut Effects,
     ) {
+        let requirement = Requirement {
+            prunable: held.part_of(|actor| self.has_ended(actor)),
+            all: held,
+        };
         effects.push(Effect::Count(Event::WriteLookedFurther));
         let asking = Asking {
             origin: behind.origin,
@@ -129,7 +133,7 @@ impl Shard {
             required: copies,
             quorum: copies,
             trust: Trust::Everybody,
-            requirement: Context::new(),
+            requirement: Requirement::default(),
             bytes: asking.place.key.user_key().len(),
             behind: None,
             only,
@@ -190,7 +194,7 @@ impl Shard {
                 deadline,
             },
         );
-        if !requirement.is_empty() {
+        if !requirement.all.is_empty() {
             machine.require(requirement);
         }
         let wake = machine.next_deadline();

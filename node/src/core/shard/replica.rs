@@ -150,7 +150,7 @@ impl Shard {
         let unreadable = |error| StopReason::Damaged {
             reason: format!("{error}"),
         };
-        let theirs = KeyState::decode_as(place.mode, incoming).map_err(|error| {
+        let mut theirs = KeyState::decode_as(place.mode, incoming).map_err(|error| {
             effects.push(Effect::Count(Event::PeerMessageRefused));
             unreadable(error)
         })?;
@@ -175,14 +175,25 @@ impl Shard {
         {
             return Err(StopReason::ActorAhead { peer });
         }
+        let left_out = match &mut theirs {
+            KeyState::Siblings(record) => self.leave_out(place, record),
+            KeyState::Lww(_) => false,
+        };
         match own.merge(&theirs) {
             MergeResult::Unchanged => {}
             MergeResult::TookOther => {
-                // Copied out: a slice would keep the whole network buffer alive.
-                let new = (packed(incoming), theirs.gone_at());
+                self.note_if_crowded(place, &theirs);
+                let bytes = if left_out {
+                    self.encoded(|out| theirs.encode(out))
+                } else {
+                    // Copied out: a slice would keep the whole network buffer alive.
+                    packed(incoming)
+                };
+                let new = (bytes, theirs.gone_at());
                 self.commit(place, (newest, own.has_value()), new, effects);
             }
             MergeResult::Merged(merged) => {
+                self.note_if_crowded(place, &merged);
                 let gone_at = merged.gone_at();
                 let merged = self.encoded(|out| merged.encode(out));
                 let old = (newest, own.has_value());

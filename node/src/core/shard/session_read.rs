@@ -3,10 +3,10 @@
 //! Not here: asking more replicas until the requirement is met (`core::get`).
 
 use bytes::Bytes;
-use quorate_antientropy::Context;
 
 use super::super::effect::Effects;
 use super::super::failure::{Cause, Failure};
+use super::super::get::Requirement;
 use super::super::input::Now;
 use super::super::message::{Reply, SessionReadRequest};
 use super::read::Asking;
@@ -35,14 +35,17 @@ impl Shard {
     }
 
     /// The writes that the tokens name together; `None` if one was not sealed for this key.
-    fn requirement(&self, place: &Place, key: &Bytes, covers: &[Bytes]) -> Option<Context> {
+    fn requirement(&self, place: &Place, key: &Bytes, covers: &[Bytes]) -> Option<Requirement> {
         if covers.len() > COVERS_MAX {
             return None;
         }
-        let mut together = Context::new();
+        let mut together = Requirement::default();
         for token in covers {
-            let opened = self.seal.open(place.keyspace, key, token).ok()?;
-            together = together.join(&opened.context());
+            let mut opened = self.seal.open(place.keyspace, key, token).ok()?;
+            self.leave_out_of_token(place, &mut opened);
+            together.all = together.all.join(&opened.context());
+            let prunable = opened.held.part_of(|actor| self.has_ended(actor));
+            together.prunable = together.prunable.join(&prunable);
         }
         Some(together)
     }

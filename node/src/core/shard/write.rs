@@ -241,6 +241,7 @@ impl Shard {
                 }
                 let record = match noted {
                     Some(noted) => {
+                        self.note_record_if_crowded(place, &noted);
                         let gone_at = noted.gone_at();
                         let noted = self.encoded(|out| noted.encode(out));
                         let old = (newest.as_ref(), record.has_value());
@@ -257,7 +258,8 @@ impl Shard {
             }
             AttemptVerdict::Fresh => {}
         }
-        let token = client?.unwrap_or_default();
+        let mut token = client?.unwrap_or_default();
+        self.leave_out_of_token(place, &mut token);
         let seen = &token.seen;
         if seen.iter().any(|seen| seen.op.op_id == request.op_id) {
             // Its own token says that it was applied, only not here: nothing may be minted again.
@@ -306,6 +308,7 @@ impl Shard {
             token,
             settles,
         );
+        self.note_record_if_crowded(place, &applied.record);
         let old = (newest.as_ref(), record.has_value());
         let encoded = self.encoded(|out| applied.record.encode(out));
         let new = (encoded, applied.record.gone_at());

@@ -1,13 +1,12 @@
 //! Brings the keys of a step of a round into memory, then does the step.
 
 use bytes::Bytes;
-use quorate_antientropy::Digest;
 use quorate_ring::{Durability, NodeId};
 
 use super::super::super::effect::Effects;
 use super::super::super::input::Now;
 use super::super::super::key::RecordKey;
-use super::super::super::message::{OpNumber, PurgeAsk, PurgeReply, PurgeStep};
+use super::super::super::message::{OpNumber, PurgeAsk, PurgeReply, PurgeStep, Wanted};
 use super::super::super::purge::Part;
 use super::super::super::table::Lookup;
 use super::super::{Ack, Parked, Shard};
@@ -15,8 +14,8 @@ use super::super::{Ack, Parked, Shard};
 /// Whose step waits for its keys to be in memory.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// This node's, of a round that it leads and for which it does not know the digests yet.
-    Digests,
+    /// This node's, of a round that it leads and of whose keys it does not know yet what it wants.
+    Wanted,
     /// This node's, of a round that it leads.
     Own(PurgeStep),
     /// A peer's.
@@ -34,7 +33,7 @@ impl Shard {
     pub(super) fn keys_of(&self, parts: &[Part]) -> Vec<RecordKey> {
         let keys = parts.iter().flat_map(|part| {
             let (keyspace, vnode) = part.copy;
-            let key = move |(key, _): &(Bytes, Digest)| RecordKey::new(keyspace, vnode, key);
+            let key = move |(key, _): &(Bytes, Wanted)| RecordKey::new(keyspace, vnode, key);
             part.keys.iter().map(key)
         });
         keys.collect()
@@ -51,7 +50,7 @@ impl Shard {
     ) {
         let number = match &step {
             Step::Peer { .. } => self.next_number(),
-            Step::Digests | Step::Own(_) => op,
+            Step::Wanted | Step::Own(_) => op,
         };
         let mut missing = 0;
         for key in keys {
@@ -88,7 +87,7 @@ impl Shard {
 
     fn gathered(&mut self, now: Now, op: OpNumber, step: Step, effects: &mut Effects) {
         match step {
-            Step::Digests => self.note_digests(now, op, effects),
+            Step::Wanted => self.note_wanted(now, op, effects),
             Step::Own(step) => self.own_part(now, op, step, effects),
             Step::Peer { to, ask } => {
                 let agreed = self.take_part(now, to, ask.step, &ask.rounds, effects);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::Digest;
+use quorate_antientropy::{Digest, Prunable};
 use quorate_ring::NodeId;
 use quorate_ring::planted::{Bug, planted};
 
@@ -13,10 +13,12 @@ use super::super::super::continuity::Liveness;
 use super::super::super::effect::{Effect, Effects, Event};
 use super::super::super::input::Now;
 use super::super::super::message::{
-    OpNumber, PeerMessage, PurgeAsk, PurgeNumber, PurgeReply, PurgeRound, PurgeStep,
+    OpNumber, PeerMessage, PurgeAsk, PurgeNumber, PurgeReply, PurgeRound, PurgeStep, Wanted,
 };
 use super::super::super::node_set::{NodeSet, Owners};
-use super::super::super::purge::{CopyOf, Led, Part, Phase, ROUND_KEYS_MAX, STEP_WITHIN};
+use super::super::super::purge::{
+    CopyOf, Gathered, Led, PRUNED_PER_KEY_MAX, Part, Phase, ROUND_KEYS_MAX, STEP_WITHIN,
+};
 use super::super::{Ack, Shard};
 use super::gather::Step;
 use super::take_part::Purgeable;
@@ -37,16 +39,24 @@ impl Shard {
         if parts.is_empty() {
             return;
         }
-        let keys: usize = parts.iter().map(|(.., keys)| keys.len()).sum();
+        let keys: usize = parts.iter().map(|part| part.deleted.len()).sum();
         if keys >= ROUND_KEYS_MAX {
             // There is more.
             self.next_purge = now.mono + AFTER_FULL_ROUND;
         }
-        let part = |(copy, others, keys): (CopyOf, Owners, Vec<Bytes>)| Part {
-            copy,
-            number: PurgeNumber::default(),
-            others,
-            keys: keys.into_iter().map(|key| (key, Digest(0))).collect(),
+        // What is wanted of them is known once they are in memory.
+        let part = |gathered: Gathered| {
+            let gone = |key| (key, Wanted::Gone(Digest(0)));
+            let less = |key| (key, Wanted::Less(Prunable::default()));
+            let deleted = gathered.deleted.into_iter().map(gone);
+            Part {
+                copy: gathered.copy,
+                number: PurgeNumber::default(),
+                others: gathered.others,
+                keys: deleted
+                    .chain(gathered.crowded.into_iter().map(less))
+                    .collect(),
+            }
         };
         let led = Led {
             phase: Phase::Asking(PurgeStep::Look),
@@ -60,7 +70,7 @@ impl Shard {
         let op = self.next_number();
         let keys = self.keys_of(&led.parts);
         self.purges.lead(op, led);
-        self.bring_in(now, op, keys, Step::Digests, effects);
+        self.bring_in(now, op, keys, Step::Wanted, effects);
     }
 
     /// The other owners of a copy whose rounds this node leads, if all of them can take part.
@@ -87,19 +97,19 @@ impl Shard {
     }
 
     /// The keys of a round that begins are in memory: those that may go are asked about.
-    pub(super) fn note_digests(&mut self, now: Now, op: OpNumber, effects: &mut Effects) {
+    pub(super) fn note_wanted(&mut self, now: Now, op: OpNumber, effects: &mut Effects) {
         let Some(led) = self.purges.led(op) else {
             return;
         };
         let mut parts = std::mem::take(&mut led.parts);
         for part in &mut parts {
             let keys = std::mem::take(&mut part.keys);
-            for (key, _) in keys {
-                match self.purgeable(now, part.copy, &key) {
-                    Purgeable::Now(digest) => part.keys.push((key, digest)),
-                    Purgeable::NotYet => {}
-                    Purgeable::Never => self.purges.forget(part.copy, &key),
-                }
+            for (key, wanted) in keys {
+                let wanted = match wanted {
+                    Wanted::Gone(_) => self.wants_gone(now, part.copy, &key),
+                    Wanted::Less(_) => self.wants_less(part.copy, &key),
+                };
+                part.keys.extend(wanted.map(|wanted| (key, wanted)));
             }
         }
         let (parts, gone): (Vec<Part>, Vec<Part>) =
@@ -111,6 +121,30 @@ impl Shard {
             led.parts = parts;
         }
         self.ask_round(now, op, PurgeStep::Look, effects);
+    }
+
+    /// What a deleted key's record is, if it may go now; one that may not go is forgotten.
+    fn wants_gone(&mut self, now: Now, copy: CopyOf, key: &Bytes) -> Option<Wanted> {
+        match self.purgeable(now, copy, key) {
+            Purgeable::Now(digest) => Some(Wanted::Gone(digest)),
+            Purgeable::NotYet => None,
+            Purgeable::Never => {
+                self.purges.forget(copy, key);
+                None
+            }
+        }
+    }
+
+    /// What may be left out of a crowded record; one that is not crowded any more is forgotten.
+    fn wants_less(&mut self, copy: CopyOf, key: &Bytes) -> Option<Wanted> {
+        let record = self.record_in_memory(copy, key)?;
+        let mut prunable = self.prunable(&record);
+        if !self.is_crowded(&prunable) {
+            self.purges.forget_crowded(copy, key);
+            return None;
+        }
+        prunable.truncate(PRUNED_PER_KEY_MAX);
+        Some(Wanted::Less(prunable))
     }
 
     /// Asks everybody for the next step of a round, this node first where its log must be ahead.

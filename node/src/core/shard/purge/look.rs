@@ -1,5 +1,5 @@
-//! Which keys of the copies whose rounds this node leads have been deleted: noted as they are written, and
-//! looked for by reading a copy where they are not remembered.
+//! Which keys of the copies whose rounds this node leads have been deleted, and which have crowded records:
+//! noted as they are written, and looked for by reading a copy where they are not remembered.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ impl Shard {
         }
     }
 
-    /// Reads the next page of a copy that may have deleted keys that are not remembered.
+    /// Reads the next page of a copy that may have such keys that are not remembered.
     pub(super) fn look_on(&mut self, now: Now, effects: &mut Effects) {
         let from = match (self.purges.reading(), self.purge_look_from.take()) {
             // A page is on its way.
@@ -84,8 +84,16 @@ impl Shard {
             let (RowContent::Whole(record), Some(mode)) = (content, mode) else {
                 continue;
             };
-            let state = KeyState::decode_as(mode, &record).ok();
-            match state.and_then(|state| state.gone_at()) {
+            let Ok(state) = KeyState::decode_as(mode, &record) else {
+                continue;
+            };
+            if let KeyState::Siblings(record) = &state
+                && record.remembered() > self.spare_max
+                && self.is_crowded(&self.prunable(record))
+            {
+                self.purges.note_crowded(copy, &key, now.mono);
+            }
+            match state.gone_at() {
                 Some(at) if self.is_gone(now, at) => {
                     self.purges.note_deleted(copy, &key, now.mono);
                 }

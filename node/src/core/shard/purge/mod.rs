@@ -1,5 +1,6 @@
 //! Purge rounds: what this node does as the leader of one (`lead`) and as one who takes part
-//! (`take_part`), and how it looks for deleted keys that it does not remember (`look`).
+//! (`take_part`), how it looks for keys that it does not remember (`look`), and what it leaves out of records
+//! (`prune`).
 //!
 //! A step of a round first has its keys brought into memory (`gather`); then all of it happens at one
 //! moment, so that nothing comes between looking at a record and raising a number or taking the record
@@ -11,6 +12,7 @@
 mod gather;
 mod lead;
 mod look;
+mod prune;
 mod take_part;
 
 use std::collections::BTreeMap;
@@ -192,6 +194,7 @@ impl Shard {
         if self.draining {
             return self.purges.end_all(now.mono);
         }
+        self.purges.forget_pruned(now.mono);
         for op in self.purges.due(now.mono) {
             match self.purges.led(op).map(|led| led.phase) {
                 Some(Phase::Resting(_)) => self.begin_drop(now, op, effects),

@@ -12,7 +12,7 @@ use super::super::super::failure::Cause;
 use super::super::super::input::Now;
 use super::super::super::key::RecordKey;
 use super::super::super::message::{
-    PeerMessage, PurgeAsk, PurgeNumber, PurgeReply, PurgeRound, PurgeStep, Refusal,
+    PeerMessage, PurgeAsk, PurgeNumber, PurgeReply, PurgeRound, PurgeStep, Refusal, Wanted,
 };
 use super::super::super::purge::CopyOf;
 use super::super::super::table::Lookup;
@@ -64,8 +64,8 @@ impl Shard {
             return;
         }
         let keys = ask.rounds.iter().flat_map(|round| {
-            let key = |(key, _): &(Bytes, Digest)| RecordKey::new(round.keyspace, round.vnode, key);
-            let is_key = |(key, _): &&(Bytes, Digest)| (1..=KEY_BYTES_MAX).contains(&key.len());
+            let key = |(key, _): &(Bytes, Wanted)| RecordKey::new(round.keyspace, round.vnode, key);
+            let is_key = |(key, _): &&(Bytes, Wanted)| (1..=KEY_BYTES_MAX).contains(&key.len());
             round.keys.iter().filter(is_key).map(key)
         });
         let keys: Vec<RecordKey> = keys.filter(|key| self.holds_key(key)).collect();
@@ -74,7 +74,7 @@ impl Shard {
     }
 
     /// Whether a key is one of a copy of this node's, in its vnode.
-    fn holds_key(&self, key: &RecordKey) -> bool {
+    pub(super) fn holds_key(&self, key: &RecordKey) -> bool {
         let Some(keyspace) = self.topology.keyspace(key.keyspace()) else {
             return false;
         };
@@ -99,14 +99,15 @@ impl Shard {
                 continue;
             }
             let keys = (0u16..).zip(&round.keys);
-            let holds = |(_, (key, digest)): &(u16, &(Bytes, Digest))| {
-                self.purgeable(now, copy, key) == Purgeable::Now(*digest)
+            let holds = |(_, (key, wanted)): &(u16, &(Bytes, Wanted))| match wanted {
+                Wanted::Gone(digest) => self.purgeable(now, copy, key) == Purgeable::Now(*digest),
+                Wanted::Less(pruned) => self.may_prune(copy, key, pruned, step),
             };
             let places: Vec<u16> = keys.filter(holds).map(|(place, _)| place).collect();
             if !places.is_empty() {
                 let own = self.purges.numbers(copy);
                 match step {
-                    PurgeStep::Look => {}
+                    PurgeStep::Look => self.prune_early_if_planted(now, copy, round, effects),
                     PurgeStep::Join => {
                         let number = round.number;
                         self.raise_numbers(copy, PurgeNumbers { number, ..own }, effects);
@@ -115,9 +116,11 @@ impl Shard {
                     PurgeStep::Drop => {
                         let floor = round.number;
                         self.raise_numbers(copy, PurgeNumbers { floor, ..own }, effects);
-                        for place in &places {
-                            if let Some((key, _)) = round.keys.get(usize::from(*place)) {
-                                self.erase(copy, key, effects);
+                        let keys = places.iter().map(|place| usize::from(*place));
+                        for (key, wanted) in keys.filter_map(|place| round.keys.get(place)) {
+                            match wanted {
+                                Wanted::Gone(_) => self.erase(copy, key, effects),
+                                Wanted::Less(pruned) => self.prune(now, copy, key, pruned, effects),
                             }
                         }
                     }

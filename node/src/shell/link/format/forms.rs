@@ -201,7 +201,7 @@ impl From<KeepAliveForm> for KeepAlive {
 }
 
 #[derive(Serialize, Deserialize)]
-struct DotForm {
+pub(super) struct DotForm {
     node: u32,
     incarnation: u64,
     counter: u64,

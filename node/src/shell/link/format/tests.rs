@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use quorate_antientropy::PurgeNumbers;
-use quorate_antientropy::{Context, Delta, Digest, Dot, Mint, NodeHash, OpId, Question, Sibling};
+use quorate_antientropy::{
+    Context, Delta, Digest, Dot, Mint, NodeHash, OpId, Prunable, Question, Sibling,
+};
 use quorate_ring::{
     Actor, BucketId, ConsistencyLevel, Epoch, Incarnation, KeyspaceId, Lsn, MonoTime, NodeId,
     VnodeId,
@@ -19,7 +21,7 @@ use crate::core::message::{
     PurgeNumber, PurgeReply, PurgeRound, PurgeStep, ReadRecord, ReadRecordReply, ReadRequest,
     Refusal, ReplicaStanding, Replicate, ReplicateReply, Reply, Request, ResolveRequest, RowPage,
     RowQuestion, ScanAsk, ScanPart, ScanReply, SessionReadRequest, StampTold, Stored, TreeQuestion,
-    WriteRequest,
+    Wanted, WriteRequest,
 };
 use crate::core::scan_page::{PageRange, RowContent, ScanRow};
 use crate::core::timeline::{Life, Memory, Timeline};
@@ -212,6 +214,18 @@ fn messages() -> Vec<PeerMessage> {
             },
         )],
     };
+    let dot_of = |node, counter| Dot {
+        actor: Actor {
+            node: NodeId(node),
+            incarnation: Incarnation(1 << 40),
+        },
+        counter,
+    };
+    let pruned = Prunable {
+        entries: vec![dot_of(1, 900), dot_of(2, 3)],
+        loose: vec![dot_of(3, 4)],
+        flagged: vec![OpId([7; 16])],
+    };
     let purge = |step| {
         PeerMessage::Purge(PurgeAsk {
             op,
@@ -220,7 +234,10 @@ fn messages() -> Vec<PeerMessage> {
                 keyspace,
                 vnode: VnodeId(300),
                 number: PurgeNumber(9),
-                keys: vec![(key(), Digest(1 << 98))],
+                keys: vec![
+                    (key(), Wanted::Gone(Digest(1 << 98))),
+                    (key(), Wanted::Less(pruned.clone())),
+                ],
             }],
             budget,
         })
