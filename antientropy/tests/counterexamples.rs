@@ -663,3 +663,91 @@ fn twins_fold_into_one_sibling_with_the_greater_timestamp_and_expiry() {
     );
     assert_eq!(live(&next), ops(&[2]));
 }
+
+/// What B holds once it has written so often over a write of A that no list knows that one any more.
+fn long_after(flagged: bool) -> (Record, Record) {
+    let attempt = if flagged {
+        Attempt::Later
+    } else {
+        Attempt::First
+    };
+    let old = first(Put {
+        attempt,
+        ..put(1, dot(A, 1))
+    });
+    let newer = overwritten(old.clone(), 2, SUPERSEDED_MAX + 1);
+    assert!(newer.superseded().entry(op_id(1)).is_none());
+    (old, newer)
+}
+
+fn wrote_in_life_of_a(actor: quorate_ring::Actor) -> bool {
+    actor.node.0 == A
+}
+
+#[test]
+fn p7_entry_that_a_replica_leaves_out_by_itself_lets_back_what_was_superseded() {
+    let (old, newer) = long_after(false);
+    let prunable = newer.prunable(wrote_in_life_of_a);
+    assert_eq!(prunable.entries, [dot(A, 1)]);
+    assert!(newer.remembers(&prunable));
+    assert!(!old.remembers(&prunable), "there it is a sibling");
+    let mut alone = newer.clone();
+    assert!(alone.prune(&prunable));
+    assert_eq!(live(&newer.merged(&old)), live(&newer));
+    let both = alone.merged(&old);
+    assert!(both.sibling(op_id(1)).is_some(), "hence the rounds");
+    // Who has not left it out brings back the entry and nothing else.
+    assert_eq!(alone.merged(&newer), newer);
+    assert!(!alone.clone().prune(&prunable), "nothing of it is left");
+}
+
+#[test]
+fn p7_entry_stays_where_it_covers_later_writes_or_a_sibling() {
+    let (_, newer) = long_after(false);
+    let prunable = newer.prunable(wrote_in_life_of_a);
+    let with = |dot| newer.merged(&first(put(900, dot)));
+    let mut later = with(dot(A, 5));
+    assert!(later.remembers(&prunable));
+    assert!(!later.prune(&prunable), "it is of other writes, too");
+    assert!(later.prunable(wrote_in_life_of_a).entries.is_empty());
+    let mut straggler = apply(&Record::default(), put(901, dot(A, 1)));
+    assert!(!straggler.prune(&prunable));
+    assert!(straggler.context().covers(dot(A, 1)));
+}
+
+#[test]
+fn p7_loose_dots_are_left_out_one_by_one() {
+    let loose = |counter| Put {
+        minting: Minting::Fallback,
+        ..put(counter, dot(F, counter as u64))
+    };
+    let two = first(loose(3)).merged(&first(loose(5)));
+    let newer = apply(&two, over(&two, put(9, dot(B, 1))));
+    let mut prunable = newer.prunable(|actor| actor.node.0 == F);
+    assert_eq!(prunable.loose, [dot(F, 3), dot(F, 5)]);
+    prunable.truncate(1);
+    let mut pruned = newer.clone();
+    assert!(pruned.prune(&prunable));
+    assert_eq!(pruned.context().loose(), [dot(F, 5)]);
+    assert_eq!(live(&pruned), live(&newer));
+}
+
+#[test]
+fn p12_flagged_operation_is_left_out_only_where_it_is_listed() {
+    let (old, newer) = long_after(true);
+    let prunable = newer.prunable(|_| false);
+    assert_eq!(prunable.flagged, [op_id(1)]);
+    assert!(newer.remembers(&prunable));
+    assert!(!old.remembers(&prunable), "its twin may be minted there");
+    assert!(!Record::default().remembers(&prunable));
+    let twin = first(put(1, dot(C, 7)));
+    assert_eq!(live(&newer.merged(&twin)), live(&newer), "it is absorbed");
+    let mut pruned = newer.clone();
+    assert!(pruned.prune(&prunable));
+    assert!(pruned.merged(&twin).sibling(op_id(1)).is_some());
+    assert_eq!(
+        pruned.merged(&old).flagged(),
+        newer.flagged(),
+        "listed anew"
+    );
+}

@@ -33,13 +33,16 @@ impl OwnedRecord {
     /// The record without what no owner needs where nodes live these lives; `None` if it has nothing of that.
     #[must_use]
     pub fn without_spare(&self, lives: &Lives) -> Option<Vec<u8>> {
+        self.pruned_of(|actor| {
+            let present = lives.get(&actor.node);
+            present.is_some_and(|present| *present != actor.incarnation)
+        })
+    }
+
+    fn pruned_of(&self, has_ended: impl Fn(Actor) -> bool) -> Option<Vec<u8>> {
         let state = KeyState::decode(&Bytes::from(self.bytes.clone()));
         let Ok(KeyState::Siblings(mut record)) = state else {
             return None;
-        };
-        let has_ended = |actor: Actor| {
-            let present = lives.get(&actor.node);
-            present.is_some_and(|present| *present != actor.incarnation)
         };
         let spare = record.prunable(has_ended);
         record.prune(&spare).then(|| record.to_bytes().to_vec())
@@ -62,6 +65,15 @@ impl ReplicaDump {
     /// Takes deleted keys out.
     pub fn leave_out_deleted(&mut self) {
         self.records.retain(|_, record| !record.is_deleted());
+    }
+
+    /// Keeps of each record what may not be pruned whoever lives: its values, and what it lists as superseded.
+    pub fn leave_out_prunable(&mut self) {
+        for record in self.records.values_mut() {
+            if let Some(bytes) = record.pruned_of(|_| true) {
+                record.bytes = bytes;
+            }
+        }
     }
 
     /// Takes out of the others what no owner needs.

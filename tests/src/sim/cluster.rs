@@ -1083,14 +1083,17 @@ impl Cluster {
             held.insert(node, looked)
         };
         // What was purged or pruned is no loss: only what was deleted before is, or what no owner needs, and
-        // then it is counted.
+        // then it is counted, at once and not when it is durable.
         let purges = self.shared.plan.purges;
         let before = before.filter(|b| !purges || (b.life, b.purged) == (life, purged_since));
         let before = before.map(|mut before| {
-            before.dump.records.retain(|_, record| {
-                let state = KeyState::decode(&Bytes::from(record.bytes.clone()));
-                !purges || !state.is_ok_and(|state| state.gone_at().is_some())
-            });
+            if purges {
+                before.dump.records.retain(|_, record| {
+                    let state = KeyState::decode(&Bytes::from(record.bytes.clone()));
+                    !state.is_ok_and(|state| state.gone_at().is_some())
+                });
+                before.dump.leave_out_prunable();
+            }
             before.dump
         });
         let shrunk = before.map(|before| check_growth(&before, &dump));
