@@ -76,7 +76,16 @@ impl ReturnedNode {
     /// # Errors
     /// If its process cannot be started.
     pub fn start(binary: &Path, folder: &Path) -> Result<Self> {
+        Self::start_with(binary, folder, &[])
+    }
+
+    /// The same, with `settings` as variables of its environment.
+    ///
+    /// # Errors
+    /// As of [`Self::start`].
+    pub fn start_with(binary: &Path, folder: &Path, settings: &[(&str, &str)]) -> Result<Self> {
         let process = Command::new(binary)
+            .envs(settings.iter().copied())
             .arg("serve")
             .arg("--config")
             .arg(folder.join("quorate.toml"))
