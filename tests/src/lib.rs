@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod cluster;
+pub mod faults;
 pub mod fuzz;
 pub mod scenario;
 pub mod sim;

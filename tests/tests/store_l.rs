@@ -610,6 +610,36 @@ async fn a_checkpoint_on_a_full_disk_waits_for_space() {
     }
 }
 
+/// Found on a real disk that was full: the engine's ingestion failed, and the node stopped.
+#[tokio::test(start_paused = true)]
+async fn an_ingestion_that_finds_no_room_is_tried_again() {
+    let mut lab = Lab::new(10);
+    let mut store = open(&mut lab).await;
+    store
+        .put(key(1), large("value"), &NONE)
+        .await
+        .expect("durable");
+    lab.engine.set_faults(EngineFaults {
+        is_full: true,
+        ..EngineFaults::default()
+    });
+    store.freeze();
+    let wait = tokio::time::timeout(Duration::from_secs(5), store.next_event());
+    let event = wait.await;
+    assert!(
+        event.is_err(),
+        "nothing is fed and nothing fails: {event:?}"
+    );
+    assert!(
+        lab.engine.took_effect()["engine_full"] > 1,
+        "it is tried again"
+    );
+    lab.engine.set_faults(EngineFaults::default());
+    while !lab.engine.rows().contains_key(&key(1)) {
+        store.next_event().await.expect("the feed goes on");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_full_disk_is_waited_out() {
     let mut lab = Lab::new(10);

@@ -168,6 +168,8 @@ pub struct EngineError {
     /// A checksum or the format shows that what was durable is not there any more; else the system
     /// failed.
     pub is_damage: bool,
+    /// There was no room: what was asked may be asked again.
+    pub is_full: bool,
 }
 
 /// One page of a scan: keys with records, in key order.

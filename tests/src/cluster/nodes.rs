@@ -85,7 +85,19 @@ impl Cluster {
     /// # Errors
     /// If it cannot be started.
     pub fn start(&mut self, node: usize) -> Result<()> {
-        let process = NodeProcess::start(&self.node_folder(node)?, [])?;
+        self.start_with(node, [])
+    }
+
+    /// Starts one node with further arguments of `quorate serve`, without waiting for it.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_with<'a>(
+        &mut self,
+        node: usize,
+        more: impl IntoIterator<Item = &'a str>,
+    ) -> Result<()> {
+        let process = NodeProcess::start(&self.node_folder(node)?, more)?;
         *self.node(node)? = Some(process);
         Ok(())
     }

@@ -25,6 +25,8 @@ pub struct EngineFaults {
     pub read_error_ppm: u32,
     /// Chance, in parts per million, that an ingestion fails.
     pub ingest_error_ppm: u32,
+    /// An ingestion finds no room.
+    pub is_full: bool,
     /// Longest latency of a look-up.
     pub latency_max: Duration,
     /// Longest duration of an ingestion.
@@ -194,6 +196,7 @@ impl Engine for EngineMount {
                 return Err(EngineError {
                     reason: "injected: does not open".to_owned(),
                     is_damage: true,
+                    is_full: false,
                 });
             }
             Ok(state.checkpoint.clone())
@@ -213,12 +216,21 @@ impl Engine for EngineMount {
             );
             self.wait(|faults| faults.ingest_max).await;
             let mut state = self.engine.lock();
+            if state.faults.is_full {
+                state.count("engine_full");
+                return Err(EngineError {
+                    reason: "injected: no room".to_owned(),
+                    is_damage: false,
+                    is_full: true,
+                });
+            }
             let ppm = state.faults.ingest_error_ppm;
             if state.random.happens(ppm) {
                 state.count("ingest_error");
                 return Err(EngineError {
                     reason: "injected".to_owned(),
                     is_damage: true,
+                    is_full: false,
                 });
             }
             for (key, record) in rows.into_iter().cloned() {

@@ -1,56 +1,32 @@
 //! The real [`Engine`]: fjall, fed by sorted ingestions only.
 //!
-//! Rows and the checkpoint are one ingestion, atomic and synced when it returns. fjall's journal is
-//! never relied on: nothing is ever written through it but fjall's own notes about its keyspaces.
-//! The checkpoint's key is one zero byte: shorter than any record's key and in front of them all.
+//! fjall's thread that compacts ends with the first error that it meets, and an ingestion that failed leaves
+//! a part of a table; both last until the database is opened again. So after either it is, before the next
+//! ingestion: what a full disk or a passing error of the disk did is over when there is room again.
 //!
 //! Calls block: they are made on the store's own threads.
+//!
+//! Not here: what is asked of fjall (`engine_open`), how often it is fed and what is tried again (`feeder`).
 
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
-use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use bytes::Bytes;
-use fjall::config::{
-    BlockSizePolicy, BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry,
-};
-use fjall::{
-    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, LsmError, Readable,
-    Slice,
-};
-use quorate_ring::{Lsn, VnodeId};
-
-use super::bytes::{Fields, SEAL_BYTES, seal, unseal};
 pub use super::engine_config::EngineConfig;
-use super::priority::{Pace, give_way};
+use super::engine_open::OpenEngine;
+use super::priority::give_way;
 use crate::core::generation::GenerationRows;
-use crate::core::generation::Row;
 use crate::core::input::Damaged;
 use crate::core::key::RecordKey;
-use crate::core::packed::packed;
 use crate::core::scan_page::{PagePart, PageRange};
 use crate::shell::seam::{BoxFuture, Checkpoint, Engine, EngineError, EnginePage, Loaded};
 
-const KEYSPACE: &str = "records";
-const CHECKPOINT_KEY: &[u8] = &[0];
-const CHECKPOINT_FORMAT: u32 = 1;
-const CHECKPOINT_SEED: u64 = u64::from_le_bytes(*b"QRTCHKPT");
-
-/// Levels of a fjall tree.
-const LEVELS: u8 = 7;
-
-/// Where fjall keeps the tables of a keyspace.
-const TABLES_FOLDER: &str = "tables";
-
-/// fjall's smallest bound for its journals; ours stay empty.
-const JOURNAL_BYTES_MAX: u64 = 64 << 20;
-
-/// A fjall database with one keyspace.
+/// A fjall database with one keyspace, which is opened anew when it must be.
 pub struct FjallEngine {
-    database: Database,
-    rows: Keyspace,
-    level0_target: u8,
+    config: EngineConfig,
+    /// `None` only while it is opened anew, and if that failed.
+    open: RwLock<Option<OpenEngine>>,
+    /// An ingestion failed since it was opened.
+    is_worn: AtomicBool,
 }
 
 impl FjallEngine {
@@ -71,6 +47,7 @@ impl FjallEngine {
         let thread = named.spawn(open).map_err(|error| EngineError {
             reason: error.to_string(),
             is_damage: false,
+            is_full: false,
         })?;
         match thread.join() {
             Ok(opened) => opened,
@@ -81,37 +58,36 @@ impl FjallEngine {
     /// Opens the engine, makes it if it is missing. Blocks for up to a second on large ones.
     ///
     /// # Errors
-    /// [`EngineError`] if it does not open; it was not changed then.
+    /// [`EngineError`] if it does not open; what was in it was not changed then.
     pub fn open(config: &EngineConfig) -> Result<Self, EngineError> {
-        let database = Database::builder(&config.path)
-            .cache_size(config.cache_bytes)
-            .worker_threads(config.worker_threads.max(1))
-            .max_journaling_size(JOURNAL_BYTES_MAX)
-            .manual_journal_persist(true)
-            .open()
-            .map_err(failed)?;
-        let options = || keyspace_options(config);
-        let rows = database.keyspace(KEYSPACE, options).map_err(failed)?;
-        // The keyspace's name is a row of fjall's own, in its journal.
-        database
-            .persist(fjall::PersistMode::SyncAll)
-            .map_err(failed)?;
         Ok(Self {
-            database,
-            rows,
-            level0_target: config.level0_target,
+            config: config.clone(),
+            open: RwLock::new(Some(OpenEngine::open(config)?)),
+            is_worn: AtomicBool::new(false),
         })
     }
 
-    fn read_checkpoint(&self) -> Result<Option<Checkpoint>, EngineError> {
-        let Some(row) = self.rows.get(CHECKPOINT_KEY).map_err(failed)? else {
-            return Ok(None);
-        };
-        let checkpoint = decode_checkpoint(&row).ok_or_else(|| EngineError {
-            reason: "the checkpoint row is unreadable".to_owned(),
-            is_damage: true,
+    fn with<T>(
+        &self,
+        ask: impl FnOnce(&OpenEngine) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let open = open.as_ref().ok_or_else(|| EngineError {
+            reason: "it could not be opened again".to_owned(),
+            is_damage: false,
+            is_full: false,
         })?;
-        Ok(Some(checkpoint))
+        ask(open)
+    }
+
+    /// Waits until nobody asks it anything.
+    fn open_anew(&self) -> Result<(), EngineError> {
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        // Its lock on its directory goes with it.
+        *open = None;
+        *open = Some(OpenEngine::open(&self.config)?);
+        self.is_worn.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     fn ingest_rows(
@@ -119,197 +95,32 @@ impl FjallEngine {
         rows: &GenerationRows,
         checkpoint: &Checkpoint,
     ) -> Result<(), EngineError> {
-        let mut ingestion = self.rows.start_ingestion().map_err(failed)?;
-        let row = encode_checkpoint(checkpoint);
-        ingestion.write(CHECKPOINT_KEY, row).map_err(failed)?;
-        let mut pace = Pace::start(self.rows.path().join(TABLES_FOLDER));
-        for (key, record) in rows.in_order() {
-            pace.row(key.as_bytes().len() + record.len());
-            let key = Slice::from(key.as_bytes());
-            let written = if record.is_empty() {
-                ingestion.write_tombstone(key)
-            } else {
-                ingestion.write(key, Slice::from(record.clone()))
-            };
-            written.map_err(failed)?;
+        if self.is_worn.load(Ordering::Relaxed) || self.with(|open| Ok(open.is_poisoned()))? {
+            self.open_anew()?;
         }
-        ingestion.finish().map_err(failed)
-    }
-
-    fn load_one(&self, key: &RecordKey) -> Result<Option<Bytes>, Damaged> {
-        match self.rows.get(key.as_bytes()) {
-            // A row is a slice of its block: copied out, it does not keep the block alive.
-            Ok(row) => Ok(row.map(|row| packed(&row))),
-            Err(error) => {
-                let EngineError { reason, is_damage } = failed(error);
-                Err(Damaged {
-                    reason,
-                    is_proven: is_damage,
-                })
-            }
+        let ingested = self.with(|open| open.ingest_rows(rows, checkpoint));
+        if ingested.is_err() {
+            self.is_worn.store(true, Ordering::Relaxed);
         }
+        ingested
     }
 
-    fn page(&self, after: Option<&RecordKey>, limit: usize) -> Result<EnginePage, EngineError> {
-        let after = after.map_or(CHECKPOINT_KEY, |key| key.as_bytes());
-        let range = (Bound::Excluded(after), Bound::Unbounded::<&[u8]>);
-        let rows = self.rows.range::<&[u8], _>(range).take(limit);
-        rows.map(read_row).collect()
+    fn load_all(&self, keys: Vec<RecordKey>) -> Loaded {
+        let load = |key: RecordKey| {
+            let record = self.with(|open| open.load_one(&key));
+            let record = record.map_err(|error| Damaged {
+                reason: error.reason,
+                is_proven: error.is_damage,
+            });
+            (key, record)
+        };
+        keys.into_iter().map(load).collect()
     }
-
-    /// A merge over one open range per vnode, read row by row: no more than is returned, and one
-    /// row of each vnode.
-    fn merged(&self, range: &PageRange) -> Result<PagePart, EngineError> {
-        let snapshot = self.database.snapshot();
-        let mut vnodes = Vec::new();
-        let mut heads: BinaryHeap<Head> = BinaryHeap::new();
-        for vnode in range.vnodes.iter() {
-            let from = RecordKey::new(range.keyspace, vnode, &range.from);
-            let to = match &range.end {
-                Some(end) => RecordKey::new(range.keyspace, vnode, end),
-                None => RecordKey::before(range.keyspace, VnodeId(vnode.0.saturating_add(1))),
-            };
-            let rows = (
-                Bound::Included(from.as_bytes()),
-                Bound::Excluded(to.as_bytes()),
-            );
-            let mut rows = snapshot.range::<&[u8], _>(&self.rows, rows);
-            if let Some(row) = rows.next().map(read_row).transpose()? {
-                let vnode = vnodes.len();
-                heads.push(Head { row, vnode });
-                vnodes.push(rows);
-            }
-        }
-        let rows = std::iter::from_fn(|| {
-            let Head { row, vnode } = heads.pop()?;
-            let next = vnodes.get_mut(vnode).and_then(Iterator::next);
-            match next.map(read_row).transpose() {
-                Ok(Some(row)) => heads.push(Head { row, vnode }),
-                Ok(None) => {}
-                Err(error) => return Some(Err(error)),
-            }
-            Some(Ok(row))
-        });
-        PagePart::take(range, rows)
-    }
-}
-
-fn keyspace_options(config: &EngineConfig) -> KeyspaceCreateOptions {
-    let bloom = BloomConstructionPolicy::BitsPerKey(f32::from(config.bloom_bits));
-    let level = |level| {
-        if level < config.compressed_from_level {
-            CompressionType::None
-        } else {
-            CompressionType::Lz4
-        }
-    };
-    // The last entry holds for all levels below it.
-    let compression: Vec<CompressionType> = (0..LEVELS).map(level).collect();
-    KeyspaceCreateOptions::default()
-        .manual_journal_persist(true)
-        .compaction_strategy(Arc::new(
-            fjall::compaction::Leveled::default()
-                .with_l0_threshold(config.level0_target)
-                .with_table_target_size(config.table_bytes),
-        ))
-        .data_block_compression_policy(CompressionPolicy::new(compression))
-        .data_block_size_policy(BlockSizePolicy::all(config.block_bytes))
-        .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(bloom)))
-}
-
-/// The next row of one of the vnodes that a page is merged from; that of the smallest key is the
-/// greatest head.
-struct Head {
-    row: Row,
-    vnode: usize,
-}
-
-impl Ord for Head {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let (own, others) = (self.row.0.user_key(), other.row.0.user_key());
-        others.cmp(own).then(other.vnode.cmp(&self.vnode))
-    }
-}
-
-impl PartialOrd for Head {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Head {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Head {}
-
-fn read_row(guard: fjall::Guard) -> Result<(RecordKey, Bytes), EngineError> {
-    let (key, record) = guard.into_inner().map_err(failed)?;
-    let key = RecordKey::from_bytes(&key).ok_or_else(|| EngineError {
-        reason: "a row has a key that is too short".to_owned(),
-        is_damage: true,
-    })?;
-    Ok((key, Bytes::from(record)))
-}
-
-fn failed(error: fjall::Error) -> EngineError {
-    // Only what the bytes themselves show is damage: a disk or a limit that fails may recover.
-    let is_damage = matches!(
-        &error,
-        fjall::Error::Storage(
-            LsmError::ChecksumMismatch { .. }
-                | LsmError::InvalidHeader(_)
-                | LsmError::InvalidTag(_)
-                | LsmError::InvalidTrailer
-                | LsmError::Decompress(_)
-                | LsmError::Unrecoverable,
-        ) | fjall::Error::JournalRecovery(_)
-            | fjall::Error::InvalidTrailer
-            | fjall::Error::InvalidTag(_)
-            | fjall::Error::Decompress(_)
-            | fjall::Error::Unrecoverable
-    );
-    EngineError {
-        reason: error.to_string(),
-        is_damage,
-    }
-}
-
-fn encode_checkpoint(checkpoint: &Checkpoint) -> Vec<u8> {
-    let Checkpoint {
-        applied,
-        digest_file,
-        digest_checksum,
-    } = checkpoint;
-    let mut bytes = vec![0; SEAL_BYTES];
-    bytes.extend_from_slice(&CHECKPOINT_FORMAT.to_le_bytes());
-    bytes.extend_from_slice(&applied.0.to_le_bytes());
-    bytes.extend_from_slice(&digest_checksum.to_le_bytes());
-    bytes.extend_from_slice(digest_file.as_bytes());
-    seal(&mut bytes, CHECKPOINT_SEED);
-    bytes
-}
-
-fn decode_checkpoint(bytes: &[u8]) -> Option<Checkpoint> {
-    let mut fields: Fields<'_> = unseal(bytes, CHECKPOINT_SEED)?;
-    if fields.u32()? != CHECKPOINT_FORMAT {
-        return None;
-    }
-    let applied = Lsn(fields.u64()?);
-    let digest_checksum = fields.u128()?;
-    let digest_file = String::from_utf8(fields.0.to_vec()).ok()?;
-    Some(Checkpoint {
-        applied,
-        digest_file,
-        digest_checksum,
-    })
 }
 
 impl Engine for FjallEngine {
     fn checkpoint(&self) -> BoxFuture<'_, Result<Option<Checkpoint>, EngineError>> {
-        Box::pin(std::future::ready(self.read_checkpoint()))
+        Box::pin(std::future::ready(self.with(OpenEngine::read_checkpoint)))
     }
 
     fn ingest(
@@ -321,11 +132,7 @@ impl Engine for FjallEngine {
     }
 
     fn load(&self, keys: Vec<RecordKey>) -> BoxFuture<'_, Loaded> {
-        let load = |key: RecordKey| {
-            let record = self.load_one(&key);
-            (key, record)
-        };
-        Box::pin(std::future::ready(keys.into_iter().map(load).collect()))
+        Box::pin(std::future::ready(self.load_all(keys)))
     }
 
     fn scan(
@@ -333,22 +140,67 @@ impl Engine for FjallEngine {
         after: Option<RecordKey>,
         limit: usize,
     ) -> BoxFuture<'_, Result<EnginePage, EngineError>> {
-        Box::pin(std::future::ready(self.page(after.as_ref(), limit)))
+        let page = self.with(|open| open.page(after.as_ref(), limit));
+        Box::pin(std::future::ready(page))
     }
 
     fn page(&self, range: PageRange) -> BoxFuture<'_, Result<PagePart, EngineError>> {
-        Box::pin(std::future::ready(self.merged(&range)))
+        Box::pin(std::future::ready(self.with(|open| open.merged(&range))))
     }
 
     fn backlog(&self) -> u64 {
-        let runs = self.rows.tree.l0_run_count() as u64;
-        runs.saturating_sub(u64::from(self.level0_target))
-            + self.database.active_compactions() as u64
+        self.with(|open| Ok(open.backlog())).unwrap_or(0)
     }
 }
 
 impl std::fmt::Debug for FjallEngine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FjallEngine").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_ring::{KeyspaceId, Lsn, VnodeId};
+
+    use super::*;
+
+    fn key(name: &str) -> RecordKey {
+        RecordKey::new(KeyspaceId(1), VnodeId(0), name.as_bytes())
+    }
+
+    fn ingest(engine: &FjallEngine, name: &str, applied: u64) -> Result<(), EngineError> {
+        let rows = [(key(name), bytes::Bytes::from_static(b"a record"))];
+        let checkpoint = Checkpoint {
+            applied: Lsn(applied),
+            digest_file: String::new(),
+            digest_checksum: 0,
+        };
+        engine.ingest_rows(&rows.into_iter().collect(), &checkpoint)
+    }
+
+    /// What fjall leaves of an ingestion that failed is there until it is opened again.
+    #[test]
+    fn after_an_ingestion_that_failed_the_engine_is_opened_anew() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let engine = FjallEngine::open(&EngineConfig::new(folder.path())).expect("it opens");
+        ingest(&engine, "one", 1).expect("there is room");
+        let tables = folder.path().join("keyspaces/1/tables");
+        let away = folder.path().join("away");
+        std::fs::rename(&tables, &away).expect("they can be moved");
+        ingest(&engine, "two", 2).expect_err("there is no place for a table");
+        assert!(engine.is_worn.load(Ordering::Relaxed));
+        std::fs::rename(&away, &tables).expect("and back");
+        // As an ingestion leaves it that found no room.
+        std::fs::write(tables.join("77"), b"a part").expect("written");
+        ingest(&engine, "two", 2).expect("there is a place again");
+        assert!(!tables.join("77").exists(), "what failed takes no room");
+        assert!(!engine.is_worn.load(Ordering::Relaxed));
+        let loaded = engine.load_all(vec![key("one"), key("two"), key("three")]);
+        let found: Vec<_> = loaded
+            .iter()
+            .map(|(_, row)| matches!(row, Ok(Some(_))))
+            .collect();
+        assert_eq!(found, [true, true, false]);
     }
 }

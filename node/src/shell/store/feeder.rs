@@ -18,7 +18,7 @@ use super::committer::Events;
 use super::config::StoreConfig;
 use super::queue::{Queue, QueueRefused};
 use super::segments::Segments;
-use crate::core::generation::Generation;
+use crate::core::generation::{Generation, GenerationRows};
 use crate::core::input::{StoreEvent, StoreFailure};
 use crate::shell::seam::{Checkpoint, Clock, Disk, DiskError, Engine};
 
@@ -111,8 +111,9 @@ impl Feeder {
             let Some(checkpoint) = self.write_digests(applied, &digests).await? else {
                 return Ok(Fed::Stopped);
             };
-            let ingested = self.engine.ingest(rows, checkpoint).await;
-            ingested.map_err(|error| error.to_string())?;
+            let Fed::Whole = self.ingest(rows, checkpoint).await? else {
+                return Ok(Fed::Stopped);
+            };
             self.applied = applied;
         }
         (self.events)(StoreEvent::Ingested {
@@ -121,6 +122,28 @@ impl Feeder {
         self.segments.truncate(self.applied);
         remove_other_digests(&*self.disk, &digest_name(self.applied)).await?;
         Ok(Fed::Whole)
+    }
+
+    /// A full disk is waited for, as with the digest file.
+    async fn ingest(
+        &self,
+        rows: Arc<GenerationRows>,
+        checkpoint: Checkpoint,
+    ) -> Result<Fed, String> {
+        loop {
+            let ingested = self.engine.ingest(Arc::clone(&rows), checkpoint.clone());
+            match ingested.await {
+                Ok(()) => return Ok(Fed::Whole),
+                Err(error) if error.is_full && self.queue.is_closed() => return Ok(Fed::Stopped),
+                Err(error) if error.is_full => self.wait_for_space().await,
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    async fn wait_for_space(&self) {
+        let again = self.clock.now() + SPACE_WAIT;
+        self.clock.sleep_until(again).await;
     }
 
     async fn wait_for_engine(&self) {
@@ -153,10 +176,7 @@ impl Feeder {
             match write.await {
                 Ok(()) => break,
                 Err(DiskError::Full { .. }) if self.queue.is_closed() => return Ok(None),
-                Err(DiskError::Full { .. }) => {
-                    let again = self.clock.now() + SPACE_WAIT;
-                    self.clock.sleep_until(again).await;
-                }
+                Err(DiskError::Full { .. }) => self.wait_for_space().await,
                 Err(error) => return Err(error.to_string()),
             }
         }
