@@ -2,9 +2,9 @@
 //!
 //! The one that began asks; the other answers from its own tree and keeps nothing, so there is
 //! nothing that a lost message or a restart could leave behind at it. The walk asks for the root,
-//! then for the 32 subtrees, then for the 32 leaves of each that differs: 16 bytes where nothing
-//! differs, 1 KiB and 16 bytes for one bucket. What was found is confirmed: the leaves are asked for
-//! once more after a while, and only buckets that differ again count. Writes that are on their way
+//! then for the 8 subtrees, then for the 8 groups of each that differs, then for their 16 leaves: 16
+//! bytes where nothing differs, 34 hashes for one bucket. What was found is confirmed: these buckets are asked for
+//! once more after a while, and only those that differ again count. Writes that are on their way
 //! to one of the two look like differences and are gone by then. That spares bytes and is not
 //! needed to be right: merges are idempotent.
 //!
@@ -17,7 +17,8 @@ use std::collections::BTreeSet;
 use quorate_ring::BucketId;
 use quorate_ring::planted::{Bug, planted};
 
-use crate::tree::{NodeHash, SUBTREES, VnodeTree};
+use crate::bucket_digests::BUCKETS;
+use crate::tree::{GROUPS, LEAVES, NodeHash, SUBTREES, VnodeTree};
 
 /// What the other replica is asked about one vnode.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +27,12 @@ pub enum Question {
     Root,
     /// Hashes of all subtrees.
     Subtrees,
-    /// Hashes of the leaves of these subtrees.
+    /// Hashes of the groups of these subtrees.
+    Groups(BTreeSet<u8>),
+    /// Hashes of the leaves of these groups, of the 64 of the whole tree.
     Leaves(BTreeSet<u8>),
+    /// Hashes of the leaves of these buckets.
+    Buckets(BTreeSet<BucketId>),
 }
 
 impl Question {
@@ -36,8 +41,15 @@ impl Question {
     pub fn is_valid(&self) -> bool {
         match self {
             Self::Root | Self::Subtrees => true,
-            Self::Leaves(subtrees) => {
+            Self::Groups(subtrees) => {
                 !subtrees.is_empty() && subtrees.iter().all(|at| usize::from(*at) < SUBTREES)
+            }
+            Self::Leaves(groups) => {
+                let most = SUBTREES * GROUPS;
+                !groups.is_empty() && groups.iter().all(|at| usize::from(*at) < most)
+            }
+            Self::Buckets(buckets) => {
+                !buckets.is_empty() && buckets.iter().all(|at| usize::from(at.0) < BUCKETS)
             }
         }
     }
@@ -48,7 +60,9 @@ impl Question {
         match self {
             Self::Root => 1,
             Self::Subtrees => SUBTREES,
-            Self::Leaves(subtrees) => subtrees.len() * SUBTREES,
+            Self::Groups(subtrees) => subtrees.len() * GROUPS,
+            Self::Leaves(groups) => groups.len() * LEAVES,
+            Self::Buckets(buckets) => buckets.len(),
         }
     }
 
@@ -58,7 +72,9 @@ impl Question {
         match self {
             Self::Root => vec![tree.root()],
             Self::Subtrees => tree.subtrees().collect(),
-            Self::Leaves(subtrees) => subtrees.iter().flat_map(|at| tree.leaves(*at)).collect(),
+            Self::Groups(subtrees) => subtrees.iter().flat_map(|at| tree.groups(*at)).collect(),
+            Self::Leaves(groups) => groups.iter().flat_map(|at| tree.leaves(*at)).collect(),
+            Self::Buckets(buckets) => buckets.iter().map(|at| tree.leaf(*at)).collect(),
         }
     }
 }
@@ -90,15 +106,12 @@ pub struct NoAnswer {
 #[derive(Debug, Clone)]
 pub struct Walk {
     question: Question,
-    /// Buckets that differed, once that was seen.
-    seen: Option<BTreeSet<BucketId>>,
 }
 
 impl Default for Walk {
     fn default() -> Self {
         Self {
             question: Question::Root,
-            seen: None,
         }
     }
 }
@@ -127,41 +140,50 @@ impl Walk {
         if differing.peek().is_none() {
             return Ok(Next::Same);
         }
-        let subtrees = match &self.question {
+        match &self.question {
             Question::Root => {
                 self.question = Question::Subtrees;
-                return Ok(Next::Ask);
+                Ok(Next::Ask)
             }
             Question::Subtrees => {
                 let subtrees = differing.filter_map(|at| u8::try_from(at).ok());
-                self.question = Question::Leaves(subtrees.collect());
-                return Ok(Next::Ask);
+                self.question = Question::Groups(subtrees.collect());
+                Ok(Next::Ask)
             }
-            Question::Leaves(subtrees) => subtrees,
-        };
-        let subtrees: Vec<u8> = subtrees.iter().copied().collect();
-        let bucket = |place: usize| {
-            let subtree = subtrees.get(place / SUBTREES)?;
-            let bucket = usize::from(*subtree) * SUBTREES + place % SUBTREES;
-            u16::try_from(bucket).ok().map(BucketId)
-        };
-        let mut buckets: BTreeSet<BucketId> = differing.filter_map(bucket).collect();
-        if planted(Bug::ExchangeSkipsBuckets) {
-            buckets.retain(|bucket| bucket.0 % 4 != 0);
+            Question::Groups(subtrees) => {
+                let parents: Vec<u8> = subtrees.iter().copied().collect();
+                let groups = differing.filter_map(|place| below(&parents, place, GROUPS));
+                let groups = groups.filter_map(|group| u8::try_from(group).ok());
+                self.question = Question::Leaves(groups.collect());
+                Ok(Next::Ask)
+            }
+            Question::Leaves(groups) => {
+                let parents: Vec<u8> = groups.iter().copied().collect();
+                let buckets = differing.filter_map(|place| below(&parents, place, LEAVES));
+                let buckets = buckets.filter_map(|bucket| u16::try_from(bucket).ok());
+                let mut buckets: BTreeSet<BucketId> = buckets.map(BucketId).collect();
+                if planted(Bug::ExchangeSkipsBuckets) {
+                    buckets.retain(|bucket| bucket.0 % 4 != 0);
+                    if buckets.is_empty() {
+                        return Ok(Next::Same);
+                    }
+                }
+                self.question = Question::Buckets(buckets);
+                Ok(Next::AskLater)
+            }
+            Question::Buckets(buckets) => {
+                let buckets: Vec<BucketId> = buckets.iter().copied().collect();
+                let differing = differing.filter_map(|place| buckets.get(place).copied());
+                Ok(Next::Differ(differing.collect()))
+            }
         }
-        let Some(seen) = &self.seen else {
-            let of = |bucket: &BucketId| u8::try_from(usize::from(bucket.0) / SUBTREES).ok();
-            self.question = Question::Leaves(buckets.iter().filter_map(of).collect());
-            self.seen = Some(buckets);
-            return Ok(Next::AskLater);
-        };
-        buckets.retain(|bucket| seen.contains(bucket));
-        Ok(if buckets.is_empty() {
-            Next::Same
-        } else {
-            Next::Differ(buckets)
-        })
     }
+}
+
+/// The node at `place` of an answer about the children of `parents`, which are so many for each.
+fn below(parents: &[u8], place: usize, children: usize) -> Option<usize> {
+    let parent = parents.get(place / children)?;
+    Some(usize::from(*parent) * children + place % children)
 }
 
 #[cfg(test)]
@@ -193,10 +215,13 @@ mod tests {
     }
 
     #[test]
-    fn one_bucket_costs_the_root_the_subtrees_and_its_subtree_twice() {
+    fn one_bucket_costs_the_children_of_its_ancestors_and_once_more_itself() {
         let (own, other) = (tree(&[(1, 2), (900, 3)]), tree(&[(1, 2), (900, 4)]));
         let differ = Next::Differ(BTreeSet::from([BucketId(900)]));
-        assert_eq!(walk(&own, &other, &other), (differ, 1 + 3 * SUBTREES));
+        assert_eq!(
+            walk(&own, &other, &other),
+            (differ, 1 + SUBTREES + GROUPS + LEAVES + 1)
+        );
     }
 
     #[test]
@@ -207,7 +232,7 @@ mod tests {
         let differ = Next::Differ(BTreeSet::from([BucketId(900)]));
         assert_eq!(walk(&own, &other, &caught_up).0, differ);
         assert_eq!(walk(&own, &other, &own).0, Next::Same);
-        // Another bucket of the same subtree that begins to differ is the next walk's.
+        // Another bucket of the same group that begins to differ is the next walk's.
         let later = tree(&[(1, 2), (2, 7), (900, 3)]);
         assert_eq!(walk(&own, &other, &later).0, Next::Same);
     }
@@ -224,10 +249,16 @@ mod tests {
     }
 
     #[test]
-    fn questions_for_no_subtree_or_one_that_is_none_are_invalid() {
+    fn questions_for_no_part_or_one_that_is_none_are_invalid() {
         assert!(!Question::Leaves(BTreeSet::new()).is_valid());
-        assert!(!Question::Leaves(BTreeSet::from([32])).is_valid());
-        assert!(Question::Leaves((0..32).collect()).is_valid());
+        assert!(!Question::Leaves(BTreeSet::from([64])).is_valid());
+        assert!(Question::Leaves((0..64).collect()).is_valid());
+        assert!(!Question::Groups(BTreeSet::new()).is_valid());
+        assert!(!Question::Groups(BTreeSet::from([8])).is_valid());
+        assert!(Question::Groups((0..8).collect()).is_valid());
+        assert!(!Question::Buckets(BTreeSet::new()).is_valid());
+        assert!(!Question::Buckets([BucketId(1_024)].into()).is_valid());
+        assert!(Question::Buckets([BucketId(0), BucketId(1_023)].into()).is_valid());
     }
 
     proptest! {

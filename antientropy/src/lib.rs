@@ -31,4 +31,4 @@ pub use exchange::{Next, NoAnswer, Question, Walk};
 pub use holdings::{Held, Holdings, HoldingsChange, RecordChange};
 pub use purge_numbers::{PurgeNumber, PurgeNumbers};
 pub use read_repair::{ReadRepair, Reply};
-pub use tree::{NodeHash, SUBTREES, VnodeTree};
+pub use tree::{NodeHash, VnodeTree};

@@ -1,5 +1,5 @@
 //! The Merkle tree over the buckets of one vnode of a keyspace, with which two replicas find the
-//! buckets that differ in two questions.
+//! buckets that differ in three questions.
 //!
 //! Leaf i is the hash of bucket i's digest; `merkle-tree-stream` folds the leaves in the order of
 //! flat-tree indices (leaf i at 2i, the root of 1,024 leaves at 1,023), and only hashes are kept, in
@@ -12,17 +12,29 @@
 use std::sync::Arc;
 
 use merkle_tree_stream::{HashMethods, MerkleTreeStream, Node, NodeKind, NodeParts, PartialNode};
+use quorate_ring::BucketId;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::bucket_digests::{BUCKETS, VnodeSums};
 
-/// Subtrees half way down the tree, and leaves of each.
-pub const SUBTREES: usize = 32;
+/// Subtrees of the tree.
+pub const SUBTREES: usize = 8;
 
-const _: () = assert!(SUBTREES * SUBTREES == BUCKETS, "both halves are equal");
+/// Groups of leaves of a subtree.
+pub const GROUPS: usize = 8;
 
-/// Levels from a leaf up to the root of its subtree, and from there to the root of all.
-const HALF_LEVELS: u32 = SUBTREES.trailing_zeros();
+/// Leaves of a group.
+pub const LEAVES: usize = 16;
+
+const _: () = assert!(
+    SUBTREES * GROUPS * LEAVES == BUCKETS,
+    "every leaf is in one group"
+);
+
+/// Levels from a leaf up to the root of its group, of its subtree, and of all.
+const GROUP_LEVELS: u32 = LEAVES.trailing_zeros();
+const SUBTREE_LEVELS: u32 = GROUP_LEVELS + GROUPS.trailing_zeros();
+const ROOT_LEVELS: u32 = SUBTREE_LEVELS + SUBTREES.trailing_zeros();
 
 /// Nodes of the tree.
 const NODES: usize = 2 * BUCKETS - 1;
@@ -63,18 +75,30 @@ impl VnodeTree {
     /// Hash over all buckets.
     #[must_use]
     pub fn root(&self) -> NodeHash {
-        self.at(2 * HALF_LEVELS, 0)
+        self.at(ROOT_LEVELS, 0)
     }
 
     /// Hashes of all subtrees, in the order of their buckets.
     pub fn subtrees(&self) -> impl Iterator<Item = NodeHash> + '_ {
-        (0..SUBTREES).map(|subtree| self.at(HALF_LEVELS, subtree))
+        (0..SUBTREES).map(|subtree| self.at(SUBTREE_LEVELS, subtree))
     }
 
-    /// Hashes of the leaves of a subtree, in the order of their buckets.
-    pub fn leaves(&self, subtree: u8) -> impl Iterator<Item = NodeHash> + '_ {
-        let first = usize::from(subtree) * SUBTREES;
-        (first..first + SUBTREES).map(|bucket| self.at(0, bucket))
+    /// Hashes of the groups of a subtree, in the order of their buckets.
+    pub fn groups(&self, subtree: u8) -> impl Iterator<Item = NodeHash> + '_ {
+        let first = usize::from(subtree) * GROUPS;
+        (first..first + GROUPS).map(|group| self.at(GROUP_LEVELS, group))
+    }
+
+    /// Hashes of the leaves of a group, in the order of their buckets.
+    pub fn leaves(&self, group: u8) -> impl Iterator<Item = NodeHash> + '_ {
+        let first = usize::from(group) * LEAVES;
+        (first..first + LEAVES).map(|bucket| self.at(0, bucket))
+    }
+
+    /// Hash of the leaf of a bucket.
+    #[must_use]
+    pub fn leaf(&self, bucket: BucketId) -> NodeHash {
+        self.at(0, usize::from(bucket.0))
     }
 
     /// Hash of the node at a height above the leaves, `offset` nodes from the left.
@@ -178,20 +202,27 @@ pub(crate) mod tests {
         assert_ne!(before.root(), after.root());
         let pairs = before.subtrees().zip(after.subtrees()).enumerate();
         let differing: Vec<usize> = pairs.filter(|(_, (a, b))| a != b).map(|(i, _)| i).collect();
-        assert_eq!(differing, [700 / SUBTREES]);
-        for subtree in 0..32 {
-            let pairs = before.leaves(subtree).zip(after.leaves(subtree));
-            let differing = pairs.enumerate().filter(|(_, (a, b))| a != b);
-            let buckets = differing.map(|(leaf, _)| usize::from(subtree) * SUBTREES + leaf);
-            let want: &[usize] = if subtree == 21 { &[700] } else { &[] };
-            assert_eq!(buckets.collect::<Vec<_>>(), want);
-        }
+        assert_eq!(differing, [700 / (GROUPS * LEAVES)]);
+        let places = |pairs: Vec<(NodeHash, NodeHash)>| {
+            let pairs = pairs.into_iter().enumerate();
+            let differing = pairs.filter(|(_, (a, b))| a != b).map(|(place, _)| place);
+            differing.collect::<Vec<_>>()
+        };
+        let groups: Vec<_> = (0..8)
+            .flat_map(|at| before.groups(at).zip(after.groups(at)))
+            .collect();
+        assert_eq!(places(groups), [700 / LEAVES]);
+        let leaves: Vec<_> = (0..64)
+            .flat_map(|at| before.leaves(at).zip(after.leaves(at)))
+            .collect();
+        assert_eq!(places(leaves), [700]);
+        assert_ne!(before.leaf(BucketId(700)), after.leaf(BucketId(700)));
     }
 
     #[test]
     fn the_root_is_that_of_the_hashes_below_it() {
         let tree = tree(&[(0, 9), (1023, 4), (512, 7)]);
-        let mut level: Vec<NodeHash> = (0..32).flat_map(|subtree| tree.leaves(subtree)).collect();
+        let mut level: Vec<NodeHash> = (0..64).flat_map(|group| tree.leaves(group)).collect();
         assert_eq!(level.len(), BUCKETS);
         while level.len() > 1 {
             let parent = |pair: &[NodeHash]| {

@@ -26,7 +26,7 @@ use quorate_ring::{BucketId, KeyspaceId, Lsn, MonoTime, VnodeId};
 use super::message::{ExchangeRow, ReplicaStanding, RowPage, RowQuestion, TreeQuestion};
 
 /// Vnodes of which one question asks: each may cost both sides a tree, 0.15 ms.
-pub const TREES_PER_ASK: usize = 8;
+pub const TREES_PER_ASK: usize = 16;
 
 /// Differences are looked at again after this time: longer than a write is on its way.
 const CONFIRM_AFTER: Duration = Duration::from_secs(1);

@@ -1,11 +1,12 @@
 //! The trees of this node's vnodes, folded when they are asked for and kept until a digest changes.
 //!
 //! Of every vnode the root is kept, of the last few that were walked the whole tree: most vnodes
-//! agree and are asked for their root alone, and a whole tree takes 32 KiB.
+//! agree and are asked for their root alone, and a whole tree takes 32 KiB. All empty vnodes have one
+//! tree, which is folded once: a keyspace that nobody uses costs no comparison anything.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use quorate_antientropy::{BucketDigests, NodeHash, Question, VnodeTree};
+use quorate_antientropy::{BucketDigest, BucketDigests, NodeHash, Question, VnodeSums, VnodeTree};
 use quorate_ring::{KeyspaceId, VnodeId};
 
 /// Whole trees that are kept.
@@ -19,6 +20,8 @@ pub struct TreeCache {
     roots: BTreeMap<Place, Rooted>,
     /// The newest last.
     trees: VecDeque<(Place, u64, VnodeTree)>,
+    /// That of a vnode without a record.
+    empty: Option<VnodeTree>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -49,7 +52,12 @@ impl TreeCache {
         if let Some((.., tree)) = self.trees.iter().find(is_fresh) {
             return question.answer(tree);
         }
-        let tree = VnodeTree::of(&digests.vnode(keyspace, vnode));
+        let sums = digests.vnode(keyspace, vnode);
+        if sums.buckets().iter().all(|sum| *sum == BucketDigest::EMPTY) {
+            let fold = || VnodeTree::of(&VnodeSums::default());
+            return question.answer(self.empty.get_or_insert_with(fold));
+        }
+        let tree = VnodeTree::of(&sums);
         let root = tree.root();
         self.roots.insert(place, Rooted { changes, root });
         let answer = question.answer(&tree);
@@ -76,6 +84,17 @@ mod tests {
             holdings: HoldingsChange::default(),
         };
         digests.add(KeyspaceId(1), VnodeId(vnode), BucketId(7), change);
+    }
+
+    #[test]
+    fn a_vnode_without_records_is_in_no_cache_and_answers_like_any_other() {
+        let (mut cache, digests) = (TreeCache::default(), BucketDigests::default());
+        let tree = VnodeTree::of(&VnodeSums::default());
+        for question in [Question::Root, Question::Subtrees] {
+            let told = cache.answer(&digests, KeyspaceId(1), VnodeId(3), &question);
+            assert_eq!(told, question.answer(&tree));
+        }
+        assert!(cache.roots.is_empty() && cache.trees.is_empty());
     }
 
     #[test]

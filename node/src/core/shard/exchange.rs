@@ -49,7 +49,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(5);
 const ASKED_MAX: usize = 4;
 
 /// Vnodes of one answer to an operator.
-const VNODES_PER_ANSWER: usize = 64;
+const VNODES_PER_ANSWER: usize = 256;
 
 /// Time for the get that heals a key.
 const HEAL_WITHIN: Duration = Duration::from_secs(2);

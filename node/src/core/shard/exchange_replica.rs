@@ -7,12 +7,11 @@
 //! Not here: beginning exchanges and healing (`exchange`).
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_antientropy::{Digest, NodeHash};
-use quorate_ring::{BucketId, Epoch, KeyspaceId, MonoTime, NodeId};
+use quorate_ring::{BucketId, Epoch, KeyspaceId, MonoTime, NodeId, VnodeId};
 
 use super::super::effect::{Effect, Effects};
 use super::super::failure::Cause;
@@ -26,13 +25,29 @@ use super::super::scan_page::{PageRange, RowContent, ScanRow};
 use super::super::vnode_set::VnodeSet;
 use super::Shard;
 use super::scan::{PAGE_BYTES_MAX, SCAN_RECORDS_MAX};
-use super::scan_replica::Reader;
+use super::scan_replica::{Reader, SCAN_READS_MAX};
+
+/// Pages that are read for one answer: rows of the buckets are a few of those of their vnode, and each
+/// answer costs a way there and back.
+const PAGES_PER_ANSWER: u32 = 32;
 
 /// A peer that asked for rows is expected to ask for more within this time.
 const ROWS_HELD_FOR: Duration = Duration::from_secs(2);
 
+/// Rows of some buckets on their way to who asked for them, this node or a peer.
+#[derive(Debug, Clone)]
+pub(super) struct Gathering {
+    pub(super) to: NodeId,
+    buckets: BTreeSet<BucketId>,
+    vnode: VnodeId,
+    /// By then it is answered with what was found.
+    answer_by: MonoTime,
+    pages: u32,
+    rows: Vec<ExchangeRow>,
+}
+
 impl Shard {
-    /// Has one page of this node's rows of some buckets read, for itself or a peer.
+    /// Has this node's rows of some buckets read, for itself or a peer.
     pub(super) fn read_rows_of(
         &mut self,
         now: Now,
@@ -41,11 +56,42 @@ impl Shard {
         question: RowQuestion,
         effects: &mut Effects,
     ) -> Result<(), Cause> {
-        let vnodes: VnodeSet = std::iter::once(question.vnode).collect();
+        let RowQuestion {
+            keyspace,
+            vnode,
+            buckets,
+            from,
+        } = question;
+        let gathering = Gathering {
+            to,
+            buckets,
+            vnode,
+            answer_by: now.mono + budget / 2,
+            pages: 0,
+            rows: Vec::new(),
+        };
+        self.read_rows_from(
+            now,
+            (op, ask),
+            (keyspace, from),
+            (gathering, budget),
+            effects,
+        )
+    }
+
+    fn read_rows_from(
+        &mut self,
+        now: Now,
+        (op, ask): (OpNumber, u32),
+        (keyspace, from): (KeyspaceId, Bytes),
+        (gathering, budget): (Gathering, Duration),
+        effects: &mut Effects,
+    ) -> Result<(), Cause> {
+        let vnodes: VnodeSet = std::iter::once(gathering.vnode).collect();
         let range = PageRange {
-            keyspace: question.keyspace,
+            keyspace,
             vnodes: vnodes.clone(),
-            from: question.from,
+            from,
             end: None,
             rows_max: SCAN_RECORDS_MAX,
             bytes_max: PAGE_BYTES_MAX,
@@ -57,37 +103,62 @@ impl Shard {
             whole: vnodes,
             budget,
         };
-        let reader = Reader::Exchange {
-            to,
-            buckets: Arc::new(question.buckets),
-        };
+        let reader = Reader::Exchange(Box::new(gathering));
         self.read_page(now, reader, message, effects)
     }
 
-    /// A page that was read for an exchange: the digests of its records that are in the buckets.
+    /// A page that was read for an exchange: takes the digests of its records that are in the buckets, and
+    /// reads on unless that is enough for an answer.
     pub(super) fn exchange_page(
         &mut self,
         now: Now,
-        to: NodeId,
         (op, ask): (OpNumber, u32),
-        (keyspace, buckets): (KeyspaceId, &BTreeSet<BucketId>),
+        (keyspace, mut gathering, deadline): (KeyspaceId, Box<Gathering>, MonoTime),
         (rows, until): (Vec<ScanRow>, Option<Bytes>),
         effects: &mut Effects,
     ) {
-        let row = |row: ScanRow| {
+        let room = SCAN_RECORDS_MAX.saturating_sub(gathering.rows.len());
+        let mut of_buckets = rows.into_iter().filter_map(|row| {
             let RowContent::Whole(record) = row.content else {
                 return None;
             };
             let bucket = self.topology.locate(keyspace, &row.key).bucket;
             let key = RecordKey::new(keyspace, row.vnode, &row.key);
-            buckets.contains(&bucket).then(|| ExchangeRow {
+            gathering.buckets.contains(&bucket).then(|| ExchangeRow {
                 digest: Digest::of(self.digest, key.as_bytes(), &record),
                 bytes: u32::try_from(record.len()).unwrap_or(u32::MAX),
                 key: row.key,
             })
-        };
-        let rows = rows.into_iter().filter_map(row).collect();
+        });
+        let taken: Vec<ExchangeRow> = of_buckets.by_ref().take(room).collect();
+        // What the answer has no room for is asked for again.
+        let until = of_buckets.next().map(|row| row.key).or(until);
+        gathering.rows.extend(taken);
+        gathering.pages += 1;
+        let is_enough = gathering.rows.len() >= SCAN_RECORDS_MAX
+            || gathering.pages >= PAGES_PER_ANSWER
+            || now.mono >= gathering.answer_by
+            || self.scan_reads.len() >= SCAN_READS_MAX;
+        if let Some(from) = until.clone().filter(|_| !is_enough) {
+            let of = (keyspace, from);
+            let with = (*gathering, deadline.since(now.mono));
+            let read = self.read_rows_from(now, (op, ask), of, with, effects);
+            debug_assert!(read.is_ok(), "it is owned, and there is room");
+            return;
+        }
+        let Gathering { to, rows, .. } = *gathering;
         let page = RowPage { rows, until };
+        self.rows_gathered(now, to, (op, ask), page, effects);
+    }
+
+    fn rows_gathered(
+        &mut self,
+        now: Now,
+        to: NodeId,
+        (op, ask): (OpNumber, u32),
+        page: RowPage,
+        effects: &mut Effects,
+    ) {
         if to == self.me {
             // One that was put off meanwhile is read again.
             if self.exchanges.is_current(None, op, ask) {

@@ -4,11 +4,8 @@
 //! the table meanwhile is visible in the engine by then. Nothing is kept between two pages, and a
 //! node has [`SCAN_READS_MAX`] of them in memory at most, each bounded in records and bytes.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
 use bytes::Bytes;
-use quorate_ring::{BucketId, Copies, Epoch, KeyspaceId, MonoTime, NodeId};
+use quorate_ring::{Copies, Epoch, KeyspaceId, MonoTime, NodeId};
 
 use super::super::effect::{Effect, Effects, Event};
 use super::super::failure::Cause;
@@ -19,6 +16,7 @@ use super::super::message::{
 use super::super::scan_page::{PageRange, ScanRead, ScanRow};
 use super::super::vnode_set::VnodeSet;
 use super::Shard;
+use super::exchange_replica::Gathering;
 use super::scan::{PAGE_BYTES_MAX, SCAN_RECORDS_MAX};
 
 /// Pages that may be read from the store at once; the scanner's queue takes twice as many.
@@ -43,11 +41,8 @@ pub(super) enum Reader {
     Own,
     /// A coordinator elsewhere.
     Peer(NodeId),
-    /// An exchange of this node or of another one, about these buckets.
-    Exchange {
-        to: NodeId,
-        buckets: Arc<BTreeSet<BucketId>>,
-    },
+    /// An exchange of this node or of another one, about some buckets.
+    Exchange(Box<Gathering>),
     /// This node, for deleted keys that it does not remember.
     Purge,
 }
@@ -156,14 +151,14 @@ impl Shard {
         if let Reader::Purge = &reading.to {
             return self.purge_page(now, (rows, until));
         }
-        if let Reader::Exchange { to, buckets } = &reading.to {
+        if let Reader::Exchange(gathering) = reading.to {
             if now.mono >= reading.deadline {
                 effects.push(Effect::Count(Event::Expired));
                 return;
             }
-            let of = (reading.keyspace, &**buckets);
+            let of = (reading.keyspace, gathering, reading.deadline);
             let number = (reading.op, reading.ask);
-            return self.exchange_page(now, *to, number, of, (rows, until), effects);
+            return self.exchange_page(now, number, of, (rows, until), effects);
         }
         let copies = reading.copies;
         let uncounted = reading.vnodes.iter();
@@ -180,7 +175,7 @@ impl Shard {
                 effects.push(Effect::Count(Event::Expired));
             }
             Reader::Peer(to) => Self::tell_scan(to, reading.op, reading.ask, Ok(part), effects),
-            Reader::Exchange { .. } | Reader::Purge => {}
+            Reader::Exchange(_) | Reader::Purge => {}
         }
     }
 

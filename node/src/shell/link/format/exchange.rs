@@ -1,7 +1,7 @@
 //! The arrays in which exchanges between co-replicas travel.
 //!
 //! Hashes of one vnode are one string of 16 bytes each; a question about a tree is the number of its
-//! kind and, for leaves, one byte per subtree.
+//! kind and, below the root, one byte per subtree or group, or two per bucket.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -22,6 +22,8 @@ use crate::core::vnode_set::VnodeSet;
 const ROOT: u8 = 0;
 const SUBTREES: u8 = 1;
 const LEAVES: u8 = 2;
+const OF_BUCKETS: u8 = 3;
+const GROUPS: u8 = 4;
 
 const HASH_BYTES: usize = size_of::<u128>();
 
@@ -63,7 +65,12 @@ impl From<&TreeQuestion> for TreeForm {
         let (kind, subtrees) = match question {
             Question::Root => (ROOT, Bytes::new()),
             Question::Subtrees => (SUBTREES, Bytes::new()),
-            Question::Leaves(subtrees) => (LEAVES, subtrees.iter().copied().collect()),
+            Question::Groups(subtrees) => (GROUPS, subtrees.iter().copied().collect()),
+            Question::Leaves(groups) => (LEAVES, groups.iter().copied().collect()),
+            Question::Buckets(buckets) => {
+                let bytes = buckets.iter().flat_map(|bucket| bucket.0.to_le_bytes());
+                (OF_BUCKETS, bytes.collect())
+            }
         };
         Self {
             keyspace: keyspace.0,
@@ -80,7 +87,16 @@ impl TreeForm {
         let question = match (self.kind, self.subtrees.is_empty()) {
             (ROOT, true) => Question::Root,
             (SUBTREES, true) => Question::Subtrees,
+            (GROUPS, false) => Question::Groups(self.subtrees.iter().copied().collect()),
             (LEAVES, false) => Question::Leaves(self.subtrees.iter().copied().collect()),
+            (OF_BUCKETS, false) => {
+                let (buckets, rest) = self.subtrees.as_chunks::<2>();
+                if !rest.is_empty() {
+                    return None;
+                }
+                let bucket = |bytes: &[u8; 2]| BucketId(u16::from_le_bytes(*bytes));
+                Question::Buckets(buckets.iter().map(bucket).collect())
+            }
             _ => return None,
         };
         question.is_valid().then_some(TreeQuestion {

@@ -194,7 +194,9 @@ fn messages() -> Vec<PeerMessage> {
     let trees = [
         tree(Question::Root),
         tree(Question::Subtrees),
+        tree(Question::Groups([0, 7].into())),
         tree(Question::Leaves([0, 31].into())),
+        tree(Question::Buckets([BucketId(0), BucketId(1_023)].into())),
     ];
     let rows = RowQuestion {
         keyspace,
