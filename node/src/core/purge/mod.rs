@@ -107,6 +107,7 @@ pub struct Purges {
     unknown: BTreeMap<CopyOf, Heard>,
     waiting: BTreeMap<CopyOf, Waiting>,
     keys: usize,
+    crowded_keys: usize,
     led: BTreeMap<OpNumber, Led>,
     joined: BTreeMap<CopyOf, Joined>,
     /// The copy that is being read.
@@ -137,6 +138,7 @@ impl Purges {
                 .collect(),
             waiting: BTreeMap::new(),
             keys: 0,
+            crowded_keys: 0,
             led: BTreeMap::new(),
             joined: BTreeMap::new(),
             reading: None,

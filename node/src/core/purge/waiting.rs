@@ -26,6 +26,9 @@ pub const PRUNED_PER_KEY_MAX: usize = 64;
 const PRUNED_BYTES: usize = 128;
 /// Keys that are remembered; of more their vnodes are read again.
 const WAITING_KEYS_MAX: usize = 65_536;
+
+/// Keys with crowded records that are remembered: they must not take the places of deleted ones.
+const CROWDED_KEYS_MAX: usize = 8_192;
 /// Rounds that a node leads at once: what rests takes memory and nothing else.
 const LED_MAX: usize = 256;
 /// A vnode whose round came to nothing is tried again after this.
@@ -134,13 +137,14 @@ impl Purges {
 
     /// The record of a key of a copy whose rounds this node leads is crowded.
     pub fn note_crowded(&mut self, copy: CopyOf, key: &[u8], now: MonoTime) {
-        if self.keys >= WAITING_KEYS_MAX {
-            return self.look(copy, now + LOOK_REST, now);
+        // What finds no place is met again by the next write, or after the next start of an owner.
+        if self.crowded_keys >= CROWDED_KEYS_MAX {
+            return;
         }
         let waits = self.waits(copy, now);
         if !waits.crowded.contains(key) {
             waits.crowded.insert(Bytes::copy_from_slice(key));
-            self.keys += 1;
+            self.crowded_keys += 1;
         }
     }
 
@@ -149,7 +153,7 @@ impl Purges {
         if let Some(waits) = self.waiting.get_mut(&copy)
             && waits.crowded.remove(key)
         {
-            self.keys -= 1;
+            self.crowded_keys -= 1;
         }
     }
 
@@ -333,7 +337,7 @@ mod tests {
             purges.note_crowded(COPY, &number.to_le_bytes(), now);
         }
         purges.note_deleted(COPY, b"deleted", now);
-        assert_eq!(purges.keys, PRUNED_KEYS_MAX + 2);
+        assert_eq!(purges.keys + purges.crowded_keys, PRUNED_KEYS_MAX + 2);
         let parts = purges.gather(now, &[(COPY, Ok(Owners::new()))].into());
         let counts = |part: &Gathered| (part.deleted.len(), part.crowded.len());
         let counts: Vec<_> = parts.iter().map(counts).collect();
@@ -344,7 +348,7 @@ mod tests {
                 .for_each(|key| purges.forget_crowded(copy, key));
             purges.free(copy, now);
         }
-        assert_eq!(purges.keys, 2);
+        assert_eq!(purges.keys + purges.crowded_keys, 2);
     }
 
     #[test]

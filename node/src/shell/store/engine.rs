@@ -80,8 +80,9 @@ impl FjallEngine {
         ask(open)
     }
 
-    /// Waits until nobody asks it anything.
+    /// Waits until nobody asks it anything. After an error it is to be tried again.
     fn open_anew(&self) -> Result<(), EngineError> {
+        self.is_worn.store(true, Ordering::Relaxed);
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         // Its lock on its directory goes with it.
         *open = None;

@@ -137,7 +137,10 @@ impl Shard {
 
     /// What may be left out of a crowded record; one that is not crowded any more is forgotten.
     fn wants_less(&mut self, copy: CopyOf, key: &Bytes) -> Option<Wanted> {
-        let record = self.record_in_memory(copy, key)?;
+        let Some(record) = self.record_in_memory(copy, key) else {
+            self.purges.forget_crowded(copy, key);
+            return None;
+        };
         let mut prunable = self.prunable(&record);
         if !self.is_crowded(&prunable) {
             self.purges.forget_crowded(copy, key);

@@ -110,7 +110,8 @@ impl Shard {
             node: self.me,
             incarnation: self.continuity.incarnation(),
         };
-        if pruned.actors().any(|actor| actor == present) {
+        // It takes room, where deleting gives some.
+        if self.disk_full || pruned.actors().any(|actor| actor == present) {
             return false;
         }
         let Some(record) = self.record_in_memory(copy, key) else {
