@@ -179,10 +179,6 @@ async fn passes(bug: Bug, seed: u64) -> bool {
         | Bug::LateRecordTaken
         | Bug::OutdatedCopyKept
         | Bug::PresentLifeCompared
-        | Bug::CountsUnheard
-        | Bug::AnswerBelowFloorMerged
-        | Bug::NumbersNotInherited
-        | Bug::PurgesWithoutRest
         | Bug::PrunesOutsideRounds
         | Bug::FlaggedPrunedEarly
         | Bug::RepairWritesOlder

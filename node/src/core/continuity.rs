@@ -432,7 +432,6 @@ impl Continuity {
                 .clone()
                 .filter_map(state)
                 .all(|(confirmed, peer)| confirmed || now.since(peer.last_heard) >= SILENT_MAX);
-            let heard = heard || planted(Bug::CountsUnheard);
             *counts = others.clone().next().is_none() || (heard && settled);
         }
         self.counts_everywhere = self.counting.values().all(|counts| *counts);

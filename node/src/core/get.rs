@@ -342,7 +342,7 @@ impl GetMachine {
     fn leave_out_what_was_purged(&mut self, now: MonoTime, steps: &mut Vec<Step>) {
         let floors = self.answers.iter().map(|answer| answer.numbers.floor);
         let floor = floors.max().unwrap_or_default();
-        if floor == PurgeNumber::default() || planted(Bug::AnswerBelowFloorMerged) {
+        if floor == PurgeNumber::default() {
             return;
         }
         let before = self.answers.len();

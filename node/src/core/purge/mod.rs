@@ -197,9 +197,6 @@ impl Purges {
                 _ => Inherited::Raise(own.highest(told)),
             };
         };
-        if planted(Bug::NumbersNotInherited) {
-            return Inherited::Raise(own);
-        }
         heard.insert(from, (told, is_whole));
         let all_told = others.iter().all(|node| heard.contains_key(node));
         let one_is_whole = heard.values().any(|(_, is_whole)| *is_whole);
@@ -263,9 +260,6 @@ impl Purges {
     /// its own clock and refuses to drop anything sooner.
     #[must_use]
     pub fn rest(&self) -> Duration {
-        if planted(Bug::PurgesWithoutRest) {
-            return Duration::ZERO;
-        }
         self.rest + self.rest / 4
     }
 
@@ -285,9 +279,7 @@ impl Purges {
         now: MonoTime,
     ) -> bool {
         self.joined.get(&copy).is_some_and(|joined| {
-            joined.leader == leader
-                && joined.number == number
-                && (now.since(joined.at) >= self.rest || planted(Bug::PurgesWithoutRest))
+            joined.leader == leader && joined.number == number && now.since(joined.at) >= self.rest
         })
     }
 
