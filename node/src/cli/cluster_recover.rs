@@ -9,8 +9,6 @@
 //! A node that is up and lost nothing is refused. Telling it twice changes nothing; a node that is
 //! heard again is no longer taken as lost.
 
-use std::collections::BTreeSet;
-
 use quorate_client::wire::Code;
 use quorate_client::{Client, NodeError};
 use quorate_ring::{Node, NodeId};
@@ -126,8 +124,7 @@ async fn tell(
         if lost.is_empty() {
             continue;
         }
-        let numbers: BTreeSet<NodeId> = lost.iter().map(|node| node.id).collect();
-        let numbers: Vec<NodeId> = numbers.into_iter().collect();
+        let numbers: Vec<NodeId> = lost.iter().map(|node| node.id).collect();
         let result = client.declare_lost(node.name.as_str(), &numbers).await;
         if let Err(error) = &result
             && error.code() == Code::RoleRefused
