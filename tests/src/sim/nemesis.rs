@@ -68,7 +68,9 @@ impl Nemesis {
                 self.bring(kind).await;
             }
         }
-        for _ in 0..20 {
+        // A replaced disk is refilled beside the overload, and the next one waits for that.
+        let rounds = if self.plan.overload.is_some() { 80 } else { 20 };
+        for _ in 0..rounds {
             let missing = self.without_effect();
             if missing.is_empty() {
                 return;

@@ -573,6 +573,11 @@ impl Plan {
         let which = rand.below(3);
         if which != 0 {
             self.faults.insert(Fault::WriteError);
+            // A few hot keys may all lie elsewhere, and then the victim's disk is never written.
+            let unique = Workload::UniqueKeys;
+            if self.memory_victim.is_some() && !self.workloads.contains(&unique) {
+                self.workloads.push(unique);
+            }
         }
         if which != 1 {
             self.faults.insert(Fault::ReadError);

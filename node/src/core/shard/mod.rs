@@ -424,6 +424,8 @@ pub struct Shard {
     counter: u64,
     /// Newest hybrid timestamp given out or seen.
     timestamp: u64,
+    /// When `timestamp` was last given out.
+    timestamp_at: MonoTime,
     next_op: u64,
     ops: FixedMap<OpNumber, Op>,
     unanswered: Unanswered,
@@ -543,6 +545,7 @@ impl Shard {
             ingests: 0,
             counter: 0,
             timestamp: now.wall_micros,
+            timestamp_at: now.mono,
             // Answers to an earlier life must not meet an operation of this one.
             next_op: incarnation.0 << 32,
             ops: FixedMap::default(),
@@ -1318,14 +1321,20 @@ impl Shard {
     /// A hybrid timestamp: never goes back, follows the wall clock and what was seen.
     ///
     /// Above all timestamps of the record, else a node whose clock is behind would take a hot key's
-    /// whole list of op ids for younger than a first attempt.
+    /// whole list of op ids for younger than a first attempt. While it is ahead of the wall clock, after
+    /// one that was wrong, it goes on at half the pace of time: were it to stand still until it is caught
+    /// up, then a list's whole span would be a few microseconds, younger than any attempt; at the full
+    /// pace it would stay ahead for ever.
     fn next_timestamp(&mut self, now: Now, record: &Record) -> u64 {
         let siblings = record.siblings().iter().map(Sibling::timestamp);
         let superseded = record.superseded().entries().iter().map(|op| op.timestamp);
         let seen = siblings.chain(superseded).max().unwrap_or(0);
+        let passed = now.mono.since(self.timestamp_at).as_micros() / 2;
+        let passed = u64::try_from(passed).unwrap_or(u64::MAX).max(1);
+        self.timestamp_at = now.mono;
         self.timestamp = now
             .wall_micros
-            .max(self.timestamp + 1)
+            .max(self.timestamp.saturating_add(passed))
             .max(seen.saturating_add(1));
         self.timestamp
     }
