@@ -7,12 +7,13 @@ use bytes::{Bytes, BytesMut};
 use criterion::{
     BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime,
 };
+use quorate_antientropy::Digest;
 use quorate_client::wire::{
     Applied, ContextToken, FrameSplitter, Level, OpId, Put, RawFrame, Request, Response,
     decode_request, decode_response, encode_request, encode_response,
 };
 use quorate_node::core::message::{
-    OpNumber, Payload, PeerHeader, PeerMessage, PurgeNumber, Replicate,
+    Base, OpNumber, Payload, PeerHeader, PeerMessage, PurgeNumber, Replicate,
 };
 use quorate_node::shell::link::{decode_frame, encode_frame};
 use quorate_ring::{Epoch, Incarnation, KeyspaceId, Lsn};
@@ -67,6 +68,10 @@ fn replicate() -> PeerMessage {
         payload: Payload::Whole(Bytes::from(vec![7; 330])),
         number: PurgeNumber(2),
         budget: Duration::from_secs(2),
+        base: Some(Base {
+            digest: Digest(u128::MAX / 3),
+            has_value: true,
+        }),
     })
 }
 

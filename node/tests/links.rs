@@ -299,6 +299,7 @@ fn replicate(op: u64, bytes: usize) -> PeerMessage {
         payload: Payload::Whole(vec![7; bytes].into()),
         number: PurgeNumber(0),
         budget: Duration::from_secs(1),
+        base: None,
     })
 }
 

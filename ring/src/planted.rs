@@ -59,6 +59,8 @@ pub enum Bug {
     DigestOfTheKeyAlone,
     /// A coordinator takes a context for known without looking.
     ContextNotLookedFor,
+    /// A replica takes a record unmerged without looking whether it holds what that was made on.
+    BaseNotCompared,
     /// M8: anti-entropy leaves out some buckets.
     ExchangeSkipsBuckets,
     /// C2: a node that forgot what it acknowledged from disk counts at once.
@@ -112,6 +114,7 @@ impl Bug {
         Self::HedgeForgetsOpId,
         Self::DigestOfTheKeyAlone,
         Self::ContextNotLookedFor,
+        Self::BaseNotCompared,
         Self::ExchangeSkipsBuckets,
         Self::AmnesiacCounts,
         Self::HealsFromOneOwner,
@@ -154,6 +157,7 @@ impl Bug {
             Self::HedgeForgetsOpId => "hedge-forgets-op-id",
             Self::DigestOfTheKeyAlone => "digest-of-the-key-alone",
             Self::ContextNotLookedFor => "context-not-looked-for",
+            Self::BaseNotCompared => "base-not-compared",
             Self::ExchangeSkipsBuckets => "exchange-skips-buckets",
             Self::AmnesiacCounts => "c2-amnesiac-counts",
             Self::HealsFromOneOwner => "c4-heals-from-one-owner",

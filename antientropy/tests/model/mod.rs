@@ -406,6 +406,8 @@ impl World {
             record,
             reply_context,
         } = state.newest.put(put).expect("a fresh put");
+        // What lets a replica that holds the same take the new record unmerged.
+        assert_eq!(state.newest.merged(&record), record);
         state.newest = record;
 
         self.ops[op].dots += 1;

@@ -72,6 +72,16 @@ pub enum Payload {
     Delta(Box<Delta>),
 }
 
+/// The record on which a write was made. The new one knows all that this one does and nothing else but
+/// the write, so that a replica which holds exactly this one may take the new one unmerged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Base {
+    /// Of the key with this record, under the cluster's secret.
+    pub digest: Digest,
+    /// Whether this record has a value.
+    pub has_value: bool,
+}
+
 /// Asks a replica to merge and keep a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replicate {
@@ -87,6 +97,8 @@ pub struct Replicate {
     pub number: PurgeNumber,
     /// Time that is left.
     pub budget: Duration,
+    /// What it was made on, if a replica that holds the same need not merge.
+    pub base: Option<Base>,
 }
 
 impl Replicate {

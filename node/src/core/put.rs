@@ -13,7 +13,7 @@ use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{KeyspaceId, MonoTime, NodeId};
 
 use super::failure::{Cause, Effectiveness, Failure, ReplicaPart};
-use super::message::{OpNumber, Payload, PurgeNumber, Replicate};
+use super::message::{Base, OpNumber, Payload, PurgeNumber, Replicate};
 use super::node_set::{NodeSet, Owners};
 use super::standing::Standing;
 
@@ -28,6 +28,8 @@ pub struct PutPlan {
     pub key: Bytes,
     /// The record, in canonical form, that every primary must hold.
     pub record: Bytes,
+    /// What it was made on, if a replica that holds the same need not merge.
+    pub base: Option<Base>,
     /// Purge number under which it was made.
     pub number: PurgeNumber,
     /// W.
@@ -224,6 +226,7 @@ impl PutMachine {
             payload: Payload::Whole(self.plan.record.clone()),
             number: self.plan.number,
             budget: self.plan.deadline.since(now),
+            base: self.plan.base,
         }
     }
 
@@ -249,6 +252,7 @@ mod tests {
             keyspace: KeyspaceId(1),
             key: Bytes::from_static(b"k"),
             record: Bytes::from_static(b"r"),
+            base: None,
             number: PurgeNumber(0),
             required,
             primaries: Owners::from_slice(&[A, B, C]),

@@ -273,6 +273,7 @@ impl ResolveMachine {
             payload: Payload::Whole(self.merged.to_bytes()),
             number: self.number(),
             budget: self.plan.deadline.since(now),
+            base: None,
         }
     }
 

@@ -118,6 +118,7 @@ impl Shard {
                 .numbers_of((delivery.key.keyspace(), delivery.key.vnode()))
                 .number,
             budget: DELIVER_WITHIN,
+            base: None,
         });
         let to = delivery.target;
         effects.push(Effect::Send { to, message });

@@ -34,15 +34,16 @@ impl Shard {
             stamp,
             op_id: request.op_id,
         };
-        let made = |record, duplicate, newer| Made {
+        let made = |record, base, duplicate, newer| Made {
             record,
+            base,
             reply_token: None,
             duplicate,
             newer,
         };
         if held.is_some_and(|held| held.version() == version) {
             effects.push(Effect::Count(Event::DuplicateAttempt));
-            return Ok(made(newest.unwrap_or_default(), true, None));
+            return Ok(made(newest.unwrap_or_default(), None, true, None));
         }
         let age = request.age.saturating_add(now.mono.since(writing.arrived));
         if age > RETRY_TIME_MAX {
@@ -53,7 +54,8 @@ impl Shard {
         }
         let ttl = self.check_before_mint(now, writing.deadline, place, request)?;
         if let Some(above) = held.map(LwwWrite::version).filter(|held| *held > version) {
-            return Ok(made(newest.unwrap_or_default(), false, Some(above.stamp)));
+            let held = newest.unwrap_or_default();
+            return Ok(made(held, None, false, Some(above.stamp)));
         }
         let most = u64::try_from(SKEW_MAX.as_micros()).unwrap_or(u64::MAX);
         if stamp > now.wall_micros.saturating_add(most) {
@@ -69,7 +71,7 @@ impl Shard {
         let write = KeyState::Lww(Some(write));
         let bytes = self.encoded(|out| write.encode(out));
         let old = (newest.as_ref(), held.is_some_and(LwwWrite::has_value));
-        let record = self.commit(place, old, (bytes, write.gone_at()), effects);
-        Ok(made(record, false, None))
+        let (record, base) = self.commit(place, old, (bytes, write.gone_at()), effects);
+        Ok(made(record, base, false, None))
     }
 }

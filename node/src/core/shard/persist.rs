@@ -9,7 +9,7 @@ use super::super::effect::{Effect, Effects, Entry, Event, StopReason};
 use super::super::failure::Cause;
 use super::super::input::{Damaged, Now, StoreEvent};
 use super::super::key::RecordKey;
-use super::super::message::{PeerMessage, PurgeNumber, ReplicateReply, Reply, Stored};
+use super::super::message::{Base, PeerMessage, PurgeNumber, ReplicateReply, Reply, Stored};
 use super::super::packed::packed;
 use super::super::table::Lookup;
 use super::{Ack, Durability, Op, Parked, Place, Shard, Writing};
@@ -23,12 +23,33 @@ impl Shard {
     }
 
     /// Makes `record` the newest state of a key: the change of the sums, the table, the log. Gives
-    /// the record back, to be sent. `had_value` says of the old state whether it has a value, `gone_at`
+    /// the record back, to be sent, and what it replaced. `had_value` says of the old state whether it has a value, `gone_at`
     /// of the new one from when on nothing of it is shown, as `KeyState::gone_at` does.
     pub(super) fn commit(
         &mut self,
         place: &Place,
         (newest, had_value): (Option<&Bytes>, bool),
+        new: (Bytes, Option<u64>),
+        effects: &mut Effects,
+    ) -> (Bytes, Option<Base>) {
+        let base = newest.map(|newest| Base {
+            digest: self.digest_of(place, newest),
+            has_value: had_value,
+        });
+        let record = self.commit_on(place, newest.zip(base), new, effects);
+        (record, base)
+    }
+
+    /// The digest of a key that holds `record`.
+    pub(super) fn digest_of(&self, place: &Place, record: &Bytes) -> Digest {
+        Digest::of(self.digest, place.key.as_bytes(), record)
+    }
+
+    /// The same as [`Self::commit`] where what is known of the old state is at hand.
+    pub(super) fn commit_on(
+        &mut self,
+        place: &Place,
+        old: Option<(&Bytes, Base)>,
         (record, gone_at): (Bytes, Option<u64>),
         effects: &mut Effects,
     ) -> Bytes {
@@ -36,17 +57,16 @@ impl Shard {
         if let Some(gone_at) = gone_at {
             self.note_gone(place, gone_at);
         }
-        let key = place.key.as_bytes();
-        let digest = |bytes: &Bytes| Digest::of(self.digest, key, bytes);
         let held = |bytes: &Bytes, has_value| Held {
             has_value,
-            bytes: key.len() + bytes.len(),
+            bytes: place.key.as_bytes().len() + bytes.len(),
         };
-        let old = newest.filter(|_| !planted(Bug::HoldingsNeverFall));
-        let old = old.map(|bytes| held(bytes, had_value));
+        let digest = self.digest_of(place, &record);
+        let counted = old.filter(|_| !planted(Bug::HoldingsNeverFall));
+        let counted = counted.map(|(bytes, base)| held(bytes, base.has_value));
         let change = RecordChange {
-            digest: DigestChange::between(newest.map(digest), Some(digest(&record))),
-            holdings: HoldingsChange::between(old, Some(held(&record, has_value))),
+            digest: DigestChange::between(old.map(|(_, base)| base.digest), Some(digest)),
+            holdings: HoldingsChange::between(counted, Some(held(&record, has_value))),
         };
         let lsn = self.table.appended().next();
         let bucket = place.location.bucket;

@@ -364,6 +364,7 @@ impl Shard {
             payload: Payload::Whole(merged.to_bytes()),
             number: get.machine.merged_number(),
             budget: plan.deadline.since(now.mono),
+            base: None,
         }))
     }
 

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use quorate_antientropy::{KeyState, MergeResult};
+use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{Actor, Epoch, KeyspaceId, NodeId};
 
 use super::super::effect::{Effect, Effects, Event, StopReason};
@@ -10,7 +11,7 @@ use super::super::failure::Cause;
 use super::super::input::Now;
 use super::super::key::RecordKey;
 use super::super::message::{
-    OpNumber, Payload, PeerMessage, PurgeNumber, Refusal, Replicate, ReplicateReply,
+    Base, OpNumber, Payload, PeerMessage, PurgeNumber, Refusal, Replicate, ReplicateReply,
 };
 use super::super::packed::packed;
 use super::super::table::Lookup;
@@ -84,6 +85,7 @@ impl Shard {
             op,
             payload,
             number,
+            base,
             ..
         } = message;
         let mut newer = None;
@@ -95,6 +97,7 @@ impl Shard {
                 effects.push(Effect::Count(Event::BelowFloorRefused));
                 Some(Cause::BelowFloor)
             }
+            Payload::Whole(record) if self.take_on(place, newest, base, &record, effects) => None,
             Payload::Whole(record) => {
                 match self.merge_in(place, newest, &record, Some(from), effects) {
                     Ok(above) => {
@@ -128,6 +131,35 @@ impl Shard {
                 self.when_durable(now, durability, ack, effects);
             }
         }
+    }
+
+    /// Takes a record unmerged, if what is held here is exactly what it was made on: the one that came
+    /// knows all of that, and of this node's own writes nothing more. Says whether it was taken; what
+    /// cannot be read is left to [`Self::merge_in`] to refuse.
+    fn take_on(
+        &mut self,
+        place: &Place,
+        newest: Option<&Bytes>,
+        base: Option<Base>,
+        incoming: &Bytes,
+        effects: &mut Effects,
+    ) -> bool {
+        let (Some(newest), Some(base)) = (newest, base) else {
+            return false;
+        };
+        let holds_it = self.digest_of(place, newest) == base.digest;
+        if !holds_it && !planted(Bug::BaseNotCompared) {
+            return false;
+        }
+        let Ok(mut theirs) = KeyState::decode_as(place.mode, incoming) else {
+            return false;
+        };
+        let left_out = self.leave_out_of(place, &mut theirs);
+        let bytes = self.bytes_of(&theirs, incoming, left_out);
+        self.note_if_crowded(place, &theirs);
+        let new = (bytes, theirs.gone_at());
+        self.commit_on(place, Some((newest, base)), new, effects);
+        true
     }
 
     /// Merges a record into the newest state and appends the result if it is news. Gives the stamp
@@ -175,20 +207,12 @@ impl Shard {
         {
             return Err(StopReason::ActorAhead { peer });
         }
-        let left_out = match &mut theirs {
-            KeyState::Siblings(record) => self.leave_out(place, record),
-            KeyState::Lww(_) => false,
-        };
+        let left_out = self.leave_out_of(place, &mut theirs);
         match own.merge(&theirs) {
             MergeResult::Unchanged => {}
             MergeResult::TookOther => {
                 self.note_if_crowded(place, &theirs);
-                let bytes = if left_out {
-                    self.encoded(|out| theirs.encode(out))
-                } else {
-                    // Copied out: a slice would keep the whole network buffer alive.
-                    packed(incoming)
-                };
+                let bytes = self.bytes_of(&theirs, incoming, left_out);
                 let new = (bytes, theirs.gone_at());
                 self.commit(place, (newest, own.has_value()), new, effects);
             }
@@ -201,6 +225,24 @@ impl Shard {
             }
         }
         Ok(own.stamp_above(&theirs))
+    }
+
+    /// Leaves what was pruned here out of a state that came; says whether that changed it.
+    fn leave_out_of(&self, place: &Place, theirs: &mut KeyState) -> bool {
+        match theirs {
+            KeyState::Siblings(record) => self.leave_out(place, record),
+            KeyState::Lww(_) => false,
+        }
+    }
+
+    /// The bytes of a state that came as `incoming`, and is not that any more if it was `changed`.
+    fn bytes_of(&mut self, theirs: &KeyState, incoming: &Bytes, changed: bool) -> Bytes {
+        if changed {
+            self.encoded(|out| theirs.encode(out))
+        } else {
+            // Copied out: a slice would keep the whole network buffer alive.
+            packed(incoming)
+        }
     }
 
     /// The place of a key that a peer names, if this node owns it under the same epoch.

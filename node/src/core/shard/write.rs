@@ -20,7 +20,7 @@ use super::super::failure::{Cause, Effectiveness, Failure, ReplicaPart};
 use super::super::input::Now;
 use super::super::key::RecordKey;
 use super::super::message::{
-    PeerMessage, PurgeNumber, ReplicateReply, Reply, Stored, WriteRequest,
+    Base, PeerMessage, PurgeNumber, ReplicateReply, Reply, Stored, WriteRequest,
 };
 use super::super::put::{PutMachine, PutPlan, Verdict};
 use super::super::seal::Token;
@@ -39,6 +39,8 @@ const RECORD_BYTES_MAX: usize = 4 << 20;
 /// What a write leaves to be replicated.
 pub(super) struct Made {
     pub(super) record: Bytes,
+    /// What it was made on, if a replica that holds the same need not merge.
+    pub(super) base: Option<Base>,
     pub(super) reply_token: Option<Token>,
     /// An earlier attempt of the operation is in the record already.
     pub(super) duplicate: bool,
@@ -136,6 +138,7 @@ impl Shard {
             keyspace: place.keyspace,
             key: request.key.clone(),
             record: made.record,
+            base: made.base,
             number: self.purge_numbers(&place).number,
             required,
             primaries: primaries.clone(),
@@ -245,12 +248,13 @@ impl Shard {
                         let gone_at = noted.gone_at();
                         let noted = self.encoded(|out| noted.encode(out));
                         let old = (newest.as_ref(), record.has_value());
-                        self.commit(place, old, (noted, gone_at), effects)
+                        self.commit(place, old, (noted, gone_at), effects).0
                     }
                     None => newest.unwrap_or_default(),
                 };
                 return Ok(Made {
                     record,
+                    base: None,
                     reply_token,
                     duplicate: true,
                     newer: None,
@@ -271,7 +275,8 @@ impl Shard {
         self.timestamp = self.timestamp.max(newest_seen);
         let timestamp = self.next_timestamp(now, record);
         let ttl = self.check_before_mint(now, *deadline, place, request)?;
-        let is_behind = !has_looked && !record.context().covers_context(&token.held);
+        let knows_held = record.context().covers_context(&token.held);
+        let is_behind = !has_looked && !knows_held;
         if is_behind && !planted(Bug::ContextNotLookedFor) {
             // Its operations are in the record that knows them, and must be listed here too.
             return Err(NotMade::Behind(Box::new(token.held)));
@@ -300,6 +305,8 @@ impl Shard {
             })
             .map_err(|refused| refusal(refused, effects))?;
         self.counter += 1;
+        // What a token alone knows of other nodes is news to the replicas, and judged there.
+        let adds_the_write_alone = knows_held && token.apart.is_empty() && planted_base.is_none();
         let reply_context = applied.reply_context;
         let reply_token = reply_token(
             &applied.record,
@@ -312,9 +319,10 @@ impl Shard {
         let old = (newest.as_ref(), record.has_value());
         let encoded = self.encoded(|out| applied.record.encode(out));
         let new = (encoded, applied.record.gone_at());
-        let record = self.commit(place, old, new, effects);
+        let (record, base) = self.commit(place, old, new, effects);
         Ok(Made {
             record,
+            base: base.filter(|_| adds_the_write_alone),
             reply_token,
             duplicate: false,
             newer: None,

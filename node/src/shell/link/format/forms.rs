@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use super::super::codes::{cause_of, code_of};
 use crate::core::message::{
-    ClockEcho, ClockProbe, Forward, ForwardReply, Held, HeldRecord, Hello, KeepAlive, OpNumber,
-    Payload, PeerHeader, PurgeNumber, ReadRecord, ReadRecordReply, ReadRequest, Refusal, Replicate,
-    ReplicateReply, Reply, Request, ResolveRequest, SessionReadRequest, StampTold, Stored,
-    WriteRequest,
+    Base, ClockEcho, ClockProbe, Forward, ForwardReply, Held, HeldRecord, Hello, KeepAlive,
+    OpNumber, Payload, PeerHeader, PurgeNumber, ReadRecord, ReadRecordReply, ReadRequest, Refusal,
+    Replicate, ReplicateReply, Reply, Request, ResolveRequest, SessionReadRequest, StampTold,
+    Stored, WriteRequest,
 };
 use crate::core::timeline::{Life, Memory, Timeline};
 use crate::core::{Cause, Effectiveness, Failure, ReplicaPart};
@@ -331,6 +331,15 @@ pub(super) struct ReplicateForm<'a> {
     delta: Option<DeltaForm>,
     number: u64,
     budget_us: u64,
+    #[serde(default)]
+    base: Option<BaseForm>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct BaseForm {
+    #[serde(with = "serde_bytes")]
+    digest: [u8; size_of::<u128>()],
+    has_value: bool,
 }
 
 impl<'a> ReplicateForm<'a> {
@@ -343,6 +352,7 @@ impl<'a> ReplicateForm<'a> {
             payload,
             number,
             budget,
+            base,
         } = message;
         let (whole, delta) = match payload {
             Payload::Whole(record) => (Some(&record[..]), None),
@@ -356,6 +366,10 @@ impl<'a> ReplicateForm<'a> {
             delta,
             number: number.0,
             budget_us: micros(*budget),
+            base: base.map(|base| BaseForm {
+                digest: base.digest.0.to_le_bytes(),
+                has_value: base.has_value,
+            }),
         })
     }
 
@@ -370,6 +384,7 @@ impl<'a> ReplicateForm<'a> {
             delta,
             number,
             budget_us,
+            base,
         } = self;
         let payload = match (whole, delta) {
             (Some(record), None) => Payload::Whole(body.slice_ref(record)),
@@ -383,6 +398,10 @@ impl<'a> ReplicateForm<'a> {
             payload,
             number: PurgeNumber(number),
             budget: Duration::from_micros(budget_us),
+            base: base.map(|base| Base {
+                digest: Digest(u128::from_le_bytes(base.digest)),
+                has_value: base.has_value,
+            }),
         })
     }
 }

@@ -16,12 +16,12 @@ use quorate_ring::{
 };
 
 use crate::core::message::{
-    ClockEcho, ClockProbe, ExchangeAnswer, ExchangeAsk, ExchangeReply, ExchangeRow, ExchangeWanted,
-    Forward, ForwardReply, Held, HeldRecord, Hello, KeepAlive, OpNumber, Payload, PurgeAsk,
-    PurgeNumber, PurgeReply, PurgeRound, PurgeStep, ReadRecord, ReadRecordReply, ReadRequest,
-    Refusal, ReplicaStanding, Replicate, ReplicateReply, Reply, Request, ResolveRequest, RowPage,
-    RowQuestion, ScanAsk, ScanPart, ScanReply, SessionReadRequest, StampTold, Stored, TreeQuestion,
-    Wanted, WriteRequest,
+    Base, ClockEcho, ClockProbe, ExchangeAnswer, ExchangeAsk, ExchangeReply, ExchangeRow,
+    ExchangeWanted, Forward, ForwardReply, Held, HeldRecord, Hello, KeepAlive, OpNumber, Payload,
+    PurgeAsk, PurgeNumber, PurgeReply, PurgeRound, PurgeStep, ReadRecord, ReadRecordReply,
+    ReadRequest, Refusal, ReplicaStanding, Replicate, ReplicateReply, Reply, Request,
+    ResolveRequest, RowPage, RowQuestion, ScanAsk, ScanPart, ScanReply, SessionReadRequest,
+    StampTold, Stored, TreeQuestion, Wanted, WriteRequest,
 };
 use crate::core::scan_page::{PageRange, RowContent, ScanRow};
 use crate::core::timeline::{Life, Memory, Timeline};
@@ -94,6 +94,10 @@ fn messages() -> Vec<PeerMessage> {
             payload,
             number,
             budget,
+            base: Some(Base {
+                digest: Digest(3),
+                has_value: true,
+            }),
         })
     };
     let refusal = Refusal {
@@ -398,6 +402,9 @@ fn bytes_of_an_earlier_release_are_read() {
     for message in &mut expected {
         if let PeerMessage::Read(read) = message {
             read.known = None;
+        }
+        if let PeerMessage::Replicate(replicate) = message {
+            replicate.base = None;
         }
         if let PeerMessage::Hello(hello) = message {
             hello.timeline = hello.timeline.clone().with_lost(BTreeSet::new());
