@@ -1093,6 +1093,33 @@ fn a_twin_of_what_was_superseded_before_the_read_does_not_stand_beside_the_next_
     );
 }
 
+/// A read that meets a copy which cannot be brought up to date takes the one that holds everything for it,
+/// whose disk need not have room for that.
+#[test]
+fn reads_go_on_while_all_disks_are_full_and_one_copy_is_behind() {
+    let mut lab = Lab::ready();
+    lab.cut = vec![C];
+    let write = lab.ask(A, put("new", 1, None));
+    lab.run();
+    assert!(is_applied(lab.reply(write)));
+    for node in [A, B, C] {
+        let full = Input::DiskSpace {
+            free_bytes: 0,
+            total_bytes: 1_000,
+        };
+        lab.step(node, full);
+    }
+    lab.cut.clear();
+    for asked in [A, B, C] {
+        for _ in 0..4 {
+            assert_eq!(
+                lab.values(asked, ConsistencyLevel::Quorum),
+                [Bytes::from_static(b"new")]
+            );
+        }
+    }
+}
+
 /// The token of a quorum operation has no operations: who does not know its dots finds them at any
 /// owner of the majority that does, and takes over what that one knows.
 #[test]

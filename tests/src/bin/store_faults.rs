@@ -102,10 +102,11 @@ async fn run(args: Args) -> Result<()> {
         let figures = full_disks().await?;
         writeln!(
             std::io::stdout(),
-            "full disks: {} writes taken beside one, {} refused with all; room again: a write taken after {:.1} s, \
+            "full disks: {} writes taken beside one, {} refused with all and {} keys read; room again: a write taken after {:.1} s, \
              all copies alike after {:.1} s, no process ended, nothing lost",
             figures.beside_full,
             figures.refused,
+            figures.read,
             figures.writes_after.as_secs_f64(),
             figures.alike_after.as_secs_f64(),
         )?;

@@ -1,7 +1,8 @@
 //! Disks of a cluster that fill up to the last byte under load, and have room again.
 //!
 //! With one full disk every write is answered by the other nodes. With all of them full, writes are refused
-//! as *disk full* and reads go on. When there is room again writes go on and all copies come to be alike;
+//! as *disk full* and reads go on, but for a key that some node took and a quorum did not: a read at a
+//! quorum would first have to bring it to one, and says that it cannot. When there is room again writes go on and all copies come to be alike;
 //! nothing that was acknowledged is lost, and no process has ended.
 //!
 //! Each disk is a small file system of its own, in memory: mounting it needs the rights of root.
@@ -14,7 +15,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use quorate_client::{Client, Code, Outcome};
+use quorate_client::{Client, Code, Outcome, Read};
 use rustix::fs::statvfs;
 use tempfile::TempDir;
 
@@ -52,11 +53,23 @@ struct Key {
 
 impl Key {
     /// Of the values that it may hold, those of no write before `round`.
+    /// Whether a write of it may be on fewer nodes than a quorum.
+    fn is_half_written(&self) -> bool {
+        self.unknown.range(self.acknowledged..).next().is_some()
+    }
+
     fn written(&self, key: u32, round: u32) -> impl Iterator<Item = String> {
         let unknown = self.unknown.range(round..).copied();
         let rounds = std::iter::once(self.acknowledged).chain(unknown);
         rounds.map(move |round| value_of(round, key))
     }
+}
+
+/// What the disks have left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Some,
+    None,
 }
 
 /// What was seen.
@@ -66,6 +79,8 @@ pub struct FullFigures {
     pub beside_full: u32,
     /// Writes that were not taken while all were.
     pub refused: u32,
+    /// Keys that could be read then.
+    pub read: u32,
     /// From the moment that there was room until a write was taken.
     pub writes_after: Duration,
     /// And until all copies were alike.
@@ -106,11 +121,12 @@ pub async fn full_disks() -> Result<FullFigures> {
     disks.fill(0)?;
     disks.fill(1)?;
     figures.refused = write_until_refused(&client, &disks, &mut keys).await?;
-    read_all(&client, &keys).await.context("with full disks")?;
+    let read = read_all(&client, &keys, Room::None).await;
+    figures.read = read.context("with full disks")?;
     are_running(&mut cluster)?;
     disks.free()?;
     let since = Stopwatch::start();
-    while !write_one(&client, 1_000_000, 0, &mut keys).await? {
+    while !write_one(&client, 1_000_000, 0, &mut keys, Room::None).await? {
         ensure!(since.elapsed() < LONGEST, "no write is taken again");
     }
     figures.writes_after = since.elapsed();
@@ -119,7 +135,8 @@ pub async fn full_disks() -> Result<FullFigures> {
     }
     wait_until_alike(&client, since).await?;
     figures.alike_after = since.elapsed();
-    read_all(&client, &keys).await.context("with room again")?;
+    let read = read_all(&client, &keys, Room::Some).await;
+    read.context("with room again")?;
     are_running(&mut cluster)?;
     client.close().await;
     Ok(figures)
@@ -128,7 +145,7 @@ pub async fn full_disks() -> Result<FullFigures> {
 /// Every key once; each write is acknowledged.
 async fn write_round(client: &Client, round: u32, keys: &mut [Key]) -> Result<()> {
     for key in 0..KEYS {
-        let taken = write_one(client, round, key, keys).await?;
+        let taken = write_one(client, round, key, keys, Room::Some).await?;
         ensure!(taken, "write {round} of key {key} was refused");
     }
     Ok(())
@@ -144,7 +161,7 @@ async fn write_until_refused(client: &Client, disks: &Disks, keys: &mut [Key]) -
         }
         round += 1;
         for key in (0..KEYS).step_by(20) {
-            if !write_one(client, round, key, keys).await? {
+            if !write_one(client, round, key, keys, Room::None).await? {
                 refused += 1;
                 full.get_or_insert_with(Stopwatch::start);
             }
@@ -158,11 +175,19 @@ async fn write_until_refused(client: &Client, disks: &Disks, keys: &mut [Key]) -
 }
 
 /// Writes a key after what it holds; false if the disks were too full.
-async fn write_one(client: &Client, round: u32, key: u32, keys: &mut [Key]) -> Result<bool> {
-    let keyspace = client.keyspace("default");
-    let read = keyspace.get(key_of(key)).await?;
-    let put = keyspace.put(key_of(key), value_of(round, key)).after(&read);
+async fn write_one(
+    client: &Client,
+    round: u32,
+    key: u32,
+    keys: &mut [Key],
+    room: Room,
+) -> Result<bool> {
     let known = keys.get_mut(key as usize).context("a key")?;
+    let Some(read) = read_one(client, key, known, room).await? else {
+        return Ok(false);
+    };
+    let keyspace = client.keyspace("default");
+    let put = keyspace.put(key_of(key), value_of(round, key)).after(&read);
     match put.await {
         Ok(_) => {
             known.acknowledged = round;
@@ -184,10 +209,29 @@ async fn write_one(client: &Client, round: u32, key: u32, keys: &mut [Key]) -> R
     }
 }
 
-async fn read_all(client: &Client, keys: &[Key]) -> Result<()> {
-    let keyspace = client.keyspace("default");
+/// `None` for one that is half written while there is no room to complete it.
+async fn read_one(client: &Client, key: u32, known: &Key, room: Room) -> Result<Option<Read>> {
+    match client.keyspace("default").get(key_of(key)).await {
+        Ok(read) => Ok(Some(read)),
+        Err(error)
+            if room == Room::None
+                && known.is_half_written()
+                && error.code() == Code::QuorumNotReached =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// How many could be read.
+async fn read_all(client: &Client, keys: &[Key], room: Room) -> Result<u32> {
+    let mut count = 0;
     for (key, known) in (0..KEYS).zip(keys) {
-        let read = keyspace.get(key_of(key)).await?;
+        let Some(read) = read_one(client, key, known, room).await? else {
+            continue;
+        };
+        count += 1;
         for value in read.values() {
             let written = known.written(key, 0).any(|written| *value == written);
             ensure!(written, "key {key} has a value that must not be there");
@@ -201,7 +245,7 @@ async fn read_all(client: &Client, keys: &[Key]) -> Result<()> {
             known.acknowledged
         );
     }
-    Ok(())
+    Ok(count)
 }
 
 async fn wait_until_alike(client: &Client, since: Stopwatch) -> Result<()> {

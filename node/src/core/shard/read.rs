@@ -424,8 +424,11 @@ impl Shard {
             effects.push(Effect::Count(Event::BelowFloorRefused));
             return;
         }
-        if self.disk_full || !self.table.has_room() {
+        if self.lacks_room_for(place, newest, record) {
             effects.push(Effect::Count(Event::Shed));
+            if self.disk_full {
+                return self.cannot_repair_here(now, op, effects);
+            }
             return self.wake_at(now, now.mono + REPAIR_AGAIN_AFTER, op);
         }
         match self.merge_in(place, newest, record, None, effects) {
@@ -435,6 +438,17 @@ impl Shard {
             }
             Err(error) => effects.push(Effect::Stop(error)),
         }
+    }
+
+    /// The disk is full, and may stay so: another one must hold the merged record.
+    fn cannot_repair_here(&mut self, now: Now, op: OpNumber, effects: &mut Effects) {
+        let mut steps = Vec::new();
+        let me = self.me;
+        if let Some(Op::Get(get)) = self.ops.get_mut(&op) {
+            get.machine.refused(me, &mut steps);
+        }
+        self.perform_get(now, op, steps, effects);
+        self.rearm_get(now, op);
     }
 
     fn answer_get(&mut self, now: Now, op: OpNumber, replicas: u8, effects: &mut Effects) {

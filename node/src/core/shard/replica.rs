@@ -91,8 +91,13 @@ impl Shard {
         let mut newer = None;
         let refused = match payload {
             Payload::Delta(_) => Some(Cause::PayloadUnsupported),
-            Payload::Whole(_) if self.disk_full => Some(Cause::DiskFull),
-            Payload::Whole(_) if !self.table.has_room() => Some(Cause::Overloaded),
+            Payload::Whole(record) if self.lacks_room_for(place, newest, &record) => {
+                Some(if self.disk_full {
+                    Cause::DiskFull
+                } else {
+                    Cause::Overloaded
+                })
+            }
             Payload::Whole(record) if self.is_below_floor(place, number, newest, &record) => {
                 effects.push(Effect::Count(Event::BelowFloorRefused));
                 Some(Cause::BelowFloor)
@@ -131,6 +136,22 @@ impl Shard {
                 self.when_durable(now, durability, ack, effects);
             }
         }
+    }
+
+    /// Whether there is no room for what this record adds. What is held already needs none: a read may rest on
+    /// it however full the disk is.
+    pub(super) fn lacks_room_for(
+        &self,
+        place: &Place,
+        newest: Option<&Bytes>,
+        record: &Bytes,
+    ) -> bool {
+        if !self.disk_full && self.table.has_room() {
+            return false;
+        }
+        let decode = |bytes: &Bytes| KeyState::decode_as(place.mode, bytes).ok();
+        let states = newest.and_then(decode).zip(decode(record));
+        !states.is_some_and(|(own, theirs)| own.holds_all_of(&theirs))
     }
 
     /// Takes a record unmerged, if what is held here is exactly what it was made on: the one that came
