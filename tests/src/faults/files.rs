@@ -10,6 +10,8 @@ use anyhow::{Context as _, Result};
 pub(super) enum Place<'a> {
     /// The byte at this offset.
     At(usize),
+    /// The same; a file that is shorter gets bytes up to there.
+    AtOrBehind(usize),
     /// The byte so far in front of the end.
     BeforeEnd(usize),
     Middle,
@@ -17,7 +19,8 @@ pub(super) enum Place<'a> {
     In(&'a [u8]),
 }
 
-/// Files in `folder` whose names begin so and have a number behind it, or are just that; the lowest first.
+/// Files in `folder` whose names begin so and have a number behind it, or are just that, whether or not they
+/// end as journals of the engine do; the lowest first.
 pub(super) fn numbered(folder: &Path, prefix: &str) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
@@ -25,6 +28,7 @@ pub(super) fn numbered(folder: &Path, prefix: &str) -> Result<Vec<PathBuf>> {
         let name = entry.file_name().to_string_lossy().into_owned();
         if entry.file_type()?.is_file()
             && let Some(rest) = name.strip_prefix(prefix)
+            && let rest = rest.strip_suffix(".jnl").unwrap_or(rest)
             && rest.bytes().all(|byte| byte.is_ascii_hexdigit())
         {
             files.push((rest.len(), rest.to_owned(), entry.path()));
@@ -40,6 +44,10 @@ pub(super) fn flip(files: &[PathBuf], place: Place<'_>) -> Result<bool> {
         let mut bytes = fs::read(path)?;
         let found = match place {
             Place::At(offset) => Some(offset),
+            Place::AtOrBehind(offset) => {
+                bytes.resize(bytes.len().max(offset + 1), 0);
+                Some(offset)
+            }
             Place::BeforeEnd(back) => bytes.len().checked_sub(back),
             Place::Middle => Some(bytes.len() / 2),
             Place::In(text) => {

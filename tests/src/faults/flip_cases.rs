@@ -23,6 +23,8 @@ pub(super) enum Harm {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Spot {
     At(usize),
+    /// Of a journal; one that is empty gets as many bytes that mean nothing.
+    Journal(usize),
     BeforeEnd(usize),
     Middle,
     /// In some record.
@@ -56,12 +58,14 @@ pub(super) enum Outcome {
 }
 
 const LOG: &str = "";
+/// Files that are a number and nothing more, but for the ending of fjall's journals.
+const JOURNAL: &str = "";
 const RECORDS: &str = "engine/keyspaces/1";
 const TABLES: &str = "engine/keyspaces/1/tables";
 const META: &str = "engine/keyspaces/0";
 const META_TABLES: &str = "engine/keyspaces/0/tables";
 
-pub(super) const CASES: [Case; 21] = [
+pub(super) const CASES: [Case; 20] = [
     long(
         "log, a record in the middle",
         LOG,
@@ -90,27 +94,21 @@ pub(super) const CASES: [Case; 21] = [
         LOG,
         "log-",
         Spot::At(4096 + 12),
-        &[SetAside],
-    ),
-    long(
-        "log, a segment for recycling",
-        LOG,
-        "free-",
-        Spot::Middle,
-        &[Whole],
+        // The newest segment may have none yet.
+        &[Whole, SetAside],
     ),
     long(
         "engine, framing of the journal",
         "engine",
-        "",
-        Spot::At(0),
+        JOURNAL,
+        Spot::Journal(0),
         &[Whole, SetAside],
     ),
     long(
         "engine, journal further on",
         "engine",
-        "",
-        Spot::At(9),
+        JOURNAL,
+        Spot::Journal(9),
         &[Whole, SetAside],
     )
     .short(),
@@ -126,7 +124,8 @@ pub(super) const CASES: [Case; 21] = [
         "engine, a table's end",
         TABLES,
         "",
-        Spot::BeforeEnd(3),
+        // Where it says that its parts are listed; of their length behind it fjall makes no use.
+        Spot::BeforeEnd(12),
         &[SetAside],
     ),
     long(
@@ -142,7 +141,8 @@ pub(super) const CASES: [Case; 21] = [
         RECORDS,
         "current",
         Spot::At(9),
-        &[SetAside],
+        // fjall writes it and does not look at it.
+        &[Whole],
     ),
     long(
         "engine, the number in use",
@@ -172,14 +172,23 @@ pub(super) const CASES: [Case; 21] = [
         Spot::At(1),
         &[SetAside],
     ),
-    long("digest file", LOG, "digest-", Spot::Middle, &[SetAside]).short(),
+    // One is written ahead of each generation: the newest may not be in use yet.
+    long(
+        "digest file",
+        LOG,
+        "digest-",
+        Spot::Middle,
+        &[Whole, SetAside],
+    )
+    .short(),
     hints(),
     long(
         "what is known to be lost",
         LOG,
         "losses",
         Spot::Middle,
-        &[Healed],
+        // It has lost nothing, and may have been compared with the others before it is asked.
+        &[Whole, Healed],
     ),
     long("identity", LOG, "identity", Spot::Middle, &[SetAside]),
     whole(

@@ -44,6 +44,9 @@ const FILL: usize = 3_000;
 /// What the table says of a case that did not end as it must.
 const VIOLATION: &str = "VIOLATION";
 
+/// What a node logs when it has lost something.
+const BEGINS_ANEW: &str = "begins anew and gets back";
+
 /// What stands in every value, and in no key.
 const MARK: &str = "acknowledged";
 
@@ -143,6 +146,8 @@ impl Run {
         self.wait_until_alike(since, &mut said).await?;
         let healed_after = since.elapsed();
         self.read_all().await?;
+        // It may be whole again before `status` could be asked: then its log has said it.
+        let said = said.or_else(|| self.said_of_loss());
         let did = match (said.is_some(), self.set_aside()? != aside) {
             (_, true) => Outcome::SetAside,
             (true, false) => Outcome::Healed,
@@ -186,8 +191,8 @@ impl Run {
                     let named = data.join(folder).join(prefix);
                     files.extend(named.is_file().then_some(named));
                 }
-                // The newest is the one in use.
-                if !matches!(spot, Spot::Record) {
+                // The newest is the one in use; of tables it may be one that was under way.
+                if !matches!(spot, Spot::Record | Spot::BeforeEnd(_)) {
                     files.reverse();
                 }
                 let newest = format!("{MARK}-{}-{}-", self.round, KEYS - 1);
@@ -196,6 +201,7 @@ impl Run {
                     Spot::Middle => Place::Middle,
                     Spot::BeforeEnd(back) => Place::BeforeEnd(back),
                     Spot::At(offset) => Place::At(offset),
+                    Spot::Journal(offset) => Place::AtOrBehind(offset),
                     Spot::Record => Place::In(MARK.as_bytes()),
                 };
                 ensure!(flip(&files, place)?, "there is nothing to flip");
@@ -374,6 +380,13 @@ impl Run {
         let folder = self.cluster.node_folder(HARMED);
         let log = folder.map(|folder| fs::read_to_string(folder.join("log")));
         log.ok().and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// What the node logged of a loss since it was killed.
+    fn said_of_loss(&self) -> Option<String> {
+        let said = self.said();
+        let line = said.lines().find(|line| line.contains(BEGINS_ANEW))?;
+        Some(line.to_owned())
     }
 
     /// What the node logged since it was killed.

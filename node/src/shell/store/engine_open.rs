@@ -61,7 +61,15 @@ impl OpenEngine {
     /// [`EngineError`] if it does not open; what was in it was not changed then.
     pub(super) fn open(config: &EngineConfig) -> Result<Self, EngineError> {
         remove_unfinished(&config.path).map_err(|error| failed(error.into()))?;
-        let opened = Self::open_made(config).map_err(failed);
+        let opened = Self::open_made(config).map_err(|error| {
+            // What a file names must be there: fjall renames into place, and removes what nothing names.
+            let is_missing = io_kind(&error) == Some(ErrorKind::NotFound);
+            let error = failed(error);
+            EngineError {
+                is_damage: error.is_damage || is_missing,
+                ..error
+            }
+        });
         let opened = opened.map_err(|error| EngineError {
             is_damage: error.is_damage || marker_is_damaged(&config.path),
             ..error
@@ -267,19 +275,24 @@ fn failed(error: fjall::Error) -> EngineError {
             | fjall::Error::Decompress(_)
             | fjall::Error::Unrecoverable
     );
-    let is_full = match &error {
-        fjall::Error::Io(error) | fjall::Error::Storage(LsmError::Io(error)) => {
-            matches!(
-                error.kind(),
-                ErrorKind::StorageFull | ErrorKind::QuotaExceeded
-            )
-        }
-        _ => false,
-    };
+    let kind = io_kind(&error);
+    let is_full = matches!(
+        kind,
+        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+    );
     EngineError {
         reason: error.to_string(),
-        is_damage,
+        // A file that ends before what it says that it has.
+        is_damage: is_damage || kind == Some(ErrorKind::UnexpectedEof),
         is_full,
+    }
+}
+
+/// What the system said, if it was the system that failed.
+fn io_kind(error: &fjall::Error) -> Option<ErrorKind> {
+    match error {
+        fjall::Error::Io(error) | fjall::Error::Storage(LsmError::Io(error)) => Some(error.kind()),
+        _ => None,
     }
 }
 
