@@ -72,6 +72,7 @@ fn replicate() -> PeerMessage {
             digest: Digest(u128::MAX / 3),
             has_value: true,
         }),
+        as_fallback: false,
     })
 }
 

@@ -110,10 +110,10 @@ impl Profile {
         if self.attempts_max == Some(0) {
             return wrong("there is at least one attempt");
         }
-        if matches!(self.read_level, ConsistencyLevel::Write(_)) {
+        if matches!(self.read_level.strict(), ConsistencyLevel::Write(_)) {
             return wrong("`w=` is no level of a read");
         }
-        if matches!(self.write_level, ConsistencyLevel::Read(_)) {
+        if matches!(self.write_level.strict(), ConsistencyLevel::Read(_)) {
             return wrong("`r=` is no level of a write");
         }
         Ok(())

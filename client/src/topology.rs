@@ -227,6 +227,7 @@ fn ring_level(level: Level, exactly: fn(u8) -> ConsistencyLevel) -> ConsistencyL
         Level::Quorum => ConsistencyLevel::Quorum,
         Level::All => ConsistencyLevel::All,
         Level::Exactly(count) => exactly(count),
+        Level::Sloppy(level) => ring_level(level.into(), exactly).sloppy(),
     }
 }
 

@@ -75,7 +75,7 @@ fn what_cannot_be_understood_is_exit_code_2_and_says_why() {
         (&["get", "k", "--consistency", "local-quorum"], "later work"),
         (&["get", "k", "--consistency", "each-quorum"], "later work"),
         (
-            &["put", "k", "v", "--consistency", "quorum+sloppy"],
+            &["put", "k", "v", "--consistency", "local-quorum+sloppy"],
             "later work",
         ),
         (&["get", "k", "--consistency", "w=2"], "w= is for writes"),

@@ -300,6 +300,7 @@ fn replicate(op: u64, bytes: usize) -> PeerMessage {
         number: PurgeNumber(0),
         budget: Duration::from_secs(1),
         base: None,
+        as_fallback: false,
     })
 }
 

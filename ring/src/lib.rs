@@ -47,8 +47,8 @@ pub use placement::Assignment;
 pub use plan::{CopiesChange, KeysMoved, NodeChange, Plan};
 pub use preference::PreferenceList;
 pub use quorum::{
-    ConsistencyLevel, LevelError, LevelParseError, is_monotonic, majority, reads_see_writes,
-    writes_meet,
+    ConsistencyLevel, LevelError, LevelParseError, StrictLevel, is_monotonic, majority,
+    reads_see_writes, writes_meet,
 };
 pub use time::MonoTime;
 pub use token::{BUCKET_BITS, BucketId, Token, VnodeCount, VnodeCountError, VnodeId};

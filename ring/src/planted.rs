@@ -83,6 +83,12 @@ pub enum Bug {
     PrunesOutsideRounds,
     /// P12: flagged operations are forgotten while they may still be tried.
     FlaggedPrunedEarly,
+    /// V4: a fallback claims with its dot all that it minted for the key before.
+    FallbackClaimsVector,
+    /// P9: what a fallback holds, and was counted, is let go after a while.
+    GuestDropped,
+    /// P10: purge rounds do not ask fallbacks.
+    FallbackNotDrained,
 }
 
 impl Bug {
@@ -125,6 +131,9 @@ impl Bug {
         Self::PresentLifeCompared,
         Self::PrunesOutsideRounds,
         Self::FlaggedPrunedEarly,
+        Self::FallbackClaimsVector,
+        Self::GuestDropped,
+        Self::FallbackNotDrained,
     ];
 
     /// The name by which it is chosen.
@@ -169,6 +178,9 @@ impl Bug {
             Self::NoReserve => "l8-no-reserve",
             Self::PrunesOutsideRounds => "p7-prunes-outside-rounds",
             Self::FlaggedPrunedEarly => "p12-flagged-pruned-early",
+            Self::FallbackClaimsVector => "v4-fallback-claims-vector",
+            Self::GuestDropped => "p9-counted-hint-dropped",
+            Self::FallbackNotDrained => "p10-fallback-not-drained",
         }
     }
 }

@@ -3,7 +3,10 @@
 //! A read at R and a write at W meet in at least one replica if R + W > N (Gifford, SOSP 1979;
 //! Dynamo, SOSP 2007, section 4.5). A level that N cannot meet is an error, never lowered.
 //!
-//! Not here: which replicas answer (`node::core`), levels that count zones, sloppy quorums.
+//! At a sloppy level (`+sloppy`) fallbacks count where primaries cannot be had. The numbers stay, and
+//! the overlap goes: a read may then miss a write until its fallbacks have handed it over.
+//!
+//! Not here: which replicas answer (`node::core`), levels that count zones.
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,6 +29,38 @@ pub enum ConsistencyLevel {
     Read(u8),
     /// Exactly this many replicas, for writes only (`w=2`).
     Write(u8),
+    /// As many nodes as that level needs; fallbacks count (`quorum+sloppy`).
+    Sloppy(StrictLevel),
+}
+
+/// A level at which primaries alone count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StrictLevel {
+    /// One replica.
+    One,
+    /// Two replicas.
+    Two,
+    /// More than half of the N replicas.
+    Quorum,
+    /// All N replicas.
+    All,
+    /// Exactly this many replicas, for reads only.
+    Read(u8),
+    /// Exactly this many replicas, for writes only.
+    Write(u8),
+}
+
+impl From<StrictLevel> for ConsistencyLevel {
+    fn from(level: StrictLevel) -> Self {
+        match level {
+            StrictLevel::One => Self::One,
+            StrictLevel::Two => Self::Two,
+            StrictLevel::Quorum => Self::Quorum,
+            StrictLevel::All => Self::All,
+            StrictLevel::Read(count) => Self::Read(count),
+            StrictLevel::Write(count) => Self::Write(count),
+        }
+    }
 }
 
 /// Why a level does not fit an operation. **Not applied**: no replica was asked.
@@ -67,7 +102,9 @@ pub enum LevelError {
 #[non_exhaustive]
 pub enum LevelParseError {
     /// No such level.
-    #[error("`{given}` is no consistency level; use one, two, quorum, all, r=COUNT or w=COUNT")]
+    #[error(
+        "`{given}` is no consistency level; use one, two, quorum, all, r=COUNT or w=COUNT, also with +sloppy"
+    )]
     Unknown {
         /// What was given, at most 64 characters of it.
         given: String,
@@ -112,14 +149,45 @@ pub const fn is_monotonic(copies: Copies, read: u8) -> bool {
 }
 
 impl ConsistencyLevel {
+    /// Whether fallbacks count.
+    #[must_use]
+    pub const fn is_sloppy(self) -> bool {
+        matches!(self, Self::Sloppy(_))
+    }
+
+    /// The same with fallbacks.
+    #[must_use]
+    pub const fn sloppy(self) -> Self {
+        match self {
+            Self::One => Self::Sloppy(StrictLevel::One),
+            Self::Two => Self::Sloppy(StrictLevel::Two),
+            Self::Quorum => Self::Sloppy(StrictLevel::Quorum),
+            Self::All => Self::Sloppy(StrictLevel::All),
+            Self::Read(count) => Self::Sloppy(StrictLevel::Read(count)),
+            Self::Write(count) => Self::Sloppy(StrictLevel::Write(count)),
+            Self::Sloppy(_) => self,
+        }
+    }
+
+    /// The same without fallbacks.
+    #[must_use]
+    pub fn strict(self) -> Self {
+        match self {
+            Self::Sloppy(level) => level.into(),
+            Self::One | Self::Two | Self::Quorum | Self::All | Self::Read(_) | Self::Write(_) => {
+                self
+            }
+        }
+    }
+
     /// R: how many replicas a read at this level needs, 1 to N.
     ///
     /// # Errors
     /// [`LevelError`] if N is too small, the count is 0, or the level is for writes.
     pub fn replicas_for_read(self, copies: Copies) -> Result<u8, LevelError> {
-        match self {
+        match self.strict() {
             Self::Write(_) => Err(LevelError::WriteLevelForRead { level: self }),
-            Self::One | Self::Two | Self::Quorum | Self::All | Self::Read(_) => {
+            Self::One | Self::Two | Self::Quorum | Self::All | Self::Read(_) | Self::Sloppy(_) => {
                 self.replicas(copies)
             }
         }
@@ -130,9 +198,9 @@ impl ConsistencyLevel {
     /// # Errors
     /// [`LevelError`] if N is too small, the count is 0, or the level is for reads.
     pub fn replicas_for_write(self, copies: Copies) -> Result<u8, LevelError> {
-        match self {
+        match self.strict() {
             Self::Read(_) => Err(LevelError::ReadLevelForWrite { level: self }),
-            Self::One | Self::Two | Self::Quorum | Self::All | Self::Write(_) => {
+            Self::One | Self::Two | Self::Quorum | Self::All | Self::Write(_) | Self::Sloppy(_) => {
                 self.replicas(copies)
             }
         }
@@ -145,6 +213,7 @@ impl ConsistencyLevel {
             Self::Quorum => majority(copies),
             Self::All => copies.get(),
             Self::Read(count) | Self::Write(count) => count,
+            Self::Sloppy(level) => return Self::from(level).replicas(copies),
         };
         if required == 0 {
             Err(LevelError::NoReplica { level: self })
@@ -163,16 +232,23 @@ impl ConsistencyLevel {
 impl FromStr for ConsistencyLevel {
     type Err = LevelParseError;
 
-    /// Reads the command line's words: `one`, `two`, `quorum`, `all`, `r=COUNT`, `w=COUNT`.
+    /// Reads the command line's words: `one`, `two`, `quorum`, `all`, `r=COUNT`, `w=COUNT`, each also
+    /// with `+sloppy` behind it.
     fn from_str(text: &str) -> Result<Self, LevelParseError> {
         let given = || text.chars().take(64).collect::<String>();
         if let Some(strict) = text.strip_suffix("+sloppy") {
-            let known = !matches!(strict.parse::<Self>(), Err(LevelParseError::Unknown { .. }));
-            return Err(if known {
-                LevelParseError::NotYet { given: given() }
-            } else {
-                LevelParseError::Unknown { given: given() }
-            });
+            return match strict.parse::<Self>() {
+                Ok(level) if !level.is_sloppy() => Ok(level.sloppy()),
+                Ok(_) | Err(LevelParseError::Unknown { .. }) => {
+                    Err(LevelParseError::Unknown { given: given() })
+                }
+                Err(LevelParseError::BadCount { .. }) => {
+                    Err(LevelParseError::BadCount { given: given() })
+                }
+                Err(LevelParseError::NotYet { .. }) => {
+                    Err(LevelParseError::NotYet { given: given() })
+                }
+            };
         }
         let count = |digits: &str| match digits.parse::<u8>() {
             Ok(count) if count > 0 => Ok(count),
@@ -202,6 +278,7 @@ impl fmt::Display for ConsistencyLevel {
             Self::All => f.write_str("all"),
             Self::Read(count) => write!(f, "r={count}"),
             Self::Write(count) => write!(f, "w={count}"),
+            Self::Sloppy(level) => write!(f, "{}+sloppy", Self::from(*level)),
         }
     }
 }
@@ -233,6 +310,9 @@ mod tests {
             (3, Read(0), None, None),
             (3, Write(1), None, Some(1)),
             (3, Write(4), None, None),
+            (3, Quorum.sloppy(), Some(2), Some(2)),
+            (3, Write(1).sloppy(), None, Some(1)),
+            (3, Read(4).sloppy(), None, None),
         ];
         for (n, level, read, write) in cases {
             assert_eq!(
@@ -265,18 +345,16 @@ mod tests {
         use ConsistencyLevel::{All, One, Quorum, Read, Two, Write};
         for level in [One, Two, Quorum, All, Read(7), Write(255)] {
             assert_eq!(level.to_string().parse(), Ok(level));
+            let sloppy = level.sloppy();
+            assert_eq!(sloppy.to_string(), format!("{level}+sloppy"));
+            assert_eq!(sloppy.to_string().parse(), Ok(sloppy));
+            assert_eq!((sloppy.strict(), sloppy.sloppy()), (level, sloppy));
         }
     }
 
     #[test]
     fn levels_of_later_work_say_so() {
-        for text in [
-            "local-quorum",
-            "each-quorum",
-            "quorum+sloppy",
-            "w=2+sloppy",
-            "local-quorum+sloppy",
-        ] {
+        for text in ["local-quorum", "each-quorum", "local-quorum+sloppy"] {
             let error = text.parse::<ConsistencyLevel>();
             assert_eq!(
                 error,
@@ -288,11 +366,19 @@ mod tests {
 
     #[test]
     fn other_words_are_refused() {
-        for text in ["", "QUORUM", "three", "r", "x=2", "nonsense+sloppy"] {
+        for text in [
+            "",
+            "QUORUM",
+            "three",
+            "r",
+            "x=2",
+            "nonsense+sloppy",
+            "one+sloppy+sloppy",
+        ] {
             let unknown = LevelParseError::Unknown { given: text.into() };
             assert_eq!(text.parse::<ConsistencyLevel>(), Err(unknown), "{text}");
         }
-        for text in ["r=", "r=0", "w=256", "w=-1", "r=two"] {
+        for text in ["r=", "r=0", "w=256", "w=-1", "r=two", "w=0+sloppy"] {
             let bad = LevelParseError::BadCount { given: text.into() };
             assert_eq!(text.parse::<ConsistencyLevel>(), Err(bad), "{text}");
         }

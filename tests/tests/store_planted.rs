@@ -181,6 +181,9 @@ async fn passes(bug: Bug, seed: u64) -> bool {
         | Bug::PresentLifeCompared
         | Bug::PrunesOutsideRounds
         | Bug::FlaggedPrunedEarly
+        | Bug::FallbackClaimsVector
+        | Bug::GuestDropped
+        | Bug::FallbackNotDrained
         | Bug::RepairWritesOlder
         | Bug::ScanSkipsPageBoundary
         | Bug::ScanStaleRowWins

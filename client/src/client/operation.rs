@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_ring::ConsistencyLevel;
+use quorate_ring::{ConsistencyLevel, StrictLevel};
 
 use crate::context::Context;
 use crate::diagnostics::Diagnostics;
@@ -296,8 +296,20 @@ impl Done {
 }
 
 /// The level as it travels; `None` for a count that does not fit.
-pub(crate) const fn wire_level(level: ConsistencyLevel) -> Option<wire::Level> {
+pub(crate) fn wire_level(level: ConsistencyLevel) -> Option<wire::Level> {
     Some(match level {
+        ConsistencyLevel::Sloppy(level) => wire::Level::Sloppy(match level {
+            StrictLevel::One => wire::StrictLevel::One,
+            StrictLevel::Two => wire::StrictLevel::Two,
+            StrictLevel::Quorum => wire::StrictLevel::Quorum,
+            StrictLevel::All => wire::StrictLevel::All,
+            StrictLevel::Read(count) | StrictLevel::Write(count) => {
+                if !(1..=wire::SLOPPY_COUNT_MAX).contains(&count) {
+                    return None;
+                }
+                wire::StrictLevel::Exactly(count)
+            }
+        }),
         ConsistencyLevel::One => wire::Level::One,
         ConsistencyLevel::Two => wire::Level::Two,
         ConsistencyLevel::Quorum => wire::Level::Quorum,

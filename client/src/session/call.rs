@@ -27,6 +27,8 @@ pub(crate) struct SessionCall {
     /// How many writes without a token the answer of a read makes up for.
     untold: u64,
     copies: u8,
+    /// Fallbacks may be among those that acknowledge.
+    is_sloppy: bool,
 }
 
 impl SessionCall {
@@ -57,6 +59,7 @@ impl SessionCall {
             replaces: Vec::new(),
             untold: 0,
             copies,
+            is_sloppy: operation.level.is_sloppy(),
         };
         let seen = state.keys.entry(call.name.clone()).or_default();
         match &operation.payload {
@@ -112,7 +115,9 @@ impl SessionCall {
         if let Some(seen) = state.keys.get_mut(&self.name)
             && (context.is_none() || may_lack_itself)
         {
-            let misses = self.copies.saturating_sub(written.acks());
+            // Of fallbacks no read is sure to ask any: all replicas are as near as it comes.
+            let acks = if self.is_sloppy { 1 } else { written.acks() };
+            let misses = self.copies.saturating_sub(acks);
             seen.replicas_min = seen.replicas_min.max(misses.saturating_add(1));
             seen.untold += 1;
         }
@@ -174,7 +179,14 @@ fn raised(level: ConsistencyLevel, replicas_min: u8, copies: u8) -> ConsistencyL
         .ok()
         .and_then(|copies| level.replicas_for_read(copies).ok());
     match asked {
-        Some(asked) if asked < replicas_min => ConsistencyLevel::Read(replicas_min.min(copies)),
+        Some(asked) if asked < replicas_min => {
+            let raised = ConsistencyLevel::Read(replicas_min.min(copies));
+            if level.is_sloppy() {
+                raised.sloppy()
+            } else {
+                raised
+            }
+        }
         Some(_) | None => level,
     }
 }
@@ -193,6 +205,7 @@ mod tests {
             (Level::Quorum, 2, Level::Quorum),
             (Level::Quorum, 3, Level::Read(3)),
             (Level::All, 3, Level::All),
+            (Level::One.sloppy(), 2, Level::Read(2).sloppy()),
         ];
         for (level, least, want) in cases {
             assert_eq!(raised(level, least, 3), want, "{level} at least {least}");

@@ -726,7 +726,10 @@ mod tests {
                 bytes: 300,
                 oldest_ms: 4,
                 let_go: 5,
+                counted: true,
             }],
+            guest_records: 3,
+            guest_bytes: 1_500,
             copies_in_doubt: 6,
             purge: PurgeStatus {
                 waiting: 7,

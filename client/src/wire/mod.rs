@@ -27,7 +27,8 @@ pub use frame::{
 };
 pub use request::{
     BatchItem, ContextToken, DeclareLost, Delete, DumpLocal, Get, Level, OpId, Put, ReadLocal,
-    Repair, Request, RequestFrame, Resolve, Scan, ScanToken, SessionGet, Verify,
+    Repair, Request, RequestFrame, Resolve, SLOPPY_COUNT_MAX, Scan, ScanToken, SessionGet,
+    StrictLevel, Verify,
 };
 pub use response::{
     Applied, DeclaredLost, DumpPage, Failure, HintStatus, ItemResult, KeyspaceHoldings,

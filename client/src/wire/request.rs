@@ -40,6 +40,41 @@ pub enum Level {
     All,
     /// Exactly this many (`r=` of a read, `w=` of a write); 1 to 127.
     Exactly(u8),
+    /// As many as that; fallbacks count.
+    Sloppy(StrictLevel),
+}
+
+/// A level at which primaries alone count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StrictLevel {
+    /// One replica.
+    One,
+    /// Two replicas.
+    Two,
+    /// More than half of the N replicas.
+    Quorum,
+    /// All N replicas.
+    All,
+    /// Exactly this many; 1 to [`SLOPPY_COUNT_MAX`].
+    Exactly(u8),
+}
+
+/// Most replicas that a sloppy level can name by their number.
+pub const SLOPPY_COUNT_MAX: u8 = 100;
+
+/// The byte of a sloppy level of so many replicas is that number and this one.
+const SLOPPY_COUNTS: u8 = 140;
+
+impl From<StrictLevel> for Level {
+    fn from(level: StrictLevel) -> Self {
+        match level {
+            StrictLevel::One => Self::One,
+            StrictLevel::Two => Self::Two,
+            StrictLevel::Quorum => Self::Quorum,
+            StrictLevel::All => Self::All,
+            StrictLevel::Exactly(count) => Self::Exactly(count),
+        }
+    }
 }
 
 impl From<Level> for u8 {
@@ -50,6 +85,13 @@ impl From<Level> for u8 {
             Level::Quorum => 130,
             Level::All => 131,
             Level::Exactly(count) => count,
+            Level::Sloppy(StrictLevel::One) => 132,
+            Level::Sloppy(StrictLevel::Two) => 133,
+            Level::Sloppy(StrictLevel::Quorum) => 134,
+            Level::Sloppy(StrictLevel::All) => 135,
+            // No keyspace keeps so many copies: it is refused.
+            Level::Sloppy(StrictLevel::Exactly(count)) if count > SLOPPY_COUNT_MAX => u8::MAX,
+            Level::Sloppy(StrictLevel::Exactly(count)) => SLOPPY_COUNTS + count,
         }
     }
 }
@@ -63,6 +105,11 @@ impl From<u8> for Level {
             129 => Self::Two,
             130 => Self::Quorum,
             131 => Self::All,
+            132 => Self::Sloppy(StrictLevel::One),
+            133 => Self::Sloppy(StrictLevel::Two),
+            134 => Self::Sloppy(StrictLevel::Quorum),
+            135 => Self::Sloppy(StrictLevel::All),
+            140..=240 => Self::Sloppy(StrictLevel::Exactly(byte - SLOPPY_COUNTS)),
             count => Self::Exactly(count),
         }
     }

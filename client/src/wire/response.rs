@@ -277,6 +277,12 @@ pub struct NodeStatus {
     /// Of `copies_lacking` those that no other node has: an operator must give them up.
     #[serde(default)]
     pub only_copies_lacking: u32,
+    /// Records of sloppy writes that it keeps in place of owners.
+    #[serde(default)]
+    pub guest_records: u64,
+    /// What they take, in bytes, about.
+    #[serde(default)]
+    pub guest_bytes: u64,
 }
 
 /// A node whose disk an operator declared lost.
@@ -315,6 +321,10 @@ pub struct HintStatus {
     pub oldest_ms: u64,
     /// Keys that were let go since the node's start because of a bound.
     pub let_go: u64,
+    /// The records themselves are kept in place of an owner, because sloppy writes counted them: none is
+    /// ever let go.
+    #[serde(default)]
+    pub counted: bool,
 }
 
 /// How the copies of two nodes compare.

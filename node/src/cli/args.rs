@@ -120,7 +120,8 @@ pub(super) struct DataOptions {
     /// Keyspace of the keys.
     #[arg(long, default_value = "default", value_name = "NAME")]
     pub(super) keyspace: String,
-    /// one, two, quorum, all, r=COUNT, w=COUNT or r=COUNT,w=COUNT
+    /// one, two, quorum, all, r=COUNT, w=COUNT or r=COUNT,w=COUNT; each with +sloppy, nodes that do not own
+    /// the key stand in for owners that are down
     /// [default: the keyspace's, usually quorum].
     #[arg(long, value_name = "LEVEL")]
     pub(super) consistency: Option<LevelChoice>,

@@ -1,5 +1,7 @@
 //! `quorate hints`: which nodes missed which number of writes, and where these wait for them.
 //!
+//! What a sloppy write counted is told apart: there the records themselves are kept, and none is let go.
+//!
 //! Exit code 3 if a node did not answer. Hints that wait are no fault: they are delivered once their
 //! target is up, and what they do not bring an exchange brings.
 
@@ -74,6 +76,7 @@ fn document(client: &Client, OfNode { node, hints }: &OfNode) -> Value {
             "bytes": hint.bytes,
             "oldest_ms": hint.oldest_ms,
             "let_go": hint.let_go,
+            "counted": hint.counted,
         })
     };
     match hints {
@@ -86,7 +89,9 @@ fn document(client: &Client, OfNode { node, hints }: &OfNode) -> Value {
 }
 
 fn text(client: &Client, nodes: &[OfNode]) -> String {
-    let mut table = Table::new(&["kept on", "for", "keys", "bytes", "oldest", "let go"]);
+    let mut table = Table::new(&[
+        "kept on", "for", "kind", "keys", "bytes", "oldest", "let go",
+    ]);
     let (mut rows, mut errors) = (0, String::new());
     for OfNode { node, hints } in nodes {
         match hints {
@@ -96,6 +101,7 @@ fn text(client: &Client, nodes: &[OfNode]) -> String {
                     table.row(vec![
                         node.name.to_string(),
                         name(client, hint.node),
+                        if hint.counted { "counted" } else { "missed" }.to_owned(),
                         hint.keys.to_string(),
                         shown_bytes(hint.bytes),
                         format!("{} s", hint.oldest_ms / 1_000),

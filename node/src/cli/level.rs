@@ -61,13 +61,14 @@ impl FromStr for LevelChoice {
         let words: Vec<&str> = text.split(',').collect();
         for word in &words {
             let level: ConsistencyLevel = word.parse()?;
-            let again = match level {
+            let again = match level.strict() {
                 ConsistencyLevel::Read(_) => choice.read.replace(level).is_some(),
                 ConsistencyLevel::Write(_) => choice.write.replace(level).is_some(),
                 ConsistencyLevel::One
                 | ConsistencyLevel::Two
                 | ConsistencyLevel::Quorum
-                | ConsistencyLevel::All => {
+                | ConsistencyLevel::All
+                | ConsistencyLevel::Sloppy(_) => {
                     choice.read = Some(level);
                     choice.write = Some(level);
                     words.len() > 1
@@ -99,6 +100,18 @@ mod tests {
                 Err(LevelMisfit::ReadOnly),
                 Some(Read(2)),
             ),
+            (
+                "two+sloppy",
+                Ok(Some(Two.sloppy())),
+                Ok(Some(Two.sloppy())),
+                Some(Two.sloppy()),
+            ),
+            (
+                "r=1,w=3+sloppy",
+                Ok(Some(Read(1))),
+                Ok(Some(Write(3).sloppy())),
+                Some(Read(1)),
+            ),
             ("w=3", Err(LevelMisfit::WriteOnly), Ok(Some(Write(3))), None),
             (
                 "r=1,w=3",
@@ -122,7 +135,7 @@ mod tests {
 
     #[test]
     fn words_of_later_work_say_so() {
-        for text in ["local-quorum", "each-quorum", "quorum+sloppy"] {
+        for text in ["local-quorum", "each-quorum"] {
             let error = text.parse::<LevelChoice>().expect_err(text);
             assert!(
                 matches!(error, LevelParseError::NotYet { .. }),

@@ -230,6 +230,8 @@ fn numbers(topology: &Topology, status: &NodeStatus) -> Value {
         "uptime_ms": status.uptime_us / 1_000,
         "requests_in_flight": status.requests_in_flight,
         "hints_wanted": status.hints_wanted,
+        "guest_records": status.guest_records,
+        "guest_bytes": status.guest_bytes,
         "memory_lost": status.memory_lost,
         "lost_why": status.lost_why,
         "copies_lacking": status.copies_lacking,
@@ -485,5 +487,6 @@ fn level_of(level: quorate_client::wire::Level) -> String {
         Level::Quorum => "quorum".to_owned(),
         Level::All => "all".to_owned(),
         Level::Exactly(count) => count.to_string(),
+        Level::Sloppy(level) => format!("{}+sloppy", level_of(level.into())),
     }
 }

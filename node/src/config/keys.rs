@@ -75,6 +75,9 @@ keys! {
          exchange finds; 0 keeps none";
     HINT_AGE_MAX = "hint_age_max", "DURATION", Some("3h"),
         "Hints older than this are let go: an exchange finds what they would have brought";
+    GUEST_BYTES_MAX = "guest_bytes_max", "SIZE", Some("256MiB"),
+        "Records of +sloppy writes that the node holds in place of owners, until these have them; what is \
+         over it is refused, and none is ever let go; 0 takes none";
     SCRUB_INTERVAL = "scrub_interval", "DURATION", Some("24h"),
         "How long one slow read of everything that the node holds takes, which finds what the disk \
          lost; 0s is never";

@@ -77,6 +77,8 @@ pub struct Limits {
     pub hint_bytes_max: u64,
     /// Hints older than this are let go.
     pub hint_age_max: Duration,
+    /// Records of sloppy writes that are held in place of owners, in bytes; over it no more are taken.
+    pub guest_bytes_max: u64,
 }
 
 /// What is logged, and how.
@@ -205,6 +207,7 @@ impl Typed {
             drain_timeout: self.duration(&keys::DRAIN_TIMEOUT)?,
             hint_bytes_max: self.size(&keys::HINT_BYTES_MAX, 0, u64::MAX)?,
             hint_age_max: self.duration(&keys::HINT_AGE_MAX)?,
+            guest_bytes_max: self.size(&keys::GUEST_BYTES_MAX, 0, u64::MAX)?,
         };
         if !limits.segment_bytes.is_multiple_of(4096) {
             return Err(self.invalid(&keys::SEGMENT_BYTES, "it must be a multiple of 4KiB"));

@@ -456,6 +456,13 @@ impl Continuity {
                 .unwrap_or(false)
     }
 
+    /// Whether what this node holds in place of others may count: it counts for all that it owns, and
+    /// somebody has confirmed its timeline.
+    #[must_use]
+    pub fn counts_as_fallback(&self) -> bool {
+        self.counts_everywhere && self.peers.values().any(|peer| peer.confirmed_us)
+    }
+
     /// The present life of a peer, as it said on the connection that is up, and what it last said is
     /// durable there.
     #[must_use]

@@ -195,6 +195,15 @@ pub enum Event {
     PurgeRoundFailed,
     /// A record from before a purge was refused.
     BelowFloorRefused,
+    /// A record was taken in place of an owner.
+    GuestTaken,
+    /// An owner has a record that this node took in its place.
+    GuestDelivered,
+    /// A record was not taken in place of an owner, for want of room.
+    GuestRefused,
+    /// A record from before a purge, which this node held in place of an owner and had handed over in an
+    /// earlier life that it forgot, was taken away.
+    GuestOutdated,
 }
 
 /// Why the node must not serve.

@@ -7,6 +7,9 @@
 //! that no later quorum read sees less; replicas that lack it are repaired first. Below, the answer
 //! leaves at once and stale replicas are repaired behind it.
 //!
+//! At a sloppy level fallbacks are asked behind the owners that are up, and count; such a read promises
+//! nothing, so it waits for no repair.
+//!
 //! Not here: merging (`quorate_antientropy::read_repair`), sending, the local read (`shard`).
 
 use std::collections::BTreeMap;
@@ -55,8 +58,10 @@ pub struct GetPlan {
     pub quorum: u8,
     /// The owners that are not down, those to ask first in front.
     pub candidates: Owners,
-    /// The owners that are down.
+    /// The owners that are down; at a sloppy level fallbacks too.
     pub down: Owners,
+    /// Who of all these is a fallback: asked as one, and never repaired.
+    pub fallbacks: Owners,
     /// Whose word is taken even if they do not count yet.
     pub trust: Trust,
     /// Replicas that have not answered for this long are joined by the rest.
@@ -73,6 +78,8 @@ pub struct Requirement {
     /// Those of which a record on a majority of the owners knew, and whose actors have ended: what no
     /// majority knows any more was pruned, and is superseded.
     pub prunable: Context,
+    /// Some may be held by fallbacks alone, which are not asked: that no owner knows them says nothing.
+    pub is_elsewhere: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -320,7 +327,9 @@ impl GetMachine {
             .unwrap_or_default();
         self.merged = merged;
         self.number = number;
-        steps.extend(stale.iter().map(|node| Step::Repair { node, number }));
+        let is_owner = |node: &NodeId| !self.plan.fallbacks.contains(node);
+        let stale_owners = stale.iter().filter(is_owner);
+        steps.extend(stale_owners.map(|node| Step::Repair { node, number }));
         let quorum = usize::from(self.plan.quorum);
         if self.merged.is_none() || current.len() >= quorum {
             self.phase = Phase::Done;
@@ -413,20 +422,32 @@ impl GetMachine {
     /// Whether what a majority of the owners knew, and these do not know, was pruned: a majority that counts
     /// answered, so that one of those who knew it did, and each has had a round.
     fn is_pruned(&self) -> bool {
-        let counts = |answer: &&Answer| answer.standing == Standing::Counts;
-        let owners = self.plan.candidates.len() + self.plan.down.len();
-        self.answers.iter().filter(counts).count() > owners / 2 && self.have_all_purged()
+        let counts = |answer: &&Answer| {
+            answer.standing == Standing::Counts && !self.plan.fallbacks.contains(&answer.node)
+        };
+        let asked = self.plan.candidates.iter().chain(&self.plan.down);
+        let owners = asked.filter(|node| !self.plan.fallbacks.contains(node));
+        self.answers.iter().filter(counts).count() > owners.count() / 2 && self.have_all_purged()
     }
 
     fn have_all_purged(&self) -> bool {
-        let has_purged = |answer: &Answer| answer.numbers.floor > PurgeNumber::default();
+        // A fallback purges nothing: it has handed over what it held before owners do.
+        let has_purged = |answer: &Answer| {
+            answer.numbers.floor > PurgeNumber::default()
+                || self.plan.fallbacks.contains(&answer.node)
+        };
         self.answers.iter().all(has_purged)
     }
 
     /// Whether all owners answered and each has purged something: what none of them knows any more was
     /// deleted and is gone.
     fn is_purged(&self) -> bool {
-        self.plan.down.is_empty()
+        let is_elsewhere = self
+            .requirement
+            .as_ref()
+            .is_some_and(|all| all.is_elsewhere);
+        !is_elsewhere
+            && self.plan.down.is_empty()
             && self.answers.len() == self.plan.candidates.len()
             && self.have_all_purged()
     }
@@ -507,7 +528,9 @@ impl GetMachine {
             // A replica that was read may not come back in time: the others can hold it instead.
             Phase::Repairing { holders, stale } => {
                 let number = self.number;
-                let others = self.plan.candidates.iter().filter(|_| widen);
+                let owners = self.plan.candidates.iter();
+                let owners = owners.filter(|node| !self.plan.fallbacks.contains(node));
+                let others = owners.filter(|_| widen);
                 let refused = &self.refused;
                 let others = others.filter(|node| !refused.contains(**node));
                 for node in others.filter(|node| !holders.contains(**node)) {
@@ -588,15 +611,16 @@ impl GetMachine {
         }
     }
 
-    /// What a replica is asked.
+    /// What `to` is asked.
     #[must_use]
-    pub fn read(&self, now: MonoTime) -> ReadRecord {
+    pub fn read(&self, now: MonoTime, to: NodeId) -> ReadRecord {
         ReadRecord {
             op: self.plan.op,
             keyspace: self.plan.keyspace,
             key: self.plan.key.clone(),
             budget: self.plan.deadline.since(now),
             known: self.known.as_ref().map(|known| known.digest),
+            as_fallback: self.plan.fallbacks.contains(&to),
         }
     }
 
@@ -666,6 +690,7 @@ mod tests {
                 quorum: 2,
                 candidates: [A, B, C].into_iter().collect(),
                 down: Owners::new(),
+                fallbacks: Owners::new(),
                 trust: Trust::Nobody,
                 widen_after: Duration::from_secs(1),
                 deadline: MonoTime::ZERO + Duration::from_secs(2),
@@ -690,7 +715,7 @@ mod tests {
         let later = now + ASK_AGAIN_AFTER;
         get.tick(later, |_| false, &mut steps);
         get.know(Digest(2), Arc::clone(&new));
-        assert_eq!(get.read(later).known, Some(Digest(1)), "one question");
+        assert_eq!(get.read(later, B).known, Some(Digest(1)), "one question");
         tell(&mut get, later, A, Some(new), Standing::Counts, &mut steps);
         steps.clear();
         let as_known = get.known();
@@ -754,6 +779,7 @@ mod tests {
             get.require(Requirement {
                 all: seen,
                 prunable: Context::new(),
+                is_elsewhere: false,
             });
             let mut steps = Vec::new();
             get.start(&mut steps);
@@ -797,6 +823,7 @@ mod tests {
             get.require(Requirement {
                 all: seen(1),
                 prunable: prunable.clone(),
+                is_elsewhere: false,
             });
             let mut steps = Vec::new();
             get.start(&mut steps);

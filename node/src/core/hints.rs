@@ -237,6 +237,13 @@ impl Hints {
         self.end(delivery)
     }
 
+    /// What waits of a key for a node, or is on its way to it, is wanted no more.
+    pub fn no_more(&mut self, node: NodeId, key: &RecordKey) {
+        if let Some(target) = self.targets.get_mut(&node) {
+            target.remove(key);
+        }
+    }
+
     fn end(
         &mut self,
         Delivery {

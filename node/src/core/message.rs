@@ -99,6 +99,8 @@ pub struct Replicate {
     pub budget: Duration,
     /// What it was made on, if a replica that holds the same need not merge.
     pub base: Option<Base>,
+    /// The receiver is asked as a fallback, to hold it in place of an owner.
+    pub as_fallback: bool,
 }
 
 impl Replicate {
@@ -191,6 +193,8 @@ pub struct ReadRecord {
     /// Digest of the record that the coordinator has itself: a replica that durably holds exactly
     /// this one says so and spares its bytes.
     pub known: Option<Digest>,
+    /// The receiver is asked as a fallback, for what it holds in place of an owner.
+    pub as_fallback: bool,
 }
 
 impl ReadRecord {
@@ -473,6 +477,9 @@ pub enum PurgeStep {
     Join,
     /// Purge what is still that record, leave out what was agreed on, and raise the floor.
     Drop,
+    /// Of a fallback that has joined: whether it holds nothing of the vnode in place of an owner, before
+    /// anything is purged.
+    Drained,
 }
 
 /// The keys of one vnode that a round is about.
@@ -485,7 +492,7 @@ pub struct PurgeRound {
     /// The round's number.
     pub number: PurgeNumber,
     /// Users' keys, those that are to be purged before the others; at their places in this list they are
-    /// agreed on.
+    /// agreed on. None where a fallback is asked, which answers with the place 0 or with none.
     pub keys: Vec<(Bytes, Wanted)>,
 }
 
@@ -591,6 +598,18 @@ impl Request {
             Self::Write(_) => RequestKind::Delete,
             Self::Read(_) | Self::SessionRead(_) => RequestKind::Get,
             Self::Resolve(_) => RequestKind::Resolve,
+        }
+    }
+
+    /// Whether fallbacks may stand in: for a put, a delete or a get at a sloppy level.
+    #[must_use]
+    pub const fn is_sloppy(&self) -> bool {
+        match self {
+            Self::Write(write) => write.level.is_sloppy(),
+            Self::Read(read) | Self::SessionRead(SessionReadRequest { read, .. }) => {
+                read.level.is_sloppy()
+            }
+            Self::Resolve(_) => false,
         }
     }
 

@@ -10,6 +10,7 @@ pub mod exchange;
 pub mod failure;
 pub mod generation;
 pub mod get;
+pub mod guests;
 pub mod healing;
 pub mod hints;
 pub mod input;

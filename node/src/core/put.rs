@@ -6,6 +6,9 @@
 //! (V8). The machine lives until every primary has answered or the deadline has passed, because a
 //! late acknowledgement spares a hint.
 //!
+//! At a sloppy level fallbacks stand in for primaries that are down, refuse, or are late: as many as W
+//! lacks. They count like primaries; who missed the write is told of primaries alone.
+//!
 //! Not here: making the record (`shard`), keeping the hint (the repair work).
 
 use bytes::Bytes;
@@ -34,8 +37,12 @@ pub struct PutPlan {
     pub number: PurgeNumber,
     /// W.
     pub required: u8,
-    /// The owners, this node included.
+    /// The owners, this node included unless it is a fallback.
     pub primaries: Owners,
+    /// Who may stand in for them, in order; nobody at a strict level.
+    pub fallbacks: Owners,
+    /// From when on primaries that have not answered are not counted on.
+    pub stand_in_at: MonoTime,
     /// When the client stops waiting.
     pub deadline: MonoTime,
 }
@@ -61,6 +68,9 @@ pub struct PutMachine {
     /// Up, but does not count yet: asked again.
     uncounted: NodeSet,
     waiting: NodeSet,
+    /// Fallbacks that were asked; the others in order.
+    stand_ins: NodeSet,
+    next_fallback: usize,
     answered: bool,
     /// The highest stamp met that supersedes the write (lww only).
     newer: Option<u64>,
@@ -77,15 +87,54 @@ impl PutMachine {
             refused: NodeSet::default(),
             uncounted: NodeSet::default(),
             waiting,
+            stand_ins: NodeSet::default(),
+            next_fallback: 0,
             answered: false,
             newer: None,
         }
     }
 
+    /// This node is a fallback: it has appended the record.
+    pub fn is_held_by_fallback(&mut self, me: NodeId) {
+        self.stand_ins.insert(me);
+        self.waiting.insert(me);
+    }
+
+    /// The fallbacks that are to be sent the record now: as many as W lacks, of those that can be reached.
+    pub fn stand_in(&mut self, now: MonoTime, unreachable: impl Fn(NodeId) -> bool) -> Owners {
+        let mut chosen = Owners::new();
+        if self.answered || self.plan.fallbacks.is_empty() {
+            return chosen;
+        }
+        let is_late =
+            |node: &NodeId| now >= self.plan.stand_in_at && self.plan.primaries.contains(node);
+        let open = self.waiting.iter().chain(self.uncounted.iter());
+        let hopeful = open.filter(|node| !unreachable(*node) && !is_late(node));
+        let expected = usize::from(self.acks()) + hopeful.count();
+        let lacking = usize::from(self.plan.required).saturating_sub(expected);
+        while chosen.len() < lacking
+            && let Some(next) = self.plan.fallbacks.get(self.next_fallback).copied()
+        {
+            self.next_fallback += 1;
+            if !unreachable(next) && self.stand_ins.insert(next) {
+                self.waiting.insert(next);
+                chosen.push(next);
+            }
+        }
+        chosen
+    }
+
+    /// When [`PutMachine::stand_in`] may have something to say by time alone.
+    #[must_use]
+    pub fn next_stand_in(&self, now: MonoTime) -> Option<MonoTime> {
+        let at = self.plan.stand_in_at;
+        (!self.plan.fallbacks.is_empty() && !self.answered && now < at).then_some(at)
+    }
+
     /// A replica holds the record durably.
     pub fn stored(&mut self, from: NodeId, standing: Standing) {
-        // A retransmit can make a replica answer twice; only owners were asked.
-        if !self.plan.primaries.contains(&from) {
+        // A retransmit can make a replica answer twice.
+        if !self.plan.primaries.contains(&from) && !self.stand_ins.contains(from) {
             return;
         }
         let waited_for = self.waiting.remove(from);
@@ -147,7 +196,9 @@ impl PutMachine {
         }
         let open = self.waiting.iter().chain(self.uncounted.iter());
         let hopeful = open.filter(|node| !unreachable(*node)).count();
-        let lost = usize::from(acks) + hopeful < usize::from(self.plan.required);
+        let left = self.plan.fallbacks.iter().skip(self.next_fallback);
+        let left = left.filter(|node| !unreachable(**node)).count();
+        let lost = usize::from(acks) + hopeful + left < usize::from(self.plan.required);
         if lost || now >= self.plan.deadline {
             self.answered = true;
             return Some(Verdict::Unknown(self.failure(unreachable)));
@@ -176,7 +227,9 @@ impl PutMachine {
                 .plan
                 .primaries
                 .iter()
-                .map(|node| (*node, part(*node)))
+                .copied()
+                .chain(self.stand_ins.iter())
+                .map(|node| (node, part(node)))
                 .collect(),
             retry_after_ms: 0,
             limit: 0,
@@ -201,7 +254,8 @@ impl PutMachine {
 
     /// Primaries that did not take the write: each needs a hint.
     pub fn missed(&self) -> impl Iterator<Item = NodeId> {
-        self.waiting.iter().chain(self.refused.iter())
+        let missed = self.waiting.iter().chain(self.refused.iter());
+        missed.filter(|node| self.plan.primaries.contains(node))
     }
 
     /// Whether `node` should be sent the record (again), now that it can be reached or may count.
@@ -216,9 +270,18 @@ impl PutMachine {
         self.uncounted.iter().filter(|_| !self.answered)
     }
 
-    /// What a replica is asked.
+    /// What `to` is asked.
     #[must_use]
-    pub fn replicate(&self, now: MonoTime) -> Replicate {
+    pub fn replicate(&self, now: MonoTime, to: NodeId) -> Replicate {
+        Replicate {
+            as_fallback: self.stand_ins.contains(to),
+            ..self.replicate_to_owners(now)
+        }
+    }
+
+    /// What every owner is asked.
+    #[must_use]
+    pub fn replicate_to_owners(&self, now: MonoTime) -> Replicate {
         Replicate {
             op: self.plan.op,
             keyspace: self.plan.keyspace,
@@ -227,6 +290,7 @@ impl PutMachine {
             number: self.plan.number,
             budget: self.plan.deadline.since(now),
             base: self.plan.base,
+            as_fallback: false,
         }
     }
 
@@ -244,7 +308,10 @@ mod tests {
     const A: NodeId = NodeId(1);
     const B: NodeId = NodeId(2);
     const C: NodeId = NodeId(3);
+    const F: NodeId = NodeId(4);
+    const G: NodeId = NodeId(5);
     const T0: MonoTime = MonoTime::ZERO;
+    const LATE: MonoTime = MonoTime::from_micros(500);
 
     fn put(required: u8) -> PutMachine {
         PutMachine::new(PutPlan {
@@ -256,6 +323,8 @@ mod tests {
             number: PurgeNumber(0),
             required,
             primaries: Owners::from_slice(&[A, B, C]),
+            fallbacks: Owners::new(),
+            stand_in_at: T0,
             deadline: MonoTime::from_micros(1_000),
         })
     }
@@ -372,6 +441,65 @@ mod tests {
         assert!(machine.wants(B), "it is asked again");
         machine.stored(B, Standing::Counts);
         assert_eq!(acks(machine.verdict(T0, |_| false)), Some(Ok(2)));
+    }
+
+    fn sloppy_put(required: u8) -> PutMachine {
+        let mut machine = put(required);
+        machine.plan.fallbacks = Owners::from_slice(&[F, G]);
+        machine.plan.stand_in_at = LATE;
+        machine
+    }
+
+    #[test]
+    fn fallbacks_stand_in_for_as_many_primaries_as_w_lacks() {
+        let down = |node| node == B || node == C;
+        let mut machine = sloppy_put(2);
+        assert_eq!(machine.stand_in(T0, down).to_vec(), [F]);
+        assert_eq!(machine.stand_in(T0, down).to_vec(), [], "it is waited for");
+        assert!(machine.replicate(T0, F).as_fallback && !machine.replicate(T0, B).as_fallback);
+        machine.refused(F);
+        assert_eq!(machine.stand_in(T0, down).to_vec(), [G], "the next one");
+        machine.stored(A, Standing::Counts);
+        assert_eq!(acks(machine.verdict(T0, down)), None);
+        machine.stored(G, Standing::Counts);
+        assert_eq!(acks(machine.verdict(T0, down)), Some(Ok(2)));
+        let missed: Vec<NodeId> = machine.missed().collect();
+        assert_eq!(missed, [B, C], "a fallback needs no hint");
+    }
+
+    #[test]
+    fn late_primaries_are_stood_in_for_and_still_count() {
+        let mut machine = sloppy_put(2);
+        machine.stored(A, Standing::Counts);
+        assert_eq!(machine.stand_in(T0, |_| false).to_vec(), []);
+        assert_eq!(machine.next_stand_in(T0), Some(LATE));
+        assert_eq!(machine.stand_in(LATE, |_| false).to_vec(), [F]);
+        machine.stored(C, Standing::Counts);
+        assert_eq!(acks(machine.verdict(LATE, |_| false)), Some(Ok(2)));
+        assert_eq!(
+            machine.stand_in(LATE, |_| false).to_vec(),
+            [],
+            "it has ended"
+        );
+    }
+
+    #[test]
+    fn i16_at_a_strict_level_no_fallback_is_asked_or_counted() {
+        let mut machine = put(2);
+        let down = |node| node == B || node == C;
+        assert_eq!(machine.stand_in(LATE, down).to_vec(), []);
+        machine.stored(A, Standing::Counts);
+        machine.stored(F, Standing::Counts);
+        assert_eq!(acks(machine.verdict(T0, down)), Some(Err(1)));
+    }
+
+    #[test]
+    fn without_enough_fallbacks_a_sloppy_put_is_unknown_at_once() {
+        let mut machine = sloppy_put(3);
+        machine.stored(A, Standing::Counts);
+        let down = |node| node == B || node == C || node == G;
+        assert_eq!(machine.stand_in(T0, down).to_vec(), [F]);
+        assert_eq!(acks(machine.verdict(T0, down)), Some(Err(1)));
     }
 
     #[test]

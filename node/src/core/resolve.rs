@@ -260,6 +260,7 @@ impl ResolveMachine {
             key: self.plan.key.clone(),
             budget: self.plan.deadline.since(now),
             known: None,
+            as_fallback: false,
         }
     }
 
@@ -274,6 +275,7 @@ impl ResolveMachine {
             number: self.number(),
             budget: self.plan.deadline.since(now),
             base: None,
+            as_fallback: false,
         }
     }
 

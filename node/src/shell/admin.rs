@@ -131,17 +131,22 @@ impl Admin {
             up: *up,
             silent_ms: *silent_ms,
         });
-        let hint = |hint: &TargetStatus| HintStatus {
-            node: hint.target.0,
-            keys: hint.keys,
-            bytes: hint.bytes,
-            oldest_ms: hint.oldest_ms,
-            let_go: hint.let_go,
+        let hint = |counted| {
+            move |hint: &TargetStatus| HintStatus {
+                node: hint.target.0,
+                keys: hint.keys,
+                bytes: hint.bytes,
+                oldest_ms: hint.oldest_ms,
+                let_go: hint.let_go,
+                counted,
+            }
         };
         let declared = |(node, at): (&NodeId, &u64)| DeclaredLost {
             node: node.0,
             at_ms: at / 1_000,
         };
+        let missed = shard.hints.iter().map(hint(false));
+        let counted = shard.guests.targets.iter().map(hint(true));
         let pair = |pair: &shard::PairStatus| PairStatus {
             node: pair.peer.0,
             age_ms: pair.age_ms,
@@ -176,7 +181,9 @@ impl Admin {
             lost_why: shard.lost_why.clone(),
             copies_lacking: u32::try_from(shard.copies_lacking).unwrap_or(u32::MAX),
             only_copies_lacking: u32::try_from(shard.only_copies_lacking).unwrap_or(u32::MAX),
-            hints: shard.hints.iter().map(hint).collect(),
+            hints: missed.chain(counted).collect(),
+            guest_records: shard.guests.records,
+            guest_bytes: shard.guests.bytes,
             copies_in_doubt: u32::try_from(shard.copies_in_doubt).unwrap_or(u32::MAX),
             clock_off: !shard.clock_good,
             declared_lost: shard.declared_lost.iter().map(declared).collect(),

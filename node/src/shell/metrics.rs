@@ -395,6 +395,10 @@ const EVENTS: &[Event] = &[
     Event::PurgeRound,
     Event::PurgeRoundFailed,
     Event::BelowFloorRefused,
+    Event::GuestTaken,
+    Event::GuestDelivered,
+    Event::GuestRefused,
+    Event::GuestOutdated,
     Event::SendRefused,
 ];
 
@@ -402,6 +406,10 @@ const fn event_metric(event: Event) -> &'static str {
     match event {
         Event::HintWanted => "quorate_hints_wanted_total",
         Event::HintDelivered => "quorate_hints_delivered_total",
+        Event::GuestTaken => "quorate_guests_taken_total",
+        Event::GuestDelivered => "quorate_guests_delivered_total",
+        Event::GuestRefused => "quorate_guests_refused_total",
+        Event::GuestOutdated => "quorate_guests_outdated_total",
         Event::ReadRepair => "quorate_read_repairs_total",
         Event::DuplicateAttempt => "quorate_duplicate_attempts_total",
         Event::Forwarded => "quorate_requests_forwarded_total",

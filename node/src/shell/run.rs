@@ -438,6 +438,7 @@ fn shard_config(config: &NodeConfig, topology: &Arc<quorate_ring::Topology>) -> 
             request_bytes_max: usize::try_from(limits.request_bytes_in_flight_max)
                 .unwrap_or(usize::MAX),
             disk_free_min_percent: limits.disk_free_percent_min,
+            guest_bytes_max: usize::try_from(limits.guest_bytes_max).unwrap_or(usize::MAX),
             ..Limits::default()
         },
         exchange_interval: config.exchange_interval,

@@ -15,8 +15,10 @@ use super::ports::free_base;
 use super::process::{NodeProcess, quorate};
 use super::wait::until;
 
-/// Names of the nodes of a cluster, in order.
+/// Names of the nodes of a usual cluster, in order.
 pub const NODE_NAMES: [&str; 3] = ["a", "b", "c"];
+/// Names of those of the largest.
+const ALL_NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 
 /// A node's HTTP port is its QUIC port plus this.
 const HTTP_PORT_OFFSET: u16 = 100;
@@ -24,11 +26,11 @@ const HTTP_PORT_OFFSET: u16 = 100;
 /// Time for all nodes to count for reads after their start.
 const COUNTING_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// Three nodes in a temporary folder; ended and removed when dropped.
+/// Nodes in a temporary folder, three unless more are wanted; ended and removed when dropped.
 #[derive(Debug)]
 pub struct Cluster {
     /// Before the folder, so that processes end before their files go.
-    nodes: [Option<NodeProcess>; 3],
+    nodes: Vec<Option<NodeProcess>>,
     base: u16,
     folder: TempDir,
 }
@@ -39,11 +41,26 @@ impl Cluster {
     /// # Errors
     /// If `cluster create` fails.
     pub fn create() -> Result<Self> {
+        Self::create_of(NODE_NAMES.len())
+    }
+
+    /// Makes a cluster of up to five nodes and runs it: keyspaces have three copies.
+    ///
+    /// # Errors
+    /// If a node does not start.
+    pub fn run_of(nodes: usize) -> Result<Self> {
+        let mut cluster = Self::create_of(nodes)?;
+        cluster.start_all()?;
+        Ok(cluster)
+    }
+
+    fn create_of(nodes: usize) -> Result<Self> {
+        let names = ALL_NAMES.get(..nodes).context("five nodes at most")?;
         let folder = tempfile::tempdir()?;
-        let base = free_base(3)?;
+        let base = free_base(u16::try_from(nodes)?)?;
         let mut command = quorate(["cluster", "create", "--out"])?;
         command.arg(folder.path().join("cluster"));
-        for (name, port) in NODE_NAMES.iter().zip(base + 1..) {
+        for (name, port) in names.iter().zip(base + 1..) {
             command.args(["--node", &format!("{name}=127.0.0.1:{port}")]);
         }
         command.args(["--keyspace", "default", "--keyspace", "lww,mode=lww"]);
@@ -51,7 +68,7 @@ impl Cluster {
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "`cluster create` failed: {said}");
         Ok(Self {
-            nodes: [const { None }; 3],
+            nodes: names.iter().map(|_| None).collect(),
             base,
             folder,
         })
@@ -108,7 +125,7 @@ impl Cluster {
     /// If they do not within a minute, or one ends; what it said is in the error.
     pub fn wait_until_counting(&mut self) -> Result<()> {
         let base = self.base;
-        for ((node, port), name) in self.nodes.iter_mut().zip(base + 1..).zip(NODE_NAMES) {
+        for ((node, port), name) in self.nodes.iter_mut().zip(base + 1..).zip(ALL_NAMES) {
             let process = node
                 .as_mut()
                 .with_context(|| format!("node {name} was not started"))?;
@@ -126,7 +143,7 @@ impl Cluster {
     /// HTTP ports of all nodes.
     pub fn http_ports(&self) -> impl Iterator<Item = u16> + use<> {
         let first = self.base + 1 + HTTP_PORT_OFFSET;
-        (first..).take(NODE_NAMES.len())
+        (first..).take(self.nodes.len())
     }
 
     /// Memory of a node that runs.
@@ -170,7 +187,7 @@ impl Cluster {
     /// # Errors
     /// If there is no such node.
     pub fn node_folder(&self, node: usize) -> Result<PathBuf> {
-        let name = NODE_NAMES.get(node).context("there is no such node")?;
+        let name = ALL_NAMES.get(node).context("there is no such node")?;
         Ok(self.path().join(name))
     }
 

@@ -165,6 +165,8 @@ const STATES: &[(&str, &str)] = &[
     ),
     ("quorate_hints_wanted_total", "state.hint wanted"),
     ("quorate_hints_delivered_total", "state.hint delivered"),
+    ("quorate_guests_taken_total", "state.guest taken"),
+    ("quorate_guests_delivered_total", "state.guest delivered"),
     ("quorate_sibling_reads_total", "state.read found siblings"),
     ("quorate_reads_widened_total", "state.read widened"),
     ("quorate_sends_refused_total", "state.send refused"),

@@ -228,6 +228,8 @@ pub struct Plan {
     pub hints_alone: bool,
     /// Deleted keys are purged within a run.
     pub purges: bool,
+    /// W7: half of the operations are at a sloppy level.
+    pub sloppy: bool,
     /// Clients begin far more at once than the nodes admit.
     pub overload: Option<Overload>,
     /// Clients scan what is there now and then.
@@ -292,6 +294,7 @@ impl Plan {
             hint_bytes_max: 1 << 20,
             hints_alone: false,
             purges: false,
+            sloppy: false,
             overload: None,
             scans: false,
             batches: false,
@@ -317,6 +320,7 @@ impl Plan {
         plan.draw_hints();
         plan.draw_overload();
         plan.draw_purges();
+        plan.draw_sloppy();
         let named = seed < NAMED_SEEDS || NAMED_LATER.contains(&seed);
         plan.scans = !named && SimRand::derive(seed, 0, "scans").chance(0.5);
         plan.batches = !named && SimRand::derive(seed, 0, "batches").chance(0.4);
@@ -370,6 +374,7 @@ impl Plan {
             hint_bytes_max: 1 << 20,
             hints_alone: false,
             purges: false,
+            sloppy: false,
             overload: None,
             scans: false,
             batches: false,
@@ -673,6 +678,32 @@ impl Plan {
         }
     }
 
+    /// In over half of the plain seeds in which a node owns not every key half of the operations are at a sloppy
+    /// level, and several nodes go at once. From a random stream of its own.
+    fn draw_sloppy(&mut self) {
+        let mut rand = SimRand::derive(self.seed, 0, "sloppy");
+        let named = self.seed < NAMED_SEEDS || NAMED_LATER.contains(&self.seed);
+        let taken = self.loses()
+            || self.overload.is_some()
+            || self.faults.contains(&Fault::PowerAgain)
+            || self.workloads.contains(&Workload::Sessions);
+        let keyspaces = self.topology.keyspaces();
+        let nodes = self.topology.nodes().len();
+        let has_fallbacks = keyspaces
+            .iter()
+            .any(|k| usize::from(k.copies.get()) < nodes);
+        if named || taken || !has_fallbacks || !rand.chance(0.6) {
+            return;
+        }
+        self.sloppy = true;
+        if !self.hints_alone {
+            self.faults.extend([Fault::KillMany, Fault::Isolate]);
+            if self.purges && rand.chance(0.5) {
+                self.faults.insert(Fault::Away);
+            }
+        }
+    }
+
     /// Whether a node may lose what it acknowledged.
     #[must_use]
     pub fn loses(&self) -> bool {
@@ -695,13 +726,14 @@ impl Plan {
             .map(|f| &f.counter()["fault.".len()..])
             .collect();
         format!(
-            "{} nodes, N {keyspaces:?}{}, {} vnodes, {} clients, {:?} on {} hot keys, faults {}",
+            "{} nodes, N {keyspaces:?}{}{}, {} vnodes, {} clients, {:?} on {} hot keys, faults {}",
             self.topology.nodes().len(),
             if self.memory_victim.is_some() {
                 " in memory"
             } else {
                 ""
             },
+            if self.sloppy { " sloppy" } else { "" },
             self.topology.vnode_count().get(),
             self.clients,
             self.workloads,

@@ -623,6 +623,12 @@ impl SimClient {
         } else {
             level.replicas_for_read(copies)
         };
+        // What a sloppy operation reached other levels need not meet.
+        let (level, needed) = if self.plan.sloppy && self.rand.chance(0.5) {
+            (level.sloppy(), Ok(0))
+        } else {
+            (level, needed)
+        };
         Call {
             keyspace: name,
             ttl_us: None,

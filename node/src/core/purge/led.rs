@@ -26,19 +26,34 @@ pub struct Part {
     pub number: PurgeNumber,
     /// Its other owners.
     pub others: Owners,
+    /// Who may stand in for owners.
+    pub fallbacks: Owners,
     /// Keys that all have agreed on so far, those to be purged first.
     pub keys: Vec<(Bytes, Wanted)>,
 }
 
+/// Who beside the leader must take part in a round of a copy.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Members {
+    /// Its other owners.
+    pub others: Owners,
+    /// Who may stand in for owners.
+    pub fallbacks: Owners,
+}
+
 impl Part {
-    /// As a co-replica is asked about it.
+    /// As a member is asked about it.
     #[must_use]
-    pub fn round(&self) -> PurgeRound {
+    pub fn round(&self, member: NodeId) -> PurgeRound {
         PurgeRound {
             keyspace: self.copy.0,
             vnode: self.copy.1,
             number: self.number,
-            keys: self.keys.clone(),
+            keys: if self.fallbacks.contains(&member) {
+                Vec::new()
+            } else {
+                self.keys.clone()
+            },
         }
     }
 }
@@ -112,7 +127,8 @@ impl Purges {
 
 impl Led {
     /// `from` answered the present step: of each part that it was asked about, in order, the places of the
-    /// keys that it agrees on. Gives whether all have answered now; `None` if the answer is to nothing.
+    /// keys that it agrees on; a fallback agrees on all by naming any. Gives whether all have answered now;
+    /// `None` if the answer is to nothing.
     pub fn answered(&mut self, from: NodeId, agreed: Vec<Vec<u16>>) -> Option<bool> {
         if !self.waits_for.contains(from) {
             return None;
@@ -123,6 +139,10 @@ impl Led {
         }
         for (place, agreed) in asked.iter().zip(agreed) {
             let agreed: BTreeSet<u16> = agreed.into_iter().collect();
+            let part = self.parts.get(*place);
+            if part.is_some_and(|part| part.fallbacks.contains(&from)) && !agreed.is_empty() {
+                continue;
+            }
             if let Some(all) = self.agreed.get_mut(*place) {
                 all.retain(|key| agreed.contains(key));
             }
@@ -146,7 +166,7 @@ impl Led {
         gone.into_iter().map(|part| part.copy).collect()
     }
 
-    /// The next step: everybody is asked about all keys that are left.
+    /// The next step: everybody whom it concerns is asked about all keys that are left.
     pub fn ask(&mut self, me: NodeId, step: PurgeStep, now: MonoTime) {
         self.phase = Phase::Asking(step);
         self.give_up_at = now + STEP_WITHIN;
@@ -154,9 +174,14 @@ impl Led {
         let all = |part: &Part| (0..u16::try_from(part.keys.len()).unwrap_or(u16::MAX)).collect();
         self.agreed = self.parts.iter().map(all).collect();
         for (place, part) in self.parts.iter().enumerate() {
-            self.asked.entry(me).or_default().push(place);
-            for other in &part.others {
-                self.asked.entry(*other).or_default().push(place);
+            let (own, others, fallbacks) = match step {
+                PurgeStep::Look | PurgeStep::Join => (true, &part.others[..], &part.fallbacks[..]),
+                PurgeStep::Drained => (false, &[][..], &part.fallbacks[..]),
+                PurgeStep::Drop => (true, &part.others[..], &[][..]),
+            };
+            let own = own.then_some(me);
+            for member in own.iter().chain(others).chain(fallbacks) {
+                self.asked.entry(*member).or_default().push(place);
             }
         }
         self.waits_for = self.asked.keys().copied().collect();

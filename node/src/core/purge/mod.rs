@@ -14,7 +14,16 @@
 //! grows, so whatever it read under the round's number or a later one includes the tombstone. What was
 //! read under less is refused by whoever is at that floor, if it would change anything (P1, P3). So
 //! neither step needs the operations under way to end first: a straggler is refused, and its coordinator
-//! delivers by a hint what it holds *now*. An owner that forgot must hold no row from before the numbers of
+//! delivers by a hint what it holds *now*.
+//!
+//! A fallback holds no such record, and what it acknowledged must not be refused. So whoever may stand in
+//! for an owner takes part too (P10). It joins only while it holds nothing of the vnode; and after the rest,
+//! before anything goes, it is asked once more: if it again holds nothing, it raises its own floor. What it
+//! took before, also an attempt of what was deleted, has then reached every owner, whose record is not the
+//! round's any more if that changed it; what it takes later was read or minted under the round's number. So
+//! all that it ever delivers is above every floor.
+//!
+//! An owner that forgot must hold no row from before the numbers of
 //! its co-replicas (P4, P5, P11): see [`Inherited`].
 //!
 //! The same rounds prune the records of keys that stay: entries of a context that no living actor raises any
@@ -41,7 +50,7 @@ use super::key::RecordKey;
 use super::message::OpNumber;
 use super::node_set::Owners;
 
-pub use led::{Led, Part, Phase, STEP_WITHIN};
+pub use led::{Led, Members, Part, Phase, STEP_WITHIN};
 pub use pruned::Pruned;
 use waiting::Waiting;
 pub use waiting::{Gathered, PRUNED_PER_KEY_MAX, ROUND_KEYS_MAX};

@@ -10,8 +10,7 @@ use bytes::Bytes;
 use quorate_antientropy::Digest;
 use quorate_ring::{MonoTime, NodeId};
 
-use super::super::node_set::Owners;
-use super::{CopyOf, Purges};
+use super::{CopyOf, Members, Purges};
 
 /// Keys of all rounds that one message may name.
 pub const ROUND_KEYS_MAX: usize = 1_024;
@@ -57,8 +56,8 @@ pub(super) struct Waiting {
 pub struct Gathered {
     /// The copy.
     pub copy: CopyOf,
-    /// Its other owners.
-    pub others: Owners,
+    /// Who beside this node must take part.
+    pub members: Members,
     /// Deleted keys.
     pub deleted: Vec<Bytes>,
     /// Keys with crowded records.
@@ -238,11 +237,11 @@ impl Purges {
     }
 
     /// What waits and could be purged now, as one round's parts; empty if there is nothing. `others` gives
-    /// the other owners of a copy, or who of them is down.
+    /// the other members of a copy, or who of them is down.
     pub fn gather(
         &mut self,
         now: MonoTime,
-        others: &BTreeMap<CopyOf, Result<Owners, NodeId>>,
+        others: &BTreeMap<CopyOf, Result<Members, NodeId>>,
     ) -> Vec<Gathered> {
         self.blocked_by.clear();
         let mut parts = Vec::new();
@@ -251,8 +250,8 @@ impl Purges {
             if waits.busy || waits.keys.is_empty() && waits.crowded.is_empty() {
                 continue;
             }
-            let owners = match others.get(copy) {
-                Some(Ok(owners)) => owners.clone(),
+            let members = match others.get(copy) {
+                Some(Ok(members)) => members.clone(),
                 Some(Err(down)) => {
                     if !waits.keys.is_empty() {
                         self.blocked_by.insert(*down);
@@ -266,7 +265,7 @@ impl Purges {
             }
             let gathered = Gathered {
                 copy: *copy,
-                others: owners,
+                members,
                 deleted: load.take(&waits.keys),
                 crowded: load.take_crowded(&waits.crowded),
             };
@@ -311,7 +310,7 @@ mod tests {
         }
         assert_eq!(purges.keys, WAITING_KEYS_MAX);
         assert_eq!(purges.begin_look(now), None, "there is no room for more");
-        let others = [(COPY, Ok(Owners::new()))].into();
+        let others = [(COPY, Ok(Members::default()))].into();
         let parts = purges.gather(now, &others);
         assert_eq!(
             parts.iter().map(|part| part.deleted.len()).sum::<usize>(),
@@ -338,7 +337,7 @@ mod tests {
         }
         purges.note_deleted(COPY, b"deleted", now);
         assert_eq!(purges.keys + purges.crowded_keys, PRUNED_KEYS_MAX + 2);
-        let parts = purges.gather(now, &[(COPY, Ok(Owners::new()))].into());
+        let parts = purges.gather(now, &[(COPY, Ok(Members::default()))].into());
         let counts = |part: &Gathered| (part.deleted.len(), part.crowded.len());
         let counts: Vec<_> = parts.iter().map(counts).collect();
         assert_eq!(counts, [(1, PRUNED_KEYS_MAX)]);

@@ -35,6 +35,9 @@ impl Shard {
         let down = |node: &NodeId| self.liveness(now, *node) == Liveness::Down;
         let others = owners.into_iter().filter(|node| *node != self.me);
         let mut untried: Vec<NodeId> = others.filter(|node| !down(node)).collect();
+        if request.is_sloppy() {
+            untried.extend(self.fallbacks_to_ask(now, place));
+        }
         // Taken from the end: those that are up first, in the order of the preference list.
         untried.reverse();
         untried.sort_by_key(|node| self.liveness(now, *node) == Liveness::Up);
@@ -87,11 +90,11 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let (keyspace, key) = request.target();
-        let owned = self.locate(keyspace, key).is_ok_and(|place| {
-            self.topology
-                .is_owner(place.location.vnode, place.copies, self.me)
-        });
-        if owned {
+        let place = self.locate(keyspace, key);
+        let is_owner = place.as_ref().is_ok_and(|place| self.is_owner(place));
+        let is_fallback = request.is_sloppy()
+            && place.is_ok_and(|place| self.fallbacks(&place).contains(&self.me));
+        if is_owner || is_fallback {
             self.request(now, origin, deadline, request, effects);
         } else {
             // Forwarding on could go in circles between nodes that disagree.

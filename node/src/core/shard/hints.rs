@@ -119,6 +119,7 @@ impl Shard {
                 .number,
             budget: DELIVER_WITHIN,
             base: None,
+            as_fallback: false,
         });
         let to = delivery.target;
         effects.push(Effect::Send { to, message });

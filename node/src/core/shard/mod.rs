@@ -14,12 +14,13 @@
 //! coordinates pages of scans, `scan_replica` does a replica's part of them, `batch` takes many
 //! requests as one. `exchange` compares copies with co-replicas and brings them together, `exchange_replica`
 //! does a replica's part of that, `refill` gets back what this node forgot, `hints` delivers what
-//! others missed, `purge` takes deleted keys away.
+//! others missed, `guests` holds in place of owners what they missed, `purge` takes deleted keys away.
 
 mod batch;
 mod exchange;
 mod exchange_replica;
 mod forward;
+mod guests;
 mod hints;
 mod lww;
 mod persist;
@@ -51,6 +52,7 @@ use super::continuity::{Continuity, Liveness};
 use super::effect::{Asked, Effect, Effects, Event, RequestKind, StopReason};
 use super::failure::{Cause, Failure};
 use super::get::{GetMachine, Requirement};
+use super::guests::{GuestStatus, Guests};
 use super::healing::{Healing, Lost};
 use super::hints::{Delivery, HintLimits, Hints, TargetStatus};
 use super::input::{DeclaredLost, Input, LinkEvent, Now, Recovered, RequestId, Volatile};
@@ -111,6 +113,8 @@ pub struct Limits {
     pub disk_free_min_percent: u8,
     /// Inputs that may wait for one key to be loaded.
     pub parked_per_key_max: usize,
+    /// Bytes of what is held in place of owners; over it no more is taken.
+    pub guest_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -122,6 +126,7 @@ impl Default for Limits {
             parked_keys_max: 32_768,
             disk_free_min_percent: 5,
             parked_per_key_max: 4_096,
+            guest_bytes_max: 256 << 20,
         }
     }
 }
@@ -294,6 +299,7 @@ enum Parked {
         op: OpNumber,
     },
     Hint(Delivery),
+    Guest(Delivery),
     /// A step of purge rounds looks at it.
     Purge {
         op: OpNumber,
@@ -375,6 +381,8 @@ pub struct ShardStatus {
     pub hints_wanted: u64,
     /// What is kept for nodes that missed writes.
     pub hints: Vec<TargetStatus>,
+    /// What is held in place of owners.
+    pub guests: GuestStatus,
     /// A generation is on its way into the engine.
     pub ingesting: bool,
     /// Whether this node has all that keyspaces of durability `memory` acknowledged.
@@ -454,6 +462,11 @@ pub struct Shard {
     hints: Hints,
     hints_sent: BTreeMap<OpNumber, hints::Sent>,
     hints_expire_at: MonoTime,
+    guests: Guests,
+    guests_sent: BTreeMap<OpNumber, guests::Sent>,
+    /// A page of guests of an earlier life is being read; where the next one begins.
+    guests_reading: bool,
+    guests_from: Bytes,
     purges: Purges,
     purge_gathers: BTreeMap<OpNumber, purge::Gather>,
     /// Where the reading of a vnode for deleted keys goes on.
@@ -495,6 +508,7 @@ impl Shard {
             digests,
             log_bytes,
         } = recovered;
+        let has_lost = losses.why.is_some() || !losses.lives.is_empty();
         let continuity = Continuity::new(
             now.mono,
             me,
@@ -523,7 +537,14 @@ impl Shard {
         let numbers = numbers.map(|(keyspace, vnode, numbers)| ((keyspace, vnode), numbers));
         let mut purges = Purges::new(purge_rest, numbers, unknown);
         let first_look = now.mono + purge::FIRST_LOOK_AFTER;
-        for (keyspace, vnode, _) in digests.holdings() {
+        let mut found_guests = Vec::new();
+        for (keyspace, vnode, holdings) in digests.holdings() {
+            let copies = topology.keyspace(keyspace).map(|known| known.copies);
+            let owners = copies.map(|copies| topology.owners(vnode, copies));
+            if owners.is_some_and(|owners| !owners.contains(&me)) {
+                let bytes = usize::try_from(holdings.bytes).unwrap_or(usize::MAX);
+                found_guests.push(((keyspace, vnode), bytes));
+            }
             if leads(&topology, me, (keyspace, vnode)) {
                 purges.look((keyspace, vnode), first_look, now.mono);
             }
@@ -573,6 +594,10 @@ impl Shard {
             hints: Hints::new(now.mono, hints, kept_hints),
             hints_sent: BTreeMap::new(),
             hints_expire_at: now.mono,
+            guests: Guests::new(now.mono, limits.guest_bytes_max, found_guests, has_lost),
+            guests_sent: BTreeMap::new(),
+            guests_reading: false,
+            guests_from: Bytes::new(),
             purges,
             purge_gathers: BTreeMap::new(),
             purge_look_from: None,
@@ -754,6 +779,7 @@ impl Shard {
             requests_in_flight: self.unanswered.total(),
             hints_wanted: self.hints_wanted,
             hints: self.hints.status(now.mono),
+            guests: self.guests.status(now.mono),
             holdings: self.holdings(now),
             ingesting: self.ingesting,
             memory_whole: !self.healing.lost().memory,
@@ -786,6 +812,10 @@ impl Shard {
         for (keyspace, vnode, holdings) in self.table.digests().holdings() {
             let copies = self.topology.keyspace(keyspace).map(|known| known.copies);
             let owners = copies.map(|copies| self.topology.owners(vnode, copies));
+            if owners.is_some_and(|owners| !owners.contains(&self.me)) {
+                // Held in place of those who own it.
+                continue;
+            }
             let is_first = owners.is_some_and(is_first_up);
             let sums = keyspaces.entry(keyspace).or_insert(KeyspaceHoldings {
                 keyspace,
@@ -844,7 +874,18 @@ impl Shard {
             failure.retry_after_ms = RETRY_AFTER_SHED_MS;
             return self.reply(origin, Reply::Failed(failure), effects);
         }
-        if !is_owner || !knows {
+        let coordinates = if is_owner {
+            knows
+        } else {
+            self.stands_in(now, &place, &origin, &request)
+        };
+        if !coordinates && !is_owner && matches!(origin, Origin::Forwarder { .. }) {
+            // Handed to this node as a fallback, which it cannot be now.
+            let mut failure = Failure::refused(Cause::NotReady);
+            failure.retry_after_ms = RETRY_AFTER_SHED_MS;
+            return self.reply(origin, Reply::Failed(failure), effects);
+        }
+        if !coordinates {
             return self.forward(now, origin, deadline, &place, request, effects);
         }
         match request {
@@ -1031,6 +1072,7 @@ impl Shard {
     /// A peer began a new life: what earlier ones acknowledged counts for nothing that is open, because
     /// the new one may have lost it.
     fn began_anew(&mut self, peer: NodeId) {
+        self.guests_again(peer);
         for number in self.open_ops() {
             match self.ops.get_mut(&number) {
                 Some(Op::Put(put)) => put.machine.began_anew(peer),
@@ -1072,6 +1114,7 @@ impl Shard {
         }
         self.tick_scans(now, effects);
         self.tick_hints(now, effects);
+        self.tick_guests(now, effects);
         self.tick_exchanges(now, effects);
         self.tick_purges(now, effects);
         self.table.trim();
@@ -1135,10 +1178,10 @@ impl Shard {
         for number in self.open_ops() {
             let message = match self.ops.get(&number) {
                 Some(Op::Put(put)) if put.machine.wants(peer) => {
-                    PeerMessage::Replicate(put.machine.replicate(now.mono))
+                    PeerMessage::Replicate(put.machine.replicate(now.mono, peer))
                 }
                 Some(Op::Get(get)) if get.machine.waits_for(peer) => {
-                    PeerMessage::Read(get.machine.read(now.mono))
+                    PeerMessage::Read(get.machine.read(now.mono, peer))
                 }
                 Some(Op::Get(get)) if get.machine.repairs(peer) => {
                     match Self::repair_message(now, number, peer, get) {
@@ -1286,6 +1329,9 @@ impl Shard {
 
     /// Whether this node counts for its copy of a vnode of a keyspace.
     fn counts_for(&self, keyspace: KeyspaceId, copies: Copies, vnode: VnodeId) -> bool {
+        if !self.topology.is_owner(vnode, copies, self.me) {
+            return self.counts_as_fallback();
+        }
         self.continuity.counts(copies, vnode) && !self.healing.lacks(keyspace, vnode)
     }
 

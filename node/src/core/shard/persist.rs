@@ -79,6 +79,9 @@ impl Shard {
             record: record.clone(),
         };
         effects.push(Effect::Append { lsn, entry });
+        if !self.is_owner(place) {
+            self.note_guest(place, record.len(), effects);
+        }
         record
     }
 
@@ -286,6 +289,7 @@ impl Shard {
                 self.perform_get(now, op, steps, effects);
             }
             Parked::Hint(delivery) => self.begin_delivery(now, delivery, effects),
+            Parked::Guest(delivery) => self.begin_guest_delivery(now, delivery, effects),
             Parked::LocalResolve { op } => self.resolve_loaded(now, op, newest.as_ref(), effects),
             Parked::Purge { op } => self.purge_key_in(now, op, effects),
             Parked::LocalRepair {
@@ -320,6 +324,7 @@ impl Shard {
                 Self::refuse_read(from, message.op, Cause::Overloaded, effects);
             }
             Parked::Hint(delivery) => self.postpone_hint(delivery),
+            Parked::Guest(delivery) => self.postpone_guest(delivery),
             Parked::Purge { op } => self.purge_key_in(self.last_step, op, effects),
             // The get's own clock widens or ends it.
             Parked::LocalRead { op }

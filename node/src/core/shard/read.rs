@@ -44,6 +44,8 @@ struct Reading {
     trust: Trust,
     /// What the answer must cover.
     requirement: Requirement,
+    /// Fallbacks answer too.
+    is_sloppy: bool,
     /// Bytes that it holds meanwhile.
     bytes: usize,
     /// A write that waits for it.
@@ -68,10 +70,11 @@ impl Shard {
             let failure = Failure::refused(Cause::LevelImpossible).with_limit(limit);
             return self.reply(*origin, Reply::Failed(failure), effects);
         };
-        if let Err(failure) = self.check_reachable(now, place, required) {
+        if let Err(failure) = self.check_reachable(now, place, required, level) {
             return self.reply(*origin, Reply::Failed(failure), effects);
         }
-        let quorum = if is_monotonic(place.copies, required) {
+        // A sloppy read promises nothing, so it secures nothing.
+        let quorum = if is_monotonic(place.copies, required) && !level.is_sloppy() {
             majority(place.copies)
         } else {
             0
@@ -82,6 +85,7 @@ impl Shard {
             quorum,
             trust: self.own_word(place, required),
             requirement,
+            is_sloppy: level.is_sloppy(),
             bytes,
             behind: None,
             only: None,
@@ -101,6 +105,7 @@ impl Shard {
         let requirement = Requirement {
             prunable: held.part_of(|actor| self.has_ended(actor)),
             all: held,
+            is_elsewhere: false,
         };
         effects.push(Effect::Count(Event::WriteLookedFurther));
         let asking = Asking {
@@ -113,6 +118,7 @@ impl Shard {
             quorum: 0,
             trust: self.own_word(&behind.place, 1),
             requirement,
+            is_sloppy: behind.request.level.is_sloppy(),
             bytes: behind.request.bytes(),
             behind: Some(Box::new(behind)),
             only: None,
@@ -134,6 +140,7 @@ impl Shard {
             quorum: copies,
             trust: Trust::Everybody,
             requirement: Requirement::default(),
+            is_sloppy: false,
             bytes: asking.place.key.user_key().len(),
             behind: None,
             only,
@@ -161,15 +168,32 @@ impl Shard {
             required,
             quorum,
             trust,
-            requirement,
+            mut requirement,
+            is_sloppy,
             bytes,
             behind,
             only,
         } = reading;
+        // A sloppy read asks the fallbacks.
+        requirement.is_elsewhere &= !is_sloppy;
         let number = self.next_number();
         let me = self.me;
         let turn = usize::try_from(number.0 % 64).unwrap_or(0);
-        let (down, mut candidates) = self.in_order(now, &place, turn);
+        let (mut down, mut candidates) = self.in_order(now, &place, turn);
+        let fallbacks = if is_sloppy {
+            self.fallbacks(&place)
+        } else {
+            Owners::new()
+        };
+        if fallbacks.contains(&me) {
+            // What it holds itself costs no message.
+            candidates.insert(0, me);
+        }
+        let asked = fallbacks.iter().copied().filter(|node| *node != me);
+        let (up, away): (Owners, Owners) =
+            asked.partition(|node| self.liveness(now, *node) != Liveness::Down);
+        candidates.extend(up);
+        down.extend(away);
         if let Some(only) = only {
             candidates.retain(|node| *node == me || *node == only);
         }
@@ -189,6 +213,7 @@ impl Shard {
                 quorum,
                 candidates,
                 down,
+                fallbacks,
                 trust,
                 widen_after,
                 deadline,
@@ -255,7 +280,7 @@ impl Shard {
                 }
                 Step::Ask(node) => {
                     if let Some(Op::Get(get)) = self.ops.get(&op) {
-                        let message = PeerMessage::Read(get.machine.read(now.mono));
+                        let message = PeerMessage::Read(get.machine.read(now.mono, *node));
                         effects.push(Effect::Send { to: *node, message });
                     }
                 }
@@ -365,6 +390,7 @@ impl Shard {
             number: get.machine.merged_number(),
             budget: plan.deadline.since(now.mono),
             base: None,
+            as_fallback: false,
         }))
     }
 
@@ -541,7 +567,8 @@ impl Shard {
         message: ReadRecord,
         effects: &mut Effects,
     ) {
-        let place = match self.place_of_peer(epoch, message.keyspace, &message.key) {
+        let place = self.place_asked(epoch, message.keyspace, &message.key, message.as_fallback);
+        let place = match place {
             Ok(place) => place,
             Err(cause) => return Self::refuse_read(from, message.op, cause, effects),
         };

@@ -27,7 +27,8 @@ impl Shard {
         message: Replicate,
         effects: &mut Effects,
     ) {
-        let place = match self.place_of_peer(epoch, message.keyspace, &message.key) {
+        let place = self.place_asked(epoch, message.keyspace, &message.key, message.as_fallback);
+        let place = match place {
             Ok(place) => place,
             Err(cause) => {
                 let refusal = (cause, PurgeNumber::default());
@@ -89,6 +90,13 @@ impl Shard {
             ..
         } = message;
         let mut newer = None;
+        let is_guest = !self.is_owner(place);
+        let unfit = match &payload {
+            Payload::Whole(record) if is_guest && !self.disk_full && self.table.has_room() => {
+                self.guest_refused(from, place, number, record, effects)
+            }
+            Payload::Whole(_) | Payload::Delta(_) => None,
+        };
         let refused = match payload {
             Payload::Delta(_) => Some(Cause::PayloadUnsupported),
             Payload::Whole(record) if self.lacks_room_for(place, newest, &record) => {
@@ -98,6 +106,7 @@ impl Shard {
                     Cause::Overloaded
                 })
             }
+            Payload::Whole(_) if unfit.is_some() => unfit,
             Payload::Whole(record) if self.is_below_floor(place, number, newest, &record) => {
                 effects.push(Effect::Count(Event::BelowFloorRefused));
                 Some(Cause::BelowFloor)
@@ -219,7 +228,9 @@ impl Shard {
             node: self.me,
             incarnation: self.continuity.incarnation(),
         };
+        // Of what it held in place of others it handed on, and forgot, what it minted.
         if let Some(peer) = from
+            && self.is_owner(place)
             && theirs.knows_more_of(actor, &own)
             && theirs.last_counter(actor)
                 > self
@@ -263,6 +274,21 @@ impl Shard {
         } else {
             // Copied out: a slice would keep the whole network buffer alive.
             packed(incoming)
+        }
+    }
+
+    /// The place of a key that a peer asks this node for, as an owner or as a fallback.
+    pub(super) fn place_asked(
+        &self,
+        epoch: Epoch,
+        keyspace: KeyspaceId,
+        key: &Bytes,
+        as_fallback: bool,
+    ) -> Result<Place, Cause> {
+        if as_fallback {
+            self.place_of_guest(epoch, keyspace, key)
+        } else {
+            self.place_of_peer(epoch, keyspace, key)
         }
     }
 

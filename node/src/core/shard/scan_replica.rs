@@ -45,6 +45,8 @@ pub(super) enum Reader {
     Exchange(Box<Gathering>),
     /// This node, for deleted keys that it does not remember.
     Purge,
+    /// This node, for what it holds in place of owners.
+    Guests,
 }
 
 impl Shard {
@@ -92,8 +94,10 @@ impl Shard {
         let keyspace = keyspace.id;
         let vnodes = range.vnodes.clone();
         let vnode_count = self.topology.vnode_count().get();
+        let is_any = matches!(to, Reader::Guests);
         let owned = |vnode: quorate_ring::VnodeId| {
-            u32::from(vnode.0) < vnode_count && self.topology.is_owner(vnode, copies, self.me)
+            let is_owner = is_any || self.topology.is_owner(vnode, copies, self.me);
+            u32::from(vnode.0) < vnode_count && is_owner
         };
         if !vnodes.iter().all(owned) {
             return Err(Cause::EpochMismatch);
@@ -151,6 +155,9 @@ impl Shard {
         if let Reader::Purge = &reading.to {
             return self.purge_page(now, (rows, until));
         }
+        if let Reader::Guests = &reading.to {
+            return self.guests_page(now, (rows, until));
+        }
         if let Reader::Exchange(gathering) = reading.to {
             if now.mono >= reading.deadline {
                 effects.push(Effect::Count(Event::Expired));
@@ -175,7 +182,7 @@ impl Shard {
                 effects.push(Effect::Count(Event::Expired));
             }
             Reader::Peer(to) => Self::tell_scan(to, reading.op, reading.ask, Ok(part), effects),
-            Reader::Exchange(_) | Reader::Purge => {}
+            Reader::Exchange(_) | Reader::Purge | Reader::Guests => {}
         }
     }
 

@@ -3,6 +3,7 @@
 //! Not here: asking more replicas until the requirement is met (`core::get`).
 
 use bytes::Bytes;
+use quorate_antientropy::Dot;
 
 use super::super::effect::Effects;
 use super::super::failure::{Cause, Failure};
@@ -39,6 +40,8 @@ impl Shard {
         if covers.len() > COVERS_MAX {
             return None;
         }
+        let owners = self.owners(place);
+        let is_foreign = |dot: &Dot| !owners.contains(&dot.actor.node);
         let mut together = Requirement::default();
         for token in covers {
             let mut opened = self.seal.open(place.keyspace, key, token).ok()?;
@@ -46,6 +49,8 @@ impl Shard {
             together.all = together.all.join(&opened.context());
             let prunable = opened.held.part_of(|actor| self.has_ended(actor));
             together.prunable = together.prunable.join(&prunable);
+            // Only a fallback mints for others, and it may not have handed over yet what it did.
+            together.is_elsewhere |= opened.apart.loose().iter().any(is_foreign);
         }
         Some(together)
     }

@@ -11,7 +11,7 @@ use quorate_antientropy::{
     PutRefusal, Record, SIBLINGS_MAX,
 };
 use quorate_ring::planted::{Bug, planted};
-use quorate_ring::{Actor, KeyspaceMode, MonoTime, NodeId, Ttl, majority};
+use quorate_ring::{Actor, ConsistencyLevel, KeyspaceMode, MonoTime, NodeId, Ttl, majority};
 
 use super::super::clock_check::ClockTrust;
 use super::super::continuity::Liveness;
@@ -22,6 +22,7 @@ use super::super::key::RecordKey;
 use super::super::message::{
     Base, PeerMessage, PurgeNumber, ReplicateReply, Reply, Stored, WriteRequest,
 };
+use super::super::node_set::Owners;
 use super::super::put::{PutMachine, PutPlan, Verdict};
 use super::super::seal::Token;
 use super::super::table::Lookup;
@@ -33,6 +34,10 @@ use super::{
 const SEND_AGAIN_AFTER: Duration = Duration::from_millis(25);
 /// An answered put waits this long for the acknowledgements that spare a hint.
 const LINGER: Duration = Duration::from_secs(1);
+/// Primaries that have not answered a sloppy write within this time are stood in for.
+const STAND_IN_AFTER: Duration = Duration::from_millis(100);
+/// What a put may add to a record beside its value, about.
+const GUEST_MARGIN_BYTES: usize = 1_024;
 /// Longest record that a put may leave, in bytes.
 const RECORD_BYTES_MAX: usize = 4 << 20;
 
@@ -131,6 +136,12 @@ impl Shard {
             return self.reply(origin, reply, effects);
         }
         let primaries = self.owners(&place);
+        let is_owner = self.is_owner(&place);
+        let fallbacks = if request.level.is_sloppy() {
+            self.fallbacks_to_ask(now, &place)
+        } else {
+            Owners::new()
+        };
         let bytes = request.bytes();
         let number = self.next_number();
         let mut machine = PutMachine::new(PutPlan {
@@ -142,12 +153,17 @@ impl Shard {
             number: self.purge_numbers(&place).number,
             required,
             primaries: primaries.clone(),
+            fallbacks,
+            stand_in_at: now.mono + STAND_IN_AFTER,
             deadline,
         });
+        if !is_owner {
+            machine.is_held_by_fallback(self.me);
+        }
         made.newer
             .into_iter()
             .for_each(|newer| machine.met_newer(newer));
-        let message = PeerMessage::Replicate(machine.replicate(now.mono));
+        let message = PeerMessage::Replicate(machine.replicate_to_owners(now.mono));
         for node in primaries.into_iter().filter(|node| *node != self.me) {
             if self.liveness(now, node) == Liveness::Up {
                 effects.push(Effect::Send {
@@ -166,7 +182,9 @@ impl Shard {
             bytes,
             armed: UNARMED,
         };
-        self.insert_op(now, number, Op::Put(Box::new(put)), deadline);
+        let wake = put.machine.next_stand_in(now.mono);
+        let wake = wake.map_or(deadline, |at| at.min(deadline));
+        self.insert_op(now, number, Op::Put(Box::new(put)), wake);
         self.when_durable(now, durability, Ack::Local { op: number }, effects);
         self.judge_put(now, number, effects);
     }
@@ -298,7 +316,12 @@ impl Shard {
                     actor,
                     counter: self.counter + 1,
                 },
-                minting: Minting::Primary,
+                minting: if self.is_owner(place) || planted(Bug::FallbackClaimsVector) {
+                    Minting::Primary
+                } else {
+                    // It forgets the dot with the record: the next one must not claim it (V4).
+                    Minting::Fallback
+                },
                 timestamp,
                 expiry: ttl.map(|ttl| now.wall_micros.saturating_add(ttl.micros())),
                 now_wall: self.trusted_wall(now),
@@ -431,15 +454,24 @@ impl Shard {
         if !self.table.has_room() {
             return Err(Self::overloaded());
         }
-        if !self
-            .continuity
-            .may_mint(place.copies, place.location.vnode, &self.topology)
-        {
+        let is_owner = self.is_owner(place);
+        let room = request.value.as_ref().map_or(0, Bytes::len) + GUEST_MARGIN_BYTES;
+        if !is_owner && !self.guests.has_room(&place.key, room) {
+            return Err(Self::overloaded());
+        }
+        let may_mint = if is_owner {
+            let vnode = place.location.vnode;
+            self.continuity
+                .may_mint(place.copies, vnode, &self.topology)
+        } else {
+            self.counts_as_fallback()
+        };
+        if !may_mint {
             let mut failure = Failure::refused(Cause::NotReady);
             failure.retry_after_ms = RETRY_AFTER_SHED_MS;
             return Err(failure);
         }
-        self.check_reachable(now, place, required)?;
+        self.check_reachable(now, place, required, request.level)?;
         Ok(ttl)
     }
 
@@ -449,10 +481,15 @@ impl Shard {
         now: Now,
         place: &Place,
         required: u8,
+        level: ConsistencyLevel,
     ) -> Result<(), Failure> {
         let owners = self.owners(place);
         let down = |node: &NodeId| self.liveness(now, *node) == Liveness::Down;
-        let up = owners.iter().filter(|node| !down(node)).count();
+        let mut up = owners.iter().filter(|node| !down(node)).count();
+        if level.is_sloppy() {
+            up += self.fallbacks_to_ask(now, place).len();
+            up += usize::from(!self.is_owner(place));
+        }
         if up >= usize::from(required) {
             return Ok(());
         }
@@ -490,7 +527,9 @@ impl Shard {
         reply: ReplicateReply,
         effects: &mut Effects,
     ) {
-        if self.hint_answered(now, from, &reply, effects) {
+        if self.hint_answered(now, from, &reply, effects)
+            || self.guest_answered(now, from, &reply, effects)
+        {
             return;
         }
         let ReplicateReply { op, result } = reply;
@@ -569,14 +608,18 @@ impl Shard {
             return;
         };
         let again: Vec<NodeId> = put.machine.asked_again().collect();
-        let message = put.machine.replicate(now.mono);
+        let messages = again
+            .iter()
+            .map(|node| put.machine.replicate(now.mono, *node));
+        let messages: Vec<_> = messages.collect();
+        let stand_in_at = put.machine.next_stand_in(now.mono);
         let deadline = put.machine.deadline();
         let past = now.mono >= deadline;
-        for node in again.iter().filter(|_| !past) {
+        for (node, message) in again.iter().zip(messages).filter(|_| !past) {
             if *node == self.me {
                 self.local_durable(now, op, effects);
             } else {
-                let message = PeerMessage::Replicate(message.clone());
+                let message = PeerMessage::Replicate(message);
                 effects.push(Effect::Send { to: *node, message });
             }
         }
@@ -585,6 +628,7 @@ impl Shard {
         } else {
             now.mono + SEND_AGAIN_AFTER
         };
+        let next = stand_in_at.map_or(next, |at| at.min(next));
         self.wake_at(now, next, op);
         self.judge_put(now, op, effects);
     }
@@ -596,6 +640,10 @@ impl Shard {
             return;
         };
         let down = |node| continuity.liveness(now.mono, node) == Liveness::Down;
+        for to in put.machine.stand_in(now.mono, down) {
+            let message = PeerMessage::Replicate(put.machine.replicate(now.mono, to));
+            effects.push(Effect::Send { to, message });
+        }
         let verdict = put.machine.verdict(now.mono, down);
         let ended = put.machine.is_done(down) || now.mono >= put.machine.deadline();
         let (origin, bytes) = (put.origin, put.bytes);
@@ -626,7 +674,9 @@ impl Shard {
             self.wake_at(now, now.mono + LINGER, op);
         }
         if ended && let Some(Op::Put(put)) = self.ops.remove(&op) {
-            for node in put.machine.missed() {
+            // What a fallback holds for its owners is brought to them anyway.
+            let is_owner = self.is_owner(&put.place);
+            for node in put.machine.missed().filter(|_| is_owner) {
                 self.hints_wanted += 1;
                 self.hint(now, node, &put.place.key, effects);
             }
@@ -636,6 +686,9 @@ impl Shard {
 
 /// Whether a write that is applied is then on a majority of the owners.
 fn settles(place: &Place, request: &WriteRequest) -> bool {
+    if request.level.is_sloppy() {
+        return false;
+    }
     let required = request.level.replicas_for_write(place.copies);
     required.is_ok_and(|required| required >= majority(place.copies))
 }

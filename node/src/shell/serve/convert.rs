@@ -182,6 +182,7 @@ fn level_of(level: Level, exactly: fn(u8) -> ConsistencyLevel) -> ConsistencyLev
         Level::Quorum => ConsistencyLevel::Quorum,
         Level::All => ConsistencyLevel::All,
         Level::Exactly(count) => exactly(count),
+        Level::Sloppy(level) => level_of(level.into(), exactly).sloppy(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use quorate_client::wire::NodeStatus;
+use quorate_client::wire::{HintStatus, NodeStatus};
 use quorate_ring::VnodeId;
 
 /// Whether the node serves.
@@ -73,8 +73,10 @@ impl NodeView {
             "quorate_purge_oldest_seconds" => {
                 return Some(status.purge.oldest_ms.unwrap_or_default() as f64 / 1e3);
             }
-            "quorate_hints" => status.hints.iter().map(|hint| hint.keys).sum(),
-            "quorate_hint_bytes" => status.hints.iter().map(|hint| hint.bytes).sum(),
+            "quorate_hints" => missed(status).map(|hint| hint.keys).sum(),
+            "quorate_hint_bytes" => missed(status).map(|hint| hint.bytes).sum(),
+            "quorate_guests" => status.guest_records,
+            "quorate_guest_bytes" => status.guest_bytes,
             "quorate_hints_let_go" => status.hints.iter().map(|hint| hint.let_go).sum(),
             "quorate_copies_lacking" => u64::from(status.copies_lacking),
             "quorate_requests_in_flight" => status.requests_in_flight,
@@ -92,6 +94,11 @@ impl NodeView {
         };
         Some(value as f64)
     }
+}
+
+/// Hints of the kind that promises nothing.
+fn missed(status: &NodeStatus) -> impl Iterator<Item = &HintStatus> {
+    status.hints.iter().filter(|hint| !hint.counted)
 }
 
 /// Where the newest view stands. Cheap to clone; every clone shows the same.

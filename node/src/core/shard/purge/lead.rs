@@ -17,7 +17,7 @@ use super::super::super::message::{
 };
 use super::super::super::node_set::{NodeSet, Owners};
 use super::super::super::purge::{
-    CopyOf, Gathered, Led, PRUNED_PER_KEY_MAX, Part, Phase, ROUND_KEYS_MAX, STEP_WITHIN,
+    CopyOf, Gathered, Led, Members, PRUNED_PER_KEY_MAX, Part, Phase, ROUND_KEYS_MAX, STEP_WITHIN,
 };
 use super::super::{Ack, Shard};
 use super::gather::Step;
@@ -33,8 +33,8 @@ impl Shard {
         }
         self.next_purge = now.mono + self.purges.gather_every();
         let copies = self.purges.waiting();
-        let others = copies.map(|copy| (copy, self.others_up(now, copy)));
-        let others: BTreeMap<CopyOf, Result<Owners, NodeId>> = others.collect();
+        let others = copies.map(|copy| (copy, self.members_up(now, copy)));
+        let others: BTreeMap<CopyOf, Result<Members, NodeId>> = others.collect();
         let parts = self.purges.gather(now.mono, &others);
         if parts.is_empty() {
             return;
@@ -52,7 +52,8 @@ impl Shard {
             Part {
                 copy: gathered.copy,
                 number: PurgeNumber::default(),
-                others: gathered.others,
+                others: gathered.members.others,
+                fallbacks: gathered.members.fallbacks,
                 keys: deleted
                     .chain(gathered.crowded.into_iter().map(less))
                     .collect(),
@@ -73,11 +74,12 @@ impl Shard {
         self.bring_in(now, op, keys, Step::Wanted, effects);
     }
 
-    /// The other owners of a copy whose rounds this node leads, if all of them can take part.
+    /// The other owners of a copy whose rounds this node leads and those who may stand in, if all of them can
+    /// take part.
     ///
     /// # Errors
     /// Who cannot; this node, if it does not count itself.
-    fn others_up(&self, now: Now, (keyspace, vnode): CopyOf) -> Result<Owners, NodeId> {
+    fn members_up(&self, now: Now, (keyspace, vnode): CopyOf) -> Result<Members, NodeId> {
         let known = self.topology.keyspace(keyspace).ok_or(self.me)?;
         if !self.counts_for(keyspace, known.copies, vnode) || !self.purges.knows((keyspace, vnode))
         {
@@ -87,12 +89,20 @@ impl Shard {
         let others = owners.iter().copied().filter(|node| *node != self.me);
         let is_up = |node: &NodeId| self.liveness(now, *node) == Liveness::Up;
         if planted(Bug::PurgesWithoutAll) {
-            return Ok(others.filter(is_up).collect());
+            return Ok(Members {
+                others: others.filter(is_up).collect(),
+                fallbacks: Owners::new(),
+            });
         }
         let others: Owners = others.collect();
-        match others.iter().find(|node| !is_up(node)) {
+        let fallbacks = if planted(Bug::FallbackNotDrained) {
+            Owners::new()
+        } else {
+            self.fallbacks_of((keyspace, vnode))
+        };
+        match others.iter().chain(&fallbacks).find(|node| !is_up(node)) {
             Some(down) => Err(*down),
-            None => Ok(others),
+            None => Ok(Members { others, fallbacks }),
         }
     }
 
@@ -165,6 +175,9 @@ impl Shard {
         if step != PurgeStep::Join {
             self.ask_others(op, step, effects);
         }
+        if step == PurgeStep::Drained {
+            return;
+        }
         let keys = match self.purges.led(op) {
             Some(led) => {
                 let parts = led.parts.clone();
@@ -185,7 +198,7 @@ impl Shard {
             let message = PeerMessage::Purge(PurgeAsk {
                 op,
                 step,
-                rounds: rounds.map(Part::round).collect(),
+                rounds: rounds.map(|part| part.round(*to)).collect(),
                 budget: STEP_WITHIN,
             });
             effects.push(Effect::Send { to: *to, message });
@@ -199,10 +212,11 @@ impl Shard {
         step: PurgeStep,
         effects: &mut Effects,
     ) {
+        let me = self.me;
         let Some(led) = self.purges.led(op) else {
             return;
         };
-        let rounds: Vec<PurgeRound> = led.parts.iter().map(Part::round).collect();
+        let rounds: Vec<PurgeRound> = led.parts.iter().map(|part| part.round(me)).collect();
         let agreed = self.take_part(now, self.me, step, &rounds, effects);
         let ack = Ack::OwnPurge { op, step, agreed };
         self.when_logged(now, ack, effects);
@@ -281,6 +295,10 @@ impl Shard {
                     self.purges.end(op, now.mono);
                 }
             }
+            PurgeStep::Drained => {
+                self.free_all(now, freed);
+                self.ask_round(now, op, PurgeStep::Drop, effects);
+            }
             PurgeStep::Drop => {
                 self.free_all(now, freed);
                 // What was dropped is forgotten when it is looked at for the next round: it may have come back
@@ -312,17 +330,24 @@ impl Shard {
                 && life == lives.get(node).copied()
         };
         let goes_on = |part: &Part| {
-            part.others.iter().all(lived_on) && self.others_up(now, part.copy).is_ok()
+            let mut members = part.others.iter().chain(&part.fallbacks);
+            members.all(lived_on) && self.members_up(now, part.copy).is_ok()
         };
         let (parts, given_up): (Vec<Part>, Vec<Part>) = parts.into_iter().partition(goes_on);
         if !given_up.is_empty() {
             effects.push(Effect::Count(Event::PurgeRoundFailed));
         }
         self.free_all(now, given_up.into_iter().map(|part| part.copy).collect());
+        let has_fallbacks = parts.iter().any(|part| !part.fallbacks.is_empty());
         if let Some(led) = self.purges.led(op) {
             led.parts = parts;
         }
-        self.ask_round(now, op, PurgeStep::Drop, effects);
+        let step = if has_fallbacks {
+            PurgeStep::Drained
+        } else {
+            PurgeStep::Drop
+        };
+        self.ask_round(now, op, step, effects);
     }
 
     /// A co-replica answered.

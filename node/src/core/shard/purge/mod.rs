@@ -39,6 +39,12 @@ impl Shard {
         leads(&self.topology, self.me, copy)
     }
 
+    /// Whether this node is an owner of a copy.
+    fn owns(&self, (keyspace, vnode): CopyOf) -> bool {
+        let known = self.topology.keyspace(keyspace);
+        known.is_some_and(|known| self.topology.is_owner(vnode, known.copies, self.me))
+    }
+
     /// The numbers under which this node reads and makes records of a place.
     pub(super) fn purge_numbers(&self, place: &Place) -> PurgeNumbers {
         self.numbers_of((place.keyspace, place.location.vnode))
@@ -59,7 +65,12 @@ impl Shard {
 
     /// Whether this node may take, read and give records of a place.
     pub(super) fn knows_numbers(&self, place: &Place) -> bool {
-        self.purges.knows((place.keyspace, place.location.vnode))
+        let copy = (place.keyspace, place.location.vnode);
+        if self.is_owner(place) {
+            self.purges.knows(copy)
+        } else {
+            self.guests.knows(copy)
+        }
     }
 
     /// Whether a record that was read under `number` must be refused: it would change something, and
@@ -95,7 +106,8 @@ impl Shard {
         floor: PurgeNumber,
         effects: &mut Effects,
     ) {
-        let has_forgotten = floor > self.purges.numbers(copy).number && self.purges.knows(copy);
+        let has_forgotten =
+            self.owns(copy) && floor > self.purges.numbers(copy).number && self.purges.knows(copy);
         if !has_forgotten || planted(Bug::OutdatedCopyKept) {
             return;
         }
@@ -108,9 +120,9 @@ impl Shard {
             "it is from before a round in which deleted keys were purged on node {peer} (an old copy \
              was restored?): what it holds of them must not come back"
         );
-        let is_alone = |(keyspace, ..): (KeyspaceId, VnodeId, Holdings)| {
+        let is_alone = |(keyspace, vnode, _): (KeyspaceId, VnodeId, Holdings)| {
             let known = self.topology.keyspace(keyspace);
-            known.is_some_and(|known| known.copies.get() == 1)
+            known.is_some_and(|known| known.copies.get() == 1) && self.owns((keyspace, vnode))
         };
         if self.table.digests().holdings().any(is_alone) {
             let reason = format!("{reason}. It is the only one that holds some keyspaces");
@@ -174,7 +186,12 @@ impl Shard {
         self.purges.leave_rounds(shares, now);
     }
 
-    fn raise_numbers(&mut self, copy: CopyOf, numbers: PurgeNumbers, effects: &mut Effects) {
+    pub(super) fn raise_numbers(
+        &mut self,
+        copy: CopyOf,
+        numbers: PurgeNumbers,
+        effects: &mut Effects,
+    ) {
         let (keyspace, vnode) = copy;
         if numbers != self.purges.numbers(copy) {
             let lsn = self.table.appended().next();

@@ -121,6 +121,7 @@ impl Shard {
             PurgeStep::Look | PurgeStep::Join => record.remembers(pruned),
             // It remembered it all when it joined; operations may have been evicted since.
             PurgeStep::Drop => record.remembers(&pruned.dots_alone()),
+            PurgeStep::Drained => false,
         }
     }
 

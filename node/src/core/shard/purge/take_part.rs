@@ -14,7 +14,7 @@ use super::super::super::key::RecordKey;
 use super::super::super::message::{
     PeerMessage, PurgeAsk, PurgeNumber, PurgeReply, PurgeRound, PurgeStep, Refusal, Wanted,
 };
-use super::super::super::purge::CopyOf;
+use super::super::super::purge::{CopyOf, leads};
 use super::super::super::table::Lookup;
 use super::super::{KEY_BYTES_MAX, Shard};
 use super::gather::Step;
@@ -94,6 +94,11 @@ impl Shard {
         let mut agreed = Vec::with_capacity(rounds.len());
         for round in rounds {
             let copy = (round.keyspace, round.vnode);
+            if self.fallbacks_of(copy).contains(&self.me) {
+                let agrees = self.take_part_as_fallback(now, leader, step, round, effects);
+                agreed.push(if agrees { vec![0] } else { Vec::new() });
+                continue;
+            }
             if !self.may_take_part(now, leader, step, round) {
                 agreed.push(Vec::new());
                 continue;
@@ -108,6 +113,7 @@ impl Shard {
                 let own = self.purges.numbers(copy);
                 match step {
                     PurgeStep::Look => self.prune_early_if_planted(now, copy, round, effects),
+                    PurgeStep::Drained => {}
                     PurgeStep::Join => {
                         let number = round.number;
                         self.raise_numbers(copy, PurgeNumbers { number, ..own }, effects);
@@ -131,6 +137,46 @@ impl Shard {
         agreed
     }
 
+    /// Whether this node, which may stand in for an owner of the vnode, agrees to a step: it holds nothing of
+    /// it. With the last one it takes nothing from then on that was read before the round.
+    fn take_part_as_fallback(
+        &mut self,
+        now: Now,
+        leader: NodeId,
+        step: PurgeStep,
+        round: &PurgeRound,
+        effects: &mut Effects,
+    ) -> bool {
+        let copy = (round.keyspace, round.vnode);
+        let is_led = leads(&self.topology, leader, copy);
+        if !is_led || !self.guests.is_drained(copy) || !self.table.has_room() {
+            return false;
+        }
+        let own = self.purges.numbers(copy);
+        match step {
+            PurgeStep::Look => true,
+            PurgeStep::Join if round.number <= own.number => false,
+            PurgeStep::Join => {
+                let number = round.number;
+                let mut joined = PurgeNumbers { number, ..own };
+                if !self.guests.knows(copy) {
+                    // It may have forgotten a floor, which is below this.
+                    joined.floor = number;
+                }
+                self.raise_numbers(copy, joined, effects);
+                self.guests.tell(copy);
+                self.purges.join(copy, leader, number, now.mono);
+                true
+            }
+            PurgeStep::Drained if self.purges.may_drop(copy, leader, round.number, now.mono) => {
+                let floor = round.number;
+                self.raise_numbers(copy, PurgeNumbers { floor, ..own }, effects);
+                true
+            }
+            PurgeStep::Drained | PurgeStep::Drop => false,
+        }
+    }
+
     fn may_take_part(&self, now: Now, leader: NodeId, step: PurgeStep, round: &PurgeRound) -> bool {
         let copy = (round.keyspace, round.vnode);
         let Some(keyspace) = self.topology.keyspace(round.keyspace) else {
@@ -148,6 +194,8 @@ impl Shard {
             PurgeStep::Look => true,
             PurgeStep::Join => round.number > self.purges.numbers(copy).number,
             PurgeStep::Drop => self.purges.may_drop(copy, leader, round.number, now.mono),
+            // A fallback is asked, which this node is not.
+            PurgeStep::Drained => false,
         };
         is_placed && counts && fits
     }
@@ -190,7 +238,19 @@ impl Shard {
     }
 
     /// Takes a record away that is in memory, durable and the key's newest.
-    fn erase(&mut self, (keyspace, vnode): CopyOf, key: &Bytes, effects: &mut Effects) {
+    fn erase(&mut self, copy: CopyOf, key: &Bytes, effects: &mut Effects) {
+        self.take_away(copy, key, effects);
+        effects.push(Effect::Count(Event::Purged));
+        self.purges.note_purged(copy, self.counter);
+    }
+
+    /// From now on the key is absent here; it must be in memory.
+    pub(in super::super) fn take_away(
+        &mut self,
+        (keyspace, vnode): CopyOf,
+        key: &Bytes,
+        effects: &mut Effects,
+    ) {
         let record_key = RecordKey::new(keyspace, vnode, key);
         let Lookup::Known(Some(old)) = self.table.newest(&record_key) else {
             return;
@@ -217,7 +277,5 @@ impl Shard {
             record: Bytes::new(),
         };
         effects.push(Effect::Append { lsn, entry });
-        effects.push(Effect::Count(Event::Purged));
-        self.purges.note_purged((keyspace, vnode), self.counter);
     }
 }

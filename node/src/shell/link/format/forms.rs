@@ -333,6 +333,8 @@ pub(super) struct ReplicateForm<'a> {
     budget_us: u64,
     #[serde(default)]
     base: Option<BaseForm>,
+    #[serde(default)]
+    as_fallback: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -353,6 +355,7 @@ impl<'a> ReplicateForm<'a> {
             number,
             budget,
             base,
+            as_fallback,
         } = message;
         let (whole, delta) = match payload {
             Payload::Whole(record) => (Some(&record[..]), None),
@@ -370,6 +373,7 @@ impl<'a> ReplicateForm<'a> {
                 digest: base.digest.0.to_le_bytes(),
                 has_value: base.has_value,
             }),
+            as_fallback: *as_fallback,
         })
     }
 
@@ -385,6 +389,7 @@ impl<'a> ReplicateForm<'a> {
             number,
             budget_us,
             base,
+            as_fallback,
         } = self;
         let payload = match (whole, delta) {
             (Some(record), None) => Payload::Whole(body.slice_ref(record)),
@@ -402,6 +407,7 @@ impl<'a> ReplicateForm<'a> {
                 digest: Digest(u128::from_le_bytes(base.digest)),
                 has_value: base.has_value,
             }),
+            as_fallback,
         })
     }
 }
@@ -491,6 +497,8 @@ pub(super) struct ReadForm<'a> {
     /// Upper and lower half of a digest.
     #[serde(default)]
     known: Option<(u64, u64)>,
+    #[serde(default)]
+    as_fallback: bool,
 }
 
 impl<'a> From<&'a ReadRecord> for ReadForm<'a> {
@@ -501,6 +509,7 @@ impl<'a> From<&'a ReadRecord> for ReadForm<'a> {
             key,
             budget,
             known,
+            as_fallback,
         }: &'a ReadRecord,
     ) -> Self {
         #[expect(
@@ -514,6 +523,7 @@ impl<'a> From<&'a ReadRecord> for ReadForm<'a> {
             key,
             budget_us: micros(*budget),
             known: known.map(halves),
+            as_fallback: *as_fallback,
         }
     }
 }
@@ -527,6 +537,7 @@ impl ReadForm<'_> {
             key,
             budget_us,
             known,
+            as_fallback,
         } = self;
         let whole = |(upper, lower)| Digest(u128::from(upper) << 64 | u128::from(lower));
         ReadRecord {
@@ -535,6 +546,7 @@ impl ReadForm<'_> {
             key: body.slice_ref(key),
             budget: Duration::from_micros(budget_us),
             known: known.map(whole),
+            as_fallback,
         }
     }
 }
@@ -623,6 +635,9 @@ pub(super) fn one_of<T, E>(done: Option<T>, refused: Option<E>) -> Option<Result
     }
 }
 
+/// The bit of a level's kind that says that fallbacks count.
+const SLOPPY: u8 = 0x40;
+
 #[derive(Serialize, Deserialize)]
 struct LevelForm {
     kind: u8,
@@ -638,6 +653,10 @@ impl From<ConsistencyLevel> for LevelForm {
             ConsistencyLevel::All => (3, 0),
             ConsistencyLevel::Read(count) => (4, count),
             ConsistencyLevel::Write(count) => (5, count),
+            ConsistencyLevel::Sloppy(level) => {
+                let Self { kind, count } = ConsistencyLevel::from(level).into();
+                (kind | SLOPPY, count)
+            }
         };
         Self { kind, count }
     }
@@ -645,7 +664,7 @@ impl From<ConsistencyLevel> for LevelForm {
 
 impl LevelForm {
     fn into_domain(self) -> Option<ConsistencyLevel> {
-        match self.kind {
+        let strict = match self.kind & !SLOPPY {
             0 => Some(ConsistencyLevel::One),
             1 => Some(ConsistencyLevel::Two),
             2 => Some(ConsistencyLevel::Quorum),
@@ -653,7 +672,9 @@ impl LevelForm {
             4 => Some(ConsistencyLevel::Read(self.count)),
             5 => Some(ConsistencyLevel::Write(self.count)),
             _ => None,
-        }
+        };
+        let is_sloppy = self.kind & SLOPPY != 0;
+        strict.map(|level| if is_sloppy { level.sloppy() } else { level })
     }
 }
 

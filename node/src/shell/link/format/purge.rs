@@ -14,6 +14,7 @@ use crate::core::purge::{PRUNED_PER_KEY_MAX, ROUND_KEYS_MAX};
 const LOOK: u8 = 0;
 const JOIN: u8 = 1;
 const DROP: u8 = 2;
+const DRAINED: u8 = 3;
 
 const DIGEST_BYTES: usize = size_of::<u128>();
 const OP_ID_BYTES: usize = size_of::<OpId>();
@@ -90,6 +91,7 @@ const fn number_of(step: PurgeStep) -> u8 {
         PurgeStep::Look => LOOK,
         PurgeStep::Join => JOIN,
         PurgeStep::Drop => DROP,
+        PurgeStep::Drained => DRAINED,
     }
 }
 
@@ -98,6 +100,7 @@ const fn step_of(number: u8) -> Option<PurgeStep> {
         LOOK => Some(PurgeStep::Look),
         JOIN => Some(PurgeStep::Join),
         DROP => Some(PurgeStep::Drop),
+        DRAINED => Some(PurgeStep::Drained),
         _ => None,
     }
 }

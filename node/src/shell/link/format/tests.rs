@@ -98,6 +98,7 @@ fn messages() -> Vec<PeerMessage> {
                 digest: Digest(3),
                 has_value: true,
             }),
+            as_fallback: true,
         })
     };
     let refusal = Refusal {
@@ -287,6 +288,7 @@ fn messages() -> Vec<PeerMessage> {
             key: key(),
             budget,
             known: Some(Digest(1 << 100 | 7)),
+            as_fallback: true,
         }),
         read_reply(Ok(Held {
             record: HeldRecord::AsKnown,

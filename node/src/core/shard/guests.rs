@@ -1,0 +1,391 @@
+//! Standing in for owners: who may, what a fallback takes, and how the owners get it.
+//!
+//! A guest is an ordinary record of a vnode that this node does not own: merged, logged and shown like
+//! any other. It is delivered as a hint is, in one `Replicate` with the record as readers are shown it,
+//! and taken away by the frame that also takes a purged key away, once every owner has acknowledged it
+//! and counts.
+//!
+//! Not here: which guests there are and what they wait for (`core::guests`), a fallback's part in purge
+//! rounds (`purge`).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_antientropy::PurgeNumbers;
+use quorate_ring::planted::{Bug, planted};
+use quorate_ring::{Epoch, KeyspaceId, MonoTime, NodeId, VnodeId};
+
+use super::super::continuity::Liveness;
+use super::super::effect::{Effect, Effects, Event};
+use super::super::failure::Cause;
+use super::super::hints::Delivery;
+use super::super::input::Now;
+use super::super::key::RecordKey;
+use super::super::message::{
+    OpNumber, Payload, PeerMessage, PurgeNumber, Replicate, ReplicateReply, Request, ScanAsk,
+};
+use super::super::node_set::Owners;
+use super::super::purge::CopyOf;
+use super::super::scan_page::{PageRange, RowContent, ScanRow};
+use super::super::table::Lookup;
+use super::super::vnode_set::VnodeSet;
+use super::scan::{PAGE_BYTES_MAX, SCAN_RECORDS_MAX};
+use super::scan_replica::Reader;
+use super::{Origin, Parked, Place, Shard};
+
+/// An owner's acknowledgement is waited for this long.
+const DELIVER_WITHIN: Duration = Duration::from_secs(2);
+
+/// A guest that is planted to be let go goes at this age.
+const PLANTED_AGE: Duration = Duration::from_millis(500);
+
+/// A guest on its way to an owner.
+#[derive(Debug)]
+pub(super) struct Sent {
+    delivery: Delivery,
+    at: MonoTime,
+}
+
+impl Shard {
+    /// Whether this node owns a copy of the place's vnode.
+    pub(super) fn is_owner(&self, place: &Place) -> bool {
+        self.topology
+            .is_owner(place.location.vnode, place.copies, self.me)
+    }
+
+    /// Who may stand in for the owners of a vnode, the first one first: as many nodes behind the owners
+    /// as there are copies. A bound, because purge rounds ask all of them.
+    pub(super) fn fallbacks_of(&self, (keyspace, vnode): CopyOf) -> Owners {
+        let Some(known) = self.topology.keyspace(keyspace) else {
+            return Owners::new();
+        };
+        let copies = usize::from(known.copies.get());
+        let is_vnode = u32::from(vnode.0) < self.topology.vnode_count().get();
+        if self.topology.nodes().len() <= copies || !is_vnode {
+            return Owners::new();
+        }
+        let list = self.topology.preference_list(vnode, known.copies);
+        list.fallbacks().iter().copied().take(copies).collect()
+    }
+
+    pub(super) fn fallbacks(&self, place: &Place) -> Owners {
+        self.fallbacks_of((place.keyspace, place.location.vnode))
+    }
+
+    /// Fallbacks that may be asked, those that are up first; this node is not among them.
+    pub(super) fn fallbacks_to_ask(&self, now: Now, place: &Place) -> Owners {
+        let down = |node: &NodeId| self.liveness(now, *node) == Liveness::Down;
+        let all = self.fallbacks(place).into_iter();
+        let mut others: Owners = all.filter(|node| *node != self.me && !down(node)).collect();
+        others.sort_by_key(|node| self.liveness(now, *node) != Liveness::Up);
+        others
+    }
+
+    /// Whether what this node holds in place of owners counts: its own memory is not in doubt.
+    pub(super) fn counts_as_fallback(&self) -> bool {
+        self.continuity.counts_as_fallback() && !self.healing.lost().disk
+    }
+
+    /// Whether this node coordinates a request in place of the owners: a client's if it holds all of them
+    /// for down, and whatever another node hands to it.
+    pub(super) fn stands_in(
+        &self,
+        now: Now,
+        place: &Place,
+        origin: &Origin,
+        request: &Request,
+    ) -> bool {
+        let is_wanted = match origin {
+            Origin::Forwarder { .. } => true,
+            Origin::Client { .. } | Origin::Batch { .. } => {
+                let owners = self.owners(place);
+                let down = |node: &NodeId| self.liveness(now, *node) == Liveness::Down;
+                owners.iter().all(down)
+            }
+            Origin::Scan { .. } | Origin::Exchange { .. } => false,
+        };
+        is_wanted
+            && request.is_sloppy()
+            && self.counts_as_fallback()
+            && self.knows_numbers(place)
+            && self.fallbacks(place).contains(&self.me)
+    }
+
+    /// The place of a key for which a peer asks this node as a fallback.
+    ///
+    /// # Errors
+    /// [`Cause::EpochMismatch`] if it is none, [`Cause::NotReady`] while its memory is in doubt.
+    pub(super) fn place_of_guest(
+        &self,
+        epoch: Epoch,
+        keyspace: KeyspaceId,
+        key: &Bytes,
+    ) -> Result<Place, Cause> {
+        if epoch != self.topology.epoch() {
+            return Err(Cause::EpochMismatch);
+        }
+        let known = self.topology.keyspace(keyspace);
+        let known = known.ok_or(Cause::KeyspaceUnknown)?;
+        if key.is_empty() || key.len() > super::KEY_BYTES_MAX {
+            return Err(Cause::KeyInvalid);
+        }
+        let place = self.place(known, key);
+        if self.is_owner(&place) || !self.fallbacks(&place).contains(&self.me) {
+            Err(Cause::EpochMismatch)
+        } else if !self.counts_as_fallback() {
+            Err(Cause::NotReady)
+        } else {
+            Ok(place)
+        }
+    }
+
+    /// Why a record that comes for an owner is not taken; `None` if it may be merged.
+    ///
+    /// An owner knows a number that is not below any floor; so a node that forgot its own takes that one, as
+    /// long as nothing is here that was read under less.
+    pub(super) fn guest_refused(
+        &mut self,
+        from: NodeId,
+        place: &Place,
+        number: PurgeNumber,
+        record: &Bytes,
+        effects: &mut Effects,
+    ) -> Option<Cause> {
+        if self.is_owner(place) {
+            return None;
+        }
+        let copy = (place.keyspace, place.location.vnode);
+        if !self.guests.has_room(&place.key, record.len()) {
+            effects.push(Effect::Count(Event::GuestRefused));
+            return Some(Cause::Overloaded);
+        }
+        if !self.guests.knows(copy) {
+            let is_owner = self
+                .topology
+                .is_owner(place.location.vnode, place.copies, from);
+            if !is_owner || !self.guests.is_drained(copy) {
+                return Some(Cause::NotReady);
+            }
+            let own = self.purges.numbers(copy);
+            let told = PurgeNumbers {
+                number,
+                floor: number,
+            };
+            self.raise_numbers(copy, own.highest(told), effects);
+            self.guests.tell(copy);
+        }
+        None
+    }
+
+    /// The newest record of a key that this node does not own was appended.
+    pub(super) fn note_guest(&mut self, place: &Place, bytes: usize, effects: &mut Effects) {
+        let owners = self.owners(place);
+        let (now, appended) = (self.last_step.mono, self.table.appended());
+        self.guests.note(now, &place.key, bytes, &owners, appended);
+        effects.push(Effect::Count(Event::GuestTaken));
+    }
+
+    /// Looks for guests of an earlier life, sends what waits to owners that are up, gives up on what was
+    /// not acknowledged.
+    pub(super) fn tick_guests(&mut self, now: Now, effects: &mut Effects) {
+        let lost = self.guests_sent.iter().filter(|(_, sent)| {
+            let is_late = now.mono.since(sent.at) >= DELIVER_WITHIN;
+            is_late || self.liveness(now, sent.delivery.target) != Liveness::Up
+        });
+        let lost: Vec<OpNumber> = lost.map(|(op, _)| *op).collect();
+        for op in lost {
+            if let Some(sent) = self.guests_sent.remove(&op) {
+                self.guests.failed(now.mono, sent.delivery);
+            }
+        }
+        if planted(Bug::GuestDropped) {
+            let until = MonoTime::from_micros(
+                now.mono
+                    .as_micros()
+                    .saturating_sub(u64::try_from(PLANTED_AGE.as_micros()).unwrap_or(0)),
+            );
+            for key in self.guests.older_than(until) {
+                self.release(&key, effects);
+            }
+        }
+        self.look_for_guests(now, effects);
+        for target in self.guests.targets() {
+            self.deliver_guests(now, target, effects);
+        }
+    }
+
+    /// Sends as many guests to `target` as it may have under way.
+    fn deliver_guests(&mut self, now: Now, target: NodeId, effects: &mut Effects) {
+        if self.draining || self.liveness(now, target) != Liveness::Up {
+            return;
+        }
+        while self.room() > 0
+            && let Some(delivery) = self.guests.next(now.mono, target, self.table.durable_lsn())
+        {
+            self.begin_guest_delivery(now, delivery, effects);
+        }
+    }
+
+    /// Sends a guest, as readers are shown it, once it is at hand.
+    pub(super) fn begin_guest_delivery(
+        &mut self,
+        now: Now,
+        delivery: Delivery,
+        effects: &mut Effects,
+    ) {
+        let Some(keyspace) = self.topology.keyspace(delivery.key.keyspace()) else {
+            // It was removed.
+            return self.guests.gone(&delivery.key);
+        };
+        let place = self.place(keyspace, delivery.key.user_key());
+        let record = match self.shown(&place) {
+            Lookup::Known(Some(record)) => record,
+            Lookup::Known(None) => return self.guests.gone(&delivery.key),
+            Lookup::MustLoad => {
+                if let Err(parked) = self.park(place.key, Parked::Guest(delivery), effects) {
+                    self.shed(*parked, effects);
+                }
+                return;
+            }
+        };
+        let op = self.next_number();
+        let message = PeerMessage::Replicate(Replicate {
+            op,
+            keyspace: delivery.key.keyspace(),
+            key: Bytes::copy_from_slice(delivery.key.user_key()),
+            payload: Payload::Whole(record),
+            number: self.purge_numbers(&place).number,
+            budget: DELIVER_WITHIN,
+            base: None,
+            as_fallback: false,
+        });
+        let to = delivery.target;
+        effects.push(Effect::Send { to, message });
+        let at = now.mono;
+        self.guests_sent.insert(op, Sent { delivery, at });
+    }
+
+    /// A delivery found no room here.
+    pub(super) fn postpone_guest(&mut self, delivery: Delivery) {
+        self.guests.failed(self.last_step.mono, delivery);
+    }
+
+    /// An owner answered to a guest. False if the answer is to something else.
+    pub(super) fn guest_answered(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        reply: &ReplicateReply,
+        effects: &mut Effects,
+    ) -> bool {
+        let is_target = |sent: &Sent| sent.delivery.target == from;
+        if !self.guests_sent.get(&reply.op).is_some_and(is_target) {
+            return false;
+        }
+        let Some(Sent { delivery, at }) = self.guests_sent.remove(&reply.op) else {
+            return false;
+        };
+        let copy = (delivery.key.keyspace(), delivery.key.vnode());
+        match reply.result {
+            Ok(stored) if stored.counts => {
+                effects.push(Effect::Count(Event::GuestDelivered));
+                if self.guests.delivered(&delivery, now.mono.since(at)) {
+                    self.release(&delivery.key, effects);
+                }
+                self.deliver_guests(now, from, effects);
+            }
+            // It was here when this node forgot that it had joined the round of that floor, and went to all
+            // owners before: nothing acknowledged rests on it.
+            Err(refusal) if refusal.cause == Cause::BelowFloor && !self.guests.knows(copy) => {
+                effects.push(Effect::Count(Event::GuestOutdated));
+                self.release(&delivery.key, effects);
+            }
+            Ok(_) | Err(_) => self.guests.failed(now.mono, delivery),
+        }
+        true
+    }
+
+    /// Takes a guest away: every owner has it.
+    fn release(&mut self, key: &RecordKey, effects: &mut Effects) {
+        let copy = (key.keyspace(), key.vnode());
+        if self.topology.keyspace(key.keyspace()).is_none() {
+            return self.guests.gone(key);
+        }
+        let user_key = Bytes::copy_from_slice(key.user_key());
+        if self.table.newest(key) == Lookup::MustLoad {
+            // It left memory a moment ago: it is delivered once more, which brings it back there.
+            let known = self.topology.keyspace(key.keyspace());
+            let owners = known.map(|known| self.topology.owners(key.vnode(), known.copies));
+            let owners: Owners = owners.unwrap_or_default().iter().copied().collect();
+            let now = self.last_step.mono;
+            return self.guests.again(now, key, &owners);
+        }
+        self.take_away(copy, &user_key, effects);
+        self.guests.gone(key);
+    }
+
+    /// Reads the next page of what an earlier life held for others.
+    fn look_for_guests(&mut self, now: Now, effects: &mut Effects) {
+        let Some(copy) = self.guests.to_read().filter(|_| !self.guests_reading) else {
+            return;
+        };
+        let vnodes: VnodeSet = std::iter::once(copy.1).collect();
+        let range = PageRange {
+            keyspace: copy.0,
+            vnodes: vnodes.clone(),
+            from: self.guests_from.clone(),
+            end: None,
+            rows_max: SCAN_RECORDS_MAX,
+            bytes_max: PAGE_BYTES_MAX,
+        };
+        let ask = ScanAsk {
+            op: self.next_number(),
+            ask: 0,
+            range,
+            whole: vnodes,
+            budget: DELIVER_WITHIN,
+        };
+        match self.read_page(now, Reader::Guests, ask, effects) {
+            Ok(()) => self.guests_reading = true,
+            // No keyspace has it any more.
+            Err(Cause::KeyspaceUnknown) => self.guests.was_read(copy),
+            // There is no room for it now.
+            Err(_) => {}
+        }
+    }
+
+    /// A page of what an earlier life held for others.
+    pub(super) fn guests_page(&mut self, now: Now, (rows, until): (Vec<ScanRow>, Option<Bytes>)) {
+        self.guests_reading = false;
+        let Some(copy) = self.guests.to_read() else {
+            return;
+        };
+        let (keyspace, vnode): (KeyspaceId, VnodeId) = copy;
+        let known = self.topology.keyspace(keyspace);
+        let owners = known.map(|known| self.topology.owners(vnode, known.copies));
+        let owners: Owners = owners.unwrap_or_default().iter().copied().collect();
+        for ScanRow { key, content, .. } in rows {
+            if let RowContent::Whole(record) = content {
+                let key = RecordKey::new(keyspace, vnode, &key);
+                self.guests.found(now.mono, &key, record.len(), &owners);
+            }
+        }
+        match until {
+            Some(from) => self.guests_from = from,
+            None => {
+                self.guests_from = Bytes::new();
+                self.guests.was_read(copy);
+            }
+        }
+    }
+
+    /// A node began a new life: what it acknowledged of guests counts no more.
+    pub(super) fn guests_again(&mut self, peer: NodeId) {
+        let topology = std::sync::Arc::clone(&self.topology);
+        let owns = |key: &RecordKey| {
+            let known = topology.keyspace(key.keyspace());
+            known.is_some_and(|known| topology.is_owner(key.vnode(), known.copies, peer))
+        };
+        self.guests.began_anew(self.last_step.mono, peer, owns);
+    }
+}
