@@ -332,6 +332,7 @@ fn messages() -> Vec<PeerMessage> {
         exchange_reply(Err(refusal)),
         purge(PurgeStep::Look),
         purge(PurgeStep::Join),
+        purge(PurgeStep::Drained),
         purge(PurgeStep::Drop),
         PeerMessage::PurgeReply(PurgeReply {
             op,
@@ -404,6 +405,10 @@ fn bytes_of_an_earlier_release_are_read() {
     for message in &mut expected {
         if let PeerMessage::Read(read) = message {
             read.known = None;
+            read.as_fallback = false;
+        }
+        if let PeerMessage::Replicate(replicate) = message {
+            replicate.as_fallback = false;
         }
         if let PeerMessage::Replicate(replicate) = message {
             replicate.base = None;
