@@ -95,11 +95,34 @@ struct Lab {
     next_request: u64,
     lives: u64,
     limits: Limits,
+    table: TableLimits,
+    /// What each node's engine holds.
+    engines: BTreeMap<NodeId, BTreeMap<RecordKey, Bytes>>,
+    /// A message takes until the next tick.
+    is_slow: bool,
 }
+
+/// Everything stays in memory.
+const ROOMY: TableLimits = TableLimits {
+    generation_bytes: 1 << 20,
+    generation_log_bytes: 1 << 20,
+    cache_bytes: 64 << 20,
+};
+
+/// A record is in the engine alone soon after it was taken.
+const TIGHT: TableLimits = TableLimits {
+    generation_bytes: 4_096,
+    generation_log_bytes: 1,
+    cache_bytes: 0,
+};
 
 impl Lab {
     /// All five connected, greeted and counting.
     fn ready(limits: Limits) -> Self {
+        Self::ready_with(limits, ROOMY)
+    }
+
+    fn ready_with(limits: Limits, table: TableLimits) -> Self {
         let topology = topology();
         let vnode = topology.locate(DEFAULT, b"k").vnode;
         let list = topology.preference_list(vnode, three());
@@ -117,6 +140,9 @@ impl Lab {
             next_request: 0,
             lives: 0,
             limits,
+            table,
+            engines: BTreeMap::new(),
+            is_slow: false,
         };
         for node in lab.nodes() {
             lab.start(node, Disk::default(), Losses::default());
@@ -174,11 +200,7 @@ impl Lab {
             topology: topology(),
             seal: SealKey::new([9; 32]),
             digest: DigestSecret { key: 1, record: 2 },
-            table: TableLimits {
-                generation_bytes: 1 << 20,
-                generation_log_bytes: 1 << 20,
-                cache_bytes: 64 << 20,
-            },
+            table: self.table,
             limits: self.limits,
             exchange_interval: None,
             hints: HintLimits {
@@ -255,10 +277,20 @@ impl Lab {
                 Effect::Send { to, message } => self.wire.push_back((node, to, message)),
                 Effect::Append { lsn, .. } => durable = Some(lsn),
                 Effect::Load(key) => {
-                    let loaded = StoreEvent::Loaded(vec![(key, Ok(None))]);
+                    let engine = self.engines.entry(node).or_default();
+                    let record = engine.get(&key).cloned();
+                    let loaded = StoreEvent::Loaded(vec![(key, Ok(record))]);
                     self.step(node, Input::Store(loaded));
                 }
                 Effect::Ingest(generation) => {
+                    let engine = self.engines.entry(node).or_default();
+                    for (key, record) in generation.rows.in_order() {
+                        if record.is_empty() {
+                            engine.remove(key);
+                        } else {
+                            engine.insert(key.clone(), record.clone());
+                        }
+                    }
                     let applied = generation.applied;
                     self.step(node, Input::Store(StoreEvent::Ingested { applied }));
                 }
@@ -284,7 +316,15 @@ impl Lab {
     }
 
     fn run(&mut self) {
-        while let Some((from, to, message)) = self.wire.pop_front() {
+        let mut budget = if self.is_slow {
+            self.wire.len()
+        } else {
+            usize::MAX
+        };
+        while budget > 0
+            && let Some((from, to, message)) = self.wire.pop_front()
+        {
+            budget -= 1;
             if let PeerMessage::Replicate(replicate) = &message
                 && replicate.as_fallback
             {
@@ -685,4 +725,110 @@ fn a_fallback_that_lost_its_disk_waits_for_an_owners_word() {
     assert!(lab.holds(fallbacks[0]), "an owner asked it");
     lab.heal();
     assert_eq!(lab.guests(fallbacks[0]), GuestStatus::default());
+}
+
+/// What all owners have is loaded to be taken away: what it was belongs to the change of the sums.
+#[test]
+fn a_guest_that_left_memory_goes_once_all_owners_have_it() {
+    let mut lab = Lab::ready_with(Limits::default(), TIGHT);
+    let (owners, fallbacks) = (lab.owners.clone(), lab.fallbacks.clone());
+    lab.cut(&owners[1..]);
+    assert!(is_applied(&lab.put(owners[0], "v", 1, sloppy())));
+    lab.pass(100);
+    let key = RecordKey::new(DEFAULT, lab.vnode, b"k");
+    let newest = lab.shards[&fallbacks[0]].table().newest(&key);
+    assert_eq!(newest, Lookup::MustLoad, "the engine alone has it");
+    assert_eq!(lab.guests(fallbacks[0]).records, 1);
+    // Between a delivery and its answer it leaves memory again.
+    lab.is_slow = true;
+    lab.heal();
+    lab.pass(3_000);
+    assert_eq!(lab.guests(fallbacks[0]), GuestStatus::default());
+    let taken = lab.count(fallbacks[0], Event::GuestTaken);
+    let delivered = lab.count(fallbacks[0], Event::GuestDelivered);
+    assert_eq!((taken, delivered), (1, 3), "each owner was told once");
+    lab.is_slow = false;
+    assert_eq!(lab.values(owners[1], Quorum), ["v"]);
+    assert!(!lab.engines[&fallbacks[0]].contains_key(&key));
+    let held = lab.shards[&fallbacks[0]].status(lab.clock()).holdings;
+    assert!(held.is_empty(), "it counts nothing: {held:?}");
+}
+
+/// What a node says that it holds is what a dump of it shows, guests with the rest; over all nodes a record
+/// counts once.
+#[test]
+fn what_a_fallback_holds_counts_as_held_by_it_and_in_no_total() {
+    let mut lab = Lab::ready(Limits::default());
+    let (owners, fallbacks) = (lab.owners.clone(), lab.fallbacks.clone());
+    lab.cut(&owners[1..]);
+    assert!(is_applied(&lab.put(owners[0], "v", 1, sloppy())));
+    let held = |lab: &Lab, node| {
+        let status = lab.shards[&node].status(lab.clock());
+        let sums = status.holdings.iter();
+        sums.fold((0, 0), |(all, first), keyspace| {
+            (all + keyspace.all.keys, first + keyspace.first.keys)
+        })
+    };
+    let dumped = lab.disk_of(fallbacks[0]).records.len();
+    assert_eq!((dumped, held(&lab, fallbacks[0])), (1, (1, 0)));
+    let total: u64 = lab.nodes().iter().map(|node| held(&lab, *node).1).sum();
+    assert_eq!(total, 1, "the owner that is up counts it");
+    lab.heal();
+    assert_eq!(held(&lab, fallbacks[0]), (0, 0));
+}
+
+/// The last rule of P10: an old copy of a fallback's disk holds what was handed over, deleted and purged. The
+/// owners refuse it, and as it reached all of them before the round began nothing acknowledged rests on it.
+#[test]
+fn p10_what_an_old_copy_of_a_fallback_holds_below_the_floor_is_let_go() {
+    let mut lab = Lab::ready(Limits::default());
+    let (owners, fallbacks) = (lab.owners.clone(), lab.fallbacks.clone());
+    lab.cut(&owners[1..]);
+    assert!(is_applied(&lab.put(owners[0], "v", 1, sloppy())));
+    let old = lab.disk_of(fallbacks[0]);
+    lab.heal();
+    lab.delete(owners[0], 2);
+    lab.pass(30_000);
+    assert_eq!(lab.floors(), [1; 3]);
+
+    let lost = Losses {
+        lives: [Incarnation(77)].into(),
+        ..Losses::default()
+    };
+    lab.start(fallbacks[0], old, lost);
+    assert!(lab.guests(fallbacks[0]).bytes > 0, "it is there again");
+    lab.connect(fallbacks[0]);
+    lab.pass(10_000);
+    assert!(lab.count(fallbacks[0], Event::GuestOutdated) > 0);
+    assert_eq!(lab.guests(fallbacks[0]), GuestStatus::default());
+    assert!(!lab.holds(fallbacks[0]));
+    assert_eq!(lab.values(owners[1], Quorum), [] as [Bytes; 0]);
+
+    // The next round tells it the number, and it stands in again.
+    lab.put(owners[0], "w", 3, Quorum);
+    lab.delete(owners[0], 4);
+    lab.pass(40_000);
+    assert_eq!(lab.floors(), [2; 3]);
+    lab.cut(&owners[1..]);
+    assert!(is_applied(&lab.put(owners[0], "x", 5, sloppy())));
+    lab.heal();
+    assert_eq!(lab.values(owners[1], Quorum), ["x"]);
+}
+
+/// A fallback that never forgot lets nothing go, whatever an owner says.
+#[test]
+fn p9_a_fallback_that_remembers_keeps_what_an_owner_refuses() {
+    let mut lab = Lab::ready(Limits::default());
+    let (owners, fallbacks) = (lab.owners.clone(), lab.fallbacks.clone());
+    lab.cut(&owners[1..]);
+    assert!(is_applied(&lab.put(owners[0], "v", 1, sloppy())));
+    let old = lab.disk_of(fallbacks[0]);
+    lab.heal();
+    lab.delete(owners[0], 2);
+    lab.pass(30_000);
+    lab.start(fallbacks[0], old, Losses::default());
+    lab.connect(fallbacks[0]);
+    lab.pass(10_000);
+    assert_eq!(lab.count(fallbacks[0], Event::GuestOutdated), 0);
+    assert_eq!(lab.guests(fallbacks[0]).records, 1);
 }

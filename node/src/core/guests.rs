@@ -64,6 +64,8 @@ pub struct Guests {
     /// Copies that hold guests since before the start, and have not been looked through: their bytes.
     unread: BTreeMap<CopyOf, usize>,
     deliveries: Hints,
+    /// Keys that all owners have, and that found no room to be taken away.
+    left: BTreeSet<RecordKey>,
     /// Of which copies an owner told the number; `None` if this node never forgot any.
     told: Option<BTreeSet<CopyOf>>,
 }
@@ -83,6 +85,7 @@ impl Guests {
             bytes: 0,
             unread: found.into_iter().collect(),
             deliveries: Hints::new(now, NO_BOUND, []),
+            left: BTreeSet::new(),
             told: has_lost.then(BTreeSet::new),
         }
     }
@@ -140,16 +143,6 @@ impl Guests {
         }
     }
 
-    /// A key that all owners have could not be taken away yet: it goes to them once more.
-    pub fn again(&mut self, now: MonoTime, key: &RecordKey, owners: &Owners) {
-        if let Some(guest) = self.records.get_mut(key) {
-            guest.waits_for = owners.iter().copied().collect();
-            for owner in owners {
-                self.deliveries.missed(now, *owner, key, Lsn::ZERO);
-            }
-        }
-    }
-
     /// One that was found at the start; what has been noted since is newer.
     pub fn found(&mut self, now: MonoTime, key: &RecordKey, bytes: usize, owners: &Owners) {
         if !self.records.contains_key(key) {
@@ -188,11 +181,42 @@ impl Guests {
         if !self.deliveries.delivered(delivery, took) {
             return false;
         }
-        let Some(guest) = self.records.get_mut(&delivery.key) else {
-            return false;
-        };
-        guest.waits_for.remove(delivery.target);
-        guest.waits_for.is_empty()
+        if let Some(guest) = self.records.get_mut(&delivery.key) {
+            guest.waits_for.remove(delivery.target);
+        }
+        self.may_go(&delivery.key)
+    }
+
+    /// There was nothing to deliver: the key is not held.
+    pub fn nothing_to_deliver(&mut self, delivery: &Delivery) {
+        self.deliveries.nothing_to_deliver(delivery);
+        self.gone(&delivery.key);
+    }
+
+    /// No owner needs the record of a key: it waits for none.
+    pub fn waits_no_more(&mut self, key: &RecordKey) {
+        if let Some(guest) = self.records.get_mut(key) {
+            for owner in std::mem::take(&mut guest.waits_for).iter() {
+                self.deliveries.no_more(owner, key);
+            }
+        }
+    }
+
+    /// Whether a key that is held waits for no owner.
+    #[must_use]
+    pub fn may_go(&self, key: &RecordKey) -> bool {
+        let guest = self.records.get(key);
+        guest.is_some_and(|guest| guest.waits_for.is_empty())
+    }
+
+    /// A key that waits for no owner could not be taken away for want of room.
+    pub fn stays(&mut self, key: RecordKey) {
+        self.left.insert(key);
+    }
+
+    /// Keys that could not be taken away when they might; they are not told again.
+    pub fn take_left(&mut self) -> BTreeSet<RecordKey> {
+        std::mem::take(&mut self.left)
     }
 
     /// A node began a new life: it may not have what it acknowledged.

@@ -205,8 +205,12 @@ impl Shard {
                     .saturating_sub(u64::try_from(PLANTED_AGE.as_micros()).unwrap_or(0)),
             );
             for key in self.guests.older_than(until) {
-                self.release(&key, effects);
+                self.guests.waits_no_more(&key);
+                self.release(key, effects);
             }
+        }
+        for key in self.guests.take_left() {
+            self.release(key, effects);
         }
         self.look_for_guests(now, effects);
         for target in self.guests.targets() {
@@ -235,12 +239,16 @@ impl Shard {
     ) {
         let Some(keyspace) = self.topology.keyspace(delivery.key.keyspace()) else {
             // It was removed.
-            return self.guests.gone(&delivery.key);
+            return self.guests.nothing_to_deliver(&delivery);
         };
         let place = self.place(keyspace, delivery.key.user_key());
         let record = match self.shown(&place) {
             Lookup::Known(Some(record)) => record,
-            Lookup::Known(None) => return self.guests.gone(&delivery.key),
+            Lookup::Known(None) if self.table.newest(&place.key) == Lookup::Known(None) => {
+                return self.guests.nothing_to_deliver(&delivery);
+            }
+            // It was taken anew, and that is not durable yet.
+            Lookup::Known(None) => return self.guests.failed(now.mono, delivery),
             Lookup::MustLoad => {
                 if let Err(parked) = self.park(place.key, Parked::Guest(delivery), effects) {
                     self.shed(*parked, effects);
@@ -290,7 +298,7 @@ impl Shard {
             Ok(stored) if stored.counts => {
                 effects.push(Effect::Count(Event::GuestDelivered));
                 if self.guests.delivered(&delivery, now.mono.since(at)) {
-                    self.release(&delivery.key, effects);
+                    self.release(delivery.key, effects);
                 }
                 self.deliver_guests(now, from, effects);
             }
@@ -298,30 +306,34 @@ impl Shard {
             // owners before: nothing acknowledged rests on it.
             Err(refusal) if refusal.cause == Cause::BelowFloor && !self.guests.knows(copy) => {
                 effects.push(Effect::Count(Event::GuestOutdated));
-                self.release(&delivery.key, effects);
+                self.guests.delivered(&delivery, now.mono.since(at));
+                self.guests.waits_no_more(&delivery.key);
+                self.release(delivery.key, effects);
             }
             Ok(_) | Err(_) => self.guests.failed(now.mono, delivery),
         }
         true
     }
 
-    /// Takes a guest away: every owner has it.
-    fn release(&mut self, key: &RecordKey, effects: &mut Effects) {
-        let copy = (key.keyspace(), key.vnode());
+    /// Takes a guest away that waits for no owner, once it is in memory: what it was is part of the change of
+    /// the sums.
+    pub(super) fn release(&mut self, key: RecordKey, effects: &mut Effects) {
+        if !self.guests.may_go(&key) {
+            // It was taken anew, or an owner began a new life.
+            return;
+        }
         if self.topology.keyspace(key.keyspace()).is_none() {
-            return self.guests.gone(key);
+            return self.guests.gone(&key);
+        }
+        if self.table.newest(&key) == Lookup::MustLoad {
+            if let Err(parked) = self.park(key.clone(), Parked::GuestGoes(key), effects) {
+                self.shed(*parked, effects);
+            }
+            return;
         }
         let user_key = Bytes::copy_from_slice(key.user_key());
-        if self.table.newest(key) == Lookup::MustLoad {
-            // It left memory a moment ago: it is delivered once more, which brings it back there.
-            let known = self.topology.keyspace(key.keyspace());
-            let owners = known.map(|known| self.topology.owners(key.vnode(), known.copies));
-            let owners: Owners = owners.unwrap_or_default().iter().copied().collect();
-            let now = self.last_step.mono;
-            return self.guests.again(now, key, &owners);
-        }
-        self.take_away(copy, &user_key, effects);
-        self.guests.gone(key);
+        self.take_away((key.keyspace(), key.vnode()), &user_key, effects);
+        self.guests.gone(&key);
     }
 
     /// Reads the next page of what an earlier life held for others.

@@ -300,6 +300,8 @@ enum Parked {
     },
     Hint(Delivery),
     Guest(Delivery),
+    /// It waits for no owner, and goes.
+    GuestGoes(RecordKey),
     /// A step of purge rounds looks at it.
     Purge {
         op: OpNumber,
@@ -351,7 +353,7 @@ enum Ack {
 pub struct KeyspaceHoldings {
     /// Which.
     pub keyspace: KeyspaceId,
-    /// In all vnodes that the node holds.
+    /// In all vnodes of which the node holds something, also in place of owners: what a dump of it shows.
     pub all: Holdings,
     /// In those of which it is the first owner that is up as it sees it: over all nodes that are up
     /// each record counts once.
@@ -812,10 +814,6 @@ impl Shard {
         for (keyspace, vnode, holdings) in self.table.digests().holdings() {
             let copies = self.topology.keyspace(keyspace).map(|known| known.copies);
             let owners = copies.map(|copies| self.topology.owners(vnode, copies));
-            if owners.is_some_and(|owners| !owners.contains(&self.me)) {
-                // Held in place of those who own it.
-                continue;
-            }
             let is_first = owners.is_some_and(is_first_up);
             let sums = keyspaces.entry(keyspace).or_insert(KeyspaceHoldings {
                 keyspace,

@@ -290,6 +290,7 @@ impl Shard {
             }
             Parked::Hint(delivery) => self.begin_delivery(now, delivery, effects),
             Parked::Guest(delivery) => self.begin_guest_delivery(now, delivery, effects),
+            Parked::GuestGoes(key) => self.release(key, effects),
             Parked::LocalResolve { op } => self.resolve_loaded(now, op, newest.as_ref(), effects),
             Parked::Purge { op } => self.purge_key_in(now, op, effects),
             Parked::LocalRepair {
@@ -325,6 +326,7 @@ impl Shard {
             }
             Parked::Hint(delivery) => self.postpone_hint(delivery),
             Parked::Guest(delivery) => self.postpone_guest(delivery),
+            Parked::GuestGoes(key) => self.guests.stays(key),
             Parked::Purge { op } => self.purge_key_in(self.last_step, op, effects),
             // The get's own clock widens or ends it.
             Parked::LocalRead { op }
