@@ -315,6 +315,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_there_takes_no_place_of_what_is_delivered() {
+        let mut guests = guests();
+        for number in 0..100 {
+            guests.note(T0, &key(&format!("{number}")), 10, &owners(), Lsn(1));
+            let delivery = guests.next(T0, B, Lsn(1)).expect("there is a place");
+            guests.nothing_to_deliver(&delivery);
+        }
+        assert_eq!(guests.status(T0), GuestStatus::default());
+    }
+
+    #[test]
+    fn a_guest_may_go_when_it_waits_for_nobody_and_that_may_change() {
+        let mut guests = guests();
+        guests.note(T0, &key("k"), 10, &owners(), Lsn(1));
+        assert!(!guests.may_go(&key("k")));
+        guests.waits_no_more(&key("k"));
+        assert!(guests.may_go(&key("k")));
+        assert_eq!(guests.next(T0, B, Lsn(1)), None);
+        guests.stays(key("k"));
+        assert_eq!(guests.take_left(), [key("k")].into());
+        assert_eq!(guests.take_left(), [].into());
+        guests.began_anew(T0, B, |_| true);
+        assert!(!guests.may_go(&key("k")), "B is asked again");
+        assert!(!guests.may_go(&key("other")), "it is not held");
+    }
+
+    #[test]
     fn over_the_bound_no_guest_is_taken_and_none_is_let_go() {
         let room = 2 * cost(&key("a"), 100);
         let mut guests = Guests::new(T0, room, [], false);
