@@ -666,6 +666,17 @@ impl Cluster {
         None
     }
 
+    /// Records that a node says it holds in place of owners; 0 if it does not answer.
+    pub async fn guests_of(&self, node: NodeId) -> u64 {
+        let Some(handle) = self.handle(node) else {
+            return 0;
+        };
+        match tokio::time::timeout(LOOK_MAX, handle.status()).await {
+            Ok(Ok(status)) => status.guests.records,
+            Ok(Err(_)) | Err(_) => 0,
+        }
+    }
+
     /// Whether a node whose disk was replaced has had the time to find out.
     fn has_heard_all(&self, node: NodeId, status: &ShardStatus) -> bool {
         let slot = self.slot(node);
@@ -1089,6 +1100,9 @@ impl Cluster {
         let purges = self.shared.plan.purges;
         let before = before.filter(|b| !purges || (b.life, b.purged) == (life, purged_since));
         let before = before.map(|mut before| {
+            // What it held in place of owners may be theirs by now.
+            let owned = &mut before.dump.records;
+            owned.retain(|key, _| self.owners(key).contains(&node.0));
             if purges {
                 before.dump.records.retain(|_, record| {
                     let state = KeyState::decode(&Bytes::from(record.bytes.clone()));

@@ -17,6 +17,8 @@ use super::trace::Trace;
 use super::workload::Pace;
 
 const SECOND: u64 = 1_000_000;
+/// A node that is alone is given so long to take something in place of others.
+const HELD_WITHIN_S: u64 = 5;
 
 /// Brings the faults of one run.
 #[derive(Debug)]
@@ -126,6 +128,7 @@ impl Nemesis {
             Fault::ReadError => self.read_error(),
             Fault::DiskLost | Fault::DiskOld => self.replace_disk(kind).await,
             Fault::Away => self.stay_away(kind),
+            Fault::HolderAway => self.holder_away(kind).await,
             Fault::ClockJump => self.jump(kind),
             // These are in the temper of the networks and the machines all the time.
             Fault::Reorder
@@ -249,6 +252,42 @@ impl Nemesis {
             self.trace.count(kind.counter());
             self.note(kind, format!("{node} for {} s", delay / SECOND));
         }
+    }
+
+    /// All nodes but one end, and come back when that one holds something in place of owners and ends too: what
+    /// they purge without it must not be what it holds (P10). No other fault comes meanwhile.
+    async fn holder_away(&mut self, kind: Fault) {
+        let Some(holder) = self.some_up(1).first().copied() else {
+            return;
+        };
+        let mut others = self.cluster.running();
+        others.retain(|node| *node != holder);
+        for node in &others {
+            self.cluster.crash(*node, Crash::Kill);
+        }
+        let mut held = 0;
+        for _ in 0..HELD_WITHIN_S {
+            self.time.sleep_ms(1000).await;
+            held = self.cluster.guests_of(holder).await;
+            if held > 0 {
+                break;
+            }
+        }
+        if held > 0 {
+            self.cluster.crash(holder, Crash::Kill);
+        }
+        for node in &others {
+            self.cluster.start(*node);
+        }
+        if held == 0 {
+            return;
+        }
+        self.trace.count(kind.counter());
+        let span = self.rand.between(25 * SECOND, 35 * SECOND);
+        let text = format!("{holder} with {held} guests for {} s", span / SECOND);
+        self.note(kind, text);
+        self.time.sleep_until(self.time.now_us() + span).await;
+        self.cluster.start(holder);
     }
 
     fn note(&self, kind: Fault, text: String) {

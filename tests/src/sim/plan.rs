@@ -115,6 +115,9 @@ faults! {
     Away = "away";
     /// Copies of frames arrive after a purge round.
     Late = "late";
+    /// A node that took writes alone, in place of owners, stays away for longer than purge rounds rest, while
+    /// these go on.
+    HolderAway = "holder-away";
 }
 
 /// What clients do.
@@ -699,7 +702,7 @@ impl Plan {
         if !self.hints_alone {
             self.faults.extend([Fault::KillMany, Fault::Isolate]);
             if self.purges && rand.chance(0.5) {
-                self.faults.insert(Fault::Away);
+                self.faults.insert(Fault::HolderAway);
             }
         }
     }
@@ -757,6 +760,7 @@ fn draw_faults(rand: &mut SimRand) -> BTreeSet<Fault> {
         Fault::DiskOld,
         Fault::Away,
         Fault::Late,
+        Fault::HolderAway,
     ];
     let drawn_here = |fault: &Fault| !later.contains(fault);
     let mut all: Vec<Fault> = Fault::ALL.iter().copied().filter(drawn_here).collect();
