@@ -408,10 +408,8 @@ fn bytes_of_an_earlier_release_are_read() {
             read.as_fallback = false;
         }
         if let PeerMessage::Replicate(replicate) = message {
-            replicate.as_fallback = false;
-        }
-        if let PeerMessage::Replicate(replicate) = message {
             replicate.base = None;
+            replicate.as_fallback = false;
         }
         if let PeerMessage::Hello(hello) = message {
             hello.timeline = hello.timeline.clone().with_lost(BTreeSet::new());
