@@ -171,6 +171,7 @@ async fn passes(bug: Bug, seed: u64) -> bool {
         | Bug::HedgeForgetsOpId
         | Bug::DigestOfTheKeyAlone
         | Bug::ContextNotLookedFor
+        | Bug::BaseNotCompared
         | Bug::ExchangeSkipsBuckets
         | Bug::AmnesiacCounts
         | Bug::HealsFromOneOwner
