@@ -105,8 +105,8 @@ pub enum Step {
     Trees(Vec<TreeQuestion>),
     /// Read rows here, and ask the peer for its own.
     Rows(RowQuestion),
-    /// Read a key from all owners that are up.
-    Heal(KeyspaceId, Bytes),
+    /// Read a key from all owners that are up; its records have so many bytes.
+    Heal(KeyspaceId, Bytes, u64),
     /// A refill holds all that the peer had taken of this copy when it was asked how it stands.
     Filled(KeyspaceId, VnodeId),
     /// It is over.
@@ -170,7 +170,8 @@ pub struct ExchangeMachine {
     peer_durable: Lsn,
     /// Until when the answer to what is open is waited for.
     due: MonoTime,
-    keys: VecDeque<Bytes>,
+    /// Keys that differ, with the bytes of their records.
+    keys: VecDeque<(Bytes, u64)>,
     /// Whose keys these are.
     comparing: Option<Comparing>,
     healing: usize,
@@ -243,17 +244,21 @@ impl ExchangeMachine {
     }
 
     /// Does what can be done now; nothing while an answer or a get is awaited, and not again after
-    /// [`Step::End`].
-    pub fn go_on(&mut self, now: MonoTime, steps: &mut Vec<Step>) {
+    /// [`Step::End`]. Gets begin as long as their records are below `bytes` together.
+    pub fn go_on(&mut self, now: MonoTime, bytes: u64, steps: &mut Vec<Step>) {
+        let mut begun = 0;
         while self.healing < HEALS_AT_ONCE
-            && let Some(key) = self.keys.pop_front()
+            && begun < bytes
+            && let Some((key, bytes)) = self.keys.pop_front()
         {
             let of = self.comparing.as_ref();
             let of = of.expect("keys are of the vnode whose rows are compared");
             self.healing += 1;
-            steps.push(Step::Heal(of.keyspace, key));
+            begun += bytes;
+            steps.push(Step::Heal(of.keyspace, key, bytes));
         }
-        if self.healing > 0 || !matches!(self.open, Open::Nothing) {
+        let is_healing = self.healing > 0 || !self.keys.is_empty();
+        if is_healing || !matches!(self.open, Open::Nothing) {
             return;
         }
         if self.purpose == Purpose::Refill {
@@ -446,9 +451,10 @@ impl ExchangeMachine {
             self.tally.keys += 1;
             let rows = [&one, &other];
             let bytes = rows.into_iter().flatten().map(|row| u64::from(row.bytes));
-            self.tally.bytes += bytes.sum::<u64>();
+            let bytes = bytes.sum::<u64>();
+            self.tally.bytes += bytes;
             if let (Purpose::Heal | Purpose::Refill, Some(row)) = (self.purpose, one.or(other)) {
-                self.keys.push_back(row.key);
+                self.keys.push_back((row.key, bytes));
             }
         }
         if let Some(from) = until {
@@ -569,7 +575,7 @@ mod tests {
         let mut now = MonoTime::from_micros(5);
         for _ in 0..10_000 {
             let mut steps = Vec::new();
-            machine.go_on(now, &mut steps);
+            machine.go_on(now, u64::MAX, &mut steps);
             if steps.is_empty() {
                 now = now + CONFIRM_AFTER;
             }
@@ -584,7 +590,7 @@ mod tests {
                         machine.standing_told(standing).expect("it was asked for");
                         let mut early = Vec::new();
                         machine.peer_is_durable_to(Lsn(8));
-                        machine.go_on(now, &mut early);
+                        machine.go_on(now, u64::MAX, &mut early);
                         assert_eq!(early, [], "the peer took more than its digests show");
                         machine.peer_is_durable_to(Lsn(9));
                     }
@@ -601,7 +607,7 @@ mod tests {
                         let own = machine.rows_read(true, page);
                         own.expect("it was asked for");
                     }
-                    Step::Heal(_, key) => {
+                    Step::Heal(_, key, _) => {
                         let key: u16 = std::str::from_utf8(&key)
                             .expect("text")
                             .parse()
@@ -685,7 +691,7 @@ mod tests {
         let (mut now, mut filled, mut at) = (MonoTime::ZERO, Vec::new(), VnodeId(0));
         loop {
             let mut steps = Vec::new();
-            machine.go_on(now, &mut steps);
+            machine.go_on(now, u64::MAX, &mut steps);
             now = now + CONFIRM_AFTER;
             for step in steps {
                 match step {
@@ -709,7 +715,7 @@ mod tests {
                             machine.rows_read(is_own, page).expect("it was asked for");
                         }
                     }
-                    Step::Heal(_, key) => machine.healed(!(at == VnodeId(3) && key == name(5))),
+                    Step::Heal(_, key, _) => machine.healed(!(at == VnodeId(3) && key == name(5))),
                     Step::Filled(_, vnode) => filled.push(vnode.0),
                     Step::End(tally) => {
                         assert_eq!((tally.healed, tally.failed), (3, 1));
@@ -732,7 +738,7 @@ mod tests {
             Err(Unfit),
             "no rows were asked for"
         );
-        machine.go_on(now, &mut steps);
+        machine.go_on(now, u64::MAX, &mut steps);
         let [hash, other] = [1, 2].map(|hash| vec![NodeHash(hash)]);
         let told = machine.trees_told(now, std::slice::from_ref(&hash), &[hash.clone(), other]);
         assert_eq!(told, Err(Unfit), "one tree was asked for");
@@ -743,7 +749,7 @@ mod tests {
         let mut machine = ExchangeMachine::new(Purpose::Heal, [(KEYSPACE, VnodeId(0))]);
         let mut steps = Vec::new();
         assert!(!machine.is_late(MonoTime::from_micros(u64::MAX)));
-        machine.go_on(MonoTime::ZERO, &mut steps);
+        machine.go_on(MonoTime::ZERO, u64::MAX, &mut steps);
         assert!(!machine.is_late(MonoTime::ZERO));
         assert!(machine.is_late(MonoTime::ZERO + ANSWER_WITHIN));
     }

@@ -3,6 +3,7 @@
 //! No tokio, quinn, fjall, metrics, clock, random source, file or socket may be used below here.
 
 pub mod admission;
+pub mod budget;
 pub mod clock_check;
 pub mod continuity;
 pub mod effect;

@@ -147,6 +147,18 @@ pub struct ScanRow {
     pub content: RowContent,
 }
 
+impl ScanRow {
+    /// Bytes of its key and of what is told of its record.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let content = match &self.content {
+            RowContent::Whole(record) => record.len(),
+            RowContent::Digest(_) => size_of::<Digest>(),
+        };
+        (self.key.len() + content) as u64
+    }
+}
+
 /// One page to be read from the store. Answered by [`super::StoreEvent::Scanned`].
 #[derive(Debug, Clone)]
 pub struct ScanRead {

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use quorate_antientropy::NodeHash;
 use quorate_ring::{KeyspaceId, MonoTime, NodeId, VnodeId};
 
+use super::super::budget::{Kind, RECORD_COST, TREE_COST};
 use super::super::continuity::Liveness;
 use super::super::effect::{Effect, Effects, Event};
 use super::super::exchange::{
@@ -27,6 +28,7 @@ use super::super::message::{
     Reply, RowPage,
 };
 use super::super::tree_cache::TreeCache;
+use super::exchange_replica::Gathering;
 use super::read::Asking;
 use super::refill::Refill;
 use super::{Origin, Shard};
@@ -74,6 +76,8 @@ pub(super) struct Exchanges {
     pub(super) trees: TreeCache,
     /// When owners are asked again that could not give this node back what it forgot.
     pub(super) refills_due: BTreeMap<NodeId, MonoTime>,
+    /// Rows that are read on once the budget lets them.
+    pub(super) gatherings: VecDeque<Gathering>,
     /// The peer that last asked for rows, and when.
     pub(super) rows_told: Option<(NodeId, MonoTime)>,
 }
@@ -140,6 +144,7 @@ impl Exchanges {
             asked: VecDeque::new(),
             trees: TreeCache::default(),
             refills_due: BTreeMap::new(),
+            gatherings: VecDeque::new(),
             rows_told: None,
         }
     }
@@ -203,6 +208,7 @@ impl Shard {
 
     /// Begins what is due, ends what is late.
     pub(super) fn tick_exchanges(&mut self, now: Now, effects: &mut Effects) {
+        self.gather_on(now, effects);
         if self.draining {
             return self.drop_exchanges(now, effects);
         }
@@ -339,22 +345,30 @@ impl Shard {
         (common, vnodes.next())
     }
 
-    /// Carries out what the exchange wants now; while clients find no room it waits for the next
-    /// tick. A refill does not: until it is over this node spares clients nothing.
+    /// Carries out what the exchange wants now, if the budget lets it; else it waits for the next tick.
     fn go_on(&mut self, now: Now, effects: &mut Effects) {
-        let is_refill = |current: &Exchange| current.refill.is_some();
         if !self.table.has_room() {
             // What a key's copies come to could not be kept: the engine is being fed.
             return;
         }
-        if self.room() == 0 && !self.exchanges.current.as_ref().is_some_and(is_refill) {
+        let kind = self.exchange_kind();
+        if self.exchanges.current.is_none() || !self.budget.may(now.mono, kind) {
             return;
         }
         let mut steps = Vec::new();
         if let Some(current) = &mut self.exchanges.current {
-            current.machine.go_on(now.mono, &mut steps);
+            let bytes = self.budget.left(kind);
+            current.machine.go_on(now.mono, bytes, &mut steps);
         }
         self.perform_exchange(now, steps, effects);
+    }
+
+    /// What the exchange under way is for.
+    pub(super) fn exchange_kind(&self) -> Kind {
+        match &self.exchanges.current {
+            Some(current) if current.refill.is_some() => Kind::Refill,
+            Some(_) | None => Kind::Exchange,
+        }
     }
 
     fn perform_exchange(&mut self, now: Now, steps: Vec<Step>, effects: &mut Effects) {
@@ -364,6 +378,8 @@ impl Shard {
                     self.ask_exchange(ExchangeWanted::Standing, effects);
                 }
                 Step::Trees(questions) => {
+                    let cost = TREE_COST * questions.len() as u64;
+                    self.budget.charge(now.mono, self.exchange_kind(), cost);
                     self.ask_exchange(ExchangeWanted::Trees(questions), effects);
                 }
                 Step::Rows(question) => {
@@ -381,7 +397,12 @@ impl Shard {
                         Err(_) => self.fail_exchange(now, CompareRefused::Failed, effects),
                     }
                 }
-                Step::Heal(keyspace, key) => self.heal(now, keyspace, &key, effects),
+                Step::Heal(keyspace, key, bytes) => {
+                    // Looked up here and there, and brought to whoever lacks it.
+                    let cost = 2 * RECORD_COST + bytes;
+                    self.budget.charge(now.mono, self.exchange_kind(), cost);
+                    self.heal(now, keyspace, &key, effects);
+                }
                 Step::Filled(keyspace, vnode) => self.filled((keyspace, vnode), effects),
                 Step::End(tally) => self.end_exchange(now, tally, effects),
             }

@@ -2,7 +2,8 @@
 //!
 //! It answers from its digests and from the store of that moment and keeps nothing between two
 //! questions but who last asked for rows: rows are told to one peer at a time, because what two found
-//! they would both bring.
+//! they would both bring. Rows are read on as the budget of background work lets it, and told as far as
+//! they were read by half of the asker's time.
 //!
 //! Not here: beginning exchanges and healing (`exchange`).
 
@@ -13,7 +14,8 @@ use bytes::Bytes;
 use quorate_antientropy::{Digest, NodeHash};
 use quorate_ring::{BucketId, Epoch, KeyspaceId, MonoTime, NodeId, VnodeId};
 
-use super::super::effect::{Effect, Effects};
+use super::super::budget::{Kind, RECORD_COST, ROW_COST, TREE_COST};
+use super::super::effect::{Effect, Effects, Event};
 use super::super::failure::Cause;
 use super::super::input::Now;
 use super::super::key::RecordKey;
@@ -31,23 +33,36 @@ use super::scan_replica::{Reader, SCAN_READS_MAX};
 /// answer costs a way there and back.
 const PAGES_PER_ANSWER: u32 = 32;
 
+/// Peers' questions about rows that may wait for the budget: each peer has one open.
+const GATHERINGS_WAITING_MAX: usize = 16;
+
 /// A peer that asked for rows is expected to ask for more within this time.
 const ROWS_HELD_FOR: Duration = Duration::from_secs(2);
 
 /// Rows of some buckets on their way to who asked for them, this node or a peer.
 #[derive(Debug, Clone)]
 pub(super) struct Gathering {
-    pub(super) to: NodeId,
-    buckets: BTreeSet<BucketId>,
+    to: NodeId,
+    op: OpNumber,
+    ask: u32,
+    keyspace: KeyspaceId,
     vnode: VnodeId,
+    buckets: BTreeSet<BucketId>,
+    /// Where it is read on.
+    from: Bytes,
     /// By then it is answered with what was found.
     answer_by: MonoTime,
+    /// After that nobody waits for it.
+    deadline: MonoTime,
     pages: u32,
     rows: Vec<ExchangeRow>,
 }
 
 impl Shard {
-    /// Has this node's rows of some buckets read, for itself or a peer.
+    /// Has this node's rows of some buckets read, for itself or a peer, as the budget lets it.
+    ///
+    /// # Errors
+    /// Why it does not.
     pub(super) fn read_rows_of(
         &mut self,
         now: Now,
@@ -64,44 +79,89 @@ impl Shard {
         } = question;
         let gathering = Gathering {
             to,
-            buckets,
+            op,
+            ask,
+            keyspace,
             vnode,
+            buckets,
+            from,
             answer_by: now.mono + budget / 2,
+            deadline: now.mono + budget,
             pages: 0,
             rows: Vec::new(),
         };
-        self.read_rows_from(
-            now,
-            (op, ask),
-            (keyspace, from),
-            (gathering, budget),
-            effects,
-        )
+        // What this node asks itself was begun because the budget let it.
+        if to == self.me || self.budget.may(now.mono, Kind::Answer) {
+            return self.read_rows_from(now, gathering, effects);
+        }
+        if self.exchanges.gatherings.len() >= GATHERINGS_WAITING_MAX {
+            effects.push(Effect::Count(Event::Shed));
+            return Err(Cause::Overloaded);
+        }
+        self.exchanges.gatherings.push_back(gathering);
+        Ok(())
+    }
+
+    /// Goes on with what waited for the budget, and answers what waited long enough.
+    pub(super) fn gather_on(&mut self, now: Now, effects: &mut Effects) {
+        for gathering in std::mem::take(&mut self.exchanges.gatherings) {
+            if self.is_wanted(&gathering) {
+                self.gather(now, gathering, effects);
+            }
+        }
+    }
+
+    fn gather(&mut self, now: Now, gathering: Gathering, effects: &mut Effects) {
+        let has_room = self.scan_reads.len() < SCAN_READS_MAX;
+        if now.mono >= gathering.answer_by {
+            let from = gathering.from.clone();
+            self.rows_gathered(now, gathering, Some(from), effects);
+        } else if has_room && self.budget.may(now.mono, self.kind_of(&gathering)) {
+            let read = self.read_rows_from(now, gathering, effects);
+            debug_assert!(read.is_ok(), "it is owned, and there is room");
+        } else {
+            self.exchanges.gatherings.push_back(gathering);
+        }
+    }
+
+    /// Whether somebody waits for it: what this node asked itself may have been put off.
+    fn is_wanted(&self, gathering: &Gathering) -> bool {
+        let (op, ask) = (gathering.op, gathering.ask);
+        gathering.to != self.me || self.exchanges.is_current(None, op, ask)
+    }
+
+    /// From which account it is paid.
+    fn kind_of(&self, gathering: &Gathering) -> Kind {
+        if gathering.to == self.me {
+            self.exchange_kind()
+        } else {
+            Kind::Answer
+        }
     }
 
     fn read_rows_from(
         &mut self,
         now: Now,
-        (op, ask): (OpNumber, u32),
-        (keyspace, from): (KeyspaceId, Bytes),
-        (gathering, budget): (Gathering, Duration),
+        gathering: Gathering,
         effects: &mut Effects,
     ) -> Result<(), Cause> {
+        let kind = self.kind_of(&gathering);
+        self.budget.charge(now.mono, kind, RECORD_COST);
         let vnodes: VnodeSet = std::iter::once(gathering.vnode).collect();
         let range = PageRange {
-            keyspace,
+            keyspace: gathering.keyspace,
             vnodes: vnodes.clone(),
-            from,
+            from: gathering.from.clone(),
             end: None,
             rows_max: SCAN_RECORDS_MAX,
             bytes_max: PAGE_BYTES_MAX,
         };
         let message = ScanAsk {
-            op,
-            ask,
+            op: gathering.op,
+            ask: gathering.ask,
             range,
             whole: vnodes,
-            budget,
+            budget: gathering.deadline.since(now.mono),
         };
         let reader = Reader::Exchange(Box::new(gathering));
         self.read_page(now, reader, message, effects)
@@ -112,11 +172,17 @@ impl Shard {
     pub(super) fn exchange_page(
         &mut self,
         now: Now,
-        (op, ask): (OpNumber, u32),
-        (keyspace, mut gathering, deadline): (KeyspaceId, Box<Gathering>, MonoTime),
+        mut gathering: Gathering,
         (rows, until): (Vec<ScanRow>, Option<Bytes>),
         effects: &mut Effects,
     ) {
+        let cost = rows.iter().map(|row| row.bytes() + ROW_COST).sum();
+        let kind = self.kind_of(&gathering);
+        self.budget.charge(now.mono, kind, cost);
+        if !self.is_wanted(&gathering) {
+            return;
+        }
+        let keyspace = gathering.keyspace;
         let room = SCAN_RECORDS_MAX.saturating_sub(gathering.rows.len());
         let mut of_buckets = rows.into_iter().filter_map(|row| {
             let RowContent::Whole(record) = row.content else {
@@ -137,33 +203,36 @@ impl Shard {
         gathering.pages += 1;
         let is_enough = gathering.rows.len() >= SCAN_RECORDS_MAX
             || gathering.pages >= PAGES_PER_ANSWER
-            || now.mono >= gathering.answer_by
             || self.scan_reads.len() >= SCAN_READS_MAX;
-        if let Some(from) = until.clone().filter(|_| !is_enough) {
-            let of = (keyspace, from);
-            let with = (*gathering, deadline.since(now.mono));
-            let read = self.read_rows_from(now, (op, ask), of, with, effects);
-            debug_assert!(read.is_ok(), "it is owned, and there is room");
-            return;
+        match until {
+            Some(from) if !is_enough => {
+                gathering.from = from;
+                self.gather(now, gathering, effects);
+            }
+            until => self.rows_gathered(now, gathering, until, effects),
         }
-        let Gathering { to, rows, .. } = *gathering;
-        let page = RowPage { rows, until };
-        self.rows_gathered(now, to, (op, ask), page, effects);
     }
 
     fn rows_gathered(
         &mut self,
         now: Now,
-        to: NodeId,
-        (op, ask): (OpNumber, u32),
-        page: RowPage,
+        gathering: Gathering,
+        until: Option<Bytes>,
         effects: &mut Effects,
     ) {
+        let Gathering {
+            to,
+            op,
+            ask,
+            pages,
+            rows,
+            ..
+        } = gathering;
+        let page = RowPage { rows, until };
         if to == self.me {
-            // One that was put off meanwhile is read again.
-            if self.exchanges.is_current(None, op, ask) {
-                self.rows_read(now, true, page, effects);
-            }
+            self.rows_read(now, true, page, effects);
+        } else if pages == 0 {
+            Self::tell_exchange(to, op, ask, Err(Cause::Overloaded), effects);
         } else {
             Self::tell_exchange(to, op, ask, Ok(ExchangeAnswer::Rows(page)), effects);
         }
@@ -202,6 +271,8 @@ impl Shard {
                     Ok(())
                 }
                 ExchangeWanted::Trees(questions) => self.answer_trees(&questions).map(|told| {
+                    let cost = TREE_COST * told.len() as u64;
+                    self.budget.charge(now.mono, Kind::Answer, cost);
                     let answer = Ok(ExchangeAnswer::Trees(told));
                     Self::tell_exchange(from, op, number, answer, effects);
                 }),

@@ -2,7 +2,7 @@
 //! acknowledges.
 //!
 //! A delivery is one `Replicate` with the record that this node shows readers; it is no operation of a
-//! client, takes no client's room, and begins only while clients find room. A hint ends by the target's
+//! client, takes no client's room, and begins when the budget lets it. A hint ends by the target's
 //! durable acknowledgement, whether the target counts or not.
 //!
 //! Not here: which hints there are (`core::hints`), noticing that a node missed a write (`write`).
@@ -13,6 +13,7 @@ use bytes::Bytes;
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{MonoTime, NodeId};
 
+use super::super::budget::{Kind, RECORD_COST};
 use super::super::continuity::Liveness;
 use super::super::effect::{Effect, Effects, Event};
 use super::super::hints::{Delivery, HintChange};
@@ -74,9 +75,12 @@ impl Shard {
         if self.draining || self.liveness(now, target) != Liveness::Up {
             return;
         }
-        while self.room() > 0
+        while self.budget.may(now.mono, Kind::Hint)
             && let Some(delivery) = self.hints.next(now.mono, target, self.table.durable_lsn())
         {
+            // The record may have to be loaded first: it is taken to be as large as the one before.
+            let cost = RECORD_COST + self.hint_bytes;
+            self.budget.charge(now.mono, Kind::Hint, cost);
             self.begin_delivery(now, delivery, effects);
         }
     }
@@ -108,6 +112,11 @@ impl Shard {
         let Some(record) = record else {
             return self.end_hint(&delivery, effects);
         };
+        // What is charged twice for a small record after a large one is at most what the large one cost.
+        let bytes = record.len() as u64;
+        let more = bytes.saturating_sub(self.hint_bytes);
+        self.budget.charge(now.mono, Kind::Hint, more);
+        self.hint_bytes = bytes;
         let op = self.next_number();
         let message = PeerMessage::Replicate(Replicate {
             op,

@@ -47,6 +47,7 @@ use quorate_ring::{
 };
 
 use super::admission::{Admission, Unanswered};
+use super::budget::{Budget, BudgetLimits, BudgetStatus};
 use super::clock_check::{ClockCheck, ClockTrust, SKEW_MAX};
 use super::continuity::{Continuity, Liveness};
 use super::effect::{Asked, Effect, Effects, Event, RequestKind, StopReason};
@@ -115,6 +116,8 @@ pub struct Limits {
     pub parked_per_key_max: usize,
     /// Bytes of what is held in place of owners; over it no more is taken.
     pub guest_bytes_max: usize,
+    /// What work in the background may cost.
+    pub background: BudgetLimits,
 }
 
 impl Default for Limits {
@@ -127,6 +130,7 @@ impl Default for Limits {
             disk_free_min_percent: 5,
             parked_per_key_max: 4_096,
             guest_bytes_max: 256 << 20,
+            background: BudgetLimits::default(),
         }
     }
 }
@@ -402,6 +406,8 @@ pub struct ShardStatus {
     pub declared_lost: DeclaredLost,
     /// Deleted keys that wait to be purged.
     pub purge: PurgeStatus,
+    /// What work in the background costs.
+    pub background: BudgetStatus,
     /// Whether its wall clock is near those of its peers.
     pub clock_good: bool,
     /// What each keyspace holds here, in the order of their ids.
@@ -440,6 +446,7 @@ pub struct Shard {
     ops: FixedMap<OpNumber, Op>,
     unanswered: Unanswered,
     admission: Admission,
+    budget: Budget,
     bytes_in_flight: usize,
     replica_inputs: usize,
     timers: BTreeMap<u64, Vec<OpNumber>>,
@@ -469,6 +476,8 @@ pub struct Shard {
     /// A page of guests of an earlier life is being read; where the next one begins.
     guests_reading: bool,
     guests_from: Bytes,
+    /// Size of the record that a hint last brought.
+    hint_bytes: u64,
     purges: Purges,
     purge_gathers: BTreeMap<OpNumber, purge::Gather>,
     /// Where the reading of a vnode for deleted keys goes on.
@@ -574,6 +583,7 @@ impl Shard {
             ops: FixedMap::default(),
             unanswered: Unanswered::default(),
             admission: Admission::new(now.mono, limits.requests_max),
+            budget: Budget::new(now.mono, limits.background),
             bytes_in_flight: 0,
             replica_inputs: 0,
             timers: BTreeMap::new(),
@@ -600,6 +610,7 @@ impl Shard {
             guests_sent: BTreeMap::new(),
             guests_reading: false,
             guests_from: Bytes::new(),
+            hint_bytes: 0,
             purges,
             purge_gathers: BTreeMap::new(),
             purge_look_from: None,
@@ -701,7 +712,10 @@ impl Shard {
             match effect {
                 Effect::Stop(_) => self.stopped = true,
                 Effect::Send { to, message } if message.asks() => self.tails.asked(now.mono, *to),
-                Effect::Count(Event::Shed) => self.tails.overloaded(now.mono),
+                Effect::Count(Event::Shed) => {
+                    self.tails.overloaded(now.mono);
+                    self.budget.shed();
+                }
                 _ => {}
             }
         }
@@ -791,6 +805,7 @@ impl Shard {
             copies_in_doubt: self.healing.copies_in_doubt(),
             declared_lost: self.declared_lost.clone(),
             purge: self.purge_status(now),
+            background: self.budget.status(now.mono),
             clock_good: self.clocks.trust(now) == ClockTrust::Good,
             pairs: self.exchanges.status(now.mono),
             peers: peers.collect(),
@@ -1110,6 +1125,10 @@ impl Shard {
         if now.mono >= self.next_sweep {
             self.sweep(now, effects);
         }
+        if self.room() == 0 {
+            self.budget.crowded();
+        }
+        self.budget.observe(now.mono, self.unanswered.total());
         self.tick_scans(now, effects);
         self.tick_hints(now, effects);
         self.tick_guests(now, effects);
@@ -1254,6 +1273,9 @@ impl Shard {
     /// itself may live on.
     fn answer(&mut self, origin: Origin, bytes: usize, reply: Reply, effects: &mut Effects) {
         self.note_answered(self.taken(&origin));
+        if let Some(came) = self.came(&origin) {
+            self.budget.answered(self.last_step.mono.since(came));
+        }
         self.let_go(&origin, bytes);
         self.reply(origin, reply, effects);
     }
@@ -1266,6 +1288,17 @@ impl Shard {
             Origin::Batch { op, .. } => self.batches.get(op).map(|batch| batch.asked.taken),
             Origin::Scan { op, .. } => self.scans.get(op).map(|scan| scan.asked.taken),
             Origin::Exchange { .. } => None,
+        }
+    }
+
+    /// When the client sent what is to be answered, as far as this node knows; `None` of what takes as long as
+    /// it is large, and of what no client asked for.
+    fn came(&self, origin: &Origin) -> Option<MonoTime> {
+        match origin {
+            Origin::Client { asked, .. } => Some(asked.at),
+            Origin::Forwarder { taken, .. } => Some(*taken),
+            Origin::Batch { op, .. } => self.batches.get(op).map(|batch| batch.asked.at),
+            Origin::Scan { .. } | Origin::Exchange { .. } => None,
         }
     }
 

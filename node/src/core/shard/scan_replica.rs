@@ -163,9 +163,7 @@ impl Shard {
                 effects.push(Effect::Count(Event::Expired));
                 return;
             }
-            let of = (reading.keyspace, gathering, reading.deadline);
-            let number = (reading.op, reading.ask);
-            return self.exchange_page(now, number, of, (rows, until), effects);
+            return self.exchange_page(now, *gathering, (rows, until), effects);
         }
         let copies = reading.copies;
         let uncounted = reading.vnodes.iter();

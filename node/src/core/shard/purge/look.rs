@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_antientropy::KeyState;
 
+use super::super::super::budget::{Kind, ROW_COST};
 use super::super::super::clock_check::ClockTrust;
 use super::super::super::effect::Effects;
 use super::super::super::input::Now;
@@ -80,6 +81,8 @@ impl Shard {
             return;
         };
         let mode = self.topology.keyspace(copy.0).map(|keyspace| keyspace.mode);
+        let cost = rows.iter().map(|row| row.bytes() + ROW_COST).sum();
+        self.budget.charge(now.mono, Kind::Purge, cost);
         for ScanRow { key, content, .. } in rows {
             let (RowContent::Whole(record), Some(mode)) = (content, mode) else {
                 continue;

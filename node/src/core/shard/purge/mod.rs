@@ -23,6 +23,7 @@ use quorate_antientropy::{Holdings, KeyState, MergeResult, PurgeNumbers};
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{KeyspaceId, MonoTime, NodeId, VnodeId};
 
+use super::super::budget::Kind;
 use super::super::effect::{Effect, Effects, Entry, Event, StopReason};
 use super::super::input::Now;
 use super::super::message::{PurgeNumber, ReplicaStanding};
@@ -225,7 +226,9 @@ impl Shard {
         if self.room() == 0 || !self.table.has_room() {
             return;
         }
-        self.look_on(now, effects);
+        if self.budget.may(now.mono, Kind::Purge) {
+            self.look_on(now, effects);
+        }
         self.begin_round(now, effects);
     }
 }
