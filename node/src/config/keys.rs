@@ -81,6 +81,13 @@ keys! {
     SCRUB_INTERVAL = "scrub_interval", "DURATION", Some("24h"),
         "How long one slow read of everything that the node holds takes, which finds what the disk \
          lost; 0s is never";
+    BACKGROUND_RATE_MAX = "background_rate_max", "SIZE", Some("64MiB"),
+        "What hints, exchanges, refills after a loss, purges and the slow read may handle together in a \
+         second; more heals sooner and leaves clients less of disks and processors. At least 256KiB; below 2MiB \
+         it is what they always may";
+    BACKGROUND_LATENCY_TARGET = "background_latency_target", "DURATION", Some("100ms"),
+        "They do less, down to 2MiB in a second, while more than one request of a hundred takes longer. Raise it \
+         where nodes are so far apart that requests always do";
     PROFILE = "profile", "true|false", Some("false"),
         "Count the CPU time of each stage of the node's work, for /metrics; one batch in 64 of each \
          stage is timed";

@@ -79,6 +79,10 @@ pub struct Limits {
     pub hint_age_max: Duration,
     /// Records of sloppy writes that are held in place of owners, in bytes; over it no more are taken.
     pub guest_bytes_max: u64,
+    /// What work in the background may handle in a second; 256 KiB or more.
+    pub background_rate_max: u64,
+    /// It does less while more than one request of a hundred takes longer.
+    pub background_latency_target: Duration,
 }
 
 /// What is logged, and how.
@@ -208,6 +212,8 @@ impl Typed {
             hint_bytes_max: self.size(&keys::HINT_BYTES_MAX, 0, u64::MAX)?,
             hint_age_max: self.duration(&keys::HINT_AGE_MAX)?,
             guest_bytes_max: self.size(&keys::GUEST_BYTES_MAX, 0, u64::MAX)?,
+            background_rate_max: self.size(&keys::BACKGROUND_RATE_MAX, 256 << 10, 1 << 40)?,
+            background_latency_target: self.duration(&keys::BACKGROUND_LATENCY_TARGET)?,
         };
         if !limits.segment_bytes.is_multiple_of(4096) {
             return Err(self.invalid(&keys::SEGMENT_BYTES, "it must be a multiple of 4KiB"));

@@ -327,7 +327,10 @@ impl Budget {
     }
 
     fn account(&mut self, kind: Kind) -> &mut Account {
-        let account = self.accounts.iter_mut().find(|account| account.kind == kind);
+        let account = self
+            .accounts
+            .iter_mut()
+            .find(|account| account.kind == kind);
         account.expect("every kind has one")
     }
 
@@ -520,7 +523,10 @@ mod tests {
         let all: u64 = done.iter().sum();
         for (kind, done) in Kind::ALL.into_iter().zip(&done) {
             let share = all * kind.weight().unsigned_abs() / 12;
-            assert!(done.abs_diff(share) < share / 10, "{kind:?}: {done} {share}");
+            assert!(
+                done.abs_diff(share) < share / 10,
+                "{kind:?}: {done} {share}"
+            );
         }
         // What one leaves is for the other.
         let two = [Kind::Exchange, Kind::Scrub];

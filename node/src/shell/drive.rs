@@ -54,6 +54,8 @@ pub enum Question {
         VnodeId,
         oneshot::Sender<Result<Compared, CompareRefused>>,
     ),
+    /// The slow read is about to read so many bytes; tells how many of them the budget let it pay.
+    PayForScrub(u64, oneshot::Sender<u64>),
     /// The disks of these nodes are lost; answered once that is durable.
     DeclareLost(Vec<NodeId>, oneshot::Sender<Result<(), DeclareRefused>>),
 }
@@ -329,6 +331,7 @@ impl Drive {
                 drop(to.send(self.shard.table().digests().vnode(keyspace, vnode)));
             }
             Question::Durable(key, to) => drop(to.send(self.shard.table().durable(&key))),
+            Question::PayForScrub(cost, to) => drop(to.send(self.shard.pay_for_scrub(now, cost))),
             Question::DeclareLost(nodes, to) => {
                 self.comparisons.asked += 1;
                 let number = self.comparisons.asked;

@@ -7,15 +7,18 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Label, Recorder, Unit};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use quorate_client::wire::KeyspaceHoldings;
+use quorate_ring::MonoTime;
 
 use super::link::LinkCounters;
 use super::metrics_catalogue::{CATALOGUE, Kind, Metric};
 use super::profile::Profile;
 use super::serve::view::NodeView;
+use crate::core::budget::Kind as WorkKind;
 use crate::core::effect::Event;
 
 /// Bounds of the latency histograms, in seconds: 50 us to 10 s.
@@ -120,6 +123,8 @@ pub struct Metrics {
     requests_shed_at_edge: Counter,
     scrubbed_vnodes: Counter,
     scrub_faults: Counter,
+    /// When the last pass of the slow read began that is complete.
+    scrubbed: Mutex<MonoTime>,
     /// One scrape at a time: gauges are set and rendered together.
     scraping: Mutex<()>,
 }
@@ -190,6 +195,7 @@ impl Metrics {
             requests_shed_at_edge: counter("quorate_requests_shed_at_edge_total", Vec::new()),
             scrubbed_vnodes: counter("quorate_scrubbed_vnodes_total", Vec::new()),
             scrub_faults: counter("quorate_scrub_faults_total", Vec::new()),
+            scrubbed: Mutex::default(),
             handle: recorder.handle(),
             recorder: Registry(recorder),
             scraping: Mutex::new(()),
@@ -234,6 +240,17 @@ impl Metrics {
     pub fn scrubbed(&self, faults: u64) {
         self.scrubbed_vnodes.increment(1);
         self.scrub_faults.increment(faults);
+    }
+
+    /// The slow read has read everything once since `began`.
+    pub fn scrub_passed(&self, began: MonoTime) {
+        *self.scrubbed.lock().unwrap_or_else(PoisonError::into_inner) = began;
+    }
+
+    /// How long ago the last complete pass of the slow read began; since the start, if there was none.
+    #[must_use]
+    pub fn scrub_age(&self, now: MonoTime) -> Duration {
+        now.since(*self.scrubbed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A batch of so many frames became durable.
@@ -285,6 +302,9 @@ impl Metrics {
         for held in keyspaces {
             self.recorder.keyspace(held);
         }
+        for (kind, charged, waits) in &view.background.kinds {
+            self.recorder.background(*kind, *charged, *waits);
+        }
         self.handle.run_upkeep();
         let mut text = self.handle.render();
         text.push_str(&self.profile.render(&self.node));
@@ -328,6 +348,15 @@ impl std::fmt::Debug for Registry {
 }
 
 impl Registry {
+    fn background(&self, kind: WorkKind, charged: u64, waits: bool) {
+        let key = |name| metrics::Key::from_parts(name, vec![Label::new("kind", kind.name())]);
+        let total = key("quorate_background_bytes_total");
+        self.0.register_counter(&total, &METADATA).absolute(charged);
+        let waiting = key("quorate_background_waiting");
+        let gauge = self.0.register_gauge(&waiting, &METADATA);
+        gauge.set(f64::from(u8::from(waits)));
+    }
+
     #[expect(
         clippy::cast_precision_loss,
         reason = "a gauge is a float; counts and sizes stay below 2^52"
@@ -471,6 +500,7 @@ mod tests {
             first_tombstones: 0,
             first_bytes: 0,
         });
+        metrics.recorder.background(WorkKind::Hint, 1, true);
         let text = metrics.render(&NodeView::starting("a"));
         let mut want: Vec<&str> = CATALOGUE.iter().map(|metric| metric.name).collect();
         want.sort_unstable();

@@ -307,6 +307,17 @@ impl NodeHandle {
         self.ask(|to| Question::Sums(keyspace, vnode, to)).await
     }
 
+    /// Pays for what the slow read is about to read, up to `cost`; tells how much the budget let it pay.
+    ///
+    /// # Errors
+    /// [`QuestionError::Stopping`].
+    ///
+    /// # Cancel safety
+    /// It may be paid.
+    pub async fn pay_for_scrub(&self, cost: u64) -> Result<u64, QuestionError> {
+        self.ask(|to| Question::PayForScrub(cost, to)).await
+    }
+
     async fn ask<T>(
         &self,
         question: impl FnOnce(oneshot::Sender<T>) -> Question,

@@ -38,6 +38,7 @@ use super::store::{
 };
 use super::system::{SystemRand, draw_incarnation};
 use crate::config::NodeConfig;
+use crate::core::budget::BudgetLimits;
 use crate::core::continuity::{KEEP_ALIVE, SILENT_MAX};
 use crate::core::effect::StopReason;
 use crate::core::hints::HintLimits;
@@ -439,6 +440,10 @@ fn shard_config(config: &NodeConfig, topology: &Arc<quorate_ring::Topology>) -> 
                 .unwrap_or(usize::MAX),
             disk_free_min_percent: limits.disk_free_percent_min,
             guest_bytes_max: usize::try_from(limits.guest_bytes_max).unwrap_or(usize::MAX),
+            background: BudgetLimits {
+                rate_max: limits.background_rate_max,
+                latency_target: limits.background_latency_target,
+            },
             ..Limits::default()
         },
         exchange_interval: config.exchange_interval,
@@ -517,6 +522,8 @@ async fn publish(
             vnodes_owned: shard.vnodes.iter().map(|(vnode, _)| *vnode).collect(),
             vnodes_counting: counting.map(|(vnode, _)| *vnode).collect(),
             status: Some(status),
+            background: shard.background,
+            scrub_age: metrics.scrub_age(clock.now()),
         });
         clock.sleep_until(clock.now() + VIEW_EVERY).await;
     }

@@ -1,7 +1,7 @@
 //! The slow read of everything that this node holds: bit rot is found before the other copies are gone.
 //!
-//! One vnode of one keyspace at a time, so that a pass takes the configured interval; on a thread that
-//! gives way, and never while an operator's `verify` reads. What the engine cannot read stops the node as
+//! One vnode of one keyspace at a time, so that a pass takes the configured interval, or longer where the
+//! budget of background work, which pays for each vnode before it is read, has no more; on a thread that gives way, and never while an operator's `verify` reads. What the engine cannot read stops the node as
 //! damage does that a request meets: it sets its store aside and gets everything back from the others.
 //! Records that contradict the digests without a wrong checksum are told and counted, and nothing is
 //! done to them: a bug would look the same on every replica.
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_antientropy::DigestSecret;
-use quorate_ring::{NodeId, Topology};
+use quorate_ring::{KeyspaceId, NodeId, Topology, VnodeId};
 use tokio::sync::Semaphore;
 
 use super::inbox::Inbox;
@@ -22,7 +22,11 @@ use super::run::on_thread;
 use super::seam::Clock;
 use super::store::give_way;
 use super::verify::verify;
+use crate::core::budget::ROW_COST;
 use crate::core::input::{Damaged, Input, StoreEvent};
+
+/// How often the budget is asked to pay.
+const PAY_EVERY: Duration = Duration::from_millis(100);
 
 /// What the slow read works with.
 pub(super) struct Scrubber {
@@ -54,8 +58,13 @@ impl Scrubber {
         let owned: Vec<_> = owned.collect();
         let rest = self.interval / u32::try_from(owned.len().max(1)).unwrap_or(u32::MAX);
         loop {
+            let began = self.clock.now();
             for (keyspace, vnode) in &owned {
                 self.clock.sleep_until(self.clock.now() + rest).await;
+                if self.pay(*keyspace, *vnode).await.is_err() {
+                    // The node stops: who reads is ended with it.
+                    return std::future::pending().await;
+                }
                 let Ok(permit) = Arc::clone(&self.verifying).acquire_owned().await else {
                     return;
                 };
@@ -88,10 +97,27 @@ impl Scrubber {
                     self.inbox.push(Input::Store(damaged));
                 }
             }
+            self.metrics.scrub_passed(began);
             tracing::info!(
                 vnodes = owned.len(),
                 "the slow read has read everything once"
             );
         }
+    }
+
+    /// Waits until the budget of background work has paid for all that a vnode holds. It is read at once
+    /// then: a bucket that is written while it is read cannot be judged.
+    async fn pay(&self, keyspace: KeyspaceId, vnode: VnodeId) -> Result<(), QuestionError> {
+        let held = self.handle.vnode_sums(keyspace, vnode).await?.holdings();
+        let rows = held.keys.saturating_add(held.tombstones);
+        let mut cost = held.bytes.saturating_add(rows.saturating_mul(ROW_COST));
+        while cost > 0 {
+            let paid = self.handle.pay_for_scrub(cost).await?;
+            cost = cost.saturating_sub(paid);
+            if cost > 0 {
+                self.clock.sleep_until(self.clock.now() + PAY_EVERY).await;
+            }
+        }
+        Ok(())
     }
 }

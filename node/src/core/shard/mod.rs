@@ -47,7 +47,7 @@ use quorate_ring::{
 };
 
 use super::admission::{Admission, Unanswered};
-use super::budget::{Budget, BudgetLimits, BudgetStatus};
+use super::budget::{Budget, BudgetLimits, BudgetStatus, Kind};
 use super::clock_check::{ClockCheck, ClockTrust, SKEW_MAX};
 use super::continuity::{Continuity, Liveness};
 use super::effect::{Asked, Effect, Effects, Event, RequestKind, StopReason};
@@ -810,6 +810,16 @@ impl Shard {
             pairs: self.exchanges.status(now.mono),
             peers: peers.collect(),
         }
+    }
+
+    /// The slow read is about to read so many bytes: pays for as many of them as the budget lets it.
+    pub fn pay_for_scrub(&mut self, now: Now, cost: u64) -> u64 {
+        if !self.budget.may(now.mono, Kind::Scrub) {
+            return 0;
+        }
+        let paid = self.budget.left(Kind::Scrub).min(cost);
+        self.budget.charge(now.mono, Kind::Scrub, paid);
+        paid
     }
 
     fn purge_status(&self, now: Now) -> PurgeStatus {

@@ -1,9 +1,12 @@
 //! What a running node shows of itself: a snapshot, made by the node's loop, read by anyone.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use quorate_client::wire::{HintStatus, NodeStatus};
 use quorate_ring::VnodeId;
+
+use crate::core::budget::BudgetStatus;
 
 /// Whether the node serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +28,10 @@ pub struct NodeView {
     pub vnodes_owned: Vec<VnodeId>,
     /// Of these, vnodes for which it counts, in order.
     pub vnodes_counting: Vec<VnodeId>,
+    /// What work in the background costs.
+    pub background: BudgetStatus,
+    /// How long ago the last full pass of the slow read began; since the start, if there was none.
+    pub scrub_age: Duration,
     /// The numbers of `status`; `None` until the store is open.
     pub status: Option<NodeStatus>,
 }
@@ -38,6 +45,8 @@ impl NodeView {
             readiness: Readiness::NotReady("starting: the log is being replayed".to_owned()),
             vnodes_owned: Vec::new(),
             vnodes_counting: Vec::new(),
+            background: BudgetStatus::default(),
+            scrub_age: Duration::ZERO,
             status: None,
         }
     }
@@ -55,6 +64,9 @@ impl NodeView {
             "quorate_ready" => return Some(f64::from(u8::from(ready))),
             "quorate_vnodes_owned" => return Some(self.vnodes_owned.len() as f64),
             "quorate_vnodes_counting" => return Some(self.vnodes_counting.len() as f64),
+            "quorate_background_rate" => return Some(self.background.rate as f64),
+            "quorate_background_forgiven_bytes" => return Some(self.background.forgiven as f64),
+            "quorate_scrub_age_seconds" => return Some(self.scrub_age.as_secs_f64()),
             _ => {}
         }
         let status = self.status.as_ref()?;
