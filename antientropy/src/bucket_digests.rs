@@ -68,6 +68,16 @@ impl VnodeSums {
     }
 }
 
+/// What makes the sums of a vnode those of the records that were read of it. Sums wrap, so that it is right
+/// whatever is written before it is applied; applied twice it is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SumsCorrection {
+    /// To the digests of buckets.
+    pub buckets: Vec<(BucketId, DigestChange)>,
+    /// To the number of keys, of tombstones and of bytes, each added with wrapping.
+    pub holdings: Holdings,
+}
+
 /// Bucket digests and holdings of every (keyspace, vnode). A clone is a cheap snapshot.
 #[derive(Debug, Clone, Default)]
 pub struct BucketDigests {
@@ -111,6 +121,19 @@ impl BucketDigests {
             sums.holdings = sums.holdings.after(change.holdings);
             sums.changes += 1;
         }
+    }
+
+    /// Applies a correction to a vnode.
+    pub fn correct(&mut self, keyspace: KeyspaceId, vnode: VnodeId, correction: &SumsCorrection) {
+        let sums = self.vnodes.entry((keyspace, vnode)).or_default();
+        let sums = Arc::make_mut(sums);
+        for (bucket, change) in &correction.buckets {
+            if let Some(sum) = sums.buckets.get_mut(usize::from(bucket.0)) {
+                *sum = sum.after(*change);
+            }
+        }
+        sums.holdings = sums.holdings.and(correction.holdings);
+        sums.changes += 1;
     }
 
     /// Raises the purge numbers of a vnode to these; neither falls.

@@ -19,7 +19,7 @@ pub mod purge_numbers;
 pub mod read_repair;
 pub mod tree;
 
-pub use bucket_digests::{BUCKETS, BucketDigests, BucketDigestsInvalid, VnodeSums};
+pub use bucket_digests::{BUCKETS, BucketDigests, BucketDigestsInvalid, SumsCorrection, VnodeSums};
 pub use causality::{
     Attempt, AttemptVerdict, CONTEXT_BYTES_MAX, COUNTER_MAX, Context, DecodeError, Delta, Dot,
     FLAGGED_MAX, Field, KeyState, LwwVersion, LwwWrite, MergeResult, Mint, Minting, OpId, OpList,

@@ -400,6 +400,7 @@ impl CorePath {
             | Effect::CloseLink { .. }
             | Effect::Compared { .. }
             | Effect::Healed(_)
+            | Effect::NoteLoss(_)
             | Effect::DeclareLost { .. }
             | Effect::LossDeclared { .. }
             | Effect::Hint(_)

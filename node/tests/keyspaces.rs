@@ -195,6 +195,7 @@ impl Lab {
                 | Effect::CloseLink { .. }
                 | Effect::Compared { .. }
                 | Effect::Healed(_)
+                | Effect::NoteLoss(_)
                 | Effect::DeclareLost { .. }
                 | Effect::LossDeclared { .. }
                 | Effect::Hint(_)

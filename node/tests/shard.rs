@@ -15,7 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::{BucketDigests, Digest, DigestSecret, NodeHash, OpId, Record};
+use quorate_antientropy::{
+    BucketDigests, Digest, DigestChange, DigestSecret, Holdings, NodeHash, OpId, Record,
+    SumsCorrection,
+};
 use quorate_node::core::effect::{Event, StopReason};
 use quorate_node::core::exchange::{CompareRefused, Compared, Purpose};
 use quorate_node::core::failure::{Cause, Effectiveness};
@@ -141,6 +144,8 @@ struct Lab {
     exchange_interval: Option<Duration>,
     compared: Vec<(u64, Result<Compared, CompareRefused>)>,
     healed: Vec<(NodeId, Healed)>,
+    noted: Vec<(NodeId, String)>,
+    topology: Arc<Topology>,
     declared: Vec<(NodeId, DeclaredLost)>,
     answered: Vec<Result<(), DeclareRefused>>,
     /// No word of an operator is kept.
@@ -166,6 +171,8 @@ impl Lab {
             exchange_interval: None,
             compared: Vec::new(),
             healed: Vec::new(),
+            noted: Vec::new(),
+            topology: topology(),
             declared: Vec::new(),
             answered: Vec::new(),
             no_room: false,
@@ -213,6 +220,7 @@ impl Lab {
                 bytes_max: self.hint_bytes_max,
                 ..HintLimits::default()
             },
+            topology: Arc::clone(&self.topology),
             ..config(node, self.limits)
         };
         let shard = Shard::new(self.clock(), config, recovered);
@@ -273,6 +281,7 @@ impl Lab {
                 }
                 Effect::Count(event) => self.counted.push(event),
                 Effect::Compared { number, result } => self.compared.push((number, result)),
+                Effect::NoteLoss(why) => self.noted.push((node, why)),
                 Effect::Healed(healed) => self.healed.push((node, healed)),
                 Effect::DeclareLost { lost, number } => {
                     self.declared.push((node, lost.clone()));
@@ -2753,4 +2762,122 @@ fn an_answer_that_comes_twice_is_not_taken_for_one_to_the_next_step() {
     }
     assert_eq!((lab.held(), lab.floors()), (vec![(0, 1); 3], vec![0; 3]));
     assert!(lab.stopped.is_empty());
+}
+
+impl Lab {
+    /// Three nodes without a keyspace of which each vnode has one copy, that hold some keys and agree.
+    fn without_only_copies() -> Self {
+        let mut lab = Self::unconnected();
+        let whole = topology();
+        let keyspaces = whole.keyspaces().iter();
+        let keyspaces = keyspaces.filter(|keyspace| keyspace.copies.get() > 1);
+        lab.topology = Arc::new(
+            Topology::new(
+                whole.epoch(),
+                whole.vnode_count(),
+                whole.nodes().to_vec(),
+                keyspaces.cloned().collect(),
+            )
+            .expect("a topology"),
+        );
+        lab.exchange_interval = EXCHANGE_INTERVAL;
+        for node in [A, B, C] {
+            lab.start(node, &[(u64::from(node.0) * 100, 1)], &[]);
+        }
+        lab.connect(&[A, B, C]);
+        for number in 0..20 {
+            let put = lab.ask(A, put_key(number, "v", number + 1));
+            lab.run();
+            assert!(is_applied(lab.reply(put)));
+        }
+        lab.pass(3_000);
+        assert!(lab.agree());
+        lab
+    }
+
+    /// All rows of a node and its sums.
+    fn rows_of(&self, node: NodeId) -> (Vec<(RecordKey, Bytes)>, BucketDigests) {
+        let table = self.shards[&node].table();
+        let vnodes = self.topology.vnode_count().vnodes();
+        let rows = vnodes
+            .flat_map(|vnode| table.durable_after(&RecordKey::before(DEFAULT, vnode), 100))
+            .collect();
+        (rows, table.digests().clone())
+    }
+
+    /// `node` begins a life after `lives` with these rows and sums.
+    fn begin_life(
+        &mut self,
+        node: NodeId,
+        lives: &mut Vec<(u64, u64)>,
+        (records, digests): (Vec<(RecordKey, Bytes)>, BucketDigests),
+        losses: Losses,
+    ) {
+        let durable = self.shards[&node].table().durable_lsn();
+        lives.push((u64::from(node.0) * 100 + lives.len() as u64, durable.0 + 1));
+        let mut again = recovered(lives, &[]);
+        (again.records, again.digests, again.losses) = (records, digests, losses);
+        self.start_with(node, again);
+        let others: Vec<NodeId> = [A, B, C].into_iter().filter(|id| *id != node).collect();
+        reconnect(self, node, &others);
+    }
+}
+
+#[test]
+fn a_row_that_vanished_unnoticed_comes_back_once_it_is_found() {
+    let mut lab = Lab::without_only_copies();
+    let (mut rows, sums) = lab.rows_of(B);
+    let (key, record) = rows.remove(7);
+    let mut lives = vec![(200, 1)];
+    lab.begin_life(B, &mut lives, (rows, sums), Losses::default());
+    lab.pass(10_000);
+    assert!(lab.agree(), "no exchange sees it");
+    assert_eq!(lab.rows_of(B).0.len(), 19);
+    let location = lab.topology.locate(DEFAULT, key.user_key());
+    let secret = config(B, lab.limits).digest;
+    let digest = Digest::of(secret, key.as_bytes(), &record);
+    let bytes = (key.as_bytes().len() + record.len()) as u64;
+    let found = || Input::Contradicted {
+        keyspace: DEFAULT,
+        vnode: location.vnode,
+        correction: SumsCorrection {
+            buckets: vec![(location.bucket, DigestChange::between(Some(digest), None))],
+            holdings: Holdings {
+                keys: u64::MAX,
+                tombstones: 0,
+                bytes: bytes.wrapping_neg(),
+            },
+        },
+    };
+    // Without the others it would not get anything back.
+    lab.cut = vec![C];
+    lab.pass(1_500);
+    lab.step(B, found());
+    lab.run();
+    assert_eq!((lab.noted.len(), lab.stopped.len()), (0, 0));
+    lab.cut.clear();
+    lab.pass(3_000);
+    lab.step(B, found());
+    assert!(lab.stopped.is_empty(), "the sums are not on disk yet");
+    lab.run();
+    let [(noted, why)] = &lab.noted[..] else {
+        panic!("{:?}", lab.noted);
+    };
+    assert_eq!(*noted, B);
+    let stopped = lab.stopped.remove(&B).expect("it begins anew");
+    assert_eq!(stopped.to_string(), *why);
+    assert!(!lab.agree(), "the sums tell what is there");
+    let losses = Losses {
+        why: Some(why.clone()),
+        ..Losses::default()
+    };
+    let left = lab.rows_of(B);
+    lab.begin_life(B, &mut lives, left, losses);
+    let lacking = lab.shards[&B].status(lab.clock()).copies_lacking;
+    assert_eq!(lacking, 8, "it does not count before");
+    lab.pass(10_000);
+    assert!(lab.agree());
+    assert_eq!(lab.rows_of(B), lab.rows_of(A));
+    let healed = |(node, healed): &(NodeId, Healed)| *node == B && healed.disk;
+    assert!(lab.healed.iter().any(healed));
 }

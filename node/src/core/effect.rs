@@ -1,7 +1,7 @@
 //! Everything that a shard can cause, in the order in which it must happen.
 
 use bytes::Bytes;
-use quorate_antientropy::{PurgeNumbers, RecordChange};
+use quorate_antientropy::{PurgeNumbers, RecordChange, SumsCorrection};
 use quorate_ring::{BucketId, KeyspaceId, Lsn, MonoTime, NodeId, VnodeId};
 
 use super::exchange::{CompareRefused, Compared};
@@ -70,6 +70,9 @@ pub enum Effect {
     Hint(HintChange),
     /// What this node had forgotten is durable here again: keep on disk that it counts.
     Healed(Healed),
+    /// Something that was acknowledged is lost here, and why: keep that on disk, before what is appended
+    /// after it.
+    NoteLoss(String),
     /// These nodes are declared lost, and no others: keep that on disk.
     DeclareLost {
         /// The nodes.
@@ -145,6 +148,15 @@ pub enum Entry {
         vnode: VnodeId,
         /// What they are now.
         numbers: PurgeNumbers,
+    },
+    /// The sums of a vnode of a keyspace are made those of the records that are there.
+    Sums {
+        /// The keyspace.
+        keyspace: KeyspaceId,
+        /// The vnode.
+        vnode: VnodeId,
+        /// What that changes.
+        correction: SumsCorrection,
     },
 }
 
@@ -243,6 +255,13 @@ pub enum StopReason {
     /// A checksum of the store shows that what was durable is not there any more.
     #[error("the store is damaged: {reason}")]
     EngineDamaged {
+        /// What was found.
+        reason: String,
+    },
+    /// Records are gone or changed, and no checksum says so. That is noted, and the sums are those of what is
+    /// there, so that exchanges bring the rest.
+    #[error("{reason}")]
+    RowsLost {
         /// What was found.
         reason: String,
     },

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use quorate_antientropy::BucketDigests;
-use quorate_ring::{Incarnation, Lsn, MonoTime, NodeId, VnodeId};
+use quorate_antientropy::{BucketDigests, SumsCorrection};
+use quorate_ring::{Incarnation, KeyspaceId, Lsn, MonoTime, NodeId, VnodeId};
 
 use super::effect::{RequestKind, StopReason};
 use super::exchange::Purpose;
@@ -61,6 +61,16 @@ pub enum Input {
     },
     /// Time passed; a deadline may have come.
     Tick,
+    /// The slow read found twice, while nothing was written, that the records of a copy are not those of its
+    /// sums.
+    Contradicted {
+        /// The keyspace.
+        keyspace: KeyspaceId,
+        /// The vnode.
+        vnode: VnodeId,
+        /// What makes the sums those of the records.
+        correction: SumsCorrection,
+    },
     /// An operator wants copies compared with another node's.
     Compare {
         /// Names it until it is answered.
@@ -139,6 +149,7 @@ impl Input {
             | Self::DiskSpace { .. }
             | Self::Tick
             | Self::Drain
+            | Self::Contradicted { .. }
             | Self::Compare { .. }
             | Self::DeclareLost { .. }
             | Self::Rival { .. }

@@ -11,9 +11,9 @@
 use bytes::Bytes;
 use quorate_antientropy::{
     BUCKETS, BucketDigest, Digest, DigestChange, DigestSecret, Held, Holdings, HoldingsChange,
-    KeyState, VnodeSums,
+    KeyState, SumsCorrection, VnodeSums,
 };
-use quorate_ring::{Keyspace, Topology, VnodeId};
+use quorate_ring::{BucketId, Keyspace, Topology, VnodeId};
 
 use super::key::RecordKey;
 
@@ -40,6 +40,11 @@ pub struct Findings {
     pub holdings: Holdings,
     /// Buckets that were written while they were read, and are therefore not compared.
     pub moving: u32,
+    /// Buckets that did not move and whose digest is not that of their records.
+    pub contradicting: u32,
+    /// What makes the sums those of the records, where some contradict them, none is a fault by itself and
+    /// nothing was written meanwhile. Of one vnode alone.
+    pub correction: Option<SumsCorrection>,
     /// The first faults, in the order of keys, then of buckets.
     pub faults: Vec<Fault>,
     /// All faults.
@@ -56,6 +61,8 @@ impl Findings {
         self.records += other.records;
         self.holdings = self.holdings.and(other.holdings);
         self.moving += other.moving;
+        self.contradicting += other.contradicting;
+        self.correction = None;
         self.faults_total += other.faults_total;
         self.unreadable = self.unreadable.take().or(other.unreadable);
     }
@@ -133,11 +140,16 @@ impl<'a> VnodeCheck<'a> {
     #[must_use]
     pub fn finish(mut self, before: &VnodeSums, after: &VnodeSums) -> Findings {
         let counted = std::mem::take(&mut self.buckets);
+        let are_sound = self.findings.faults_total == 0;
+        let mut wrong = Vec::new();
         let buckets = before.buckets().iter().zip(after.buckets()).zip(counted);
-        for (number, ((before, after), counted)) in buckets.enumerate() {
+        for (number, ((before, after), counted)) in (0u16..).zip(buckets) {
             if before != after {
                 self.findings.moving += 1;
             } else if *after != counted {
+                self.findings.contradicting += 1;
+                let change = DigestChange(counted.0.wrapping_sub(after.0));
+                wrong.push((BucketId(number), change));
                 self.fault(
                     None,
                     format!(
@@ -149,6 +161,16 @@ impl<'a> VnodeCheck<'a> {
             }
         }
         let (held, counted) = (after.holdings(), self.findings.holdings);
+        if are_sound && before == after && !wrong.is_empty() {
+            self.findings.correction = Some(SumsCorrection {
+                buckets: wrong,
+                holdings: Holdings {
+                    keys: counted.keys.wrapping_sub(held.keys),
+                    tombstones: counted.tombstones.wrapping_sub(held.tombstones),
+                    bytes: counted.bytes.wrapping_sub(held.bytes),
+                },
+            });
+        }
         if before == after && held != counted {
             self.fault(
                 None,
@@ -283,6 +305,12 @@ mod tests {
         let found = check(&topology, vnode, &rows, (&digests, &digests));
         // The bucket's digest, and the number of keys.
         assert_eq!(found.faults_total, 2, "{found:?}");
+        // Corrected, the sums are those of the rows.
+        let correction = found.correction.expect("nothing moved");
+        let mut corrected = digests.clone();
+        corrected.correct(KeyspaceId(1), vnode, &correction);
+        let found = check(&topology, vnode, &rows, (&corrected, &corrected));
+        assert_eq!(found.faults_total, 0, "{found:?}");
         // An old state in the place of the newest.
         let version = LwwVersion {
             stamp: 6,

@@ -325,6 +325,8 @@ impl Admin {
             moving,
             faults,
             faults_total,
+            contradicting: _,
+            correction: _,
             unreadable: _,
         } = findings;
         let told = |fault: Fault| VerifyFault {

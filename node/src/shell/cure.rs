@@ -3,8 +3,9 @@
 //! - A peer remembers a life whose end this node does not hold: the life is noted as lost, and what is
 //!   here is kept.
 //! - A checksum shows that the store is damaged: it is set aside.
+//! - Rows were lost though no checksum says so: what is here is kept.
 //!
-//! Both times the process begins again with its loss on disk and counts for nothing until its
+//! Each time the process begins again with its loss on disk and counts for nothing until its
 //! co-replicas have given back what it acknowledged. Everything else stops the node: another process
 //! under its name, a record that contradicts what it did, a disk that cannot be written.
 
@@ -36,6 +37,8 @@ pub async fn prepare(
         NodeError::Stopped(StopReason::EngineDamaged { .. }) => {
             mark_damaged(&config.data_dir, &why, clock.wall_micros()).await?;
         }
+        // It was noted before the sums told what is left.
+        NodeError::Stopped(StopReason::RowsLost { .. }) => {}
         _ => return Ok(false),
     }
     Ok(true)

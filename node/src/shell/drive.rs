@@ -304,6 +304,7 @@ impl Drive {
             // A queue that is full keeps it in memory only: what a crash takes an exchange finds.
             Effect::Hint(change) => drop(self.store.hints.push(change)),
             Effect::Healed(healed) => out.submission.healed = Some(healed),
+            Effect::NoteLoss(why) => out.submission.lost = Some(why),
             Effect::DeclareLost { lost, number } => {
                 out.submission.declared.push(Declared { lost, number });
             }

@@ -83,6 +83,7 @@ impl NodeError {
                 | StopReason::ActorAhead { .. }
                 | StopReason::Rival { .. }
                 | StopReason::EngineDamaged { .. }
+                | StopReason::RowsLost { .. }
                 | StopReason::Damaged { .. },
             ) => true,
             Self::Listen { .. }
@@ -112,9 +113,11 @@ impl NodeError {
                 "STORE_FORGOT"
             }
             Self::Stopped(StopReason::Rival { .. }) => "NODE_RUNS_TWICE",
-            Self::Stopped(StopReason::EngineDamaged { .. } | StopReason::Damaged { .. }) => {
-                "STORE_DAMAGED"
-            }
+            Self::Stopped(
+                StopReason::EngineDamaged { .. }
+                | StopReason::RowsLost { .. }
+                | StopReason::Damaged { .. },
+            ) => "STORE_DAMAGED",
             Self::Stopped(StopReason::StoreFailed { .. }) => "STORE_FAILED",
             Self::System { .. } => "SYSTEM",
         }
@@ -150,6 +153,7 @@ impl NodeError {
                 | StopReason::ActorAhead { .. }
                 | StopReason::Rival { .. }
                 | StopReason::EngineDamaged { .. }
+                | StopReason::RowsLost { .. }
                 | StopReason::Damaged { .. },
             ) => Some("keep the directory as it is; the other nodes still serve its data"),
             Self::Stopped(StopReason::StoreFailed { .. }) => {

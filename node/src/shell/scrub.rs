@@ -3,15 +3,15 @@
 //! One vnode of one keyspace at a time, so that a pass takes the configured interval, or longer where the
 //! budget of background work, which pays for each vnode before it is read, has no more; on a thread that gives way, and never while an operator's `verify` reads. What the engine cannot read stops the node as
 //! damage does that a request meets: it sets its store aside and gets everything back from the others.
-//! Records that contradict the digests without a wrong checksum are told and counted, and nothing is
-//! done to them: a bug would look the same on every replica.
+//! Records that contradict the digests without a wrong checksum are told, counted and looked at again: the
+//! core is told what was the same twice (`core::shard::rot`).
 //!
 //! Not here: judging records (`core::verify`), what a damaged node does (`cure`).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_antientropy::DigestSecret;
+use quorate_antientropy::{DigestSecret, SumsCorrection};
 use quorate_ring::{KeyspaceId, NodeId, Topology, VnodeId};
 use tokio::sync::Semaphore;
 
@@ -24,9 +24,14 @@ use super::store::give_way;
 use super::verify::verify;
 use crate::core::budget::ROW_COST;
 use crate::core::input::{Damaged, Input, StoreEvent};
+use crate::core::verify::Findings;
 
 /// How often the budget is asked to pay.
 const PAY_EVERY: Duration = Duration::from_millis(100);
+
+/// A vnode that contradicts itself is looked at again so often at most, so long after each other.
+const LOOKS_MAX: usize = 20;
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// What the slow read works with.
 pub(super) struct Scrubber {
@@ -65,32 +70,22 @@ impl Scrubber {
                     // The node stops: who reads is ended with it.
                     return std::future::pending().await;
                 }
-                let Ok(permit) = Arc::clone(&self.verifying).acquire_owned().await else {
-                    return;
-                };
-                let (handle, topology) = (self.handle.clone(), Arc::clone(&self.topology));
-                let (keyspace, vnode, digest) = (*keyspace, *vnode, self.digest);
-                let read = Box::pin(async move {
-                    give_way();
-                    let found = verify(&handle, &topology, digest, keyspace, vnode).await;
-                    drop(permit);
-                    found
-                });
-                let found = match on_thread("engine-scrub", read).await {
-                    Ok(Ok(found)) => found,
-                    // The node stops: who reads is ended with it.
-                    Ok(Err(QuestionError::Stopping)) | Err(_) => {
-                        return std::future::pending().await;
-                    }
-                    Ok(Err(error)) => {
-                        tracing::error!(%error, "a vnode could not be verified");
-                        continue;
-                    }
+                let Some(found) = self.read(*keyspace, *vnode).await else {
+                    return std::future::pending().await;
                 };
                 self.metrics.scrubbed(found.faults_total);
                 for fault in &found.faults {
                     let (vnode, what) = (fault.vnode.0, &fault.what);
                     tracing::error!(keyspace = keyspace.0, vnode, what, "found by the slow read");
+                }
+                if found.contradicting > 0
+                    && let Some(correction) = self.look_again(*keyspace, *vnode, &found).await
+                {
+                    self.inbox.push(Input::Contradicted {
+                        keyspace: *keyspace,
+                        vnode: *vnode,
+                        correction,
+                    });
                 }
                 if let Some((reason, is_proven)) = found.unreadable {
                     let damaged = StoreEvent::Damaged(Damaged { reason, is_proven });
@@ -103,6 +98,51 @@ impl Scrubber {
                 "the slow read has read everything once"
             );
         }
+    }
+
+    /// Reads a vnode; `None` if the node stops.
+    async fn read(&self, keyspace: KeyspaceId, vnode: VnodeId) -> Option<Findings> {
+        let permit = Arc::clone(&self.verifying).acquire_owned().await.ok()?;
+        let (handle, topology) = (self.handle.clone(), Arc::clone(&self.topology));
+        let digest = self.digest;
+        let read = Box::pin(async move {
+            give_way();
+            let found = verify(&handle, &topology, digest, keyspace, vnode).await;
+            drop(permit);
+            found
+        });
+        match on_thread("engine-scrub", read).await {
+            Ok(Ok(found)) => Some(found),
+            Ok(Err(QuestionError::Stopping)) | Err(_) => None,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a vnode could not be verified");
+                Some(Findings::default())
+            }
+        }
+    }
+
+    /// Looks again at a vnode whose records contradict its sums, until the same was found twice while nothing
+    /// was written; `None` if it was not.
+    async fn look_again(
+        &self,
+        keyspace: KeyspaceId,
+        vnode: VnodeId,
+        first: &Findings,
+    ) -> Option<SumsCorrection> {
+        let mut seen = first.correction.clone();
+        for _ in 0..LOOKS_MAX {
+            self.clock.sleep_until(self.clock.now() + LOOK_AGAIN).await;
+            let again = self.read(keyspace, vnode).await?;
+            if again.contradicting == 0 {
+                return None;
+            }
+            match again.correction {
+                Some(correction) if seen.as_ref() == Some(&correction) => return seen,
+                Some(correction) => seen = Some(correction),
+                None => {}
+            }
+        }
+        None
     }
 
     /// Waits until the budget of background work has paid for all that a vnode holds. It is read at once

@@ -14,7 +14,8 @@
 //! coordinates pages of scans, `scan_replica` does a replica's part of them, `batch` takes many
 //! requests as one. `exchange` compares copies with co-replicas and brings them together, `exchange_replica`
 //! does a replica's part of that, `refill` gets back what this node forgot, `hints` delivers what
-//! others missed, `guests` holds in place of owners what they missed, `purge` takes deleted keys away.
+//! others missed, `guests` holds in place of owners what they missed, `purge` takes deleted keys away, `rot`
+//! begins anew where rows were lost unnoticed.
 
 mod batch;
 mod exchange;
@@ -29,6 +30,7 @@ mod read;
 mod refill;
 mod replica;
 mod resolve;
+mod rot;
 mod scan;
 mod scan_replica;
 mod session_read;
@@ -343,6 +345,10 @@ enum Ack {
     Purge {
         to: NodeId,
         reply: PurgeReply,
+    },
+    /// The sums of a copy are those of the rows that are left of it.
+    RowsLost {
+        reason: String,
     },
     /// A step of a purge round of this node's is done here.
     OwnPurge {
@@ -670,6 +676,11 @@ impl Shard {
             }
             Input::Tick => self.tick(now, effects),
             Input::Drain => self.draining = true,
+            Input::Contradicted {
+                keyspace,
+                vnode,
+                correction,
+            } => self.contradicted(now, (keyspace, vnode), correction, effects),
             Input::Compare {
                 number,
                 peer,

@@ -109,6 +109,7 @@ impl Shard {
                 let message = PeerMessage::PurgeReply(reply);
                 effects.push(Effect::Send { to, message });
             }
+            Ack::RowsLost { reason } => effects.push(Effect::Stop(StopReason::RowsLost { reason })),
             Ack::OwnPurge { op, step, agreed } => {
                 self.own_part_durable(now, op, step, agreed, effects);
             }

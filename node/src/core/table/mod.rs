@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_antientropy::{BucketDigests, PurgeNumbers, RecordChange};
+use quorate_antientropy::{BucketDigests, PurgeNumbers, RecordChange, SumsCorrection};
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{BucketId, KeyspaceId, Lsn, VnodeId};
 
@@ -39,6 +39,8 @@ const ENTRY_OVERHEAD_BYTES: u64 = 192;
 const LOG_BATCH_BYTES: u64 = 8 * 1024;
 /// What a frame of the log costs beside the record at most: header, bucket, digest change.
 const LOG_FRAME_BYTES: u64 = 64;
+/// What a frame that corrects a vnode's sums costs at most: 18 bytes for each of 1,024 buckets.
+const LOG_CORRECTION_BYTES: u64 = 20 * 1024;
 /// Entries that one call of [`Table::trim`] looks at.
 const TRIM_STEPS: usize = 2_048;
 
@@ -87,6 +89,12 @@ enum Step {
         keyspace: KeyspaceId,
         vnode: VnodeId,
         numbers: PurgeNumbers,
+    },
+    /// The sums of a vnode of a keyspace are corrected.
+    Sums {
+        keyspace: KeyspaceId,
+        vnode: VnodeId,
+        correction: SumsCorrection,
     },
 }
 
@@ -236,6 +244,26 @@ impl Table {
         self.unsettled.push_back(Unsettled { lsn, step });
     }
 
+    /// Notes that the sums of a vnode are corrected, to be appended under `lsn`.
+    ///
+    /// # Panics
+    /// If LSNs do not rise by one.
+    pub fn append_correction(
+        &mut self,
+        lsn: Lsn,
+        keyspace: KeyspaceId,
+        vnode: VnodeId,
+        correction: SumsCorrection,
+    ) {
+        self.number(lsn);
+        let step = Step::Sums {
+            keyspace,
+            vnode,
+            correction,
+        };
+        self.unsettled.push_back(Unsettled { lsn, step });
+    }
+
     fn number(&mut self, lsn: Lsn) {
         assert_eq!(
             lsn,
@@ -267,6 +295,15 @@ impl Table {
                 } => {
                     self.digests.raise(keyspace, vnode, numbers);
                     self.log_bytes_since_freeze += LOG_FRAME_BYTES;
+                    continue;
+                }
+                Step::Sums {
+                    keyspace,
+                    vnode,
+                    correction,
+                } => {
+                    self.digests.correct(keyspace, vnode, &correction);
+                    self.log_bytes_since_freeze += LOG_CORRECTION_BYTES;
                     continue;
                 }
             };
@@ -319,7 +356,7 @@ impl Table {
         let place = usize::try_from(lsn.0.checked_sub(first.0)?).ok()?;
         match &self.unsettled.get(place)?.step {
             Step::Record { record, .. } => Some(record),
-            Step::Numbers { .. } => None,
+            Step::Numbers { .. } | Step::Sums { .. } => None,
         }
     }
 
@@ -352,7 +389,7 @@ impl Table {
             applied = self.appended;
             let states = self.unsettled.iter().filter_map(|u| match &u.step {
                 Step::Record { slot, record, .. } => Some((*slot, record.clone())),
-                Step::Numbers { .. } => None,
+                Step::Numbers { .. } | Step::Sums { .. } => None,
             });
             for (slot, record) in states.collect::<Vec<_>>() {
                 self.activate(slot, record);

@@ -78,7 +78,7 @@ impl Table {
                     Step::Record { slot, record, .. } => {
                         Some((&self.slots.entry(*slot)?.key, record))
                     }
-                    Step::Numbers { .. } => None,
+                    Step::Numbers { .. } | Step::Sums { .. } => None,
                 });
                 in_flight.filter(|(key, _)| range.holds(key)).collect()
             }

@@ -14,6 +14,7 @@ use quorate_ring::{Incarnation, Lsn, NodeId};
 use super::bytes::Seeds;
 use super::config::StoreConfig;
 use super::declared::{self, ForLoss};
+use super::error::OpenError;
 use super::frame::{Content, Frame, encode_entry, frames_of};
 use super::group::{Group, Layout, Place, Said};
 use super::identity::StoreId;
@@ -43,6 +44,8 @@ pub struct Submission {
     pub memories: Vec<(NodeId, Memory)>,
     /// What the shard has back, once everything before this is durable.
     pub healed: Option<Healed>,
+    /// That something is lost, and why: noted before the frames are.
+    pub lost: Option<String>,
     /// Which nodes' disks are declared lost, one word after the other.
     pub declared: Vec<Declared>,
     /// Contents of frames, one behind the other.
@@ -76,6 +79,7 @@ impl Submission {
         let next = Self {
             memories: Vec::new(),
             healed: None,
+            lost: None,
             declared: Vec::new(),
             content: Vec::with_capacity(self.content.len()),
             ends: Vec::with_capacity(self.ends.len()),
@@ -92,7 +96,10 @@ impl Submission {
     /// Whether it asks for nothing but what waits for the next batch.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty() && self.healed.is_none() && self.declared.is_empty()
+        self.ends.is_empty()
+            && self.healed.is_none()
+            && self.lost.is_none()
+            && self.declared.is_empty()
     }
 
     /// Its frames.
@@ -211,6 +218,9 @@ impl Committer {
             self.memories.insert(node, memory);
             self.changed.insert(node);
         }
+        for why in submissions.iter().filter_map(|s| s.lost.as_deref()) {
+            self.note_loss(why).await?;
+        }
         for (lsn, content, bytes) in submissions.iter().flat_map(Submission::frames) {
             assert!(lsn == self.complete.next(), "LSNs come without holes");
             for frame in frames_of(content, bytes, self.config.batch_bytes) {
@@ -241,6 +251,18 @@ impl Committer {
             }
         }
         Ok(())
+    }
+
+    async fn note_loss(&self, why: &str) -> Result<(), DiskError> {
+        match losses::note_loss(&*self.disk, why, None).await {
+            Ok(()) => Ok(()),
+            Err(OpenError::Disk(error)) => Err(error),
+            // Written by this life or read by it: anything else is a disk that fails.
+            Err(error) => Err(DiskError::Io {
+                name: losses::LOSSES.to_owned(),
+                reason: error.to_string(),
+            }),
+        }
     }
 
     /// Writes which disks are declared lost. A word that finds no room is answered; a withdrawal is kept until
@@ -289,6 +311,7 @@ impl Committer {
                     Frame::RecordPart { .. }
                     | Frame::Record(_)
                     | Frame::Numbers(_)
+                    | Frame::Sums(_)
                     | Frame::Start { .. }
                     | Frame::CleanStop(_) => self.complete,
                 };

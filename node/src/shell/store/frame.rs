@@ -5,7 +5,9 @@
 //! A record that outgrows a batch goes in parts under one LSN; it counts when its last part does. One of no
 //! bytes says that the key is absent from there on: a record in its canonical form is never empty.
 
-use quorate_antientropy::{DigestChange, HoldingsChange, PurgeNumber, PurgeNumbers, RecordChange};
+use quorate_antientropy::{
+    DigestChange, Holdings, HoldingsChange, PurgeNumber, PurgeNumbers, RecordChange, SumsCorrection,
+};
 use quorate_ring::{BucketId, Incarnation, KeyspaceId, Lsn, VnodeId};
 
 use super::bytes::{Fields, SEAL_BYTES, seal, unseal};
@@ -29,6 +31,7 @@ enum Kind {
     RecordPart = 3,
     CleanStop = 4,
     Numbers = 8,
+    Sums = 9,
 }
 
 impl Kind {
@@ -39,6 +42,7 @@ impl Kind {
             3 => Some(Self::RecordPart),
             4 => Some(Self::CleanStop),
             8 => Some(Self::Numbers),
+            9 => Some(Self::Sums),
             _ => None,
         }
     }
@@ -66,6 +70,8 @@ pub(super) enum Frame<'a> {
     CleanStop(Volatile),
     /// The purge numbers of a vnode, as [`encode_entry`] made them.
     Numbers(&'a [u8]),
+    /// A correction of a vnode's sums, as [`encode_entry`] made it.
+    Sums(&'a [u8]),
 }
 
 /// What the bytes of an entry are.
@@ -75,6 +81,8 @@ pub(super) enum Content {
     Record,
     /// The purge numbers of a vnode.
     Numbers,
+    /// A correction of a vnode's sums.
+    Sums,
 }
 
 impl<'a> Frame<'a> {
@@ -83,7 +91,7 @@ impl<'a> Frame<'a> {
         FRAME_HEADER_BYTES
             + match self {
                 Self::Start { .. } => 17,
-                Self::Record(bytes) | Self::Numbers(bytes) => bytes.len(),
+                Self::Record(bytes) | Self::Numbers(bytes) | Self::Sums(bytes) => bytes.len(),
                 Self::RecordPart { bytes, .. } => PART_HEADER_BYTES + bytes.len(),
                 Self::CleanStop(Volatile::Whole) => 0,
                 Self::CleanStop(Volatile::Lost) => 1,
@@ -107,7 +115,9 @@ impl<'a> Frame<'a> {
                 buffer.push(u8::from(predecessor.is_some()));
                 buffer.extend_from_slice(&predecessor.map_or(0, |i| i.0).to_le_bytes());
             }
-            Self::Record(bytes) | Self::Numbers(bytes) => buffer.extend_from_slice(bytes),
+            Self::Record(bytes) | Self::Numbers(bytes) | Self::Sums(bytes) => {
+                buffer.extend_from_slice(bytes);
+            }
             Self::RecordPart { part, parts, bytes } => {
                 buffer.extend_from_slice(&part.to_le_bytes());
                 buffer.extend_from_slice(&parts.to_le_bytes());
@@ -146,6 +156,7 @@ impl<'a> Frame<'a> {
             }
             Kind::Record => Self::Record(fields.0),
             Kind::Numbers => Self::Numbers(fields.0),
+            Kind::Sums => Self::Sums(fields.0),
             Kind::RecordPart => Self::RecordPart {
                 part: fields.u32()?,
                 parts: fields.u32()?,
@@ -166,6 +177,7 @@ impl<'a> Frame<'a> {
             Self::RecordPart { .. } => Kind::RecordPart,
             Self::CleanStop(_) => Kind::CleanStop,
             Self::Numbers(_) => Kind::Numbers,
+            Self::Sums(_) => Kind::Sums,
         }
     }
 }
@@ -187,6 +199,7 @@ pub(super) fn frames_of(
         .zip(record.chunks(chunk))
         .map(move |(part, bytes)| match content {
             Content::Numbers => Frame::Numbers(bytes),
+            Content::Sums => Frame::Sums(bytes),
             Content::Record if whole => Frame::Record(bytes),
             Content::Record => Frame::RecordPart { part, parts, bytes },
         })
@@ -194,7 +207,9 @@ pub(super) fn frames_of(
 
 /// Appends the bytes of an entry. Of a record: bucket `u16`, key length `u16`, change of the digest
 /// `u128`, of the number of keys `i8`, of tombstones `i8` and of bytes `i32`, key, record. Of purge
-/// numbers: keyspace `u32`, vnode `u16`, number `u64`, floor `u64`.
+/// numbers: keyspace `u32`, vnode `u16`, number `u64`, floor `u64`. Of a correction: keyspace `u32`, vnode
+/// `u16`, what is added to the number of keys, of tombstones and of bytes, `u64` each, and for each bucket
+/// that is corrected its number `u16` and the change of its digest `u128`.
 pub(super) fn encode_entry(buffer: &mut Vec<u8>, entry: &Entry) -> Content {
     match entry {
         Entry::Record {
@@ -227,7 +242,40 @@ pub(super) fn encode_entry(buffer: &mut Vec<u8>, entry: &Entry) -> Content {
             buffer.extend_from_slice(&numbers.floor.0.to_le_bytes());
             Content::Numbers
         }
+        Entry::Sums {
+            keyspace,
+            vnode,
+            correction,
+        } => {
+            let SumsCorrection { buckets, holdings } = correction;
+            buffer.extend_from_slice(&keyspace.0.to_le_bytes());
+            buffer.extend_from_slice(&vnode.0.to_le_bytes());
+            buffer.extend_from_slice(&holdings.keys.to_le_bytes());
+            buffer.extend_from_slice(&holdings.tombstones.to_le_bytes());
+            buffer.extend_from_slice(&holdings.bytes.to_le_bytes());
+            for (bucket, change) in buckets {
+                buffer.extend_from_slice(&bucket.0.to_le_bytes());
+                buffer.extend_from_slice(&change.0.to_le_bytes());
+            }
+            Content::Sums
+        }
     }
+}
+
+/// Reads a correction that [`encode_entry`] made.
+pub(super) fn decode_correction(bytes: &[u8]) -> Option<(KeyspaceId, VnodeId, SumsCorrection)> {
+    let mut fields = Fields(bytes);
+    let (keyspace, vnode) = (KeyspaceId(fields.u32()?), VnodeId(fields.u16()?));
+    let holdings = Holdings {
+        keys: fields.u64()?,
+        tombstones: fields.u64()?,
+        bytes: fields.u64()?,
+    };
+    let mut buckets = Vec::new();
+    while !fields.0.is_empty() {
+        buckets.push((BucketId(fields.u16()?), DigestChange(fields.u128()?)));
+    }
+    Some((keyspace, vnode, SumsCorrection { buckets, holdings }))
 }
 
 /// Reads purge numbers that [`encode_entry`] made.
@@ -291,6 +339,7 @@ mod tests {
             Frame::CleanStop(Volatile::Whole),
             Frame::CleanStop(Volatile::Lost),
             Frame::Numbers(b"purge numbers"),
+            Frame::Sums(b"a correction"),
         ];
         for frame in frames {
             let mut bytes = Vec::new();
@@ -322,6 +371,32 @@ mod tests {
     }
 
     #[test]
+    fn a_correction_of_sums_comes_back() {
+        let (keyspace, vnode) = (KeyspaceId(3), VnodeId(700));
+        let correction = SumsCorrection {
+            buckets: vec![
+                (BucketId(0), DigestChange(1 << 99)),
+                (BucketId(1_023), DigestChange(7)),
+            ],
+            holdings: Holdings {
+                keys: 1,
+                tombstones: 0,
+                bytes: u64::MAX,
+            },
+        };
+        let entry = Entry::Sums {
+            keyspace,
+            vnode,
+            correction: correction.clone(),
+        };
+        let mut bytes = Vec::new();
+        assert_eq!(encode_entry(&mut bytes, &entry), Content::Sums);
+        let read = decode_correction(&bytes);
+        assert_eq!(read, Some((keyspace, vnode, correction)));
+        assert_eq!(decode_correction(&bytes[..bytes.len() - 1]), None);
+    }
+
+    #[test]
     fn a_record_goes_whole_or_in_parts_and_comes_back() {
         let key = RecordKey::new(KeyspaceId(1), VnodeId(2), b"k");
         for size in [0, 1, 900, 1000, 5000] {
@@ -348,7 +423,10 @@ mod tests {
                 .iter()
                 .flat_map(|frame| match frame {
                     Frame::Record(bytes) | Frame::RecordPart { bytes, .. } => bytes.to_vec(),
-                    Frame::Start { .. } | Frame::CleanStop(_) | Frame::Numbers(_) => Vec::new(),
+                    Frame::Start { .. }
+                    | Frame::CleanStop(_)
+                    | Frame::Numbers(_)
+                    | Frame::Sums(_) => Vec::new(),
                 })
                 .collect();
             let Some(Entry::Record {

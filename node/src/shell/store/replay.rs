@@ -21,7 +21,7 @@ use quorate_ring::{Incarnation, Lsn, NodeId};
 use super::batch::BatchHeader;
 use super::bytes::{BLOCK, Seeds, align};
 use super::error::OpenError;
-use super::frame::{Frame, decode_numbers, decode_record};
+use super::frame::{Frame, decode_correction, decode_numbers, decode_record};
 use super::group::Place;
 use super::identity::StoreId;
 use super::segment::{SEGMENT_HEADER_BYTES, check_segment_header, segment_name};
@@ -303,6 +303,17 @@ impl Replay {
                 };
                 // What the engine's checkpoint tells already they do not lower.
                 self.digests.raise(keyspace, vnode, numbers);
+            }
+            Frame::Sums(bytes) => {
+                self.parts = None;
+                let Some((keyspace, vnode, correction)) = decode_correction(bytes) else {
+                    let what = format!("frame {lsn} holds no correction of sums");
+                    return Err(OpenError::damaged(what));
+                };
+                // The engine's checkpoint has it already, or has it not.
+                if lsn > self.applied {
+                    self.digests.correct(keyspace, vnode, &correction);
+                }
             }
             Frame::CleanStop(volatile) => {
                 self.clean = true;
