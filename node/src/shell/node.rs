@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::VnodeSums;
+use quorate_antientropy::{SumsCorrection, VnodeSums};
 use quorate_ring::{KeyspaceId, NodeId, VnodeId};
 use tokio::sync::{mpsc, oneshot};
 
@@ -305,6 +305,16 @@ impl NodeHandle {
         vnode: VnodeId,
     ) -> Result<Arc<VnodeSums>, QuestionError> {
         self.ask(|to| Question::Sums(keyspace, vnode, to)).await
+    }
+
+    /// The slow read found twice, while nothing was written, that the records of a copy are not those of its
+    /// sums, and what would make these right.
+    pub fn contradicted(&self, keyspace: KeyspaceId, vnode: VnodeId, correction: SumsCorrection) {
+        self.inbox.push(Input::Contradicted {
+            keyspace,
+            vnode,
+            correction,
+        });
     }
 
     /// Pays for what the slow read is about to read, up to `cost`; tells how much the budget let it pay.

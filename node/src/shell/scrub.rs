@@ -1,7 +1,8 @@
 //! The slow read of everything that this node holds: bit rot is found before the other copies are gone.
 //!
 //! One vnode of one keyspace at a time, so that a pass takes the configured interval, or longer where the
-//! budget of background work, which pays for each vnode before it is read, has no more; on a thread that gives way, and never while an operator's `verify` reads. What the engine cannot read stops the node as
+//! budget of background work, which pays for each vnode before it is read, has no more; on a thread that
+//! gives way, and never while an operator's `verify` reads. What the engine cannot read stops the node as
 //! damage does that a request meets: it sets its store aside and gets everything back from the others.
 //! Records that contradict the digests without a wrong checksum are told, counted and looked at again: the
 //! core is told what was the same twice (`core::shard::rot`).
@@ -81,11 +82,7 @@ impl Scrubber {
                 if found.contradicting > 0
                     && let Some(correction) = self.look_again(*keyspace, *vnode, &found).await
                 {
-                    self.inbox.push(Input::Contradicted {
-                        keyspace: *keyspace,
-                        vnode: *vnode,
-                        correction,
-                    });
+                    self.handle.contradicted(*keyspace, *vnode, correction);
                 }
                 if let Some((reason, is_proven)) = found.unreadable {
                     let damaged = StoreEvent::Damaged(Damaged { reason, is_proven });

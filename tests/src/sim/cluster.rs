@@ -85,12 +85,18 @@ enum Cure {
     Note(Incarnation),
     /// It sets its store aside and begins with an empty one.
     SetAside,
+    /// It begins with what it has: the loss is noted by then.
+    Again,
 }
 
 impl Cure {
     /// Whether it is what a replaced disk leads to. Damage that was planned otherwise is none of that.
     const fn helps(&self, slot: &Slot) -> bool {
-        slot.replaced && (matches!(self, Self::Note(_)) || slot.broken.is_none())
+        match self {
+            Self::Note(_) => slot.replaced,
+            Self::SetAside => slot.replaced && slot.broken.is_none(),
+            Self::Again => slot.rotten,
+        }
     }
 }
 
@@ -116,6 +122,9 @@ struct Shared {
     held: Mutex<BTreeMap<NodeId, Looked>>,
 }
 
+/// A vnode from which a row was taken is read so often at most.
+const ROT_LOOKS: usize = 10;
+
 /// A machine and the process on it.
 struct Slot {
     machine: Machine,
@@ -131,6 +140,8 @@ struct Slot {
     broken: Option<(Fault, u64)>,
     /// The disk was replaced: the process may find that it forgot.
     replaced: bool,
+    /// A row was taken from its engine: the process may find that out.
+    rotten: bool,
     /// What the process heard that it forgot, and has not noted yet.
     loss: Option<Loss>,
     /// Lives that are noted as lost on its disk.
@@ -251,6 +262,7 @@ impl Slot {
             process: None,
             broken: None,
             replaced: false,
+            rotten: false,
             loss: None,
             lost_lives: Vec::new(),
             started_us: 0,
@@ -558,6 +570,7 @@ impl Cluster {
                     let lost = match &reason {
                         StopReason::Forgot { memory, .. } => Some(Cure::Note(memory.incarnation)),
                         StopReason::EngineDamaged { .. } => Some(Cure::SetAside),
+                        StopReason::RowsLost { .. } => Some(Cure::Again),
                         _ => None,
                     };
                     watcher.ended(node, life, reason.to_string(), lost);
@@ -623,7 +636,9 @@ impl Cluster {
     /// anew and notes it first.
     fn begin_again(&self, node: NodeId, reason: String, cure: Cure) {
         let mut slot = self.slot(node);
+        let is_noted = matches!(cure, Cure::Again);
         match cure {
+            Cure::Again => self.shared.trace.count("state.rows lost unnoticed"),
             Cure::Note(life) => {
                 self.shared.trace.count("state.loss noted");
                 slot.lost_lives.push(life);
@@ -641,8 +656,50 @@ impl Cluster {
         self.shared
             .trace
             .line("forgot", &[node.0.into()], format!("{node}: {reason}"));
-        self.slot(node).loss = Some(Loss { why: reason, lives });
+        if !is_noted {
+            self.slot(node).loss = Some(Loss { why: reason, lives });
+        }
         self.start(node);
+    }
+
+    /// Takes a row from a node's engine unnoticed, and does what the slow read does with the vnode that it was
+    /// in; false if nobody can find it, because nothing is in an engine or a newer state is in the table.
+    pub async fn rot(&self) -> bool {
+        let topology = self.shared.plan.topology.clone();
+        for node in self.nodes() {
+            let Some(handle) = self.handle(node) else {
+                continue;
+            };
+            let key = {
+                let mut slot = self.slot(node);
+                let rows: Vec<RecordKey> = slot.engine.rows().into_keys().collect();
+                let place = slot.rand.below(rows.len().max(1) as u64);
+                let key = usize::try_from(place).ok().and_then(|at| rows.get(at));
+                let Some(key) = key.cloned() else {
+                    continue;
+                };
+                slot.engine.lose(&key);
+                slot.rotten = true;
+                key
+            };
+            self.forget_looks(node);
+            let (keyspace, vnode) = (key.keyspace(), key.vnode());
+            let name = key.user_key().escape_ascii().to_string();
+            self.shared.trace.line("rot", &[node.0.into()], name);
+            let mut seen = None;
+            for _ in 0..ROT_LOOKS {
+                let found = verify_vnode(&handle, &topology, DIGEST_SECRET, keyspace, vnode).await;
+                let Some(correction) = found.ok().and_then(|found| found.correction) else {
+                    break;
+                };
+                if seen.as_ref() == Some(&correction) {
+                    handle.contradicted(keyspace, vnode, correction);
+                    return true;
+                }
+                seen = Some(correction);
+            }
+        }
+        false
     }
 
     /// The first node that does not run, or may lack something that it acknowledged, and what it says.

@@ -100,6 +100,13 @@ impl SimEngine {
         state.count("row_damaged");
     }
 
+    /// Takes a row away, and no checksum says so.
+    pub fn lose(&self, key: &RecordKey) {
+        let mut state = self.lock();
+        state.rows.remove(key);
+        state.count("row_lost");
+    }
+
     /// The engine does not open any more.
     pub fn break_open(&self) {
         self.lock().broken = true;

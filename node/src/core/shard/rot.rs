@@ -22,6 +22,9 @@ use super::super::effect::{Effect, Effects, Entry};
 use super::super::input::Now;
 use super::{Ack, Shard};
 
+/// Buckets that one frame of the log corrects: only records are cut where a batch has no room for them.
+const BUCKETS_PER_FRAME: usize = 32;
+
 impl Shard {
     /// The rows of a copy are not those of its sums.
     pub(super) fn contradicted(
@@ -41,15 +44,25 @@ impl Shard {
             vnode.0, keyspace.0
         );
         effects.push(Effect::NoteLoss(reason.clone()));
-        let lsn = self.table.appended().next();
-        self.table
-            .append_correction(lsn, keyspace, vnode, correction.clone());
-        let entry = Entry::Sums {
-            keyspace,
-            vnode,
-            correction,
-        };
-        effects.push(Effect::Append { lsn, entry });
+        let SumsCorrection {
+            buckets,
+            mut holdings,
+        } = correction;
+        for buckets in buckets.chunks(BUCKETS_PER_FRAME) {
+            let correction = SumsCorrection {
+                buckets: buckets.to_vec(),
+                holdings: std::mem::take(&mut holdings),
+            };
+            let lsn = self.table.appended().next();
+            self.table
+                .append_correction(lsn, keyspace, vnode, correction.clone());
+            let entry = Entry::Sums {
+                keyspace,
+                vnode,
+                correction,
+            };
+            effects.push(Effect::Append { lsn, entry });
+        }
         let ack = Ack::RowsLost { reason };
         self.when_durable(now, Durability::Disk, ack, effects);
     }

@@ -39,8 +39,8 @@ const ENTRY_OVERHEAD_BYTES: u64 = 192;
 const LOG_BATCH_BYTES: u64 = 8 * 1024;
 /// What a frame of the log costs beside the record at most: header, bucket, digest change.
 const LOG_FRAME_BYTES: u64 = 64;
-/// What a frame that corrects a vnode's sums costs at most: 18 bytes for each of 1,024 buckets.
-const LOG_CORRECTION_BYTES: u64 = 20 * 1024;
+/// What a frame that corrects a vnode's sums costs at most.
+const LOG_CORRECTION_BYTES: u64 = 1024;
 /// Entries that one call of [`Table::trim`] looks at.
 const TRIM_STEPS: usize = 2_048;
 
