@@ -301,6 +301,7 @@ impl Lab {
                 }
                 Effect::Count(event) => self.counted.push((node, event)),
                 Effect::Stop(reason) => panic!("node {node} stopped: {reason}"),
+                Effect::NoteLoss(why) => panic!("node {node} takes something for lost: {why}"),
                 Effect::Compared { .. }
                 | Effect::Healed(_)
                 | Effect::DeclareLost { .. }

@@ -12,7 +12,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
 
 /// A process that does not end within this waits for something that does not come.
@@ -193,6 +193,7 @@ impl Program {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .env_remove("RUST_BACKTRACE")
+            .process_group(0)
             .kill_on_drop(true);
         let child = command.spawn();
         let child = child.with_context(|| format!("{command:?} does not start"))?;
@@ -201,10 +202,10 @@ impl Program {
         let (output, is_hung) = match tokio::time::timeout(LIFE_MAX, &mut output).await {
             Ok(output) => (output?, false),
             Err(_) => {
-                // Not SIGKILL: strace hands this one on to what it traces.
-                kill_process(
+                // With what strace traces, which would go on and keep its output open.
+                kill_process_group(
                     pid.and_then(Pid::from_raw).context("it has an id")?,
-                    Signal::TERM,
+                    Signal::KILL,
                 )?;
                 (output.await?, true)
             }
