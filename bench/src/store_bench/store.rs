@@ -173,7 +173,7 @@ impl NodeStore {
         }
         let pushed = self.handle.commits.push(self.submission.take());
         pushed
-            .map_err(|(_, refused)| refused)
+            .map_err(|returned| returned.1)
             .context("the log's queue takes nothing")
     }
 

@@ -286,7 +286,8 @@ impl Writer {
             };
             submission.push(self.last, &entry);
         }
-        if let Err((_, refused)) = self.handle.commits.push(submission) {
+        if let Err(returned) = self.handle.commits.push(submission) {
+            let (_, refused) = *returned;
             bail!("the committer refused: {refused}");
         }
         while self.durable < self.last {

@@ -136,9 +136,9 @@ impl CommitQueue {
     /// The submission comes back with the reason if the queue is full or closed. The shard's loop
     /// takes no further input while [`CommitQueue::room_bytes`] is small, so that this is rare, and
     /// tries again later: frames already minted must not be dropped.
-    pub fn push(&self, submission: Submission) -> Result<(), (Submission, QueueRefused)> {
+    pub fn push(&self, submission: Submission) -> Result<(), Box<(Submission, QueueRefused)>> {
         let bytes = submission.bytes();
-        self.queue.push(submission, bytes)
+        self.queue.push(submission, bytes).map_err(Box::new)
     }
 
     /// Bytes that may still be queued.
