@@ -349,7 +349,10 @@ impl GetMachine {
     /// An answer below another one's floor may show what was purged: it is neither counted nor merged, and
     /// asked for again (P3).
     fn leave_out_what_was_purged(&mut self, now: MonoTime, steps: &mut Vec<Step>) {
-        let floors = self.answers.iter().map(|answer| answer.numbers.floor);
+        // A fallback's floor may be above what any owner has dropped.
+        let owners = |answer: &&Answer| !self.plan.fallbacks.contains(&answer.node);
+        let answers = self.answers.iter().filter(owners);
+        let floors = answers.map(|answer| answer.numbers.floor);
         let floor = floors.max().unwrap_or_default();
         if floor == PurgeNumber::default() {
             return;

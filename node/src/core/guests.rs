@@ -95,7 +95,7 @@ impl Guests {
     pub fn has_room(&self, key: &RecordKey, bytes: usize) -> bool {
         let held = self.records.get(key).map_or(0, |guest| guest.bytes);
         let unread: usize = self.unread.values().sum();
-        self.bytes + unread + cost(key, bytes) <= self.bytes_max + held
+        self.bytes + unread + cost(key, bytes) <= self.bytes_max.saturating_add(held)
     }
 
     /// Whether this node knows the purge number of a copy, and may hold guests of it.

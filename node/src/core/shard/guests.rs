@@ -177,6 +177,16 @@ impl Shard {
         None
     }
 
+    /// The floor that other nodes are told of: up to it an owner has dropped what was deleted. As a fallback a
+    /// node may have one that says only what it refuses.
+    pub(super) fn floor_told(&self, place: &Place) -> PurgeNumber {
+        if self.is_owner(place) {
+            self.purge_numbers(place).floor
+        } else {
+            PurgeNumber::default()
+        }
+    }
+
     /// The newest record of a key that this node does not own was appended.
     pub(super) fn note_guest(&mut self, place: &Place, bytes: usize, effects: &mut Effects) {
         let owners = self.owners(place);
@@ -330,6 +340,9 @@ impl Shard {
                 self.shed(*parked, effects);
             }
             return;
+        }
+        if !self.table.has_room() {
+            return self.guests.stays(key);
         }
         let user_key = Bytes::copy_from_slice(key.user_key());
         self.take_away((key.keyspace(), key.vnode()), &user_key, effects);

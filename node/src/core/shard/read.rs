@@ -605,11 +605,10 @@ impl Shard {
             (Some(known), Some(record)) if is_known(known, &record) => HeldRecord::AsKnown,
             (_, Some(record)) => HeldRecord::Whole(record),
         };
-        let numbers = self.purge_numbers(place);
         let held = Held {
             record,
-            number: numbers.number,
-            floor: numbers.floor,
+            number: self.purge_numbers(place).number,
+            floor: self.floor_told(place),
             counts: self.counts(place),
         };
         let message = PeerMessage::ReadReply(ReadRecordReply {

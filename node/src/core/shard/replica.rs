@@ -129,7 +129,7 @@ impl Shard {
         match refused {
             Some(cause) => {
                 self.replica_inputs -= 1;
-                let floor = self.purge_numbers(place).floor;
+                let floor = self.floor_told(place);
                 Self::refuse_replicate(from, op, (cause, floor), effects);
             }
             None => {

@@ -99,7 +99,8 @@ impl Shard {
     }
 
     /// A co-replica's floor is above this node's number: this node took part in the round and has
-    /// forgotten it, and with that what was purged then.
+    /// forgotten it, and with that what was purged then. Of a fallback's floor that is not so: it took one that
+    /// it heard of, though not every owner may have been in that round yet.
     pub(super) fn note_floor(
         &self,
         copy: CopyOf,
@@ -107,8 +108,13 @@ impl Shard {
         floor: PurgeNumber,
         effects: &mut Effects,
     ) {
-        let has_forgotten =
-            self.owns(copy) && floor > self.purges.numbers(copy).number && self.purges.knows(copy);
+        let known = self.topology.keyspace(copy.0);
+        let is_owner =
+            known.is_some_and(|known| self.topology.is_owner(copy.1, known.copies, peer));
+        let has_forgotten = is_owner
+            && self.owns(copy)
+            && floor > self.purges.numbers(copy).number
+            && self.purges.knows(copy);
         if !has_forgotten || planted(Bug::OutdatedCopyKept) {
             return;
         }
