@@ -689,8 +689,15 @@ impl Cluster {
             let mut seen = None;
             for _ in 0..ROT_LOOKS {
                 let found = verify_vnode(&handle, &topology, DIGEST_SECRET, keyspace, vnode).await;
-                let Some(correction) = found.ok().and_then(|found| found.correction) else {
+                let Ok(found) = found else {
                     break;
+                };
+                let Some(correction) = found.correction else {
+                    if found.contradicting == 0 && found.moving == 0 {
+                        break;
+                    }
+                    self.shared.time.sleep_ms(100).await;
+                    continue;
                 };
                 if seen.as_ref() == Some(&correction) {
                     handle.contradicted(keyspace, vnode, correction);

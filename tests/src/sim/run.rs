@@ -166,8 +166,9 @@ impl Run {
         if !self.plan.loses() {
             self.until_copies_agree().await;
             let keyspaces = self.plan.topology.keyspaces();
-            // A node with copies that nobody else has tells of it and goes on.
-            let heals = keyspaces.iter().all(|keyspace| keyspace.copies.get() > 1);
+            // A node with copies that nobody else has, or that has purged, tells of it and goes on.
+            let heals =
+                !self.plan.purges && keyspaces.iter().all(|keyspace| keyspace.copies.get() > 1);
             if heals && self.plan.seed.is_multiple_of(ROT_ONE_IN) && self.cluster.rot().await {
                 self.time.sleep_ms(1000).await;
                 self.until_whole().await;

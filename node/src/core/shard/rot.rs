@@ -9,8 +9,10 @@
 //! of them stay. That it lost something is on disk before its sums tell what is there.
 //!
 //! It is left at being told and counted where beginning anew would cost more than it heals: while another node
-//! is down or this one does not count for all its copies, and where it holds copies that no other node has,
-//! which would not be read any more. The next slow read finds it again.
+//! is down or this one does not count for all its copies; where it holds copies that no other node has, which
+//! would not be read any more, or copies in memory, which end with the process; and in a vnode of which deleted
+//! keys were purged, because a row that came back there in place of one that went is below no floor and would
+//! be brought to all. The next slow read finds it again.
 //!
 //! Not here: reading (`shell::scrub`), judging (`core::verify`), getting it back (`refill`).
 
@@ -19,7 +21,9 @@ use quorate_ring::{Durability, KeyspaceId, VnodeId};
 
 use super::super::continuity::Liveness;
 use super::super::effect::{Effect, Effects, Entry};
+use super::super::healing::Lost;
 use super::super::input::Now;
+use super::super::message::PurgeNumber;
 use super::{Ack, Shard};
 
 /// Buckets that one frame of the log corrects: only records are cut where a batch has no room for them.
@@ -34,7 +38,7 @@ impl Shard {
         correction: SumsCorrection,
         effects: &mut Effects,
     ) {
-        if !self.can_begin_anew(now) {
+        if !self.can_begin_anew(now, (keyspace, vnode)) {
             return;
         }
         let buckets = correction.buckets.len();
@@ -67,17 +71,20 @@ impl Shard {
         self.when_durable(now, Durability::Disk, ack, effects);
     }
 
-    fn can_begin_anew(&self, now: Now) -> bool {
+    fn can_begin_anew(&self, now: Now, copy: (KeyspaceId, VnodeId)) -> bool {
         let keyspaces = self.topology.keyspaces();
-        let has_only_copies = keyspaces.iter().any(|keyspace| {
+        let has_what_would_go = keyspaces.iter().any(|keyspace| {
             let mut vnodes = self.topology.vnode_count().vnodes();
-            keyspace.copies.get() < 2
+            let is_in_memory = keyspace.options.durability == Durability::Memory;
+            (keyspace.copies.get() < 2 || is_in_memory)
                 && vnodes.any(|vnode| self.topology.is_owner(vnode, keyspace.copies, self.me))
         });
         let mut others = self.topology.nodes().iter().map(|node| node.id);
         !self.draining
             && !self.disk_full
-            && !has_only_copies
+            && !has_what_would_go
+            && self.numbers_of(copy).floor == PurgeNumber::default()
+            && self.healing.lost() == Lost::default()
             && self.healing.copies_lacking() == 0
             && self.continuity.counts_everywhere()
             && others.all(|node| node == self.me || self.liveness(now, node) == Liveness::Up)
