@@ -5,8 +5,9 @@
 //! it. The sums are made those of the rows that are there; then this node is one that forgot, and begins anew
 //! as such: under a new incarnation, because the next dot of a lost record would cover those before it, and
 //! counting for nothing until it was compared with the owners that it needs, which now shows what is
-//! missing. Nothing is thrown away, so that it is safe for several nodes to do so: rows that are alike on all
-//! of them stay. That it lost something is on disk before its sums tell what is there.
+//! missing. Nothing is thrown away: rows that are alike on all nodes stay. But a node that begins anew counts
+//! for nothing for a while, and nothing keeps two from doing so at once, so that a quorum may be missing until
+//! they are whole. That it lost something is on disk before its sums tell what is there.
 //!
 //! It is left at being told and counted where beginning anew would cost more than it heals: while another node
 //! is down or this one does not count for all its copies; where it holds copies that no other node has, which
