@@ -70,6 +70,12 @@ pub struct GetPlan {
     pub deadline: MonoTime,
 }
 
+impl GetPlan {
+    fn is_owner(&self, node: NodeId) -> bool {
+        !self.fallbacks.contains(&node)
+    }
+}
+
 /// Writes that an answer must cover.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Requirement {
@@ -327,8 +333,7 @@ impl GetMachine {
             .unwrap_or_default();
         self.merged = merged;
         self.number = number;
-        let is_owner = |node: &NodeId| !self.plan.fallbacks.contains(node);
-        let stale_owners = stale.iter().filter(is_owner);
+        let stale_owners = stale.iter().filter(|node| self.plan.is_owner(*node));
         steps.extend(stale_owners.map(|node| Step::Repair { node, number }));
         let quorum = usize::from(self.plan.quorum);
         if self.merged.is_none() || current.len() >= quorum {
@@ -350,9 +355,9 @@ impl GetMachine {
     /// asked for again (P3).
     fn leave_out_what_was_purged(&mut self, now: MonoTime, steps: &mut Vec<Step>) {
         // A fallback's floor may be above what any owner has dropped.
-        let owners = |answer: &&Answer| !self.plan.fallbacks.contains(&answer.node);
-        let answers = self.answers.iter().filter(owners);
-        let floors = answers.map(|answer| answer.numbers.floor);
+        let answers = self.answers.iter();
+        let owners = answers.filter(|answer| self.plan.is_owner(answer.node));
+        let floors = owners.map(|answer| answer.numbers.floor);
         let floor = floors.max().unwrap_or_default();
         if floor == PurgeNumber::default() {
             return;
@@ -426,18 +431,17 @@ impl GetMachine {
     /// answered, so that one of those who knew it did, and each has had a round.
     fn is_pruned(&self) -> bool {
         let counts = |answer: &&Answer| {
-            answer.standing == Standing::Counts && !self.plan.fallbacks.contains(&answer.node)
+            answer.standing == Standing::Counts && self.plan.is_owner(answer.node)
         };
         let asked = self.plan.candidates.iter().chain(&self.plan.down);
-        let owners = asked.filter(|node| !self.plan.fallbacks.contains(node));
+        let owners = asked.filter(|node| self.plan.is_owner(**node));
         self.answers.iter().filter(counts).count() > owners.count() / 2 && self.have_all_purged()
     }
 
     fn have_all_purged(&self) -> bool {
         // A fallback purges nothing: it has handed over what it held before owners do.
         let has_purged = |answer: &Answer| {
-            answer.numbers.floor > PurgeNumber::default()
-                || self.plan.fallbacks.contains(&answer.node)
+            answer.numbers.floor > PurgeNumber::default() || !self.plan.is_owner(answer.node)
         };
         self.answers.iter().all(has_purged)
     }
@@ -532,7 +536,7 @@ impl GetMachine {
             Phase::Repairing { holders, stale } => {
                 let number = self.number;
                 let owners = self.plan.candidates.iter();
-                let owners = owners.filter(|node| !self.plan.fallbacks.contains(node));
+                let owners = owners.filter(|node| self.plan.is_owner(**node));
                 let others = owners.filter(|_| widen);
                 let refused = &self.refused;
                 let others = others.filter(|node| !refused.contains(**node));

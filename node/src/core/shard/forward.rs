@@ -91,7 +91,7 @@ impl Shard {
     ) {
         let (keyspace, key) = request.target();
         let place = self.locate(keyspace, key);
-        let is_owner = place.as_ref().is_ok_and(|place| self.is_owner(place));
+        let is_owner = place.as_ref().is_ok_and(|place| place.is_owner);
         let is_fallback = request.is_sloppy()
             && place.is_ok_and(|place| self.fallbacks(&place).contains(&self.me));
         if is_owner || is_fallback {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_antientropy::PurgeNumbers;
 use quorate_ring::planted::{Bug, planted};
-use quorate_ring::{Epoch, KeyspaceId, MonoTime, NodeId, VnodeId};
+use quorate_ring::{KeyspaceId, MonoTime, NodeId, VnodeId};
 
 use super::super::continuity::Liveness;
 use super::super::effect::{Effect, Effects, Event};
@@ -47,12 +47,6 @@ pub(super) struct Sent {
 }
 
 impl Shard {
-    /// Whether this node owns a copy of the place's vnode.
-    pub(super) fn is_owner(&self, place: &Place) -> bool {
-        self.topology
-            .is_owner(place.location.vnode, place.copies, self.me)
-    }
-
     /// Who may stand in for the owners of a vnode, the first one first: as many nodes behind the owners
     /// as there are copies. A bound, because purge rounds ask all of them.
     pub(super) fn fallbacks_of(&self, (keyspace, vnode): CopyOf) -> Owners {
@@ -111,34 +105,6 @@ impl Shard {
             && self.fallbacks(place).contains(&self.me)
     }
 
-    /// The place of a key for which a peer asks this node as a fallback.
-    ///
-    /// # Errors
-    /// [`Cause::EpochMismatch`] if it is none, [`Cause::NotReady`] while its memory is in doubt.
-    pub(super) fn place_of_guest(
-        &self,
-        epoch: Epoch,
-        keyspace: KeyspaceId,
-        key: &Bytes,
-    ) -> Result<Place, Cause> {
-        if epoch != self.topology.epoch() {
-            return Err(Cause::EpochMismatch);
-        }
-        let known = self.topology.keyspace(keyspace);
-        let known = known.ok_or(Cause::KeyspaceUnknown)?;
-        if key.is_empty() || key.len() > super::KEY_BYTES_MAX {
-            return Err(Cause::KeyInvalid);
-        }
-        let place = self.place(known, key);
-        if self.is_owner(&place) || !self.fallbacks(&place).contains(&self.me) {
-            Err(Cause::EpochMismatch)
-        } else if !self.counts_as_fallback() {
-            Err(Cause::NotReady)
-        } else {
-            Ok(place)
-        }
-    }
-
     /// Why a record that comes for an owner is not taken; `None` if it may be merged.
     ///
     /// An owner knows a number that is not below any floor; so a node that forgot its own takes that one, as
@@ -151,7 +117,7 @@ impl Shard {
         record: &Bytes,
         effects: &mut Effects,
     ) -> Option<Cause> {
-        if self.is_owner(place) {
+        if place.is_owner {
             return None;
         }
         let copy = (place.keyspace, place.location.vnode);
@@ -180,7 +146,7 @@ impl Shard {
     /// The floor that other nodes are told of: up to it an owner has dropped what was deleted. As a fallback a
     /// node may have one that says only what it refuses.
     pub(super) fn floor_told(&self, place: &Place) -> PurgeNumber {
-        if self.is_owner(place) {
+        if place.is_owner {
             self.purge_numbers(place).floor
         } else {
             PurgeNumber::default()

@@ -205,6 +205,8 @@ enum Origin {
 /// Where a key lives and who owns it.
 #[derive(Debug, Clone)]
 struct Place {
+    /// Whether this node is one of its owners: asked several times in every operation.
+    is_owner: bool,
     key: RecordKey,
     keyspace: KeyspaceId,
     mode: KeyspaceMode,
@@ -337,7 +339,9 @@ enum Ack {
         op: OpNumber,
         keyspace: KeyspaceId,
         copies: Copies,
-        location: Location,
+        vnode: VnodeId,
+        /// Whether it is held as an owner, and not in place of one.
+        is_owner: bool,
         /// Stamp of what is held, if that supersedes what came.
         newer: Option<u64>,
     },
@@ -898,9 +902,7 @@ impl Shard {
             effects.push(Effect::Count(Event::Shed));
             return self.reply(origin, Reply::Failed(failure), effects);
         }
-        let is_owner = self
-            .topology
-            .is_owner(place.location.vnode, place.copies, self.me);
+        let is_owner = place.is_owner;
         // What is here may be from before a purge: nobody may come to see it.
         let knows = self.knows_numbers(&place);
         if !knows && matches!(origin, Origin::Forwarder { .. }) {
@@ -971,7 +973,9 @@ impl Shard {
     fn place(&self, keyspace: &Keyspace, key: &[u8]) -> Place {
         let location = self.topology.locate(keyspace.id, key);
         let key = RecordKey::new(keyspace.id, location.vnode, key);
+        let owners = self.topology.owners(location.vnode, keyspace.copies);
         Place {
+            is_owner: owners.contains(&self.me),
             key,
             keyspace: keyspace.id,
             mode: keyspace.mode,
@@ -1376,14 +1380,21 @@ impl Shard {
     }
 
     fn counts(&self, place: &Place) -> bool {
-        self.counts_for(place.keyspace, place.copies, place.location.vnode)
+        let (keyspace, copies) = (place.keyspace, place.copies);
+        self.counts_as(place.is_owner, keyspace, copies, place.location.vnode)
     }
 
-    /// Whether this node counts for its copy of a vnode of a keyspace.
-    fn counts_for(&self, keyspace: KeyspaceId, copies: Copies, vnode: VnodeId) -> bool {
-        if !self.topology.is_owner(vnode, copies, self.me) {
-            return self.counts_as_fallback();
+    /// Whether this node counts as what it is asked as.
+    fn counts_as(&self, owner: bool, keyspace: KeyspaceId, copies: Copies, vnode: VnodeId) -> bool {
+        if owner {
+            self.counts_for(keyspace, copies, vnode)
+        } else {
+            self.counts_as_fallback()
         }
+    }
+
+    /// Whether this node, one of the owners, counts for its copy of a vnode of a keyspace.
+    fn counts_for(&self, keyspace: KeyspaceId, copies: Copies, vnode: VnodeId) -> bool {
         self.continuity.counts(copies, vnode) && !self.healing.lacks(keyspace, vnode)
     }
 

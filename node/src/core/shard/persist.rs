@@ -79,7 +79,7 @@ impl Shard {
             record: record.clone(),
         };
         effects.push(Effect::Append { lsn, entry });
-        if !self.is_owner(place) {
+        if !place.is_owner {
             self.note_guest(place, record.len(), effects);
         }
         record
@@ -118,11 +118,12 @@ impl Shard {
                 op,
                 keyspace,
                 copies,
-                location,
+                vnode,
+                is_owner,
                 newer,
             } => {
                 self.replica_inputs -= 1;
-                let counts = self.counts_for(keyspace, copies, location.vnode);
+                let counts = self.counts_as(is_owner, keyspace, copies, vnode);
                 let stored = Stored {
                     lsn: self.table.durable_lsn(),
                     counts,

@@ -180,20 +180,19 @@ impl Shard {
         let me = self.me;
         let turn = usize::try_from(number.0 % 64).unwrap_or(0);
         let (mut down, mut candidates) = self.in_order(now, &place, turn);
-        let fallbacks = if is_sloppy {
-            self.fallbacks(&place)
-        } else {
-            Owners::new()
-        };
-        if fallbacks.contains(&me) {
-            // What it holds itself costs no message.
-            candidates.insert(0, me);
+        let mut fallbacks = Owners::new();
+        if is_sloppy {
+            fallbacks = self.fallbacks(&place);
+            if fallbacks.contains(&me) {
+                // What it holds itself costs no message.
+                candidates.insert(0, me);
+            }
+            let asked = fallbacks.iter().copied().filter(|node| *node != me);
+            let (up, away): (Owners, Owners) =
+                asked.partition(|node| self.liveness(now, *node) != Liveness::Down);
+            candidates.extend(up);
+            down.extend(away);
         }
-        let asked = fallbacks.iter().copied().filter(|node| *node != me);
-        let (up, away): (Owners, Owners) =
-            asked.partition(|node| self.liveness(now, *node) != Liveness::Down);
-        candidates.extend(up);
-        down.extend(away);
         if let Some(only) = only {
             candidates.retain(|node| *node == me || *node == only);
         }

@@ -90,7 +90,7 @@ impl Shard {
             ..
         } = message;
         let mut newer = None;
-        let is_guest = !self.is_owner(place);
+        let is_guest = !place.is_owner;
         let unfit = match &payload {
             Payload::Whole(record) if is_guest && !self.disk_full && self.table.has_room() => {
                 self.guest_refused(from, place, number, record, effects)
@@ -139,7 +139,8 @@ impl Shard {
                     op,
                     keyspace: place.keyspace,
                     copies: place.copies,
-                    location: place.location,
+                    vnode: place.location.vnode,
+                    is_owner: place.is_owner,
                     newer,
                 };
                 self.when_durable(now, durability, ack, effects);
@@ -230,7 +231,7 @@ impl Shard {
         };
         // Of what it held in place of others it handed on, and forgot, what it minted.
         if let Some(peer) = from
-            && self.is_owner(place)
+            && place.is_owner
             && theirs.knows_more_of(actor, &own)
             && theirs.last_counter(actor)
                 > self
@@ -278,26 +279,16 @@ impl Shard {
     }
 
     /// The place of a key that a peer asks this node for, as an owner or as a fallback.
+    ///
+    /// # Errors
+    /// [`Cause::EpochMismatch`] if it is not what it is asked as under the same epoch, [`Cause::NotReady`]
+    /// while its memory is in doubt, and what is wrong with the key or its keyspace.
     pub(super) fn place_asked(
         &self,
         epoch: Epoch,
         keyspace: KeyspaceId,
         key: &Bytes,
         as_fallback: bool,
-    ) -> Result<Place, Cause> {
-        if as_fallback {
-            self.place_of_guest(epoch, keyspace, key)
-        } else {
-            self.place_of_peer(epoch, keyspace, key)
-        }
-    }
-
-    /// The place of a key that a peer names, if this node owns it under the same epoch.
-    pub(super) fn place_of_peer(
-        &self,
-        epoch: Epoch,
-        keyspace: KeyspaceId,
-        key: &Bytes,
     ) -> Result<Place, Cause> {
         if epoch != self.topology.epoch() {
             return Err(Cause::EpochMismatch);
@@ -310,15 +301,18 @@ impl Shard {
             return Err(Cause::KeyInvalid);
         }
         let place = self.place(known, key);
-        let owned = self
-            .topology
-            .is_owner(place.location.vnode, place.copies, self.me);
-        if owned && !self.knows_numbers(&place) {
-            Err(Cause::NotReady)
-        } else if owned {
+        let (is_asked, is_ready) = if as_fallback {
+            let is_fallback = !place.is_owner && self.fallbacks(&place).contains(&self.me);
+            (is_fallback, self.counts_as_fallback())
+        } else {
+            (place.is_owner, self.knows_numbers(&place))
+        };
+        if !is_asked {
+            Err(Cause::EpochMismatch)
+        } else if is_ready {
             Ok(place)
         } else {
-            Err(Cause::EpochMismatch)
+            Err(Cause::NotReady)
         }
     }
 

@@ -136,7 +136,7 @@ impl Shard {
             return self.reply(origin, reply, effects);
         }
         let primaries = self.owners(&place);
-        let is_owner = self.is_owner(&place);
+        let is_owner = place.is_owner;
         let fallbacks = if request.level.is_sloppy() {
             self.fallbacks_to_ask(now, &place)
         } else {
@@ -316,7 +316,7 @@ impl Shard {
                     actor,
                     counter: self.counter + 1,
                 },
-                minting: if self.is_owner(place) || planted(Bug::FallbackClaimsVector) {
+                minting: if place.is_owner || planted(Bug::FallbackClaimsVector) {
                     Minting::Primary
                 } else {
                     // It forgets the dot with the record: the next one must not claim it (V4).
@@ -454,7 +454,7 @@ impl Shard {
         if !self.table.has_room() {
             return Err(Self::overloaded());
         }
-        let is_owner = self.is_owner(place);
+        let is_owner = place.is_owner;
         let room = request.value.as_ref().map_or(0, Bytes::len) + GUEST_MARGIN_BYTES;
         if !is_owner && !self.guests.has_room(&place.key, room) {
             return Err(Self::overloaded());
@@ -488,7 +488,7 @@ impl Shard {
         let mut up = owners.iter().filter(|node| !down(node)).count();
         if level.is_sloppy() {
             up += self.fallbacks_to_ask(now, place).len();
-            up += usize::from(!self.is_owner(place));
+            up += usize::from(!place.is_owner);
         }
         if up >= usize::from(required) {
             return Ok(());
@@ -675,7 +675,7 @@ impl Shard {
         }
         if ended && let Some(Op::Put(put)) = self.ops.remove(&op) {
             // What a fallback holds for its owners is brought to them anyway.
-            let is_owner = self.is_owner(&put.place);
+            let is_owner = put.place.is_owner;
             for node in put.machine.missed().filter(|_| is_owner) {
                 self.hints_wanted += 1;
                 self.hint(now, node, &put.place.key, effects);

@@ -67,7 +67,7 @@ impl Shard {
     /// Whether this node may take, read and give records of a place.
     pub(super) fn knows_numbers(&self, place: &Place) -> bool {
         let copy = (place.keyspace, place.location.vnode);
-        if self.is_owner(place) {
+        if place.is_owner {
             self.purges.knows(copy)
         } else {
             self.guests.knows(copy)
@@ -108,13 +108,13 @@ impl Shard {
         floor: PurgeNumber,
         effects: &mut Effects,
     ) {
+        if floor == PurgeNumber::default() || floor <= self.purges.numbers(copy).number {
+            return;
+        }
         let known = self.topology.keyspace(copy.0);
         let is_owner =
             known.is_some_and(|known| self.topology.is_owner(copy.1, known.copies, peer));
-        let has_forgotten = is_owner
-            && self.owns(copy)
-            && floor > self.purges.numbers(copy).number
-            && self.purges.knows(copy);
+        let has_forgotten = is_owner && self.owns(copy) && self.purges.knows(copy);
         if !has_forgotten || planted(Bug::OutdatedCopyKept) {
             return;
         }

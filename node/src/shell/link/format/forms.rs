@@ -333,7 +333,7 @@ pub(super) struct ReplicateForm<'a> {
     budget_us: u64,
     #[serde(default)]
     base: Option<BaseForm>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_false")]
     as_fallback: bool,
 }
 
@@ -497,7 +497,7 @@ pub(super) struct ReadForm<'a> {
     /// Upper and lower half of a digest.
     #[serde(default)]
     known: Option<(u64, u64)>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_false")]
     as_fallback: bool,
 }
 
@@ -637,6 +637,15 @@ pub(super) fn one_of<T, E>(done: Option<T>, refused: Option<E>) -> Option<Result
 
 /// The bit of a level's kind that says that fallbacks count.
 const SLOPPY: u8 = 0x40;
+
+/// A last field that is rarely set is left out otherwise.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_false(field: &bool) -> bool {
+    !*field
+}
 
 #[derive(Serialize, Deserialize)]
 struct LevelForm {
