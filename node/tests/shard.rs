@@ -25,7 +25,7 @@ use quorate_node::core::failure::{Cause, Effectiveness};
 use quorate_node::core::healing::Healed;
 use quorate_node::core::hints::{HintChange, HintLimits};
 use quorate_node::core::input::{
-    DeclaredLost, Input, LinkEvent, Losses, Now, Recovered, RequestId, StoreEvent,
+    Contradiction, DeclaredLost, Input, LinkEvent, Losses, Now, Recovered, RequestId, StoreEvent,
 };
 use quorate_node::core::key::RecordKey;
 use quorate_node::core::message::{
@@ -2837,17 +2837,19 @@ fn a_row_that_vanished_unnoticed_comes_back_once_it_is_found() {
     let secret = config(B, lab.limits).digest;
     let digest = Digest::of(secret, key.as_bytes(), &record);
     let bytes = (key.as_bytes().len() + record.len()) as u64;
-    let found = || Input::Contradicted {
-        keyspace: DEFAULT,
-        vnode: location.vnode,
-        correction: SumsCorrection {
-            buckets: vec![(location.bucket, DigestChange::between(Some(digest), None))],
-            holdings: Holdings {
-                keys: u64::MAX,
-                tombstones: 0,
-                bytes: bytes.wrapping_neg(),
+    let found = || {
+        Input::Contradicted(vec![Contradiction {
+            keyspace: DEFAULT,
+            vnode: location.vnode,
+            correction: SumsCorrection {
+                buckets: vec![(location.bucket, DigestChange::between(Some(digest), None))],
+                holdings: Holdings {
+                    keys: u64::MAX,
+                    tombstones: 0,
+                    bytes: bytes.wrapping_neg(),
+                },
             },
-        },
+        }])
     };
     // Without the others it would not get anything back.
     lab.cut = vec![C];

@@ -762,16 +762,27 @@ async fn directories_of_others_are_refused_and_a_lost_disk_is_known() {
     store.stop().await;
     let store = open(&mut lost).await;
     assert!(store.recovered.losses.why.is_some(), "it stays known");
-    let mut healed = Submission::default();
-    healed.healed = Some(Healed {
-        disk: true,
-        memory: false,
-        but_only_copies: false,
-    });
-    store.handle.commits.push(healed).expect("there is room");
+    let healed = || {
+        let mut healed = Submission::default();
+        healed.healed = Some(Healed {
+            disk: true,
+            memory: false,
+            but_only_copies: false,
+        });
+        healed
+    };
+    store.handle.commits.push(healed()).expect("there is room");
     store.stop().await;
     let store = open(&mut lost).await;
     assert_eq!(store.recovered.losses.why, None, "all has come back");
+    let mut again = Submission::default();
+    again.lost = Some("again".to_owned());
+    store.handle.commits.push(healed()).expect("there is room");
+    store.handle.commits.push(again).expect("there is room");
+    store.stop().await;
+    let store = open(&mut lost).await;
+    let why = store.recovered.losses.why.as_deref();
+    assert_eq!(why, Some("again"), "in one batch, behind what came back");
     store.stop().await;
     let mut mixed = copy(&lab);
     assert!(mixed.disk.flip(&segment(&mixed), 0, 1));

@@ -170,6 +170,9 @@ pub struct ExchangeMachine {
     peer_durable: Lsn,
     /// Until when the answer to what is open is waited for.
     due: MonoTime,
+    /// When a page was last compared or a key last healed, as far as [`ExchangeMachine::go_on`] was told.
+    moved_at: MonoTime,
+    has_moved: bool,
     /// Keys that differ, with the bytes of their records.
     keys: VecDeque<(Bytes, u64)>,
     /// Whose keys these are.
@@ -205,6 +208,8 @@ impl ExchangeMachine {
             standing: None,
             peer_durable: Lsn::ZERO,
             due: MonoTime::ZERO,
+            moved_at: MonoTime::ZERO,
+            has_moved: false,
             keys: VecDeque::new(),
             comparing: None,
             healing: 0,
@@ -246,6 +251,9 @@ impl ExchangeMachine {
     /// Does what can be done now; nothing while an answer or a get is awaited, and not again after
     /// [`Step::End`]. Gets begin as long as their records are below `bytes` together.
     pub fn go_on(&mut self, now: MonoTime, bytes: u64, steps: &mut Vec<Step>) {
+        if std::mem::take(&mut self.has_moved) {
+            self.moved_at = now;
+        }
         let mut begun = 0;
         while self.healing < HEALS_AT_ONCE
             && begun < bytes
@@ -423,6 +431,7 @@ impl ExchangeMachine {
             (Some(one), Some(other)) => Some(one.min(other).clone()),
             (one, other) => one.clone().or_else(|| other.clone()),
         };
+        self.has_moved = true;
         let is_told = |row: &ExchangeRow| until.as_ref().is_none_or(|until| row.key < *until);
         let mut own = own.rows.into_iter().filter(is_told).peekable();
         let mut theirs = theirs.rows.into_iter().filter(is_told).peekable();
@@ -462,8 +471,17 @@ impl ExchangeMachine {
         }
     }
 
+    /// Since when nothing has been brought together of a vnode whose rows are being compared; `None` between
+    /// vnodes. Who ends the exchange in the middle of one begins that vnode's rows again.
+    #[must_use]
+    pub fn stands_in_a_vnode_since(&self) -> Option<MonoTime> {
+        let is_begun = self.comparing.as_ref().is_some_and(|of| !of.is_last);
+        (is_begun || !self.keys.is_empty()).then_some(self.moved_at)
+    }
+
     /// The get of a key has ended.
     pub fn healed(&mut self, is_healed: bool) {
+        self.has_moved = true;
         self.healing = self.healing.saturating_sub(1);
         if is_healed {
             self.tally.healed += 1;
@@ -675,6 +693,50 @@ mod tests {
             let again = exchange(Purpose::Heal, &mut own, &mut other, page);
             assert_eq!(again.keys, 0);
         }
+    }
+
+    #[test]
+    fn a_vnode_whose_rows_are_being_compared_is_not_left_while_it_moves() {
+        let at = MonoTime::from_micros;
+        let mut machine = ExchangeMachine::new(Purpose::Heal, [(KEYSPACE, VnodeId(0))]);
+        machine.todo.clear();
+        machine.differing.push_back(RowQuestion {
+            keyspace: KEYSPACE,
+            vnode: VnodeId(0),
+            buckets: BTreeSet::from([BucketId(1)]),
+            from: Bytes::new(),
+        });
+        let row = |key| ExchangeRow {
+            key: name(key),
+            digest: Digest(1),
+            bytes: 10,
+        };
+        let tell = |machine: &mut ExchangeMachine, own: &[u16], until: Option<u16>| {
+            let page = RowPage {
+                rows: own.iter().copied().map(row).collect(),
+                until: until.map(name),
+            };
+            let until = until.map(name);
+            let rows = Vec::new();
+            machine.rows_read(true, page).expect("it was asked for");
+            let theirs = machine.rows_read(false, RowPage { rows, until });
+            theirs.expect("it was asked for");
+        };
+        let mut steps = Vec::new();
+        machine.go_on(at(1), u64::MAX, &mut steps);
+        assert_eq!(machine.stands_in_a_vnode_since(), None, "nothing is read");
+        tell(&mut machine, &[1], Some(2));
+        machine.go_on(at(2), u64::MAX, &mut steps);
+        assert_eq!(machine.stands_in_a_vnode_since(), Some(at(2)));
+        machine.go_on(at(3), u64::MAX, &mut steps);
+        assert_eq!(machine.stands_in_a_vnode_since(), Some(at(2)), "no move");
+        machine.healed(true);
+        machine.go_on(at(4), u64::MAX, &mut steps);
+        assert_eq!(machine.stands_in_a_vnode_since(), Some(at(4)));
+        tell(&mut machine, &[3], None);
+        assert!(machine.stands_in_a_vnode_since().is_some(), "a key is left");
+        machine.go_on(at(5), u64::MAX, &mut steps);
+        assert_eq!(machine.stands_in_a_vnode_since(), None);
     }
 
     #[test]

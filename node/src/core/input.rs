@@ -61,16 +61,9 @@ pub enum Input {
     },
     /// Time passed; a deadline may have come.
     Tick,
-    /// The slow read found twice, while nothing was written, that the records of a copy are not those of its
-    /// sums.
-    Contradicted {
-        /// The keyspace.
-        keyspace: KeyspaceId,
-        /// The vnode.
-        vnode: VnodeId,
-        /// What makes the sums those of the records.
-        correction: SumsCorrection,
-    },
+    /// The slow read found twice, while nothing was written, that the records of these copies are not those of
+    /// their sums.
+    Contradicted(Vec<Contradiction>),
     /// An operator wants copies compared with another node's.
     Compare {
         /// Names it until it is answered.
@@ -135,6 +128,17 @@ const SCAN_WORK: usize = 32;
 /// What a request takes beside its key, value and context.
 const REQUEST_OVERHEAD_BYTES: usize = 256;
 
+/// A copy whose records are not those of its sums.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contradiction {
+    /// The keyspace.
+    pub keyspace: KeyspaceId,
+    /// The vnode.
+    pub vnode: VnodeId,
+    /// What makes the sums those of the records.
+    pub correction: SumsCorrection,
+}
+
 impl Input {
     /// Who asked and when it arrived, if it is a client's request that may still be shed.
     #[must_use]
@@ -149,7 +153,7 @@ impl Input {
             | Self::DiskSpace { .. }
             | Self::Tick
             | Self::Drain
-            | Self::Contradicted { .. }
+            | Self::Contradicted(_)
             | Self::Compare { .. }
             | Self::DeclareLost { .. }
             | Self::Rival { .. }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::{SumsCorrection, VnodeSums};
+use quorate_antientropy::VnodeSums;
 use quorate_ring::{KeyspaceId, NodeId, VnodeId};
 use tokio::sync::{mpsc, oneshot};
 
@@ -18,7 +18,7 @@ use super::metrics::Metrics;
 use super::seam::{BoxFuture, ClientPort, Clock, Disk, EngineError, Links};
 use super::store::{self, OpenError, OpenOptions, Opened, StoreHandle, StoreLoops};
 use crate::core::exchange::{CompareRefused, Compared, Purpose};
-use crate::core::input::{Input, Now};
+use crate::core::input::{Contradiction, Input, Now};
 use crate::core::key::RecordKey;
 use crate::core::shard::{DeclareRefused, Shard, ShardConfig, ShardStatus};
 use crate::core::table::Lookup;
@@ -307,14 +307,10 @@ impl NodeHandle {
         self.ask(|to| Question::Sums(keyspace, vnode, to)).await
     }
 
-    /// The slow read found twice, while nothing was written, that the records of a copy are not those of its
-    /// sums, and what would make these right.
-    pub fn contradicted(&self, keyspace: KeyspaceId, vnode: VnodeId, correction: SumsCorrection) {
-        self.inbox.push(Input::Contradicted {
-            keyspace,
-            vnode,
-            correction,
-        });
+    /// The slow read found twice, while nothing was written, that the records of these copies are not those of
+    /// their sums.
+    pub fn contradicted(&self, copies: Vec<Contradiction>) {
+        self.inbox.push(Input::Contradicted(copies));
     }
 
     /// Pays for what the slow read is about to read, up to `cost`; tells how much the budget let it pay.

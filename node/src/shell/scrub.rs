@@ -4,15 +4,17 @@
 //! budget of background work, which pays for each vnode before it is read, has no more; on a thread that
 //! gives way, and never while an operator's `verify` reads. What the engine cannot read stops the node as
 //! damage does that a request meets: it sets its store aside and gets everything back from the others.
-//! Records that contradict the digests without a wrong checksum are told, counted and looked at again: the
-//! core is told what was the same twice (`core::shard::rot`).
+//! Records that contradict the digests without a wrong checksum are told and counted. The rest of the pass
+//! then takes no longer than the budget makes it, because what happened to one copy may have happened to
+//! others, and each beginning anew costs; at its end all that contradicted are looked at again, and the core
+//! is told what was the same twice (`core::shard::rot`).
 //!
 //! Not here: judging records (`core::verify`), what a damaged node does (`cure`).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_antientropy::{DigestSecret, SumsCorrection};
+use quorate_antientropy::DigestSecret;
 use quorate_ring::{KeyspaceId, NodeId, Topology, VnodeId};
 use tokio::sync::Semaphore;
 
@@ -24,7 +26,7 @@ use super::seam::Clock;
 use super::store::give_way;
 use super::verify::verify;
 use crate::core::budget::ROW_COST;
-use crate::core::input::{Damaged, Input, StoreEvent};
+use crate::core::input::{Contradiction, Damaged, Input, StoreEvent};
 use crate::core::verify::Findings;
 
 /// How often the budget is asked to pay.
@@ -61,12 +63,20 @@ impl Scrubber {
             let owned = vnodes.filter(move |vnode| owns(*vnode));
             owned.map(|vnode| (keyspace.id, vnode))
         });
-        let owned: Vec<_> = owned.collect();
+        let mut owned: Vec<_> = owned.collect();
+        // A node that starts again and again must not read the same vnodes each time: when it starts is as good
+        // as random.
+        let starts = usize::try_from(self.clock.wall_micros()).unwrap_or(0);
+        let first = starts % owned.len().max(1);
+        owned.rotate_left(first);
         let rest = self.interval / u32::try_from(owned.len().max(1)).unwrap_or(u32::MAX);
         loop {
             let began = self.clock.now();
+            let mut contradicting = Vec::new();
             for (keyspace, vnode) in &owned {
-                self.clock.sleep_until(self.clock.now() + rest).await;
+                if contradicting.is_empty() {
+                    self.clock.sleep_until(self.clock.now() + rest).await;
+                }
                 if self.pay(*keyspace, *vnode).await.is_err() {
                     // The node stops: who reads is ended with it.
                     return std::future::pending().await;
@@ -79,15 +89,23 @@ impl Scrubber {
                     let (vnode, what) = (fault.vnode.0, &fault.what);
                     tracing::error!(keyspace = keyspace.0, vnode, what, "found by the slow read");
                 }
-                if found.contradicting > 0
-                    && let Some(correction) = self.look_again(*keyspace, *vnode, &found).await
-                {
-                    self.handle.contradicted(*keyspace, *vnode, correction);
+                if found.contradicting > 0 {
+                    contradicting.push((*keyspace, *vnode));
                 }
                 if let Some((reason, is_proven)) = found.unreadable {
                     let damaged = StoreEvent::Damaged(Damaged { reason, is_proven });
                     self.inbox.push(Input::Store(damaged));
                 }
+            }
+            let mut twice = Vec::new();
+            for (keyspace, vnode) in contradicting {
+                match self.look_again(keyspace, vnode).await {
+                    Ok(found) => twice.extend(found),
+                    Err(_) => return std::future::pending().await,
+                }
+            }
+            if !twice.is_empty() {
+                self.handle.contradicted(twice);
             }
             self.metrics.scrub_passed(began);
             tracing::info!(
@@ -124,22 +142,27 @@ impl Scrubber {
         &self,
         keyspace: KeyspaceId,
         vnode: VnodeId,
-        first: &Findings,
-    ) -> Option<SumsCorrection> {
-        let mut seen = first.correction.clone();
+    ) -> Result<Option<Contradiction>, QuestionError> {
+        let mut seen = None;
         for _ in 0..LOOKS_MAX {
             self.clock.sleep_until(self.clock.now() + LOOK_AGAIN).await;
-            let again = self.read(keyspace, vnode).await?;
+            self.pay(keyspace, vnode).await?;
+            let again = self.read(keyspace, vnode).await;
+            let again = again.ok_or(QuestionError::Stopping)?;
             if again.contradicting == 0 {
-                return None;
+                return Ok(None);
             }
-            match again.correction {
-                Some(correction) if seen.as_ref() == Some(&correction) => return seen,
-                Some(correction) => seen = Some(correction),
-                None => {}
+            let found = again.correction.map(|correction| Contradiction {
+                keyspace,
+                vnode,
+                correction,
+            });
+            if found.is_some() && found == seen {
+                return Ok(found);
             }
+            seen = found.or(seen);
         }
-        None
+        Ok(None)
     }
 
     /// Waits until the budget of background work has paid for all that a vnode holds. It is read at once

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use quorate_antientropy::{DigestSecret, Holdings, KeyState};
 use quorate_node::core::effect::StopReason;
 use quorate_node::core::hints::HintLimits;
+use quorate_node::core::input::Contradiction;
 use quorate_node::core::seal::SealKey;
 use quorate_node::core::shard::{Limits, ShardConfig, ShardStatus};
 use quorate_node::core::table::TableLimits;
@@ -699,11 +700,16 @@ impl Cluster {
                     self.shared.time.sleep_ms(100).await;
                     continue;
                 };
-                if seen.as_ref() == Some(&correction) {
-                    handle.contradicted(keyspace, vnode, correction);
+                let found = Some(Contradiction {
+                    keyspace,
+                    vnode,
+                    correction,
+                });
+                if seen == found {
+                    handle.contradicted(found.into_iter().collect());
                     return true;
                 }
-                seen = Some(correction);
+                seen = found;
             }
         }
         false

@@ -56,8 +56,10 @@ const VNODES_PER_ANSWER: usize = 256;
 /// Time for the get that heals a key.
 const HEAL_WITHIN: Duration = Duration::from_secs(2);
 
-/// After this time an exchange ends, however much is left, so that other pairs have their turn. What was
-/// healed is alike the next time, so that each turn gets on.
+/// After this time an exchange ends with the vnode that it is at, however much is left, so that other pairs
+/// have their turn. Not within a vnode: its rows would be read from the beginning the next time, and with
+/// little in the budget no turn would ever come to their end. A vnode in which nothing moves for as long
+/// ends it too.
 const TURN_MAX: Duration = Duration::from_secs(60);
 
 /// The same for one that an operator asked for: before the SDK stops waiting.
@@ -214,9 +216,13 @@ impl Shard {
         }
         if let Some(current) = &self.exchanges.current {
             let took = now.mono.since(current.began);
+            let stands_for = match current.machine.stands_in_a_vnode_since() {
+                Some(since) => now.mono.since(since),
+                None => took,
+            };
             let is_over = match current.asked {
                 Some(_) => took >= ASKED_WITHIN,
-                None => took >= TURN_MAX,
+                None => took >= TURN_MAX && stands_for >= TURN_MAX,
             };
             if self.liveness(now, current.peer) != Liveness::Up {
                 return self.fail_exchange(now, CompareRefused::NotUp, effects);

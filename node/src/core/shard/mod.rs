@@ -680,11 +680,7 @@ impl Shard {
             }
             Input::Tick => self.tick(now, effects),
             Input::Drain => self.draining = true,
-            Input::Contradicted {
-                keyspace,
-                vnode,
-                correction,
-            } => self.contradicted(now, (keyspace, vnode), correction, effects),
+            Input::Contradicted(copies) => self.contradicted(now, copies, effects),
             Input::Compare {
                 number,
                 peer,

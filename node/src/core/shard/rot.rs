@@ -18,37 +18,62 @@
 //! Not here: reading (`shell::scrub`), judging (`core::verify`), getting it back (`refill`).
 
 use quorate_antientropy::SumsCorrection;
-use quorate_ring::{Durability, KeyspaceId, VnodeId};
+use quorate_ring::Durability;
 
 use super::super::continuity::Liveness;
 use super::super::effect::{Effect, Effects, Entry};
 use super::super::healing::Lost;
-use super::super::input::Now;
+use super::super::input::{Contradiction, Now};
 use super::super::message::PurgeNumber;
 use super::{Ack, Shard};
+
+/// Copies that are corrected at once, so that what is appended stays bounded: the others with the next life.
+const COPIES_MAX: usize = 64;
 
 /// Buckets that one frame of the log corrects: only records are cut where a batch has no room for them.
 const BUCKETS_PER_FRAME: usize = 32;
 
 impl Shard {
-    /// The rows of a copy are not those of its sums.
+    /// The rows of some copies are not those of their sums.
     pub(super) fn contradicted(
         &mut self,
         now: Now,
-        (keyspace, vnode): (KeyspaceId, VnodeId),
-        correction: SumsCorrection,
+        mut copies: Vec<Contradiction>,
         effects: &mut Effects,
     ) {
-        if !self.can_begin_anew(now, (keyspace, vnode)) {
+        copies.retain(|copy| {
+            let numbers = self.numbers_of((copy.keyspace, copy.vnode));
+            numbers.floor == PurgeNumber::default()
+        });
+        copies.truncate(COPIES_MAX);
+        let Some(first) = copies.first().filter(|_| self.can_begin_anew(now)) else {
             return;
-        }
-        let buckets = correction.buckets.len();
+        };
+        let buckets: usize = copies
+            .iter()
+            .map(|copy| copy.correction.buckets.len())
+            .sum();
         let reason = format!(
-            "the records of {buckets} buckets of vnode {} of keyspace {} are not those that were \
-             written, though no checksum is wrong",
-            vnode.0, keyspace.0
+            "the records of {buckets} buckets in {} copies of vnodes, the first of them vnode {} of \
+             keyspace {}, are not those that were written, though no checksum is wrong",
+            copies.len(),
+            first.vnode.0,
+            first.keyspace.0
         );
         effects.push(Effect::NoteLoss(reason.clone()));
+        for copy in copies {
+            self.correct_sums(copy, effects);
+        }
+        let ack = Ack::RowsLost { reason };
+        self.when_durable(now, Durability::Disk, ack, effects);
+    }
+
+    fn correct_sums(&mut self, copy: Contradiction, effects: &mut Effects) {
+        let Contradiction {
+            keyspace,
+            vnode,
+            correction,
+        } = copy;
         let SumsCorrection {
             buckets,
             mut holdings,
@@ -68,11 +93,9 @@ impl Shard {
             };
             effects.push(Effect::Append { lsn, entry });
         }
-        let ack = Ack::RowsLost { reason };
-        self.when_durable(now, Durability::Disk, ack, effects);
     }
 
-    fn can_begin_anew(&self, now: Now, copy: (KeyspaceId, VnodeId)) -> bool {
+    fn can_begin_anew(&self, now: Now) -> bool {
         let keyspaces = self.topology.keyspaces();
         let has_what_would_go = keyspaces.iter().any(|keyspace| {
             let mut vnodes = self.topology.vnode_count().vnodes();
@@ -84,7 +107,6 @@ impl Shard {
         !self.draining
             && !self.disk_full
             && !has_what_would_go
-            && self.numbers_of(copy).floor == PurgeNumber::default()
             && self.healing.lost() == Lost::default()
             && self.healing.copies_lacking() == 0
             && self.continuity.counts_everywhere()

@@ -238,11 +238,14 @@ impl Committer {
         if self.undeclared.is_some() {
             self.note_declared().await?;
         }
-        for healed in submissions.iter().filter_map(|s| s.healed) {
+        // What was lost once all had come back is another loss, and its note stays.
+        let last_loss = submissions.iter().rposition(|s| s.lost.is_some());
+        let healed = submissions.iter().enumerate();
+        for (at, healed) in healed.filter_map(|(at, s)| Some((at, s.healed?))) {
             if healed.memory {
                 self.volatile = Volatile::Whole;
             }
-            if healed.disk {
+            if healed.disk && last_loss.is_none_or(|loss| loss < at) {
                 match losses::note_healed(&*self.disk, healed.but_only_copies).await {
                     // On a full disk it is asked again after the next start: the safe side.
                     Ok(()) | Err(DiskError::Full { .. }) => {}
