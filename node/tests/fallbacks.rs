@@ -683,6 +683,68 @@ fn p10_a_fallback_takes_nothing_from_before_a_round_that_it_joined() {
     assert_eq!(lab.values(owners[1], Quorum), [] as [Bytes; 0]);
 }
 
+/// A session at a strict level that saw what a fallback took finds it there before it is handed over, and is
+/// not kept waiting for it once it was deleted and purged.
+#[test]
+fn a_strict_session_finds_what_a_fallback_took_and_does_not_wait_for_what_was_purged() {
+    let mut lab = Lab::ready(Limits::default());
+    let (owners, fallbacks) = (lab.owners.clone(), lab.fallbacks.clone());
+    lab.cut(&owners);
+    let first = lab.put(fallbacks[0], "v", 1, sloppy());
+    assert!(is_applied(&first));
+    let read = || {
+        Request::SessionRead(SessionReadRequest {
+            read: ReadRequest {
+                keyspace: "default".into(),
+                key: Bytes::from_static(b"k"),
+                level: Quorum,
+            },
+            covers: vec![context(&first)],
+        })
+    };
+    // The owners are back, and know nothing of it at this moment.
+    for node in std::mem::take(&mut lab.cut) {
+        lab.connect(node);
+    }
+    assert!(!lab.holds(owners[0]));
+    let found = lab.ask(owners[0], read());
+    assert!(matches!(&found, Reply::Read { values, .. } if *values == ["v"]));
+    lab.pass(3_000);
+    assert_eq!(lab.guests(fallbacks[0]), GuestStatus::default());
+    lab.delete(owners[0], 2);
+    lab.pass(40_000);
+    assert_eq!(lab.floors(), [1; 3]);
+    let gone = lab.ask(owners[0], read());
+    assert!(
+        matches!(&gone, Reply::Read { values, .. } if values.is_empty()),
+        "{gone:?}"
+    );
+}
+
+/// A store that purged before fallbacks took part in rounds is below the owners' floor as a fallback: it takes
+/// their number with the first record that one of them sends.
+#[test]
+fn a_fallback_that_is_behind_takes_the_number_of_an_owner() {
+    let mut lab = Lab::ready(Limits::default());
+    let (owners, fallbacks) = (lab.owners.clone(), lab.fallbacks.clone());
+    let before = lab.disk_of(fallbacks[0]);
+    lab.put(owners[0], "old", 1, Quorum);
+    lab.delete(owners[0], 2);
+    lab.pass(40_000);
+    assert_eq!(lab.floors(), [1; 3]);
+    lab.start(fallbacks[0], before, Losses::default());
+    lab.connect(fallbacks[0]);
+    lab.pass(1_200);
+    lab.cut(&owners[1..]);
+    assert!(is_applied(&lab.put(owners[0], "v", 3, sloppy())));
+    assert!(lab.holds(fallbacks[0]));
+    lab.cut(&owners);
+    assert!(is_applied(&lab.put(fallbacks[0], "w", 4, One.sloppy())));
+    lab.heal();
+    assert_eq!(lab.guests(fallbacks[0]), GuestStatus::default());
+    assert_eq!(lab.values(owners[1], Quorum).len(), 2);
+}
+
 /// A fallback may hold an attempt of what is deleted meanwhile: it must be told before anything goes.
 #[test]
 fn p10_what_a_fallback_took_while_a_round_rested_ends_the_round() {

@@ -45,25 +45,34 @@ impl Topology {
     /// Without primaries if no keyspace uses this N.
     #[must_use]
     pub fn preference_list(&self, vnode: VnodeId, copies: Copies) -> PreferenceList {
-        let mut nodes = Vec::with_capacity(self.nodes().len());
+        self.preferred(vnode, copies, self.nodes().len())
+    }
+
+    /// The first `most` of [`Topology::preference_list`], but all owners: walks no further than it needs.
+    #[must_use]
+    pub fn preferred(&self, vnode: VnodeId, copies: Copies, most: usize) -> PreferenceList {
+        let most = most.min(self.nodes().len());
+        let mut nodes = Vec::with_capacity(most);
         let primaries = self.owners(vnode, copies);
         nodes.extend_from_slice(primaries);
         let count = self.vnode_count().get();
         for step in 1..count {
-            if nodes.len() == self.nodes().len() || primaries.is_empty() {
+            if nodes.len() >= most || primaries.is_empty() {
                 break;
             }
             let index = (u32::from(vnode.0) + step) % count;
             let next = VnodeId(u16::try_from(index).expect("at most 32,768 vnodes"));
             for owner in self.owners(next, copies) {
-                if !nodes.contains(owner) {
+                if nodes.len() < most && !nodes.contains(owner) {
                     nodes.push(*owner);
                 }
             }
         }
-        if nodes.len() < self.nodes().len() {
+        if nodes.len() < most {
+            let room = most - nodes.len();
             let rest = self.nodes().iter().map(|node| node.id);
-            let idle: Vec<_> = rest.filter(|id| !nodes.contains(id)).collect();
+            let idle = rest.filter(|id| !nodes.contains(id)).take(room);
+            let idle: Vec<_> = idle.collect();
             nodes.extend(idle);
         }
         PreferenceList {

@@ -8,7 +8,8 @@
 //! leaves at once and stale replicas are repaired behind it.
 //!
 //! At a sloppy level fallbacks are asked behind the owners that are up, and count; such a read promises
-//! nothing, so it waits for no repair.
+//! nothing, so it waits for no repair. A session at a strict level that has seen what a fallback took asks
+//! them too once the owners do not know it: what they tell is merged, and counts for nothing.
 //!
 //! Not here: merging (`quorate_antientropy::read_repair`), sending, the local read (`shard`).
 
@@ -58,10 +59,12 @@ pub struct GetPlan {
     pub quorum: u8,
     /// The owners that are not down, those to ask first in front.
     pub candidates: Owners,
-    /// The owners that are down; at a sloppy level fallbacks too.
+    /// The owners that are down, and fallbacks that are.
     pub down: Owners,
     /// Who of all these is a fallback: asked as one, and never repaired.
     pub fallbacks: Owners,
+    /// Whether their answers are among R: at a sloppy level.
+    pub fallbacks_count: bool,
     /// Whose word is taken even if they do not count yet.
     pub trust: Trust,
     /// Replicas that have not answered for this long are joined by the rest.
@@ -74,6 +77,11 @@ impl GetPlan {
     fn is_owner(&self, node: NodeId) -> bool {
         !self.fallbacks.contains(&node)
     }
+
+    /// Whether an answer of this node is one of R.
+    fn counts(&self, node: NodeId) -> bool {
+        self.fallbacks_count || self.is_owner(node)
+    }
 }
 
 /// Writes that an answer must cover.
@@ -84,7 +92,7 @@ pub struct Requirement {
     /// Those of which a record on a majority of the owners knew, and whose actors have ended: what no
     /// majority knows any more was pruned, and is superseded.
     pub prunable: Context,
-    /// Some may be held by fallbacks alone, which are not asked: that no owner knows them says nothing.
+    /// Some may be held by fallbacks alone: that no owner knows them says nothing.
     pub is_elsewhere: bool,
 }
 
@@ -95,6 +103,8 @@ struct Answer {
     /// Shared by all that hold what is known.
     record: Option<Arc<KeyState>>,
     numbers: PurgeNumbers,
+    /// Whether it was asked for once each fallback had said what it last said.
+    is_behind_fallbacks: bool,
 }
 
 /// What the coordinator holds itself.
@@ -150,6 +160,8 @@ pub struct GetMachine {
     answers: SmallVec<[Answer; ANSWERS_INLINE]>,
     known: Option<Known>,
     uncounted: BTreeMap<NodeId, MonoTime>,
+    /// Owners that were asked since a fallback last said something new.
+    asked_behind: NodeSet,
     refused: NodeSet,
     started: MonoTime,
     widen_at: MonoTime,
@@ -173,6 +185,7 @@ impl GetMachine {
             answers: SmallVec::new(),
             known: None,
             uncounted: BTreeMap::new(),
+            asked_behind: NodeSet::default(),
             refused: NodeSet::default(),
             started: now,
             widen_at,
@@ -207,12 +220,23 @@ impl GetMachine {
     }
 
     fn ask_more(&mut self, count: usize, steps: &mut Vec<Step>) {
-        let next = self.plan.candidates.iter().skip(self.asked).take(count);
-        for node in next {
-            self.waiting.insert(*node);
-            steps.push(Step::Ask(*node));
+        let end = (self.asked + count).min(self.plan.candidates.len());
+        for at in self.asked..end {
+            self.ask(self.plan.candidates[at], steps);
         }
-        self.asked = (self.asked + count).min(self.plan.candidates.len());
+        self.asked = end;
+    }
+
+    fn ask(&mut self, node: NodeId, steps: &mut Vec<Step>) {
+        self.waiting.insert(node);
+        if self.has_fallbacks() {
+            self.asked_behind.insert(node);
+        }
+        steps.push(Step::Ask(node));
+    }
+
+    fn has_fallbacks(&self) -> bool {
+        !self.plan.fallbacks.is_empty()
     }
 
     /// A replica told what it holds.
@@ -256,11 +280,19 @@ impl GetMachine {
             }
             Standing::Counts | Standing::NotYet => {
                 self.uncounted.remove(&from);
+                let is_behind_fallbacks = self.asked_behind.remove(from);
+                let as_before = self.answer_of(from).is_some_and(|old| old.record == record);
+                if !as_before && !self.plan.is_owner(from) {
+                    self.asked_behind = NodeSet::default();
+                    let answers = self.answers.iter_mut();
+                    answers.for_each(|answer| answer.is_behind_fallbacks = false);
+                }
                 self.note(Answer {
                     node: from,
                     standing,
                     record,
                     numbers,
+                    is_behind_fallbacks,
                 });
                 self.judge(now, steps);
             }
@@ -319,10 +351,19 @@ impl GetMachine {
 
     fn judge(&mut self, now: MonoTime, steps: &mut Vec<Step>) {
         self.leave_out_what_was_purged(now, steps);
-        if self.answers.len() < usize::from(self.plan.required) {
+        if self.counted() < usize::from(self.plan.required) {
             return;
         }
-        let (merged, current, stale) = self.merge();
+        let (merged, mut current, mut stale) = self.merge();
+        if self.has_fallbacks() {
+            let owners = |nodes: &NodeSet| {
+                nodes
+                    .iter()
+                    .filter(|node| self.plan.is_owner(*node))
+                    .collect()
+            };
+            (current, stale) = (owners(&current), owners(&stale));
+        }
         if self.falls_short(merged.as_deref()) {
             return self.look_further(now, steps);
         }
@@ -333,8 +374,7 @@ impl GetMachine {
             .unwrap_or_default();
         self.merged = merged;
         self.number = number;
-        let stale_owners = stale.iter().filter(|node| self.plan.is_owner(*node));
-        steps.extend(stale_owners.map(|node| Step::Repair { node, number }));
+        steps.extend(stale.iter().map(|node| Step::Repair { node, number }));
         let quorum = usize::from(self.plan.quorum);
         if self.merged.is_none() || current.len() >= quorum {
             self.phase = Phase::Done;
@@ -447,16 +487,23 @@ impl GetMachine {
     }
 
     /// Whether all owners answered and each has purged something: what none of them knows any more was
-    /// deleted and is gone.
+    /// deleted and is gone. Where fallbacks are asked, all of them answered before the owners were asked: what
+    /// one has handed over by its answer, an owner has had since.
     fn is_purged(&self) -> bool {
-        let is_elsewhere = self
-            .requirement
-            .as_ref()
-            .is_some_and(|all| all.is_elsewhere);
-        !is_elsewhere
-            && self.plan.down.is_empty()
+        let is_behind =
+            |answer: &Answer| answer.is_behind_fallbacks || !self.plan.is_owner(answer.node);
+        self.plan.down.is_empty()
             && self.answers.len() == self.plan.candidates.len()
             && self.have_all_purged()
+            && (!self.has_fallbacks() || self.answers.iter().all(is_behind))
+    }
+
+    /// Answers that are among R.
+    fn counted(&self) -> usize {
+        let answers = self.answers.iter();
+        answers
+            .filter(|answer| self.plan.counts(answer.node))
+            .count()
     }
 
     /// What was heard is behind the session: asks everybody else, and again those who answered.
@@ -474,7 +521,7 @@ impl GetMachine {
     fn is_behind(&self) -> bool {
         self.requirement.is_some()
             && self.phase == Phase::Asking
-            && self.answers.len() >= usize::from(self.plan.required)
+            && self.counted() >= usize::from(self.plan.required)
     }
 
     /// Those whose answers are late, so that others would join them now; empty if none is due.
@@ -513,7 +560,7 @@ impl GetMachine {
     }
 
     fn replicas(&self) -> u8 {
-        u8::try_from(self.answers.len()).unwrap_or(u8::MAX)
+        u8::try_from(self.counted()).unwrap_or(u8::MAX)
     }
 
     /// Time passed: asks more, asks again, or gives up. `down` says who cannot be reached.
@@ -560,13 +607,13 @@ impl GetMachine {
             .collect();
         for node in due {
             self.uncounted.remove(&node);
-            self.waiting.insert(node);
-            steps.push(Step::Ask(node));
+            self.ask(node, steps);
         }
-        let hopeful = self.waiting.iter().filter(|node| !down(*node)).count();
-        let unasked = self.plan.candidates.len() - self.asked;
-        let possible = self.answers.len() + hopeful + self.uncounted.len() + unasked;
-        if possible < usize::from(self.plan.required) {
+        let hopeful = self.waiting.iter().filter(|node| !down(*node));
+        let unasked = self.plan.candidates.iter().skip(self.asked).copied();
+        let possible = hopeful.chain(self.uncounted.keys().copied()).chain(unasked);
+        let possible = possible.filter(|node| self.plan.counts(*node)).count();
+        if self.counted() + possible < usize::from(self.plan.required) {
             self.fail(Cause::Unavailable, &down, steps);
         }
     }
@@ -698,6 +745,7 @@ mod tests {
                 candidates: [A, B, C].into_iter().collect(),
                 down: Owners::new(),
                 fallbacks: Owners::new(),
+                fallbacks_count: false,
                 trust: Trust::Nobody,
                 widen_after: Duration::from_secs(1),
                 deadline: MonoTime::ZERO + Duration::from_secs(2),
@@ -811,6 +859,51 @@ mod tests {
             !told(numbers(5, 0)),
             "one has not: it may come with what was seen"
         );
+    }
+
+    /// Owners that answered before a fallback handed over what the session saw know nothing of it: they are
+    /// asked again before it is taken for purged. What a fallback tells is no answer of R at a strict level.
+    #[test]
+    fn what_a_fallback_handed_over_is_looked_for_at_the_owners_again() {
+        const F: NodeId = NodeId(9);
+        let mut get = quorum_get();
+        get.plan.candidates.push(F);
+        get.plan.fallbacks.push(F);
+        let mut seen = Context::new();
+        let actor = quorate_ring::Actor {
+            node: F,
+            incarnation: quorate_ring::Incarnation(1),
+        };
+        seen.raise(actor, 3);
+        get.require(Requirement {
+            all: seen,
+            prunable: Context::new(),
+            is_elsewhere: true,
+        });
+        let mut now = MonoTime::ZERO;
+        let tell = |get: &mut GetMachine, now, from| {
+            let (rounds, mut steps) = (numbers(5, 5), Vec::new());
+            get.held(now, from, None, rounds, Standing::Counts, &mut steps);
+            steps
+        };
+        let mut steps = Vec::new();
+        get.start(&mut steps);
+        assert_eq!(steps, [Step::Ask(A), Step::Ask(B)]);
+        assert_eq!(tell(&mut get, now, A), []);
+        assert_eq!(tell(&mut get, now, B), [Step::Ask(C), Step::Ask(F)]);
+        for from in [C, F] {
+            assert_eq!(tell(&mut get, now, from), [], "the owners answered before");
+        }
+        now = now + ASK_AGAIN_AFTER;
+        let mut steps = Vec::new();
+        get.tick(now, |_| false, &mut steps);
+        assert_eq!(steps, [A, B, C, F].map(Step::Ask));
+        // It says what it said before, and the owners were asked behind that.
+        assert_eq!(tell(&mut get, now, F), []);
+        assert_eq!(tell(&mut get, now, A), []);
+        assert_eq!(tell(&mut get, now, B), []);
+        let answered = tell(&mut get, now, C);
+        assert_eq!(answered, [Step::Answer { replicas: 3 }], "F is none of R");
     }
 
     /// What a majority knew at least one of any majority that counts knows, unless it was pruned.

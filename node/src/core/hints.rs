@@ -211,7 +211,8 @@ impl Hints {
         self.end(delivery)
     }
 
-    /// What was sent did not arrive, or was refused: it is sent again after a rest.
+    /// What was sent did not arrive, or was refused: it is sent again after a rest, when the others had their
+    /// turn.
     pub fn failed(&mut self, now: MonoTime, delivery: Delivery) {
         let Some(target) = self.targets.get_mut(&delivery.target) else {
             return;
@@ -225,7 +226,8 @@ impl Hints {
             .get(&key)
             .is_some_and(|hint| hint.number == number)
         {
-            target.order.push_front((number, key));
+            // Behind the others: one that is always refused must not keep them waiting.
+            target.order.push_back((number, key));
         }
     }
 
@@ -418,6 +420,26 @@ mod tests {
         assert!(hints.next(at(300), B, Lsn::ZERO).is_some());
         assert_eq!(hints.next(at(300), B, Lsn::ZERO), None, "one at a time");
         assert_eq!(hints.status(at(500))[0].keys, 100);
+    }
+
+    #[test]
+    fn what_is_always_refused_keeps_nobody_waiting() {
+        let mut hints = hints();
+        for number in 0..3 {
+            hints.missed(at(0), B, &key(number), Lsn::ZERO);
+        }
+        let mut now = at(1);
+        for _ in 0..20 {
+            while let Some(delivery) = hints.next(now, B, Lsn::ZERO) {
+                if delivery.key == key(0) {
+                    hints.failed(now, delivery);
+                } else {
+                    hints.delivered(&delivery, Duration::from_millis(1));
+                }
+            }
+            now = now + REST;
+        }
+        assert_eq!(hints.status(now)[0].keys, 1, "the others came through");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use quorate_antientropy::{Digest, NodeHash};
 use quorate_ring::{BucketId, Epoch, KeyspaceId, MonoTime, NodeId, VnodeId};
 
 use super::super::budget::{Kind, RECORD_COST, ROW_COST, TREE_COST};
-use super::super::effect::{Effect, Effects, Event};
+use super::super::effect::{Effect, Effects};
 use super::super::failure::Cause;
 use super::super::input::Now;
 use super::super::key::RecordKey;
@@ -94,8 +94,8 @@ impl Shard {
         if to == self.me || self.budget.may(now.mono, Kind::Answer) {
             return self.read_rows_from(now, gathering, effects);
         }
+        // No client's request: what is shed steers the budget, and this waits for the budget.
         if self.exchanges.gatherings.len() >= GATHERINGS_WAITING_MAX {
-            effects.push(Effect::Count(Event::Shed));
             return Err(Cause::Overloaded);
         }
         self.exchanges.gatherings.push_back(gathering);

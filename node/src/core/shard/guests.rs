@@ -58,8 +58,8 @@ impl Shard {
         if self.topology.nodes().len() <= copies || !is_vnode {
             return Owners::new();
         }
-        let list = self.topology.preference_list(vnode, known.copies);
-        list.fallbacks().iter().copied().take(copies).collect()
+        let list = self.topology.preferred(vnode, known.copies, 2 * copies);
+        list.fallbacks().iter().copied().collect()
     }
 
     pub(super) fn fallbacks(&self, place: &Place) -> Owners {
@@ -107,8 +107,8 @@ impl Shard {
 
     /// Why a record that comes for an owner is not taken; `None` if it may be merged.
     ///
-    /// An owner knows a number that is not below any floor; so a node that forgot its own takes that one, as
-    /// long as nothing is here that was read under less.
+    /// An owner knows a number that is not below any floor; so a node that forgot its own, or is behind, takes
+    /// that one, as long as nothing is here that was read under less.
     pub(super) fn guest_refused(
         &mut self,
         from: NodeId,
@@ -125,14 +125,17 @@ impl Shard {
             effects.push(Effect::Count(Event::GuestRefused));
             return Some(Cause::Overloaded);
         }
-        if !self.guests.knows(copy) {
+        let own = self.purges.numbers(copy);
+        let knows = self.guests.knows(copy);
+        // A store that was here before fallbacks took part in rounds may be behind, too: what it took under its
+        // own number no owner would take from it.
+        if !knows || number > own.number {
             let is_owner = self
                 .topology
                 .is_owner(place.location.vnode, place.copies, from);
             if !is_owner || !self.guests.is_drained(copy) {
-                return Some(Cause::NotReady);
+                return (!knows).then_some(Cause::NotReady);
             }
-            let own = self.purges.numbers(copy);
             let told = PurgeNumbers {
                 number,
                 floor: number,

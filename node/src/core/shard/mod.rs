@@ -455,6 +455,8 @@ pub struct Shard {
     next_op: u64,
     ops: FixedMap<OpNumber, Op>,
     unanswered: Unanswered,
+    /// Gets among these that scans asked for.
+    scan_gets: usize,
     admission: Admission,
     budget: Budget,
     bytes_in_flight: usize,
@@ -592,6 +594,7 @@ impl Shard {
             next_op: incarnation.0 << 32,
             ops: FixedMap::default(),
             unanswered: Unanswered::default(),
+            scan_gets: 0,
             admission: Admission::new(now.mono, limits.requests_max),
             budget: Budget::new(now.mono, limits.background),
             bytes_in_flight: 0,
@@ -1149,7 +1152,10 @@ impl Shard {
         if self.room() == 0 {
             self.budget.crowded();
         }
-        self.budget.observe(now.mono, self.unanswered.total());
+        // Scans take as long as they are large: their time says nothing, so neither does their number.
+        let of_scans = self.scans.len() + self.scan_gets;
+        let open = self.unanswered.total().saturating_sub(of_scans);
+        self.budget.observe(now.mono, open);
         self.tick_scans(now, effects);
         self.tick_hints(now, effects);
         self.tick_guests(now, effects);
@@ -1268,6 +1274,7 @@ impl Shard {
         if let Some(unanswered) = self.unanswered_of(origin) {
             *unanswered += 1;
         }
+        self.scan_gets += usize::from(matches!(origin, Origin::Scan { .. }));
         self.bytes_in_flight += bytes;
     }
 
@@ -1276,6 +1283,7 @@ impl Shard {
         if let Some(unanswered) = self.unanswered_of(origin) {
             *unanswered -= 1;
         }
+        self.scan_gets -= usize::from(matches!(origin, Origin::Scan { .. }));
         self.bytes_in_flight -= bytes;
     }
 

@@ -168,20 +168,18 @@ impl Shard {
             required,
             quorum,
             trust,
-            mut requirement,
+            requirement,
             is_sloppy,
             bytes,
             behind,
             only,
         } = reading;
-        // A sloppy read asks the fallbacks.
-        requirement.is_elsewhere &= !is_sloppy;
         let number = self.next_number();
         let me = self.me;
         let turn = usize::try_from(number.0 % 64).unwrap_or(0);
         let (mut down, mut candidates) = self.in_order(now, &place, turn);
         let mut fallbacks = Owners::new();
-        if is_sloppy {
+        if is_sloppy || requirement.is_elsewhere {
             fallbacks = self.fallbacks(&place);
             if fallbacks.contains(&me) {
                 // What it holds itself costs no message.
@@ -213,6 +211,7 @@ impl Shard {
                 candidates,
                 down,
                 fallbacks,
+                fallbacks_count: is_sloppy,
                 trust,
                 widen_after,
                 deadline,

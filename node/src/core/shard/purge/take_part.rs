@@ -94,7 +94,7 @@ impl Shard {
         let mut agreed = Vec::with_capacity(rounds.len());
         for round in rounds {
             let copy = (round.keyspace, round.vnode);
-            if self.fallbacks_of(copy).contains(&self.me) {
+            if !self.owns(copy) && self.fallbacks_of(copy).contains(&self.me) {
                 let agrees = self.take_part_as_fallback(now, leader, step, round, effects);
                 agreed.push(if agrees { vec![0] } else { Vec::new() });
                 continue;
