@@ -1,8 +1,7 @@
 //! Standing in for owners: who may, what a fallback takes, and how the owners get it.
 //!
 //! A guest is an ordinary record of a vnode that this node does not own: merged, logged and shown like
-//! any other. It is delivered as a hint is, in one `Replicate` with the record as readers are shown it,
-//! and taken away by the frame that also takes a purged key away, once every owner has acknowledged it
+//! any other. It is delivered as a hint is (`deliver`), and taken away by the frame that also takes a purged key away, once every owner has acknowledged it
 //! and counts.
 //!
 //! Not here: which guests there are and what they wait for (`core::guests`), a fallback's part in purge
@@ -15,36 +14,26 @@ use quorate_antientropy::PurgeNumbers;
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{KeyspaceId, MonoTime, NodeId, VnodeId};
 
+use super::super::budget::Kind;
 use super::super::continuity::Liveness;
 use super::super::effect::{Effect, Effects, Event};
 use super::super::failure::Cause;
 use super::super::hints::Delivery;
 use super::super::input::Now;
 use super::super::key::RecordKey;
-use super::super::message::{
-    OpNumber, Payload, PeerMessage, PurgeNumber, Replicate, ReplicateReply, Request, ScanAsk,
-};
+use super::super::message::{PurgeNumber, ReplicateReply, Request, ScanAsk};
 use super::super::node_set::Owners;
 use super::super::purge::CopyOf;
 use super::super::scan_page::{PageRange, RowContent, ScanRow};
 use super::super::table::Lookup;
 use super::super::vnode_set::VnodeSet;
+use super::deliver::DELIVER_WITHIN;
 use super::scan::{PAGE_BYTES_MAX, SCAN_RECORDS_MAX};
 use super::scan_replica::Reader;
 use super::{Origin, Parked, Place, Shard};
 
-/// An owner's acknowledgement is waited for this long.
-const DELIVER_WITHIN: Duration = Duration::from_secs(2);
-
 /// A guest that is planted to be let go goes at this age.
 const PLANTED_AGE: Duration = Duration::from_millis(500);
-
-/// A guest on its way to an owner.
-#[derive(Debug)]
-pub(super) struct Sent {
-    delivery: Delivery,
-    at: MonoTime,
-}
 
 impl Shard {
     /// Who may stand in for the owners of a vnode, the first one first: as many nodes behind the owners
@@ -167,15 +156,10 @@ impl Shard {
     /// Looks for guests of an earlier life, sends what waits to owners that are up, gives up on what was
     /// not acknowledged.
     pub(super) fn tick_guests(&mut self, now: Now, effects: &mut Effects) {
-        let lost = self.guests_sent.iter().filter(|(_, sent)| {
-            let is_late = now.mono.since(sent.at) >= DELIVER_WITHIN;
-            is_late || self.liveness(now, sent.delivery.target) != Liveness::Up
-        });
-        let lost: Vec<OpNumber> = lost.map(|(op, _)| *op).collect();
-        for op in lost {
-            if let Some(sent) = self.guests_sent.remove(&op) {
-                self.guests.failed(now.mono, sent.delivery);
-            }
+        let continuity = &self.continuity;
+        let is_up = |node| continuity.liveness(now.mono, node) == Liveness::Up;
+        for delivery in self.guests_sent.take_lost(now.mono, is_up) {
+            self.guests.failed(now.mono, delivery);
         }
         if planted(Bug::GuestDropped) {
             let until = MonoTime::from_micros(
@@ -202,9 +186,10 @@ impl Shard {
         if self.draining || self.liveness(now, target) != Liveness::Up {
             return;
         }
-        while self.room() > 0
+        while self.budget.may(now.mono, Kind::Hint)
             && let Some(delivery) = self.guests.next(now.mono, target, self.table.durable_lsn())
         {
+            self.pay_for_delivery(now);
             self.begin_guest_delivery(now, delivery, effects);
         }
     }
@@ -235,21 +220,8 @@ impl Shard {
                 return;
             }
         };
-        let op = self.next_number();
-        let message = PeerMessage::Replicate(Replicate {
-            op,
-            keyspace: delivery.key.keyspace(),
-            key: Bytes::copy_from_slice(delivery.key.user_key()),
-            payload: Payload::Whole(record),
-            number: self.purge_numbers(&place).number,
-            budget: DELIVER_WITHIN,
-            base: None,
-            as_fallback: false,
-        });
-        let to = delivery.target;
-        effects.push(Effect::Send { to, message });
-        let at = now.mono;
-        self.guests_sent.insert(op, Sent { delivery, at });
+        let op = self.send_record(now, &delivery, record, effects);
+        self.guests_sent.wait_for(now.mono, op, delivery);
     }
 
     /// A delivery found no room here.
@@ -265,18 +237,14 @@ impl Shard {
         reply: &ReplicateReply,
         effects: &mut Effects,
     ) -> bool {
-        let is_target = |sent: &Sent| sent.delivery.target == from;
-        if !self.guests_sent.get(&reply.op).is_some_and(is_target) {
-            return false;
-        }
-        let Some(Sent { delivery, at }) = self.guests_sent.remove(&reply.op) else {
+        let Some((delivery, took)) = self.guests_sent.take_answered(now.mono, from, reply) else {
             return false;
         };
         let copy = (delivery.key.keyspace(), delivery.key.vnode());
         match reply.result {
             Ok(stored) if stored.counts => {
                 effects.push(Effect::Count(Event::GuestDelivered));
-                if self.guests.delivered(&delivery, now.mono.since(at)) {
+                if self.guests.delivered(&delivery, took) {
                     self.release(delivery.key, effects);
                 }
                 self.deliver_guests(now, from, effects);
@@ -285,7 +253,7 @@ impl Shard {
             // owners before: nothing acknowledged rests on it.
             Err(refusal) if refusal.cause == Cause::BelowFloor && !self.guests.knows(copy) => {
                 effects.push(Effect::Count(Event::GuestOutdated));
-                self.guests.delivered(&delivery, now.mono.since(at));
+                self.guests.delivered(&delivery, took);
                 self.guests.waits_no_more(&delivery.key);
                 self.release(delivery.key, effects);
             }

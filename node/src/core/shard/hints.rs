@@ -1,40 +1,29 @@
 //! Delivering hints: what a node missed is sent to it as soon as it is up, at the pace at which it
 //! acknowledges.
 //!
-//! A delivery is one `Replicate` with the record that this node shows readers; it is no operation of a
-//! client, takes no client's room, and begins when the budget lets it. A hint ends by the target's
-//! durable acknowledgement, whether the target counts or not.
+//! A hint ends by the target's durable acknowledgement, whether the target counts or not.
 //!
-//! Not here: which hints there are (`core::hints`), noticing that a node missed a write (`write`).
+//! Not here: which hints there are (`core::hints`), sending records (`deliver`), noticing that a node missed
+//! a write (`write`).
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_ring::NodeId;
 use quorate_ring::planted::{Bug, planted};
-use quorate_ring::{MonoTime, NodeId};
 
-use super::super::budget::{Kind, RECORD_COST};
+use super::super::budget::Kind;
 use super::super::continuity::Liveness;
 use super::super::effect::{Effect, Effects, Event};
 use super::super::hints::{Delivery, HintChange};
 use super::super::input::Now;
 use super::super::key::RecordKey;
-use super::super::message::{OpNumber, Payload, PeerMessage, Replicate, ReplicateReply};
+use super::super::message::ReplicateReply;
 use super::super::table::Lookup;
 use super::{Parked, Shard};
 
-/// An acknowledgement is waited for this long.
-const DELIVER_WITHIN: Duration = Duration::from_secs(2);
-
 /// How often hints are looked through for those that are too old.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
-
-/// A record on its way to a node that missed it.
-#[derive(Debug)]
-pub(super) struct Sent {
-    delivery: Delivery,
-    at: MonoTime,
-}
 
 impl Shard {
     /// `node` missed a write of `key`.
@@ -49,15 +38,10 @@ impl Shard {
     /// Sends what waits for nodes that are up, gives up on what was not acknowledged, lets go what is
     /// too old.
     pub(super) fn tick_hints(&mut self, now: Now, effects: &mut Effects) {
-        let lost = self.hints_sent.iter().filter(|(_, sent)| {
-            let is_late = now.mono.since(sent.at) >= DELIVER_WITHIN;
-            is_late || self.liveness(now, sent.delivery.target) != Liveness::Up
-        });
-        let lost: Vec<OpNumber> = lost.map(|(op, _)| *op).collect();
-        for op in lost {
-            if let Some(sent) = self.hints_sent.remove(&op) {
-                self.hints.failed(now.mono, sent.delivery);
-            }
+        let continuity = &self.continuity;
+        let is_up = |node| continuity.liveness(now.mono, node) == Liveness::Up;
+        for delivery in self.hints_sent.take_lost(now.mono, is_up) {
+            self.hints.failed(now.mono, delivery);
         }
         if now.mono >= self.hints_expire_at {
             self.hints_expire_at = now.mono + EXPIRE_EVERY;
@@ -78,9 +62,7 @@ impl Shard {
         while self.budget.may(now.mono, Kind::Hint)
             && let Some(delivery) = self.hints.next(now.mono, target, self.table.durable_lsn())
         {
-            // The record may have to be loaded first: it is taken to be as large as the one before.
-            let cost = RECORD_COST + self.hint_bytes;
-            self.budget.charge(now.mono, Kind::Hint, cost);
+            self.pay_for_delivery(now);
             self.begin_delivery(now, delivery, effects);
         }
     }
@@ -112,31 +94,11 @@ impl Shard {
         let Some(record) = record else {
             return self.end_hint(&delivery, effects);
         };
-        // What is charged twice for a small record after a large one is at most what the large one cost.
-        let bytes = record.len() as u64;
-        let more = bytes.saturating_sub(self.hint_bytes);
-        self.budget.charge(now.mono, Kind::Hint, more);
-        self.hint_bytes = bytes;
-        let op = self.next_number();
-        let message = PeerMessage::Replicate(Replicate {
-            op,
-            keyspace: delivery.key.keyspace(),
-            key: Bytes::copy_from_slice(delivery.key.user_key()),
-            payload: Payload::Whole(record),
-            number: self
-                .numbers_of((delivery.key.keyspace(), delivery.key.vnode()))
-                .number,
-            budget: DELIVER_WITHIN,
-            base: None,
-            as_fallback: false,
-        });
-        let to = delivery.target;
-        effects.push(Effect::Send { to, message });
+        let op = self.send_record(now, &delivery, record, effects);
         if planted(Bug::HintEndsWhenSent) {
             return self.end_hint(&delivery, effects);
         }
-        let at = now.mono;
-        self.hints_sent.insert(op, Sent { delivery, at });
+        self.hints_sent.wait_for(now.mono, op, delivery);
     }
 
     /// Nothing is left to deliver.
@@ -161,11 +123,7 @@ impl Shard {
         reply: &ReplicateReply,
         effects: &mut Effects,
     ) -> bool {
-        let is_target = |sent: &Sent| sent.delivery.target == from;
-        if !self.hints_sent.get(&reply.op).is_some_and(is_target) {
-            return false;
-        }
-        let Some(Sent { delivery, at }) = self.hints_sent.remove(&reply.op) else {
+        let Some((delivery, took)) = self.hints_sent.take_answered(now.mono, from, reply) else {
             return false;
         };
         if reply.result.is_err() {
@@ -173,7 +131,7 @@ impl Shard {
             return true;
         }
         effects.push(Effect::Count(Event::HintDelivered));
-        if self.hints.delivered(&delivery, now.mono.since(at)) {
+        if self.hints.delivered(&delivery, took) {
             let Delivery { target, key, .. } = delivery;
             effects.push(Effect::Hint(HintChange::Ended(target, key)));
         }

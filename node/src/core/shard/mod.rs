@@ -14,10 +14,11 @@
 //! coordinates pages of scans, `scan_replica` does a replica's part of them, `batch` takes many
 //! requests as one. `exchange` compares copies with co-replicas and brings them together, `exchange_replica`
 //! does a replica's part of that, `refill` gets back what this node forgot, `hints` delivers what
-//! others missed, `guests` holds in place of owners what they missed, `purge` takes deleted keys away, `rot`
+//! others missed, `guests` holds in place of owners what they missed, `deliver` sends both, `purge` takes deleted keys away, `rot`
 //! begins anew where rows were lost unnoticed.
 
 mod batch;
+mod deliver;
 mod exchange;
 mod exchange_replica;
 mod forward;
@@ -481,15 +482,15 @@ pub struct Shard {
     tails: PeerTails,
     exchanges: Exchanges,
     hints: Hints,
-    hints_sent: BTreeMap<OpNumber, hints::Sent>,
+    hints_sent: deliver::Deliveries,
     hints_expire_at: MonoTime,
     guests: Guests,
-    guests_sent: BTreeMap<OpNumber, guests::Sent>,
+    guests_sent: deliver::Deliveries,
     /// A page of guests of an earlier life is being read; where the next one begins.
     guests_reading: bool,
     guests_from: Bytes,
-    /// Size of the record that a hint last brought.
-    hint_bytes: u64,
+    /// Size of the record that was last delivered.
+    delivered_bytes: u64,
     purges: Purges,
     purge_gathers: BTreeMap<OpNumber, purge::Gather>,
     /// Where the reading of a vnode for deleted keys goes on.
@@ -617,13 +618,13 @@ impl Shard {
             tails: PeerTails::default(),
             exchanges,
             hints: Hints::new(now.mono, hints, kept_hints),
-            hints_sent: BTreeMap::new(),
+            hints_sent: deliver::Deliveries::default(),
             hints_expire_at: now.mono,
             guests: Guests::new(now.mono, limits.guest_bytes_max, found_guests, has_lost),
-            guests_sent: BTreeMap::new(),
+            guests_sent: deliver::Deliveries::default(),
             guests_reading: false,
             guests_from: Bytes::new(),
-            hint_bytes: 0,
+            delivered_bytes: 0,
             purges,
             purge_gathers: BTreeMap::new(),
             purge_look_from: None,
