@@ -2,12 +2,12 @@
 //! for nothing before it has back what it acknowledged, and then holds what the others hold.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use quorate_client::Client;
 use quorate_tests::cluster::{Cluster, Stopwatch, dump_of};
+use quorate_tests::faults::copy_folder;
 
 const RECORDS: u32 = 400;
 
@@ -59,20 +59,6 @@ fn set_aside(data: &Path) -> bool {
         let name = entry.expect("an entry").file_name();
         name.to_string_lossy().starts_with("damaged-")
     })
-}
-
-fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_folder(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
 }
 
 /// Flips a bit in the middle one of the places at which `text` stands in a file of `folder`.

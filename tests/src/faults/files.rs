@@ -71,7 +71,10 @@ fn places(bytes: &[u8], text: &[u8]) -> Vec<usize> {
 }
 
 /// Copies a folder with all that is in it.
-pub(super) fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+///
+/// # Errors
+/// What the file system says; a part may be copied then.
+pub fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;

@@ -17,4 +17,5 @@ pub mod script;
 pub mod sweep;
 mod trace;
 
+pub use files::copy_folder;
 pub use life::Program;

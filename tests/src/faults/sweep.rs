@@ -32,6 +32,9 @@ const IDS_OF_A_LIFE: u64 = 1_000;
 /// So many calls beyond those that were counted are tried, because no two runs are quite alike.
 const BEYOND: u32 = 2;
 
+/// Lives that may wait for space at once, where one works at a time.
+const WAITING_LIVES: usize = 8;
+
 /// System calls by which a store changes its disk; those that a run does not make cost nothing.
 const CHANGES: [&str; 14] = [
     "fsync",
@@ -112,12 +115,17 @@ struct Beginning {
 pub async fn sweep(program: &Program, kind: Kind, extent: Extent) -> Result<SweepFigures> {
     ensure!(extent.one_in > 0 && extent.jobs > 0, "no extent");
     let mut figures = SweepFigures::default();
+    // Most lives without space wait for some until they are ended: that costs time and no processor.
+    let at_once = match kind {
+        Kind::NoSpace | Kind::NoSpaceFromThen => extent.jobs * WAITING_LIVES,
+        Kind::Kill | Kind::InputOutput => extent.jobs,
+    };
     for stage in [Stage::First, Stage::AfterKill, Stage::Marked] {
         let beginning = Arc::new(Beginning::make(program, stage).await?);
         let mut waiting = beginning.faults(program, kind, extent.one_in).await?;
         let mut running = JoinSet::new();
         loop {
-            while running.len() < extent.jobs
+            while running.len() < at_once
                 && let Some(fault) = waiting.pop()
             {
                 let (program, beginning) = (program.clone(), Arc::clone(&beginning));

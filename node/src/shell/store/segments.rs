@@ -6,7 +6,8 @@
 //! A segment is ready only when its zeros, its header, its name and the directory are synced (L4).
 //! Numbers only rise, so that no number is used twice. Old segments go oldest first, each with a
 //! sync of the directory: a crash never leaves a hole. A full disk is waited out; frames that are
-//! no user's have the reserve of the segment in use meanwhile (L8).
+//! no user's have the reserve of the segment in use meanwhile (L8). What was half done then is gone on with
+//! where it ended: a segment that has its name and is forgotten would be a hole after the next start.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -61,12 +62,25 @@ struct State {
     /// Highest number ever used.
     highest: u64,
     next: Option<Place>,
+    /// A segment whose making did not come to its end.
+    begun: Option<Begun>,
+    /// The oldest full segment has its new name, which is not durable yet.
+    is_renamed: bool,
     /// Newest segment that holds a durable batch; those before it are not needed to read it.
     anchor: u64,
     applied: Lsn,
     failed: Option<DiskError>,
     stopped: bool,
     halted: bool,
+}
+
+/// A segment that is being made.
+#[derive(Debug, Clone)]
+struct Begun {
+    number: u64,
+    bytes: u64,
+    /// The file that is to become it.
+    recycled: Option<String>,
 }
 
 impl Segments {
@@ -102,34 +116,35 @@ impl Segments {
 
     /// Makes a segment that the first frame may be written to.
     pub(super) async fn prepare(&self) -> Result<Place, DiskError> {
-        let (number, recycled, bytes) = {
-            let mut state = self.lock();
-            let first = state.highest == 0;
-            state.highest += 1;
-            let bytes = if first {
-                self.config.first_segment_bytes
-            } else {
-                self.config.segment_bytes
-            };
-            (state.highest, state.free.pop(), bytes)
-        };
+        let Begun {
+            number,
+            bytes,
+            recycled,
+        } = self.begin();
         let name = segment_name(number);
-        let raw = match recycled {
-            Some(raw) if self.has_length(&raw, bytes).await? => raw,
-            other => {
-                if let Some(raw) = other {
-                    self.disk.remove(&raw).await?;
+        let files = self.disk.list().await?;
+        let is_there = |name: &str| files.iter().any(|(file, _)| file == name);
+        let has_length = |name: &str| files.contains(&(name.to_owned(), bytes));
+        // It gets its name last.
+        if !is_there(&name) {
+            let raw = match recycled {
+                Some(raw) if has_length(&raw) => raw,
+                other => {
+                    if let Some(raw) = other.filter(|raw| is_there(raw)) {
+                        self.disk.remove(&raw).await?;
+                    }
+                    let raw = free_name(number);
+                    self.create(&raw, bytes).await?;
+                    raw
                 }
-                let raw = free_name(number);
-                self.create(&raw, bytes).await?;
-                raw
-            }
-        };
-        let header = encode_segment_header(self.store, number);
-        self.disk.write(&raw, 0, &header).await?;
-        self.disk.sync(&raw).await?;
-        self.disk.rename(&raw, &name).await?;
+            };
+            let header = encode_segment_header(self.store, number);
+            self.disk.write(&raw, 0, &header).await?;
+            self.disk.sync(&raw).await?;
+            self.disk.rename(&raw, &name).await?;
+        }
         self.disk.sync_dir().await?;
+        self.lock().begun = None;
         Ok(Place {
             segment: number,
             offset: SEGMENT_HEADER_BYTES,
@@ -137,9 +152,26 @@ impl Segments {
         })
     }
 
-    async fn has_length(&self, name: &str, bytes: u64) -> Result<bool, DiskError> {
-        let files = self.disk.list().await?;
-        Ok(files.contains(&(name.to_owned(), bytes)))
+    /// The segment that is to be made: the one whose making did not end, or the next.
+    fn begin(&self) -> Begun {
+        let mut state = self.lock();
+        if let Some(begun) = &state.begun {
+            return begun.clone();
+        }
+        let first = state.highest == 0;
+        state.highest += 1;
+        let bytes = if first {
+            self.config.first_segment_bytes
+        } else {
+            self.config.segment_bytes
+        };
+        let begun = Begun {
+            number: state.highest,
+            bytes,
+            recycled: state.free.pop(),
+        };
+        state.begun = Some(begun.clone());
+        begun
     }
 
     async fn create(&self, name: &str, bytes: u64) -> Result<(), DiskError> {
@@ -207,9 +239,13 @@ impl Segments {
         match work {
             Work::Retire(number) => {
                 let free = free_name(number);
-                self.disk.rename(&segment_name(number), &free).await?;
+                if !self.lock().is_renamed {
+                    self.disk.rename(&segment_name(number), &free).await?;
+                    self.lock().is_renamed = true;
+                }
                 self.disk.sync_dir().await?;
                 let mut state = self.lock();
+                state.is_renamed = false;
                 state.full.pop_front();
                 state.free.push(free);
             }
