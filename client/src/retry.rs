@@ -145,6 +145,8 @@ fn class(code: Code) -> Class {
         Code::StampAhead | Code::ClockOff => Class::OncePerNode,
         Code::Unavailable
         | Code::DiskFull
+        | Code::GuestsFull
+        | Code::CopyLost
         | Code::Damaged
         | Code::Internal
         | Code::BelowFloor

@@ -610,7 +610,7 @@ fn p9_a_full_fallback_refuses_and_keeps_what_it_has() {
     let refused = lab.put(fallbacks[0], "w", 3, One.sloppy());
     assert_eq!(
         failure(&refused),
-        (Cause::Overloaded, Effectiveness::NotApplied)
+        (Cause::GuestsFull, Effectiveness::NotApplied)
     );
     lab.heal();
     assert!(

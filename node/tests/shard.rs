@@ -880,7 +880,8 @@ fn an_only_copy_that_was_lost_is_not_read_before_an_operator_gives_it_up() {
     let read = lab.ask(owner, single());
     lab.pass(2_500);
     let reply = lab.reply(read);
-    assert!(matches!(reply, Some(Reply::Failed(_))), "{reply:?}");
+    let is_lost = matches!(&reply, Some(Reply::Failed(failure)) if failure.cause == Cause::CopyLost);
+    assert!(is_lost, "{reply:?}");
     let status = lab.shards[&owner].status(lab.clock());
     assert!(status.only_copies_lacking > 0);
     assert_eq!(status.copies_lacking, status.only_copies_lacking);

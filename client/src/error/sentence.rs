@@ -50,6 +50,10 @@ fn cause(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
         Code::DeadlineExceeded => write!(f, "the deadline of {:?} passed", failure.deadline),
         Code::Overloaded => f.write_str("the nodes have too many requests in flight"),
         Code::DiskFull => f.write_str("the disks of too many nodes are nearly full"),
+        Code::GuestsFull => f.write_str("the nodes that stand in for owners have no room for more"),
+        Code::CopyLost => {
+            f.write_str("the disk of the only node that has a copy of the key is lost")
+        }
         Code::NotReady => f.write_str("the nodes have not yet heard from their co-replicas"),
         Code::ShuttingDown => f.write_str("the nodes are shutting down"),
         Code::EpochMismatch => f.write_str("client and nodes disagree about the topology"),

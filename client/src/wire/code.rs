@@ -177,6 +177,10 @@ codes! {
     ContextAhead = 67, "CONTEXT_AHEAD";
     /// A node that is up was to be declared lost.
     NodeUp = 68, "NODE_UP";
+    /// A node that stands in for owners holds as much for them as it may.
+    GuestsFull = 69, "GUESTS_FULL";
+    /// The only node that has a copy of the key lost its disk.
+    CopyLost = 70, "COPY_LOST";
 }
 
 impl Code {
@@ -223,6 +227,12 @@ impl Code {
             }
             Self::ConnectFailed => "check that the nodes run and can be reached",
             Self::DiskFull => "free space on the nodes or add some",
+            Self::GuestsFull => {
+                "bring the owners back, or let nodes hold more for them (`guest_bytes_max`)"
+            }
+            Self::CopyLost => {
+                "bring its disk back, or give it up: `quorate status` names the node and the command"
+            }
             Self::Damaged | Self::Internal | Self::BelowFloor | Self::PayloadUnsupported => {
                 "see the log of that node"
             }

@@ -730,6 +730,8 @@ mod tests {
             }],
             guest_records: 3,
             guest_bytes: 1_500,
+            guest_bytes_max: 2_000,
+            disk_full: true,
             copies_in_doubt: 6,
             purge: PurgeStatus {
                 waiting: 7,

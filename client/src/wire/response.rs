@@ -283,6 +283,12 @@ pub struct NodeStatus {
     /// What they take, in bytes, about.
     #[serde(default)]
     pub guest_bytes: u64,
+    /// As many bytes of them it keeps at most; 0 if it does not say.
+    #[serde(default)]
+    pub guest_bytes_max: u64,
+    /// Its disk has less free space than it must have (`disk_free_percent_min`): it takes no writes.
+    #[serde(default)]
+    pub disk_full: bool,
 }
 
 /// A node whose disk an operator declared lost.

@@ -232,6 +232,8 @@ fn numbers(topology: &Topology, status: &NodeStatus) -> Value {
         "hints_wanted": status.hints_wanted,
         "guest_records": status.guest_records,
         "guest_bytes": status.guest_bytes,
+        "guest_bytes_max": status.guest_bytes_max,
+        "disk_full": status.disk_full,
         "memory_lost": status.memory_lost,
         "lost_why": status.lost_why,
         "copies_lacking": status.copies_lacking,
@@ -298,6 +300,7 @@ fn text(topology: &Topology, answers: &[Answer], healthy: bool) -> String {
     );
     text.push_str(&compared(topology, answers));
     text.push_str(&purge(topology, answers));
+    text.push_str(&guests(topology, answers));
     let has_memory = has_memory_keyspace(topology);
     if healthy {
         text.push_str("\nhealthy: every node is up and counts for all its vnodes\n");
@@ -334,6 +337,27 @@ fn purge(topology: &Topology, answers: &[Answer]) -> String {
         format!("; not while {} cannot take part", blocking.join(", "))
     };
     format!("deleted keys that wait to be purged: {waiting}{oldest}{blocking}\n")
+}
+
+/// What nodes hold in place of owners that could not be had.
+fn guests(topology: &Topology, answers: &[Answer]) -> String {
+    let told = answers
+        .iter()
+        .filter_map(|(node, said)| Some((node, said.as_ref().ok()?)));
+    let holding = told.filter(|(_, status)| status.guest_records > 0);
+    let line = |(node, status): (&Node, &NodeStatus)| {
+        let waiting = status.hints.iter().filter(|hint| hint.counted);
+        let owners = waiting.map(|hint| topology.node_label(quorate_ring::NodeId(hint.node)));
+        let owners: Vec<String> = owners.collect();
+        format!(
+            "{} holds {} records ({}) in place of {}\n",
+            node.name,
+            status.guest_records,
+            shown_bytes(status.guest_bytes),
+            owners.join(", ")
+        )
+    };
+    holding.map(line).collect()
 }
 
 /// When the copies of which nodes were compared last, and how many keys differed.
@@ -431,6 +455,22 @@ fn complaints(topology: &Topology, (_, answer): &Answer, has_memory: bool) -> Ve
     let Ok(status) = answer else {
         return found;
     };
+    if status.disk_full {
+        let percent = status.disk_free_bytes.saturating_mul(100) / status.disk_total_bytes.max(1);
+        found.push(format!(
+            "takes no writes: its disk has {percent} % free ({}), less than `disk_free_percent_min`; free \
+             space there, or add some",
+            shown_bytes(status.disk_free_bytes)
+        ));
+    }
+    if status.guest_bytes > 0 && status.guest_bytes >= status.guest_bytes_max / 10 * 9 {
+        found.push(format!(
+            "holds {} in place of owners that are down, of {} that it may (`guest_bytes_max`), and will \
+             refuse sloppy writes: bring the owners back, or let it hold more",
+            shown_bytes(status.guest_bytes),
+            shown_bytes(status.guest_bytes_max)
+        ));
+    }
     if has_memory && status.memory_lost {
         found.push(format!(
             "ended without a clean stop and may have forgotten what memory keyspaces acknowledged; it \

@@ -26,6 +26,10 @@ pub enum Cause {
     Overloaded,
     /// The disk is nearly full.
     DiskFull,
+    /// No room to hold more in place of owners.
+    GuestsFull,
+    /// This node alone has a copy, and lost its disk.
+    CopyLost,
     /// No co-replica has been heard yet.
     NotReady,
     /// The node is stopping.

@@ -367,6 +367,9 @@ impl GetMachine {
         if self.falls_short(merged.as_deref()) {
             return self.look_further(now, steps);
         }
+        if merged.is_none() && self.has_fallbacks() && !self.has_heard_owner() {
+            return self.look_for_owner(steps);
+        }
         let numbers = self.answers.iter().filter(|answer| answer.record.is_some());
         let number = numbers
             .map(|answer| answer.numbers.number)
@@ -504,6 +507,22 @@ impl GetMachine {
         answers
             .filter(|answer| self.plan.counts(answer.node))
             .count()
+    }
+
+    fn has_heard_owner(&self) -> bool {
+        let mut answers = self.answers.iter();
+        answers.any(|answer| self.plan.is_owner(answer.node))
+    }
+
+    /// That fallbacks hold nothing says nothing of what the owners hold: one of them must be heard before a
+    /// key is said not to be there.
+    fn look_for_owner(&mut self, steps: &mut Vec<Step>) {
+        self.ask_more(self.plan.candidates.len(), steps);
+        let hopes = |node: &NodeId| self.plan.is_owner(*node) && !self.refused.contains(*node);
+        if !self.plan.candidates.iter().any(hopes) {
+            let down = self.plan.down.clone();
+            self.fail(Cause::Unavailable, &|node| down.contains(&node), steps);
+        }
     }
 
     /// What was heard is behind the session: asks everybody else, and again those who answered.
@@ -904,6 +923,37 @@ mod tests {
         assert_eq!(tell(&mut get, now, B), []);
         let answered = tell(&mut get, now, C);
         assert_eq!(answered, [Step::Answer { replicas: 3 }], "F is none of R");
+    }
+
+    /// Of three owners none is up: what fallbacks hold is told, and that they hold nothing is not.
+    #[test]
+    fn a_sloppy_read_that_hears_no_owner_says_of_no_key_that_it_is_not_there() {
+        const F: NodeId = NodeId(9);
+        const G: NodeId = NodeId(10);
+        let read = |candidates: &[NodeId], told: Option<Arc<KeyState>>| {
+            let mut get = quorum_get();
+            get.plan.candidates = candidates.iter().copied().collect();
+            get.plan.down = [A, B].into_iter().collect();
+            get.plan.fallbacks = [F, G].into_iter().collect();
+            (get.plan.fallbacks_count, get.plan.quorum) = (true, 0);
+            let (now, none, mut steps) = (MonoTime::ZERO, PurgeNumbers::default(), Vec::new());
+            get.start(&mut steps);
+            steps.clear();
+            for node in [F, G] {
+                get.held(now, node, told.clone(), none, Standing::Counts, &mut steps);
+            }
+            steps
+        };
+        let found = read(&[F, G], Some(record(1)));
+        assert_eq!(found, [Step::Answer { replicas: 2 }]);
+        let refused = read(&[F, G], None);
+        let [Step::Fail(failure)] = &refused[..] else {
+            panic!("{refused:?}");
+        };
+        assert_eq!((failure.cause, failure.required), (Cause::Unavailable, 2));
+        assert!(failure.replicas.contains(&(A, ReplicaPart::Down)));
+        let waits = read(&[F, G, C], None);
+        assert_eq!(waits, [Step::Ask(C)], "an owner may be heard");
     }
 
     /// What a majority knew at least one of any majority that counts knows, unless it was pruned.

@@ -264,6 +264,13 @@ impl Healing {
         }
     }
 
+    /// Whether a copy that is not whole is one that no other node has.
+    #[must_use]
+    pub fn lacks_only_copy(&self, keyspace: KeyspaceId, vnode: VnodeId) -> bool {
+        let lack = self.lacks.get(&(keyspace, vnode));
+        lack.is_some_and(|lack| lack.others.is_empty())
+    }
+
     /// How many of the copies that are not whole no other node has.
     #[must_use]
     pub fn only_copies_lacking(&self) -> usize {

@@ -184,6 +184,8 @@ impl Admin {
             hints: missed.chain(counted).collect(),
             guest_records: shard.guests.records,
             guest_bytes: shard.guests.bytes,
+            guest_bytes_max: shard.guest_bytes_max,
+            disk_full: shard.disk_full,
             copies_in_doubt: u32::try_from(shard.copies_in_doubt).unwrap_or(u32::MAX),
             clock_off: !shard.clock_good,
             declared_lost: shard.declared_lost.iter().map(declared).collect(),

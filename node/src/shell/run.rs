@@ -507,6 +507,7 @@ async fn publish(
     counters: Arc<LinkCounters>,
     clock: Arc<dyn Clock>,
 ) {
+    let mut was_full = false;
     loop {
         metrics.links(&counters);
         let (Ok(shard), Ok(status)) = (admin.handle.status().await, admin.status().await) else {
@@ -515,6 +516,19 @@ async fn publish(
             view.publish(last);
             return;
         };
+        if status.disk_full != was_full {
+            was_full = status.disk_full;
+            let (free, total) = (status.disk_free_bytes, status.disk_total_bytes);
+            if was_full {
+                tracing::warn!(
+                    free,
+                    total,
+                    "the disk has less free space than `disk_free_percent_min`: no writes are taken"
+                );
+            } else {
+                tracing::info!(free, total, "the disk has room again: writes are taken");
+            }
+        }
         let counting = shard.vnodes.iter().filter(|(_, counts)| *counts);
         view.publish(NodeView {
             name: name.clone(),

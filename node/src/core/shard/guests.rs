@@ -112,7 +112,7 @@ impl Shard {
         let copy = (place.keyspace, place.location.vnode);
         if !self.guests.has_room(&place.key, record.len()) {
             effects.push(Effect::Count(Event::GuestRefused));
-            return Some(Cause::Overloaded);
+            return Some(Cause::GuestsFull);
         }
         let own = self.purges.numbers(copy);
         let knows = self.guests.knows(copy);

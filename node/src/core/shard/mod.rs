@@ -413,6 +413,10 @@ pub struct ShardStatus {
     pub only_copies_lacking: usize,
     /// Copies that count again although too few owners were whole: something may be lost.
     pub copies_in_doubt: usize,
+    /// What it may hold in place of owners.
+    pub guest_bytes_max: u64,
+    /// Its disk has less free space than it must have: it takes no writes.
+    pub disk_full: bool,
     /// Nodes whose disks an operator declared lost.
     pub declared_lost: DeclaredLost,
     /// Deleted keys that wait to be purged.
@@ -821,6 +825,8 @@ impl Shard {
             declared_lost: self.declared_lost.clone(),
             purge: self.purge_status(now),
             background: self.budget.status(now.mono),
+            guest_bytes_max: self.limits.guest_bytes_max as u64,
+            disk_full: self.disk_full,
             clock_good: self.clocks.trust(now) == ClockTrust::Good,
             pairs: self.exchanges.status(now.mono),
             peers: peers.collect(),
@@ -903,6 +909,14 @@ impl Shard {
             return self.reply(origin, Reply::Failed(failure), effects);
         }
         let is_owner = place.is_owner;
+        if is_owner
+            && self
+                .healing
+                .lacks_only_copy(place.keyspace, place.location.vnode)
+        {
+            let failure = Failure::refused(Cause::CopyLost);
+            return self.reply(origin, Reply::Failed(failure), effects);
+        }
         // What is here may be from before a purge: nobody may come to see it.
         let knows = self.knows_numbers(&place);
         if !knows && matches!(origin, Origin::Forwarder { .. }) {

@@ -457,7 +457,7 @@ impl Shard {
         let is_owner = place.is_owner;
         let room = request.value.as_ref().map_or(0, Bytes::len) + GUEST_MARGIN_BYTES;
         if !is_owner && !self.guests.has_room(&place.key, room) {
-            return Err(Self::overloaded());
+            return Err(Failure::refused(Cause::GuestsFull));
         }
         let may_mint = if is_owner {
             let vnode = place.location.vnode;

@@ -13,6 +13,8 @@ pub fn code_of(cause: Cause) -> Code {
         Cause::DeadlineExceeded => Code::DeadlineExceeded,
         Cause::Overloaded => Code::Overloaded,
         Cause::DiskFull => Code::DiskFull,
+        Cause::GuestsFull => Code::GuestsFull,
+        Cause::CopyLost => Code::CopyLost,
         Cause::NotReady => Code::NotReady,
         Cause::ShuttingDown => Code::ShuttingDown,
         Cause::EpochMismatch => Code::EpochMismatch,
@@ -53,6 +55,8 @@ pub fn cause_of(code: Code) -> Option<Cause> {
         Code::DeadlineExceeded => Cause::DeadlineExceeded,
         Code::Overloaded => Cause::Overloaded,
         Code::DiskFull => Cause::DiskFull,
+        Code::GuestsFull => Cause::GuestsFull,
+        Code::CopyLost => Cause::CopyLost,
         Code::NotReady => Cause::NotReady,
         Code::ShuttingDown => Cause::ShuttingDown,
         Code::EpochMismatch => Cause::EpochMismatch,
@@ -102,6 +106,6 @@ mod tests {
         }
         causes.sort_unstable();
         causes.dedup();
-        assert_eq!(causes.len(), 32, "every cause has a code");
+        assert_eq!(causes.len(), 34, "every cause has a code");
     }
 }

@@ -100,6 +100,8 @@ impl NodeView {
             "quorate_log_bytes" => status.log_bytes,
             "quorate_engine_backlog" => status.engine_backlog,
             "quorate_disk_free_bytes" => status.disk_free_bytes,
+            "quorate_disk_full" => u64::from(status.disk_full),
+            "quorate_copies_in_doubt" => u64::from(status.copies_in_doubt),
             "quorate_disk_total_bytes" => status.disk_total_bytes,
             "quorate_uptime_seconds" => return Some(status.uptime_us as f64 / 1e6),
             _ => return None,
