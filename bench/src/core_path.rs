@@ -402,6 +402,7 @@ impl CorePath {
             | Effect::Healed(_)
             | Effect::NoteLoss(_)
             | Effect::DeclareLost { .. }
+            | Effect::NoteDoubt(_)
             | Effect::LossDeclared { .. }
             | Effect::Hint(_)
             | Effect::Count(_)

@@ -305,6 +305,7 @@ impl Lab {
                 Effect::Compared { .. }
                 | Effect::Healed(_)
                 | Effect::DeclareLost { .. }
+                | Effect::NoteDoubt(_)
                 | Effect::LossDeclared { .. }
                 | Effect::Hint(_)
                 | Effect::Remember { .. }

@@ -197,6 +197,7 @@ impl Lab {
                 | Effect::Healed(_)
                 | Effect::NoteLoss(_)
                 | Effect::DeclareLost { .. }
+                | Effect::NoteDoubt(_)
                 | Effect::LossDeclared { .. }
                 | Effect::Hint(_)
                 | Effect::Count(_) => {}

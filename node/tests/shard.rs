@@ -145,6 +145,8 @@ struct Lab {
     compared: Vec<(u64, Result<Compared, CompareRefused>)>,
     healed: Vec<(NodeId, Healed)>,
     noted: Vec<(NodeId, String)>,
+    /// Copies in doubt, as they were kept.
+    doubts: Vec<(NodeId, u32)>,
     topology: Arc<Topology>,
     declared: Vec<(NodeId, DeclaredLost)>,
     answered: Vec<Result<(), DeclareRefused>>,
@@ -172,6 +174,7 @@ impl Lab {
             compared: Vec::new(),
             healed: Vec::new(),
             noted: Vec::new(),
+            doubts: Vec::new(),
             topology: topology(),
             declared: Vec::new(),
             answered: Vec::new(),
@@ -282,6 +285,7 @@ impl Lab {
                 Effect::Count(event) => self.counted.push(event),
                 Effect::Compared { number, result } => self.compared.push((number, result)),
                 Effect::NoteLoss(why) => self.noted.push((node, why)),
+                Effect::NoteDoubt(copies) => self.doubts.push((node, copies)),
                 Effect::Healed(healed) => self.healed.push((node, healed)),
                 Effect::DeclareLost { lost, number } => {
                     self.declared.push((node, lost.clone()));
@@ -880,7 +884,8 @@ fn an_only_copy_that_was_lost_is_not_read_before_an_operator_gives_it_up() {
     let read = lab.ask(owner, single());
     lab.pass(2_500);
     let reply = lab.reply(read);
-    let is_lost = matches!(&reply, Some(Reply::Failed(failure)) if failure.cause == Cause::CopyLost);
+    let is_lost =
+        matches!(&reply, Some(Reply::Failed(failure)) if failure.cause == Cause::CopyLost);
     assert!(is_lost, "{reply:?}");
     let status = lab.shards[&owner].status(lab.clock());
     assert!(status.only_copies_lacking > 0);
@@ -898,7 +903,23 @@ fn an_only_copy_that_was_lost_is_not_read_before_an_operator_gives_it_up() {
     assert!(matches!(reply, Some(Reply::Read { .. })), "{reply:?}");
     let status = lab.shards[&owner].status(lab.clock());
     assert_eq!(status.copies_lacking, 0);
-    assert!(status.copies_in_doubt > 0);
+    let doubt = status.copies_in_doubt;
+    assert!(doubt > 0);
+    let kept = lab.doubts.last().copied();
+    assert_eq!(kept, Some((owner, u32::try_from(doubt).expect("few"))));
+    // The next life says it too, until an operator knows.
+    let durable = lab.shards[&owner].table().durable_lsn();
+    let life = lab.shards[&owner].header().incarnation.0;
+    let mut again = recovered(&[(life, 1), (life + 1, durable.0 + 1)], &[]);
+    again.losses.in_doubt = u32::try_from(doubt).expect("few");
+    lab.start_with(owner, again);
+    assert_eq!(
+        lab.shards[&owner].status(lab.clock()).copies_in_doubt,
+        doubt
+    );
+    lab.step(owner, Input::AcceptLosses);
+    assert_eq!(lab.shards[&owner].status(lab.clock()).copies_in_doubt, 0);
+    assert_eq!(lab.doubts.last(), Some(&(owner, 0)));
 }
 
 /// C5: what an owner took from memory is not in its digests before it is durable there.

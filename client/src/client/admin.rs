@@ -152,6 +152,27 @@ impl Client {
         let endpoint = self.endpoint_named(node)?;
         let request = Request::DeclareLost(DeclareLost {
             nodes: lost.iter().map(|node| node.0).collect(),
+            accept: false,
+        });
+        match self.ask(&endpoint, request, ANSWER_TIMEOUT).await? {
+            Response::LossDeclared(_) => Ok(()),
+            other => Err(no_answer(&endpoint, other)),
+        }
+    }
+
+    /// Tells the node named `node` that its operator knows what may be lost there, so that its status says so no
+    /// more; needs the role `admin`.
+    ///
+    /// # Errors
+    /// [`NodeError`] if there is no such node, it does not answer within 2 s, or refuses.
+    ///
+    /// # Cancel safety
+    /// It may be accepted; telling it again changes nothing.
+    pub async fn accept_losses(&self, node: &str) -> Result<(), NodeError> {
+        let endpoint = self.endpoint_named(node)?;
+        let request = Request::DeclareLost(DeclareLost {
+            nodes: Vec::new(),
+            accept: true,
         });
         match self.ask(&endpoint, request, ANSWER_TIMEOUT).await? {
             Response::LossDeclared(_) => Ok(()),

@@ -522,7 +522,10 @@ mod tests {
             ),
             (
                 "request_declare_lost",
-                Request::DeclareLost(DeclareLost { nodes: vec![2, 3] }),
+                Request::DeclareLost(DeclareLost {
+                    nodes: vec![2, 3],
+                    accept: true,
+                }),
             ),
             (
                 "request_resolve",
@@ -733,6 +736,7 @@ mod tests {
             guest_bytes_max: 2_000,
             disk_full: true,
             copies_in_doubt: 6,
+            memory_copies_in_doubt: 7,
             purge: PurgeStatus {
                 waiting: 7,
                 oldest_ms: Some(8),

@@ -227,6 +227,9 @@ pub struct Repair {
 pub struct DeclareLost {
     /// Numbers of the nodes.
     pub nodes: Vec<u32>,
+    /// The operator knows what may be lost on the node that is told: it says so no more.
+    #[serde(default)]
+    pub accept: bool,
 }
 
 /// Asks what became of a write whose outcome is unknown. Answered *applied* when the write is

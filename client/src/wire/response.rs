@@ -264,8 +264,8 @@ pub struct NodeStatus {
     /// What it keeps for nodes that missed writes.
     #[serde(default)]
     pub hints: Vec<HintStatus>,
-    /// Copies that count again although too few of their owners were whole when they were compared:
-    /// something acknowledged may be lost. Since the node's start.
+    /// Copies of keyspaces on disk that count again although too few of their owners were whole when they were
+    /// compared: something acknowledged may be lost. Until an operator has accepted it.
     #[serde(default)]
     pub copies_in_doubt: u32,
     /// Its part in purging deleted keys.
@@ -289,6 +289,10 @@ pub struct NodeStatus {
     /// Its disk has less free space than it must have (`disk_free_percent_min`): it takes no writes.
     #[serde(default)]
     pub disk_full: bool,
+    /// The same as `copies_in_doubt` of keyspaces in memory, since the node's start: what all owners held in
+    /// memory when they ended is gone.
+    #[serde(default)]
+    pub memory_copies_in_doubt: u32,
 }
 
 /// A node whose disk an operator declared lost.

@@ -518,12 +518,22 @@ pub(super) enum ClusterCommand {
                         where that may be so. Name a node that is up with an empty disk to give up\nwhat \
                         nobody else has a copy of (N=1). A node that is up and lacks nothing is refused \
                         (exit code 6).\nExit code 3: not all nodes were told.\n\nExample:\n  quorate \
-                        cluster recover --lost c"
+                        cluster recover --lost c\n  quorate cluster recover --accept a"
 )]
 pub(super) struct ClusterRecoverArgs {
     /// The node whose disk is gone; several may be given.
-    #[arg(long, required = true, num_args = 1.., value_name = "NODE")]
+    #[arg(
+        long,
+        required_unless_present = "accept",
+        conflicts_with = "accept",
+        num_args = 1..,
+        value_name = "NODE"
+    )]
     pub(super) lost: Vec<String>,
+
+    /// The node of which `status` says that something may be lost, once you know: it says so no more.
+    #[arg(long, num_args = 1.., value_name = "NODE")]
+    pub(super) accept: Vec<String>,
 }
 
 /// Arguments of `cluster create`.

@@ -1,4 +1,5 @@
-//! `cluster recover --lost NODE..`: the operator's word that disks are gone for good.
+//! `cluster recover --lost NODE..`: the operator's word that disks are gone for good; `--accept NODE..`: that
+//! what may be lost on a node is known.
 //!
 //! A node that lost what it acknowledged waits for its co-replicas, each of which may hold the only
 //! other copy of a write. Of one whose disk will not come back nothing can be waited for: the others
@@ -36,15 +37,17 @@ struct Told {
 /// on Ctrl-C.
 pub(super) async fn run(args: ClusterRecoverArgs, global: Global) -> Result<Exit, Problem> {
     let mut signals = StopSignals::listen()?;
+    if !args.accept.is_empty() {
+        let accepting = accept(&args.accept, &global);
+        return unless_stopped(&mut signals, accepting)
+            .await
+            .ok_or_else(interrupted)?;
+    }
     let telling = async {
         let client = connect(&global).await?;
         let told = tell(&args, &client).await;
         client.close().await;
         told
-    };
-    let interrupted = || {
-        let what = "interrupted; some nodes may have been told: run it again";
-        Problem::new(Exit::Failed, "INTERRUPTED", what)
     };
     let told = unless_stopped(&mut signals, telling).await;
     let (told, silent) = told.ok_or_else(interrupted)??;
@@ -65,20 +68,54 @@ pub(super) async fn run(args: ClusterRecoverArgs, global: Global) -> Result<Exit
     })
 }
 
-/// Gives what was told, and the nodes that should hear it and did not answer.
-async fn tell(
-    args: &ClusterRecoverArgs,
-    client: &Client,
-) -> Result<(Vec<Told>, Vec<Node>), Problem> {
+fn interrupted() -> Problem {
+    let what = "interrupted; some nodes may have been told: run it again";
+    Problem::new(Exit::Failed, "INTERRUPTED", what)
+}
+
+/// Tells nodes that what may be lost on them is known.
+async fn accept(names: &[String], global: &Global) -> Result<Exit, Problem> {
+    let client = connect(global).await?;
+    let told = accept_at(names, &client).await;
+    client.close().await;
+    told?;
+    let names = names.join(", ");
+    if is_json(global.output) {
+        print_json(&json!({ "schema": "cluster-recover/v1", "accepted": names }))?;
+    } else {
+        print(format!("{names}: what may be lost there is told no more\n").as_bytes())?;
+    }
+    Ok(Exit::Ok)
+}
+
+async fn accept_at(names: &[String], client: &Client) -> Result<(), Problem> {
+    check_names(names, client)?;
+    for name in names {
+        let told = client.accept_losses(name).await;
+        told.map_err(|error| unanswered(&error))?;
+    }
+    Ok(())
+}
+
+fn check_names(names: &[String], client: &Client) -> Result<(), Problem> {
     let topology = client.topology();
     let nodes = topology.ring().nodes();
-    for name in &args.lost {
+    for name in names {
         if !nodes.iter().any(|node| node.name.as_str() == name) {
             let names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
             let problem = Problem::usage(format!("there is no node `{name}`"));
             return Err(problem.because(format!("the nodes are {}", names.join(", "))));
         }
     }
+    Ok(())
+}
+
+/// Gives what was told, and the nodes that should hear it and did not answer.
+async fn tell(
+    args: &ClusterRecoverArgs,
+    client: &Client,
+) -> Result<(Vec<Told>, Vec<Node>), Problem> {
+    check_names(&args.lost, client)?;
     let answers = ask_all(client).await;
     if let Some(problem) = refusal(&answers) {
         return Err(problem);

@@ -239,6 +239,7 @@ fn numbers(topology: &Topology, status: &NodeStatus) -> Value {
         "copies_lacking": status.copies_lacking,
         "only_copies_lacking": status.only_copies_lacking,
         "copies_in_doubt": status.copies_in_doubt,
+        "memory_copies_in_doubt": status.memory_copies_in_doubt,
         "declared_lost": status.declared_lost.iter().map(declared).collect::<Vec<_>>(),
         "purge": {
             "waiting": status.purge.waiting,
@@ -450,7 +451,7 @@ fn has_memory_keyspace(topology: &Topology) -> bool {
 }
 
 /// What a node that is up cannot do.
-fn complaints(topology: &Topology, (_, answer): &Answer, has_memory: bool) -> Vec<String> {
+fn complaints(topology: &Topology, (node, answer): &Answer, has_memory: bool) -> Vec<String> {
     let mut found = Vec::new();
     let Ok(status) = answer else {
         return found;
@@ -496,8 +497,9 @@ fn complaints(topology: &Topology, (_, answer): &Answer, has_memory: bool) -> Ve
     }
     if status.copies_in_doubt > 0 {
         found.push(format!(
-            "had too few whole neighbours when it got back what it lost: possible loss in {} copies",
-            status.copies_in_doubt
+            "had too few whole neighbours when it got back what it lost: possible loss in {} copies; once you \
+             know what that means for you, `quorate cluster recover --accept {}` ends this word",
+            status.copies_in_doubt, node.name
         ));
     }
     if !status.declared_lost.is_empty() {

@@ -73,6 +73,8 @@ pub enum Effect {
     /// Something that was acknowledged is lost here, and why: keep that on disk, before what is appended
     /// after it.
     NoteLoss(String),
+    /// Of so many copies that count something may be lost, in all lives: keep that on disk.
+    NoteDoubt(u32),
     /// These nodes are declared lost, and no others: keep that on disk.
     DeclareLost {
         /// The nodes.

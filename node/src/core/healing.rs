@@ -8,7 +8,8 @@
 //!
 //! Where not so many are whole, as after a power cut of all where a keyspace is in memory, being compared
 //! with all of them is enough, whole or not: what none of them holds is nowhere. Something may be lost
-//! then, which is told.
+//! then, which is told: of copies on disk in every life until an operator accepts it, of copies in memory,
+//! whose durability ends there, in this life.
 //!
 //! A node whose disk an operator declared lost (`cluster recover --lost`) is not waited for: nobody will
 //! tell what it held. That is told as a possible loss too, and so is the only copy of a keyspace with
@@ -39,6 +40,7 @@ pub struct Lost {
 /// A copy of a vnode that is not whole.
 #[derive(Debug)]
 struct Lack {
+    is_in_memory: bool,
     /// Owners beside this node.
     others: NodeSet,
     /// Owners that must be whole when they are compared with.
@@ -77,8 +79,11 @@ pub struct Healing {
     lost: Lost,
     /// Nodes whose disks an operator declared lost.
     declared: NodeSet,
-    /// Copies that count although fewer owners than needed were whole.
+    /// Copies that count although fewer owners than needed were whole: of earlier lives, of this one on disk,
+    /// and in memory.
+    doubted_before: usize,
     doubtful: usize,
+    doubtful_in_memory: usize,
     lacks: BTreeMap<(KeyspaceId, VnodeId), Lack>,
     /// Copies that count because of what an operator declared, until who was taken for lost is heard again.
     on_a_word: BTreeMap<(KeyspaceId, VnodeId), Lack>,
@@ -96,9 +101,9 @@ pub struct Healed {
 }
 
 impl Healing {
-    /// What `me` must get back after it lost `lost`.
+    /// What `me` must get back after it lost `lost`, with so many copies in doubt since earlier lives.
     #[must_use]
-    pub fn new(me: NodeId, topology: &Topology, lost: Lost) -> Self {
+    pub fn new(me: NodeId, topology: &Topology, lost: Lost, in_doubt: u32) -> Self {
         let lost = Lost {
             disk: lost.disk && !planted(Bug::AmnesiacCounts),
             memory: lost.memory && !planted(Bug::ForgetfulMemoryCounts),
@@ -132,6 +137,7 @@ impl Healing {
                     copies - usize::from(majority(keyspace.copies)) + 1
                 };
                 let lack = Lack {
+                    is_in_memory,
                     others,
                     needed,
                     compared: NodeSet::default(),
@@ -144,7 +150,9 @@ impl Healing {
             me,
             lost,
             declared: NodeSet::default(),
+            doubted_before: usize::try_from(in_doubt).unwrap_or(usize::MAX),
             doubtful: 0,
+            doubtful_in_memory: 0,
             lacks,
             on_a_word: BTreeMap::new(),
         }
@@ -176,7 +184,12 @@ impl Healing {
         let holds = |_: &(KeyspaceId, VnodeId), lack: &mut Lack| lack.others.contains(node);
         for (copy, mut lack) in self.on_a_word.extract_if(.., holds) {
             lack.begin_anew();
-            self.doubtful = self.doubtful.saturating_sub(1);
+            let doubtful = if lack.is_in_memory {
+                &mut self.doubtful_in_memory
+            } else {
+                &mut self.doubtful
+            };
+            *doubtful = doubtful.saturating_sub(1);
             self.lacks.insert(copy, lack);
         }
     }
@@ -187,7 +200,11 @@ impl Healing {
             return;
         };
         if lack.whole.len() < lack.needed {
-            self.doubtful += 1;
+            if lack.is_in_memory {
+                self.doubtful_in_memory += 1;
+            } else {
+                self.doubtful += 1;
+            }
             if lack.others.iter().any(|node| self.declared.contains(node)) {
                 self.on_a_word.insert(copy, lack);
             }
@@ -225,10 +242,23 @@ impl Healing {
     }
 
     /// Copies that count again although fewer owners were whole than one write at a quorum could have
-    /// missed: something may be lost.
+    /// missed: something may be lost. Of copies on disk, in all lives.
     #[must_use]
     pub const fn copies_in_doubt(&self) -> usize {
-        self.doubtful
+        self.doubted_before.saturating_add(self.doubtful)
+    }
+
+    /// The same of copies in memory, in this life.
+    #[must_use]
+    pub const fn memory_copies_in_doubt(&self) -> usize {
+        self.doubtful_in_memory
+    }
+
+    /// An operator knows of what is in doubt by now.
+    pub const fn accept_doubt(&mut self) {
+        self.doubted_before = 0;
+        self.doubtful = 0;
+        self.doubtful_in_memory = 0;
     }
 
     /// What was lost and is not all back.

@@ -82,6 +82,8 @@ pub enum Input {
         /// The nodes.
         nodes: Vec<NodeId>,
     },
+    /// An operator knows what may be lost here.
+    AcceptLosses,
     /// The node is stopping: take no more requests.
     Drain,
     /// A peer keeps refusing this node, because it talks to another process of this node's id.
@@ -154,6 +156,7 @@ impl Input {
             | Self::Tick
             | Self::Drain
             | Self::Contradicted(_)
+            | Self::AcceptLosses
             | Self::Compare { .. }
             | Self::DeclareLost { .. }
             | Self::Rival { .. }
@@ -300,6 +303,9 @@ pub struct Losses {
     pub only_copies: bool,
     /// Lives that came to more than is held of them.
     pub lives: BTreeSet<Incarnation>,
+    /// Copies of keyspaces on disk that counted again although something may be lost of them, and that no
+    /// operator has accepted.
+    pub in_doubt: u32,
     /// Nodes whose disks an operator declared lost.
     pub declared: DeclaredLost,
 }

@@ -187,6 +187,7 @@ impl Admin {
             guest_bytes_max: shard.guest_bytes_max,
             disk_full: shard.disk_full,
             copies_in_doubt: u32::try_from(shard.copies_in_doubt).unwrap_or(u32::MAX),
+            memory_copies_in_doubt: u32::try_from(shard.memory_copies_in_doubt).unwrap_or(u32::MAX),
             clock_off: !shard.clock_good,
             declared_lost: shard.declared_lost.iter().map(declared).collect(),
             purge: PurgeStatus {
@@ -286,7 +287,13 @@ impl Admin {
     }
 
     async fn declare_lost(&self, declare: &DeclareLost) -> Result<Response, QuestionError> {
+        if declare.accept {
+            self.handle.accept_losses();
+        }
         let nodes: Vec<NodeId> = declare.nodes.iter().copied().map(NodeId).collect();
+        if nodes.is_empty() {
+            return Ok(Response::LossDeclared(LossDeclared { nodes: Vec::new() }));
+        }
         Ok(match self.handle.declare_lost(nodes).await? {
             Ok(()) => Response::LossDeclared(LossDeclared {
                 nodes: declare.nodes.clone(),

@@ -305,6 +305,7 @@ impl Drive {
             Effect::Hint(change) => drop(self.store.hints.push(change)),
             Effect::Healed(healed) => out.submission.healed = Some(healed),
             Effect::NoteLoss(why) => out.submission.lost = Some(why),
+            Effect::NoteDoubt(copies) => out.submission.in_doubt = Some(copies),
             Effect::DeclareLost { lost, number } => {
                 out.submission.declared.push(Declared { lost, number });
             }

@@ -292,6 +292,11 @@ impl NodeHandle {
         self.ask(|to| Question::DeclareLost(nodes, to)).await
     }
 
+    /// The operator knows what may be lost here: it is told no more, from the next start on either.
+    pub fn accept_losses(&self) {
+        self.inbox.push(Input::AcceptLosses);
+    }
+
     /// Digests and holdings of the durable states of a vnode's records.
     ///
     /// # Errors

@@ -413,6 +413,8 @@ pub struct ShardStatus {
     pub only_copies_lacking: usize,
     /// Copies that count again although too few owners were whole: something may be lost.
     pub copies_in_doubt: usize,
+    /// The same of copies in memory, since the start.
+    pub memory_copies_in_doubt: usize,
     /// What it may hold in place of owners.
     pub guest_bytes_max: u64,
     /// Its disk has less free space than it must have: it takes no writes.
@@ -446,6 +448,8 @@ pub struct Shard {
     healing: Healing,
     /// Why this node does not hold all that it acknowledged from disk.
     lost_why: Option<String>,
+    /// Copies in doubt as it stands on disk.
+    doubt_noted: u32,
     declared_lost: DeclaredLost,
     clocks: ClockCheck,
     applied: Lsn,
@@ -551,7 +555,7 @@ impl Shard {
             memory: volatile == Volatile::Lost,
             only_copies: losses.only_copies,
         };
-        let healing = Healing::new(me, &topology, lost);
+        let healing = Healing::new(me, &topology, lost, losses.in_doubt);
         let others = topology.nodes().iter().map(|node| node.id);
         let others = others.filter(|id| *id != me);
         let clocks = ClockCheck::new(others.clone());
@@ -587,6 +591,7 @@ impl Shard {
             continuity,
             healing,
             lost_why: losses.why,
+            doubt_noted: losses.in_doubt,
             declared_lost: losses.declared,
             clocks,
             applied,
@@ -695,6 +700,10 @@ impl Shard {
                 purpose,
                 first,
             } => self.compare(now, (number, peer), (purpose, first), effects),
+            Input::AcceptLosses => {
+                self.healing.accept_doubt();
+                self.note_doubt(effects);
+            }
             Input::DeclareLost { number, nodes } => {
                 self.declare_lost(now, number, &nodes, effects);
             }
@@ -822,6 +831,7 @@ impl Shard {
             copies_lacking: self.healing.copies_lacking(),
             only_copies_lacking: self.healing.only_copies_lacking(),
             copies_in_doubt: self.healing.copies_in_doubt(),
+            memory_copies_in_doubt: self.healing.memory_copies_in_doubt(),
             declared_lost: self.declared_lost.clone(),
             purge: self.purge_status(now),
             background: self.budget.status(now.mono),

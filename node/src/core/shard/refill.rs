@@ -185,6 +185,7 @@ impl Shard {
         if self.declared_lost.remove(&node).is_some() {
             self.heed_declared();
             self.healing.heard_again(node);
+            self.note_doubt(effects);
             effects.push(Effect::DeclareLost {
                 lost: self.declared_lost.clone(),
                 number: None,
@@ -205,7 +206,17 @@ impl Shard {
         self.exchanges.refills_due.insert(peer, now + AGAIN_AFTER);
     }
 
+    /// What may be lost is noted before what it rests on is told to be back.
+    pub(super) fn note_doubt(&mut self, effects: &mut Effects) {
+        let copies = u32::try_from(self.healing.copies_in_doubt()).unwrap_or(u32::MAX);
+        if copies != self.doubt_noted {
+            self.doubt_noted = copies;
+            effects.push(Effect::NoteDoubt(copies));
+        }
+    }
+
     fn tell_healed(&mut self, effects: &mut Effects) {
+        self.note_doubt(effects);
         if let Some(healed) = self.healing.take_healed() {
             // The next loss of this node's disk is another one.
             if healed.disk && self.declared_lost.remove(&self.me).is_some() {

@@ -46,6 +46,8 @@ pub struct Submission {
     pub healed: Option<Healed>,
     /// That something is lost, and why: noted before the frames are.
     pub lost: Option<String>,
+    /// Of so many copies that count something may be lost: noted before what has come back is.
+    pub in_doubt: Option<u32>,
     /// Which nodes' disks are declared lost, one word after the other.
     pub declared: Vec<Declared>,
     /// Contents of frames, one behind the other.
@@ -80,6 +82,7 @@ impl Submission {
             memories: Vec::new(),
             healed: None,
             lost: None,
+            in_doubt: None,
             declared: Vec::new(),
             content: Vec::with_capacity(self.content.len()),
             ends: Vec::with_capacity(self.ends.len()),
@@ -99,6 +102,7 @@ impl Submission {
         self.ends.is_empty()
             && self.healed.is_none()
             && self.lost.is_none()
+            && self.in_doubt.is_none()
             && self.declared.is_empty()
     }
 
@@ -238,6 +242,11 @@ impl Committer {
         if self.undeclared.is_some() {
             self.note_declared().await?;
         }
+        let in_doubt = submissions.iter().rev().find_map(|s| s.in_doubt);
+        let is_doubt_noted = match in_doubt {
+            Some(copies) => self.note_doubt(copies).await?,
+            None => true,
+        };
         // What was lost once all had come back is another loss, and its note stays.
         let last_loss = submissions.iter().rposition(|s| s.lost.is_some());
         let healed = submissions.iter().enumerate();
@@ -245,7 +254,7 @@ impl Committer {
             if healed.memory {
                 self.volatile = Volatile::Whole;
             }
-            if healed.disk && last_loss.is_none_or(|loss| loss < at) {
+            if healed.disk && is_doubt_noted && last_loss.is_none_or(|loss| loss < at) {
                 match losses::note_healed(&*self.disk, healed.but_only_copies).await {
                     // On a full disk it is asked again after the next start: the safe side.
                     Ok(()) | Err(DiskError::Full { .. }) => {}
@@ -265,6 +274,16 @@ impl Committer {
                 name: losses::LOSSES.to_owned(),
                 reason: error.to_string(),
             }),
+        }
+    }
+
+    /// False if there is no room for it: then what it is about must not be told to be back, and is found again
+    /// after the next start.
+    async fn note_doubt(&self, copies: u32) -> Result<bool, DiskError> {
+        match losses::note_doubt(&*self.disk, copies).await {
+            Ok(()) => Ok(true),
+            Err(DiskError::Full { .. }) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

@@ -6,8 +6,8 @@
 //! the first time.
 //!
 //! Layout, little-endian: checksum `u64`, magic `u64`, format `u32`, lives `u32` and the incarnation
-//! `u64` of each, one byte (0: nothing is missing, 1: something is, 2: only copies that no other node
-//! has), and why as text.
+//! `u64` of each, copies in doubt `u32` (not in format 1), one byte (0: nothing is missing, 1: something is,
+//! 2: only copies that no other node has), and why as text.
 //!
 //! Not here: how it comes back (`core::healing`), who notices (`core::continuity`, `open`).
 
@@ -25,7 +25,9 @@ pub(super) const LOSSES: &str = "losses";
 const LOSSES_NEW: &str = "losses.new";
 
 const MAGIC: u64 = u64::from_le_bytes(*b"QRTLOSES");
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// It knew no copies in doubt.
+const FORMAT_BEFORE: u32 = 1;
 /// Longest file: a node that lost 8,000 lives.
 const BYTES_MAX: usize = 64 << 10;
 /// Longest reason that is kept.
@@ -76,19 +78,30 @@ pub async fn note_loss(
     Ok(write(disk, &losses).await?)
 }
 
+/// What this life wrote or read.
+async fn read_again(disk: &dyn Disk) -> Result<Losses, DiskError> {
+    read(disk).await.map_err(|error| match error {
+        OpenError::Disk(error) => error,
+        // It was readable: anything else is a disk that fails.
+        error => DiskError::Io {
+            name: LOSSES.to_owned(),
+            reason: error.to_string(),
+        },
+    })
+}
+
+/// Notes, durably, of how many copies that count something may be lost.
+pub(super) async fn note_doubt(disk: &dyn Disk, copies: u32) -> Result<(), DiskError> {
+    let losses = Losses {
+        in_doubt: copies,
+        ..read_again(disk).await?
+    };
+    write(disk, &losses).await
+}
+
 /// Notes, durably, that all has come back, or all but the copies that no other node has.
 pub(super) async fn note_healed(disk: &dyn Disk, but_only_copies: bool) -> Result<(), DiskError> {
-    let losses = match read(disk).await {
-        Ok(losses) => losses,
-        Err(OpenError::Disk(error)) => return Err(error),
-        // Written by this life or read by it: anything else is a disk that fails.
-        Err(error) => {
-            return Err(DiskError::Io {
-                name: LOSSES.to_owned(),
-                reason: error.to_string(),
-            });
-        }
-    };
+    let losses = read_again(disk).await?;
     let losses = Losses {
         why: losses.why.filter(|_| but_only_copies),
         only_copies: but_only_copies,
@@ -111,6 +124,7 @@ fn encode(losses: &Losses) -> Vec<u8> {
         why,
         only_copies,
         lives,
+        in_doubt,
         declared: _,
     } = losses;
     let mut bytes = vec![0; SEAL_BYTES];
@@ -121,6 +135,7 @@ fn encode(losses: &Losses) -> Vec<u8> {
     for life in lives {
         bytes.extend_from_slice(&life.0.to_le_bytes());
     }
+    bytes.extend_from_slice(&in_doubt.to_le_bytes());
     bytes.push(match (why, only_copies) {
         (None, _) => 0,
         (Some(_), false) => 1,
@@ -143,7 +158,7 @@ fn decode(bytes: &[u8]) -> Option<Content> {
         return None;
     }
     let format = fields.u32()?;
-    if format != FORMAT {
+    if format != FORMAT && format != FORMAT_BEFORE {
         return Some(Content::OtherFormat(format));
     }
     let count = fields.length()?;
@@ -151,12 +166,18 @@ fn decode(bytes: &[u8]) -> Option<Content> {
     for _ in 0..count {
         lives.insert(Incarnation(fields.u64()?));
     }
+    let in_doubt = if format == FORMAT_BEFORE {
+        0
+    } else {
+        fields.u32()?
+    };
     let missing = fields.u8()?;
     let why = String::from_utf8(fields.0.to_vec()).ok()?;
     Some(Content::Losses(Losses {
         why: (missing != 0).then_some(why),
         only_copies: missing == 2,
         lives,
+        in_doubt,
         ..Losses::default()
     }))
 }
@@ -164,6 +185,23 @@ fn decode(bytes: &[u8]) -> Option<Content> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_earlier_build_wrote_is_read() {
+        let losses = Losses {
+            why: Some("its disk was lost".to_owned()),
+            lives: [Incarnation(3)].into(),
+            ..Losses::default()
+        };
+        let mut bytes = encode(&losses);
+        let format = SEAL_BYTES + 8;
+        bytes[format] = 1;
+        // Behind the one life.
+        let in_doubt = format + 4 + 4 + 8;
+        bytes.drain(in_doubt..in_doubt + 4);
+        seal(&mut bytes, MAGIC);
+        assert!(matches!(decode(&bytes), Some(Content::Losses(read)) if read == losses));
+    }
 
     #[test]
     fn what_is_lost_is_kept_and_a_damaged_file_is_none() {
@@ -174,6 +212,7 @@ mod tests {
                 why,
                 only_copies,
                 lives: lives(),
+                in_doubt: 7,
                 ..Losses::default()
             };
             let bytes = encode(&losses);
