@@ -222,5 +222,37 @@ fn text(pairs: &[OfPair]) -> String {
             text.push_str(&format!("{}: {error}{why}\n", pair.nodes.join(", ")));
         }
     }
+    let keys = match pairs.iter().map(|pair| pair.found.failed).sum() {
+        0_u64 => return text,
+        1 => "1 key".to_owned(),
+        failed => format!("{failed} keys"),
+    };
+    text.push_str(&format!(
+        "{keys} could not be brought together: a node that holds them refused or was too slow\n  \
+         next: look at `quorate status` for a node with a full disk or one that is not up, then run \
+         `quorate repair` again\n"
+    ));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_could_not_be_brought_together_are_explained() {
+        let pair = |failed| OfPair {
+            nodes: ["a".to_owned(), "b".to_owned()],
+            found: Repaired {
+                failed,
+                ..nothing()
+            },
+            error: None,
+        };
+        assert!(!text(&[pair(0)]).contains("brought together"));
+        assert!(text(&[pair(0), pair(1)]).contains("\n1 key could not be"));
+        let told = text(&[pair(3), pair(40)]);
+        assert!(told.contains("\n43 keys could not be"), "{told}");
+        assert!(told.contains("next: look at `quorate status`"), "{told}");
+    }
 }
