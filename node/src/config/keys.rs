@@ -86,8 +86,8 @@ keys! {
          second; more heals sooner and leaves clients less of disks and processors. At least 256KiB; below 2MiB \
          it is what they always may";
     BACKGROUND_LATENCY_TARGET = "background_latency_target", "DURATION", Some("100ms"),
-        "They do less, down to 2MiB in a second, while more than one request of a hundred takes longer. Raise it \
-         where nodes are so far apart that requests always do";
+        "They do less, down to 2MiB in a second, while more than one request of a hundred takes longer; 1ms to \
+         10s. Raise it where nodes are so far apart that requests always do";
     PROFILE = "profile", "true|false", Some("false"),
         "Count the CPU time of each stage of the node's work, for /metrics; one batch in 64 of each \
          stage is timed";

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +14,11 @@ use super::layers::{Layers, Origin, Said};
 use super::secrets::ClusterSecrets;
 use super::units::{parse_duration, parse_size};
 use super::{ConfigError, HTTP_PORT_OFFSET};
+
+/// A shorter target every request would miss, and work in the background would stay at its floor.
+const LATENCY_TARGET_MIN: Duration = Duration::from_millis(1);
+/// Clients have given up long before: a longer target would never be missed.
+const LATENCY_TARGET_MAX: Duration = Duration::from_secs(10);
 
 /// Everything that a node must know to start.
 #[derive(Debug, Clone)]
@@ -213,7 +219,10 @@ impl Typed {
             hint_age_max: self.duration(&keys::HINT_AGE_MAX)?,
             guest_bytes_max: self.size(&keys::GUEST_BYTES_MAX, 0, u64::MAX)?,
             background_rate_max: self.size(&keys::BACKGROUND_RATE_MAX, 256 << 10, 1 << 40)?,
-            background_latency_target: self.duration(&keys::BACKGROUND_LATENCY_TARGET)?,
+            background_latency_target: self.duration_in(
+                &keys::BACKGROUND_LATENCY_TARGET,
+                LATENCY_TARGET_MIN..=LATENCY_TARGET_MAX,
+            )?,
         };
         if !limits.segment_bytes.is_multiple_of(4096) {
             return Err(self.invalid(&keys::SEGMENT_BYTES, "it must be a multiple of 4KiB"));
@@ -296,6 +305,23 @@ impl Typed {
     fn duration(&self, key: &Key) -> Result<Duration, ConfigError> {
         let said = self.required(key)?;
         parsed(key, &said, parse_duration)
+    }
+
+    fn duration_in(
+        &self,
+        key: &Key,
+        range: RangeInclusive<Duration>,
+    ) -> Result<Duration, ConfigError> {
+        let duration = self.duration(key)?;
+        if range.contains(&duration) {
+            return Ok(duration);
+        }
+        let value = self.required(key)?.value;
+        let (least, most) = (range.start(), range.end());
+        Err(self.invalid(
+            key,
+            &format!("`{value}` is out of range; it must be from {least:?} to {most:?}"),
+        ))
     }
 
     fn invalid(&self, key: &Key, reason: &str) -> ConfigError {

@@ -270,8 +270,8 @@ impl Budget {
         // Answers may be to newer ones, so that at least so many are as old as the window.
         let old = self.open_before.saturating_sub(self.answers).min(open);
         let (requests, late) = (self.answers + old, self.late + old);
-        let least = WINDOW.max(self.limits.latency_target);
-        if span < least || requests < REQUESTS_MIN && span < least.max(WINDOW_MAX) {
+        let least = self.window();
+        if span < least || requests < REQUESTS_MIN && span < WINDOW_MAX {
             return;
         }
         self.fill(now);
@@ -280,7 +280,7 @@ impl Budget {
             self.rate = (self.rate / 2).max(self.floor());
         } else if !is_over {
             // A process that stood still learned nothing meanwhile.
-            let span = span.min(least.max(WINDOW_MAX));
+            let span = span.min(WINDOW_MAX);
             let rises = self.limits.rate_max / millis(RISES_IN) * millis(span);
             self.rate = (self.rate + rises.max(1)).min(self.limits.rate_max);
         }
@@ -310,6 +310,12 @@ impl Budget {
         let accounts = u64::try_from(Kind::ALL.len()).unwrap_or(u64::MAX);
         let saved = self.limits.rate_max / SAVED_ONE_IN.unsigned_abs() + 1;
         accounts * (saved + self.debt_max().unsigned_abs())
+    }
+
+    /// So long that what waits all of it is late, but never so long that the rate is not set: at a target
+    /// over [`WINDOW_MAX`] a request is late earlier if it has no answer.
+    fn window(&self) -> Duration {
+        self.limits.latency_target.clamp(WINDOW, WINDOW_MAX)
     }
 
     fn floor(&self) -> u64 {
@@ -514,6 +520,30 @@ mod tests {
             lab.run(seconds(2), NOBODY, &[]);
         }
         assert_eq!(lab.rate(), CEILING);
+    }
+
+    #[test]
+    fn a_target_of_any_length_leaves_the_window_within_its_bounds() {
+        let target_and_window = [
+            (Duration::ZERO, WINDOW),
+            (Duration::from_millis(1), WINDOW),
+            (Duration::from_millis(700), Duration::from_millis(700)),
+            (seconds(10), WINDOW_MAX),
+            (Duration::MAX, WINDOW_MAX),
+        ];
+        for (latency_target, window) in target_and_window {
+            let limits = BudgetLimits {
+                latency_target,
+                ..BudgetLimits::default()
+            };
+            let mut lab = Lab::new();
+            lab.budget = Budget::new(lab.now, limits);
+            assert_eq!(lab.budget.window(), window, "{latency_target:?}");
+            // Nobody is answered.
+            let before = lab.rate();
+            lab.run(2 * WINDOW_MAX + STEP, (0, QUICK, 4_000), &[]);
+            assert!(lab.rate() < before, "{latency_target:?}");
+        }
     }
 
     #[test]
