@@ -8,13 +8,15 @@
 
 use std::time::Duration;
 
-use quorate_ring::{MonoTime, NodeId};
+use quorate_ring::{Copies, LevelError, MonoTime, NodeId};
 
 use super::super::continuity::Liveness;
 use super::super::effect::{Effect, Effects, Event};
 use super::super::failure::{Cause, Effectiveness, Failure};
 use super::super::input::Now;
-use super::super::message::{Forward, ForwardReply, OpNumber, PeerMessage, Reply, Request};
+use super::super::message::{
+    Forward, ForwardReply, OpNumber, PeerMessage, Reply, Request, SessionReadRequest,
+};
 use super::{ForwardOp, Op, Origin, Place, Shard, UNARMED};
 
 /// The owner must answer a little before the client stops waiting.
@@ -42,7 +44,14 @@ impl Shard {
         untried.reverse();
         untried.sort_by_key(|node| self.liveness(now, *node) == Liveness::Up);
         let Some(target) = untried.pop() else {
-            let failure = Failure::refused(Cause::Unavailable);
+            let failure = match required(&request, place.copies) {
+                Ok(required) => Failure {
+                    required,
+                    ..Failure::refused(Cause::Unavailable)
+                },
+                Err(_) => Failure::refused(Cause::LevelImpossible)
+                    .with_limit(usize::from(place.copies.get())),
+            };
             return self.reply(origin, Reply::Failed(failure), effects);
         };
         effects.push(Effect::Count(Event::Forwarded));
@@ -153,6 +162,11 @@ impl Shard {
             return;
         };
         let mut failure = Failure::refused(cause);
+        let (keyspace, key) = forward.request.target();
+        if let Ok(place) = self.locate(keyspace, key) {
+            // A level that cannot be met only an owner refuses, and none has answered.
+            failure.required = required(&forward.request, place.copies).unwrap_or(0);
+        }
         failure.effect = match forward.request {
             Request::Write(_) | Request::Resolve(_) => Effectiveness::Unknown,
             Request::Read(_) | Request::SessionRead(_) => Effectiveness::NotApplied,
@@ -163,5 +177,16 @@ impl Shard {
             Reply::Failed(failure),
             effects,
         );
+    }
+}
+
+/// Replicas that the level of `request` needs.
+fn required(request: &Request, copies: Copies) -> Result<u8, LevelError> {
+    match request {
+        Request::Write(write) => write.level.replicas_for_write(copies),
+        Request::Resolve(resolve) => resolve.level.replicas_for_write(copies),
+        Request::Read(read) | Request::SessionRead(SessionReadRequest { read, .. }) => {
+            read.level.replicas_for_read(copies)
+        }
     }
 }
