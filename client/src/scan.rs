@@ -66,7 +66,8 @@ impl Scan {
             keyspace: like.keyspace,
             start: Bytes::new(),
             end: None,
-            level: like.level,
+            // What the keyspace or the profile says of its reads: owners alone are asked by scans.
+            level: like.level.strict(),
             attempts: like.attempts,
             limit: None,
             page_records: SCAN_RECORDS_MAX,
@@ -103,7 +104,9 @@ impl Scan {
     }
 
     /// How many replicas must answer for each record; what the keyspace has, usually `quorum`,
-    /// unless set.
+    /// unless set. Owners alone are asked: a sloppy level is refused as
+    /// [`Code::LevelImpossible`] when a page is asked for, and where the keyspace or the profile has
+    /// one for reads, scans use it without fallbacks.
     pub fn level(mut self, level: impl Into<Option<ConsistencyLevel>>) -> Self {
         self.level = level.into().unwrap_or(self.level);
         self
@@ -247,8 +250,8 @@ impl ScanPages {
     /// The next records; `None` at the end of the range or of the limit.
     ///
     /// # Errors
-    /// [`GetError`] if the level could not be met within the deadline, or the range, the position
-    /// or the keyspace is refused. The same page can be asked for again.
+    /// [`GetError`] if the level could not be met within the deadline, or the level, the range, the
+    /// position or the keyspace is refused. The same page can be asked for again.
     ///
     /// # Cancel safety
     /// Safe: the next call asks for the same page again.
@@ -274,6 +277,10 @@ impl ScanPages {
         };
         if self.scan.too_long {
             let failure = operation.refused(Code::RangeInvalid, KEY_BYTES_MAX);
+            return Err(GetError::from_failure(failure));
+        }
+        if self.scan.level.is_sloppy() {
+            let failure = operation.refused(Code::LevelImpossible, 0);
             return Err(GetError::from_failure(failure));
         }
         let done = self.scan.client.perform(operation).await;
@@ -367,6 +374,25 @@ mod tests {
                 "not/a token".parse::<ScanPosition>(),
                 Err(ScanPositionParseError)
             );
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_sloppy_level_is_refused_and_one_of_the_profile_is_met_by_owners() {
+        block_on(async {
+            let client = client();
+            let keyspace = client.keyspace("default");
+            keyspace.put_blind("a", "v").await?;
+            let sloppy = ConsistencyLevel::Quorum.sloppy();
+            let refused = keyspace.scan().level(sloppy).pages().next_page().await;
+            let error = refused.expect_err("scans ask owners alone");
+            assert_eq!(error.code(), Code::LevelImpossible);
+            let profile = crate::Profile::default().read_level(sloppy);
+            client.set_profile("sloppy", profile)?;
+            let mut pages = keyspace.profile("sloppy")?.scan().pages();
+            let page = pages.next_page().await?.expect("a page");
+            assert_eq!(page.records.len(), 1);
             Ok(())
         });
     }

@@ -210,7 +210,8 @@ impl Shared {
             (first..last).map(|i| (i, model.floor(i))).collect()
         };
         let range = self.keyspace().scan().range(key_of(first), key_of(last));
-        let range = range.level(self.spec.read_level);
+        // Scans ask owners alone.
+        let range = range.level(self.spec.read_level.strict());
         let mut pages = range.deadline(self.spec.deadline).pages();
         let mut shown: Vec<(Bytes, Vec<Bytes>)> = Vec::new();
         loop {

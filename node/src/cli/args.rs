@@ -130,6 +130,21 @@ pub(super) struct DataOptions {
     pub(super) deadline: Duration,
 }
 
+/// What every command takes that reads records in key order.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ScanOptions {
+    /// Keyspace of the keys.
+    #[arg(long, default_value = "default", value_name = "NAME")]
+    pub(super) keyspace: String,
+    /// one, two, quorum, all or r=COUNT; only owners of the keys are asked, so there is no +sloppy
+    /// [default: the keyspace's, usually quorum].
+    #[arg(long, value_name = "LEVEL")]
+    pub(super) consistency: Option<LevelChoice>,
+    /// Time for each page, as 500ms, 2s or 1m.
+    #[arg(long, default_value = "2s", value_name = "TIME", value_parser = parse_duration)]
+    pub(super) deadline: Duration,
+}
+
 /// Arguments of `export`.
 #[derive(Debug, Args)]
 #[command(
@@ -147,7 +162,7 @@ pub(super) struct ExportArgs {
     pub(super) resume: bool,
     /// Keyspace, level, and deadline of each page.
     #[command(flatten)]
-    pub(super) data: DataOptions,
+    pub(super) data: ScanOptions,
 }
 
 /// Arguments of `multi`.
@@ -453,7 +468,7 @@ pub(super) struct ScanArgs {
     pub(super) resume: Option<String>,
     /// Keyspace, level, and deadline of each page.
     #[command(flatten)]
-    pub(super) data: DataOptions,
+    pub(super) data: ScanOptions,
 }
 
 /// Arguments of `driver`.

@@ -9,7 +9,7 @@ use quorate_client::{Client, Context, Level, Written};
 use quorate_ring::KeyspaceMode;
 use serde_json::{Map, Value, json};
 
-use super::args::{DataOptions, Global, SeenOptions};
+use super::args::{DataOptions, Global, ScanOptions, SeenOptions};
 use super::exit::{Exit, Problem};
 use super::level::LevelMisfit;
 use super::output::{Format, note, print_json, with_key};
@@ -63,6 +63,17 @@ pub(super) fn read_level(data: &DataOptions) -> Result<Option<Level>, Problem> {
     data.consistency
         .unwrap_or_default()
         .for_read()
+        .map_err(misfit)
+}
+
+/// The level of scans; `None` is the keyspace's own.
+///
+/// # Errors
+/// A usage [`Problem`] if the level is one of writes, or sloppy.
+pub(super) fn scan_level(data: &ScanOptions) -> Result<Option<Level>, Problem> {
+    data.consistency
+        .unwrap_or_default()
+        .for_scan()
         .map_err(misfit)
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::args::{ExportArgs, Global};
-use super::data::{bytes_of, read_level};
+use super::data::{bytes_of, scan_level};
 use super::exit::{Exit, Problem};
 use super::is_json;
 use super::output::{note, print_json, stdout_is_terminal};
@@ -41,7 +41,7 @@ struct Progress {
 /// # Errors
 /// A [`Problem`] if the file cannot be written or the level could not be met; `--resume` goes on.
 pub(super) async fn run(args: ExportArgs, global: Global) -> Result<Exit, Problem> {
-    let level = read_level(&args.data)?;
+    let level = scan_level(&args.data)?;
     if args.file.as_os_str() == "-" {
         let what = "export writes a file, to go on with it later";
         return Err(Problem::new(Exit::Usage, "USAGE", what)

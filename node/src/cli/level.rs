@@ -20,6 +20,12 @@ pub(super) enum LevelMisfit {
     /// `r=` alone was given where something is written.
     #[error("r= is for reads, and this writes; give w=COUNT, or both as in r=2,w=2")]
     ReadOnly,
+    /// A sloppy level was given where records are read in key order.
+    #[error(
+        "+sloppy is not for scans, which ask only the owners of the keys: what another node holds in their \
+         place is not shown; leave +sloppy out"
+    )]
+    SloppyScan,
 }
 
 impl LevelChoice {
@@ -32,6 +38,17 @@ impl LevelChoice {
             (Some(level), _) => Ok(Some(level)),
             (None, Some(_)) => Err(LevelMisfit::WriteOnly),
             (None, None) => Ok(None),
+        }
+    }
+
+    /// The level of scans; `None`, which is the keyspace's own, if nothing was said.
+    ///
+    /// # Errors
+    /// [`LevelMisfit`] if only `w=` was given, or a sloppy level.
+    pub(super) fn for_scan(self) -> Result<Option<ConsistencyLevel>, LevelMisfit> {
+        match self.for_read()? {
+            Some(level) if level.is_sloppy() => Err(LevelMisfit::SloppyScan),
+            level => Ok(level),
         }
     }
 
@@ -131,6 +148,18 @@ mod tests {
             (default.for_read(), default.for_write()),
             (Ok(None), Ok(None))
         );
+    }
+
+    #[test]
+    fn a_scan_is_not_sloppy() {
+        let choice = |text: &str| text.parse::<LevelChoice>().expect("a level");
+        assert_eq!(choice("two").for_scan(), Ok(Some(Two)));
+        for text in ["two+sloppy", "r=2+sloppy", "r=1+sloppy,w=1"] {
+            let level = choice(text).for_scan();
+            assert_eq!(level, Err(LevelMisfit::SloppyScan), "{text}");
+        }
+        assert_eq!(choice("w=1").for_scan(), Err(LevelMisfit::WriteOnly));
+        assert_eq!(LevelChoice::default().for_scan(), Ok(None));
     }
 
     #[test]

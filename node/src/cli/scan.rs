@@ -7,7 +7,7 @@ use quorate_client::{ScanPages, ScanPosition, ScannedRecord};
 use serde_json::{Map, Value, json};
 
 use super::args::{Global, ScanArgs};
-use super::data::{bytes_of, read_level};
+use super::data::{bytes_of, scan_level};
 use super::exit::{Exit, Problem};
 use super::output::{print, texts, with_key};
 use super::session::{connect, unread};
@@ -18,7 +18,7 @@ use super::signals::{StopSignals, unless_stopped};
 /// # Errors
 /// A [`Problem`] if the range is refused or the level could not be met.
 pub(super) async fn run(args: ScanArgs, global: Global) -> Result<Exit, Problem> {
-    let level = read_level(&args.data)?;
+    let level = scan_level(&args.data)?;
     let resume = args.resume.as_deref().map(str::parse::<ScanPosition>);
     let resume = resume
         .transpose()

@@ -68,7 +68,9 @@ impl SimClient {
         let mut position: Option<ScanPosition> = None;
         let mut failures = 0;
         while !told.asked.is_empty() {
-            let mut scan = keyspace.scan().start_at(start.clone()).level(call.level);
+            // Scans ask owners alone and refuse sloppy levels.
+            let level = call.level.strict();
+            let mut scan = keyspace.scan().start_at(start.clone()).level(level);
             if let Some(end) = &end {
                 scan = scan.end_before(end.clone());
             }
