@@ -1,4 +1,5 @@
-//! `quorate whereis`: the nodes that keep a key, and what each of them durably holds of it.
+//! `quorate whereis`: the nodes that keep a key, and what each of them durably holds of it; also what
+//! fallbacks hold in place of owners.
 
 use bytes::Bytes;
 use quorate_client::wire::{KEY_BYTES_MAX, LocalRecord};
@@ -15,10 +16,20 @@ use super::record_json::{key_document, with_record};
 use super::session::{connect, unanswered};
 use super::signals::{StopSignals, unless_stopped};
 
-/// Names of the owners, each with what it answered.
-type Copies = Vec<(String, Result<Option<LocalRecord>, NodeError>)>;
+/// Names of nodes, each with what it answered.
+type Answers = Vec<(String, Result<Option<LocalRecord>, NodeError>)>;
 
-/// Locates the key and asks its owners.
+/// What one node holds, as it is shown.
+type Row = Map<String, Value>;
+
+/// What the nodes hold that may hold the key.
+struct Copies {
+    of_owners: Vec<Row>,
+    /// What fallbacks hold of it in place of owners.
+    of_fallbacks: Vec<Row>,
+}
+
+/// Locates the key and asks its owners and fallbacks.
 ///
 /// # Errors
 /// A [`Problem`] if no node can be reached or the keyspace does not exist.
@@ -40,38 +51,50 @@ pub(super) async fn run(args: WhereisArgs, global: Global) -> Result<Exit, Probl
             Problem::new(Exit::Failed, "KEYSPACE_UNKNOWN", what)
                 .then("`quorate status` lists the keyspaces")
         })?;
-        let copies = ask_all(&client, &owners, &args.keyspace, &key).await;
-        Ok::<_, Problem>((owners, copies))
+        let answers = ask_all(&client, &owners, &args.keyspace, &key).await;
+        Ok::<_, Problem>((owners, answers))
     };
     let interrupted = || Problem::new(Exit::Failed, "INTERRUPTED", "interrupted");
     let asked = unless_stopped(&mut signals, asked).await;
-    let (owners, copies) = asked.ok_or_else(interrupted)??;
-    let refused = copies.iter().find_map(|(_, answer)| match answer {
-        Err(error @ NodeError::Refused { .. }) => Some(unanswered(error)),
+    let (owners, answers) = asked.ok_or_else(interrupted)??;
+    // What a fallback refuses for a while says nothing of the owners.
+    let is_told =
+        |index: usize, code: Code| index < owners.primaries.len() || code == Code::RoleRefused;
+    let mut refusals = answers.iter().enumerate();
+    let refused = refusals.find_map(|(index, (_, answer))| match answer {
+        Err(error @ NodeError::Refused { code, .. }) if is_told(index, *code) => {
+            Some(unanswered(error))
+        }
         Ok(_) | Err(_) => None,
     });
     if let Some(problem) = refused {
         return Err(problem);
     }
-    let rows: Vec<Map<String, Value>> = copies.iter().map(copy).collect();
+    let mut of_owners: Vec<Row> = answers.iter().map(copy).collect();
+    let of_fallbacks = of_owners.split_off(owners.primaries.len());
+    let copies = Copies {
+        of_owners,
+        of_fallbacks,
+    };
     if is_json(global.output) {
-        print_json(&document(&args.keyspace, &key, &owners, rows))?;
+        print_json(&document(&args.keyspace, &key, &owners, copies))?;
     } else {
-        print(text(&key, &owners, &rows).as_bytes())?;
+        print(text(&key, &owners, &copies).as_bytes())?;
     }
     Ok(Exit::Ok)
 }
 
-async fn ask_all(client: &Client, owners: &Owners, keyspace: &str, key: &Bytes) -> Copies {
+async fn ask_all(client: &Client, owners: &Owners, keyspace: &str, key: &Bytes) -> Answers {
     let ask = |client: Client, node: String| {
         let (keyspace, key) = (keyspace.to_owned(), key.clone());
         async move { client.read_local(&node, keyspace, key).await }
     };
-    let answers = ask_nodes(client, &owners.primaries, ask).await;
-    owners.primaries.iter().cloned().zip(answers).collect()
+    let nodes = [&owners.primaries[..], &owners.fallbacks[..]].concat();
+    let answers = ask_nodes(client, &nodes, ask).await;
+    nodes.into_iter().zip(answers).collect()
 }
 
-fn copy((node, answer): &(String, Result<Option<LocalRecord>, NodeError>)) -> Map<String, Value> {
+fn copy((node, answer): &(String, Result<Option<LocalRecord>, NodeError>)) -> Row {
     let mut row = Map::new();
     row.insert("node".to_owned(), json!(node));
     let (state, reason) = match answer {
@@ -93,7 +116,8 @@ fn copy((node, answer): &(String, Result<Option<LocalRecord>, NodeError>)) -> Ma
     row
 }
 
-fn document(keyspace: &str, key: &Bytes, owners: &Owners, rows: Vec<Map<String, Value>>) -> Value {
+fn document(keyspace: &str, key: &Bytes, owners: &Owners, copies: Copies) -> Value {
+    let rows = |rows: Vec<Row>| -> Value { rows.into_iter().map(Value::Object).collect() };
     let mut document = Map::new();
     document.insert("schema".to_owned(), json!("whereis/v1"));
     document.extend(key_document(keyspace, key));
@@ -101,22 +125,23 @@ fn document(keyspace: &str, key: &Bytes, owners: &Owners, rows: Vec<Map<String, 
     document.insert("vnode".to_owned(), json!(owners.vnode.0));
     document.insert("primaries".to_owned(), json!(owners.primaries));
     document.insert("fallbacks".to_owned(), json!(owners.fallbacks));
-    document.insert(
-        "copies".to_owned(),
-        rows.into_iter().map(Value::Object).collect(),
-    );
+    document.insert("copies".to_owned(), rows(copies.of_owners));
+    document.insert("fallback_copies".to_owned(), rows(copies.of_fallbacks));
     Value::Object(document)
 }
 
-fn text(key: &Bytes, owners: &Owners, rows: &[Map<String, Value>]) -> String {
+fn text(key: &Bytes, owners: &Owners, copies: &Copies) -> String {
+    let Copies {
+        of_owners,
+        of_fallbacks,
+    } = copies;
     let mut table = Table::new(&["node", "state", "siblings", "dots or stamp", "digest"]);
-    let field = |row: &Map<String, Value>, name: &str| {
-        row.get(name)
-            .and_then(Value::as_str)
-            .unwrap_or("-")
-            .to_owned()
-    };
-    for row in rows {
+    // A fallback that holds nothing is as it should be.
+    let standing_in: Vec<&Row> = of_fallbacks
+        .iter()
+        .filter(|row| !["absent", "unreached"].contains(&field(row, "state")))
+        .collect();
+    for row in of_owners.iter().chain(standing_in.iter().copied()) {
         let siblings = row.get("siblings").and_then(Value::as_array);
         let dots = siblings
             .into_iter()
@@ -124,20 +149,55 @@ fn text(key: &Bytes, owners: &Owners, rows: &[Map<String, Value>]) -> String {
             .filter_map(|one| one.get("dot").or_else(|| one.get("stamp"))?.as_str());
         let dots: Vec<&str> = dots.collect();
         table.row(vec![
-            field(row, "node"),
-            field(row, "state"),
+            field(row, "node").to_owned(),
+            field(row, "state").to_owned(),
             siblings.map_or_else(|| "-".to_owned(), |all| all.len().to_string()),
             if dots.is_empty() {
                 "-".to_owned()
             } else {
                 dots.join(" ")
             },
-            field(row, "digest"),
+            field(row, "digest").to_owned(),
         ]);
     }
-    let is_unreached = |row: &&Map<String, Value>| field(row, "state") == "unreached";
+    let fallbacks = if owners.fallbacks.is_empty() {
+        "none".to_owned()
+    } else {
+        owners.fallbacks.join(", ")
+    };
+    let mut text = format!(
+        "key {}  token {}  vnode {}  fallbacks {fallbacks}\n\n{}\n{}\n",
+        key.escape_ascii(),
+        owners.token,
+        owners.vnode.0,
+        table.text(),
+        verdict(of_owners)
+    );
+    let names: Vec<&str> = standing_in.iter().map(|row| field(row, "node")).collect();
+    match names.as_slice() {
+        [] => {}
+        [one] => text.push_str(&format!(
+            "node {one} is no owner: it holds the key in place of owners, until they have it; a read with \
+             +sloppy finds it there\n"
+        )),
+        several => text.push_str(&format!(
+            "nodes {} are no owners: they hold the key in place of owners, until they have it; a read with \
+             +sloppy finds it there\n",
+            several.join(", ")
+        )),
+    }
+    text
+}
+
+fn field<'a>(row: &'a Row, name: &str) -> &'a str {
+    row.get(name).and_then(Value::as_str).unwrap_or("-")
+}
+
+/// Whether the owners hold the same, as far as they were reached.
+fn verdict(rows: &[Row]) -> String {
+    let is_unreached = |row: &&Row| field(row, "state") == "unreached";
     let unreached = rows.iter().filter(is_unreached);
-    let unreached: Vec<String> = unreached.map(|row| field(row, "node")).collect();
+    let unreached: Vec<&str> = unreached.map(|row| field(row, "node")).collect();
     let reached = rows.iter().filter(|row| !is_unreached(row));
     let digests = reached.map(|row| (row.get("state"), row.get("digest")));
     let agree = digests
@@ -155,22 +215,52 @@ fn text(key: &Bytes, owners: &Owners, rows: &[Map<String, Value>]) -> String {
         several => format!("nodes {} were not reached; ", several.join(", ")),
     };
     if unreached.len() == rows.len() {
-        verdict.push_str("nothing is known of what they hold");
+        verdict.push_str("nothing is known of what the owners hold");
     } else if agree {
         verdict.push_str(&format!("{whom} hold the same"));
     } else {
         verdict.push_str("owners differ; the next read at quorum repairs what it sees");
     }
-    let fallbacks = if owners.fallbacks.is_empty() {
-        "none".to_owned()
-    } else {
-        owners.fallbacks.join(", ")
-    };
-    format!(
-        "key {}  token {}  vnode {}  fallbacks {fallbacks}\n\n{}\n{verdict}\n",
-        key.escape_ascii(),
-        owners.token,
-        owners.vnode.0,
-        table.text()
-    )
+    verdict
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_ring::{Token, VnodeId};
+
+    use super::*;
+
+    fn row(node: &str, state: &str) -> Row {
+        [("node", node), ("state", state)]
+            .map(|(name, value)| (name.to_owned(), json!(value)))
+            .into_iter()
+            .collect()
+    }
+
+    #[test]
+    fn what_fallbacks_hold_is_shown_though_no_owner_is_reached() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let owners = Owners {
+            token: Token(7),
+            vnode: VnodeId(3),
+            primaries: names(&["a", "b", "c"]),
+            fallbacks: names(&["d", "e"]),
+        };
+        let unreached = ["a", "b", "c"].map(|node| row(node, "unreached"));
+        let mut copies = Copies {
+            of_owners: unreached.to_vec(),
+            of_fallbacks: vec![row("d", "holds"), row("e", "absent")],
+        };
+        let shown = text(&Bytes::from_static(b"k"), &owners, &copies);
+        let unknown =
+            "nothing is known of what the owners hold\nnode d is no owner: it holds the key";
+        assert!(shown.contains(unknown), "{shown}");
+        assert!(!shown.contains("\ne "), "{shown}");
+        copies.of_fallbacks = vec![row("d", "absent"), row("e", "unreached")];
+        let shown = text(&Bytes::from_static(b"k"), &owners, &copies);
+        assert!(!shown.contains("no owner:"), "{shown}");
+        let document = document("default", &Bytes::from_static(b"k"), &owners, copies);
+        assert_eq!(document["fallback_copies"][1]["state"], "unreached");
+        assert_eq!(document["copies"].as_array().map(Vec::len), Some(3));
+    }
 }
