@@ -5,8 +5,8 @@
 //! restored, or a race between this write and the note of a later loss.
 //!
 //! Layout, little-endian: checksum `u64`, magic `u64`, format `u32`, fingerprint of the lost lives `u64`,
-//! nodes `u32` and the number `u32` and time `u64` of each. A file that cannot be read is none: the
-//! operator says it again.
+//! nodes `u32` and the number `u32` and time `u64` of each. A file that is damaged is none, which
+//! is told: the operator says it again.
 //!
 //! Not here: what it changes (`core::healing`).
 
@@ -45,7 +45,14 @@ pub(super) async fn read(disk: &dyn Disk, loss: ForLoss) -> Result<DeclaredLost,
         return Ok(DeclaredLost::new());
     }
     let bytes = disk.read(DECLARED, 0, BYTES_MAX).await?;
-    Ok(decode(&bytes, loss).unwrap_or_default())
+    Ok(decode(&bytes, loss).unwrap_or_else(|Damaged| {
+        tracing::warn!(
+            "the file `declared-lost` is damaged: which disks the operator declared lost is not known any \
+             more, and this node may wait for what only they held; if it does, as `quorate status` tells, \
+             say it again with `quorate cluster recover --lost NODE`"
+        );
+        DeclaredLost::new()
+    }))
 }
 
 /// Notes, durably, that these disks are declared lost, and no others.
@@ -77,18 +84,31 @@ fn encode(declared: &DeclaredLost, ForLoss(loss): ForLoss) -> Vec<u8> {
     bytes
 }
 
-/// `None` if it is not what was written, or was written for another loss.
-fn decode(bytes: &[u8], loss: ForLoss) -> Option<DeclaredLost> {
+/// The file is not as it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Damaged;
+
+/// Nothing is declared by a file that was written for another loss.
+fn decode(bytes: &[u8], loss: ForLoss) -> Result<DeclaredLost, Damaged> {
+    let (written_for, declared) = fields(bytes).ok_or(Damaged)?;
+    Ok(if written_for == loss {
+        declared
+    } else {
+        DeclaredLost::new()
+    })
+}
+
+fn fields(bytes: &[u8]) -> Option<(ForLoss, DeclaredLost)> {
     let mut fields: Fields<'_> = unseal(bytes, MAGIC)?;
-    let head = (fields.u64()?, fields.u32()?, ForLoss(fields.u64()?));
-    if head != (MAGIC, FORMAT, loss) {
+    if (fields.u64()?, fields.u32()?) != (MAGIC, FORMAT) {
         return None;
     }
+    let loss = ForLoss(fields.u64()?);
     let mut declared = DeclaredLost::new();
     for _ in 0..fields.length()? {
         declared.insert(NodeId(fields.u32()?), fields.u64()?);
     }
-    fields.is_empty().then_some(declared)
+    fields.is_empty().then_some((loss, declared))
 }
 
 #[cfg(test)]
@@ -106,12 +126,12 @@ mod tests {
         let [first, later] = [lives(&[3]), lives(&[3, 9])].map(|lost| ForLoss::of(&lost));
         let declared: DeclaredLost = [(NodeId(3), 17), (NodeId(9), u64::MAX)].into();
         let bytes = encode(&declared, first);
-        assert_eq!(decode(&bytes, first), Some(declared));
-        assert_eq!(decode(&bytes, later), None);
+        assert_eq!(decode(&bytes, first), Ok(declared));
+        assert_eq!(decode(&bytes, later), Ok(DeclaredLost::new()));
         for at in 0..bytes.len() {
             let mut flipped = bytes.clone();
             flipped[at] ^= 4;
-            assert_eq!(decode(&flipped, first), None, "byte {at}");
+            assert_eq!(decode(&flipped, first), Err(Damaged), "byte {at}");
         }
     }
 }

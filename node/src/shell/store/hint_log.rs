@@ -63,13 +63,31 @@ pub(super) async fn read(
         return Ok((BTreeSet::new(), None));
     };
     let length = usize::try_from(*length).unwrap_or(BYTES_MAX).min(BYTES_MAX);
-    let Ok(bytes) = disk.read(HINTS, 0, length).await else {
-        return Ok((BTreeSet::new(), None));
+    let bytes = match disk.read(HINTS, 0, length).await {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            tracing::warn!(
+                %error,
+                "the file of hints cannot be read: what other nodes missed and only it told is not \
+                 brought to them as hints; the next exchange of each pair of nodes (`quorate repair` at \
+                 once) finds it"
+            );
+            return Ok((BTreeSet::new(), None));
+        }
     };
     let (mut live, mut rest) = (BTreeSet::new(), &bytes[..]);
     while let Some((change, after)) = decode(rest, seed(store)) {
         apply(&mut live, change);
         rest = after;
+    }
+    if !rest.is_empty() {
+        tracing::warn!(
+            hints = live.len(),
+            bytes_lost = rest.len(),
+            "the file of hints is damaged or torn at its end: what other nodes missed and only the lost \
+             bytes told is not brought to them as hints; the next exchange of each pair of nodes \
+             (`quorate repair` at once) finds it"
+        );
     }
     // Behind a torn change others may stand that would be read again.
     Ok((live, rest.is_empty().then_some(bytes.len() as u64)))
