@@ -65,6 +65,11 @@ impl Children {
         ended
     }
 
+    /// Whether none runs any more.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
     /// Asks every child to stop, waits, and kills what is left after `limit`.
     pub(super) async fn stop(mut self, limit: Duration) -> Result<(), Problem> {
         for (_, child) in &self.running {

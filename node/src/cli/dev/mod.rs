@@ -1,8 +1,8 @@
 //! `quorate dev`: a cluster of real processes on this machine, in the foreground.
 //!
 //! The cluster is created once under `--data-dir` and comes back with its data. A child that ends
-//! stays down, so that the fault can be watched; `dev` stays up, even without any child. Children
-//! end with `dev`: it stops them when it is asked to stop, and the system kills them when it is
+//! stays down, so that the fault can be watched; `dev` stays up until none of its children is left.
+//! Children end with `dev`: it stops them when it is asked to stop, and the system kills them when it is
 //! killed ([`super::system::end_with_parent`]).
 
 mod children;
@@ -33,7 +33,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// Runs the cluster until a signal comes.
 ///
 /// # Errors
-/// A [`Problem`] if the directory has another cluster, or a port is taken.
+/// A [`Problem`] if the directory has another cluster, a port is taken, or every node has ended.
 pub(super) async fn run(args: DevArgs, format: Format) -> Result<Exit, Problem> {
     let mut signals = StopSignals::listen()?;
     let layout = Layout::open_or_create(&args)?;
@@ -51,7 +51,8 @@ pub(super) async fn run(args: DevArgs, format: Format) -> Result<Exit, Problem> 
     }
 }
 
-/// Tells when the cluster is ready, and whenever a child ends. Never returns otherwise.
+/// Tells when the cluster is ready, and whenever a child ends. Returns only when none is left, or nothing
+/// can be told.
 async fn watch(
     layout: &Layout,
     children: &mut Children,
@@ -79,12 +80,32 @@ async fn watch(
                 node.config().display(),
             ));
         }
+        if children.is_empty() {
+            return Err(none_left(layout));
+        }
         if !is_ready && probe::all_count(&layout.nodes).await {
             is_ready = true;
             tell_ready(layout, format)?;
         }
         sleep(if is_ready { WATCH_EVERY } else { PROBE_EVERY }).await;
     }
+}
+
+fn none_left(layout: &Layout) -> Problem {
+    let problem = Problem::new(
+        Exit::Failed,
+        "NODES_ENDED",
+        "every node of the cluster has ended",
+    );
+    let problem = layout.nodes.iter().fold(problem, |problem, node| {
+        let log = node.log();
+        problem.because(format!(
+            "the log of node {} is {}",
+            node.name,
+            log.display()
+        ))
+    });
+    problem.then("mend what the logs tell, then run `quorate dev` again; the data is kept")
 }
 
 fn tell_ready(layout: &Layout, format: Format) -> Result<(), Problem> {
