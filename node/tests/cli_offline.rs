@@ -83,6 +83,14 @@ fn what_cannot_be_understood_is_exit_code_2_and_says_why() {
             &["put", "k", "v", "--consistency", "r=2"],
             "r= is for reads",
         ),
+        (
+            &["scan", "--consistency", "quorum+sloppy"],
+            "+sloppy is not for scans",
+        ),
+        (
+            &["export", "f", "--consistency", "r=1+sloppy"],
+            "+sloppy is not for scans",
+        ),
         (&["get", "k"], "no client file"),
         (&["status", "--client", "missing.toml"], "missing.toml"),
         (
@@ -282,6 +290,16 @@ fn a_node_does_not_start_with_a_configuration_that_cannot_be() {
         ("listen = \"nowhere\"\n", 2, "IP:PORT"),
         ("log_bytes_max = \"1MiB\"\n", 2, "two segments"),
         ("mtu_bytes_max = 9000\n", 2, "1200 to 6500"),
+        (
+            "background_latency_target = \"0s\"\n",
+            2,
+            "`0s` is out of range; it must be from 1ms to 10s",
+        ),
+        (
+            "background_latency_target = \"11s\"\n",
+            2,
+            "`background_latency_target` from",
+        ),
     ];
     for (line, want_code, want) in cases {
         std::fs::write(&config, format!("{good}{line}")).expect("writable");
@@ -350,6 +368,27 @@ fn dev_refuses_other_nodes_or_ports_than_its_directory_has() {
         &["dev", "--data-dir", "d", "--base-port", "18501"],
     );
     assert_eq!(code(&other), 2, "{}", stderr(&other));
+}
+
+#[test]
+fn dev_ends_with_its_logs_once_no_node_is_left() {
+    let dir = folder();
+    let mut dev = Command::new(env!("CARGO_BIN_EXE_quorate"));
+    dev.args(["dev", "--nodes", "2", "--base-port", "18700"])
+        .args(["--data-dir", "d"])
+        .current_dir(dir.path())
+        .env("QUORATE_BACKGROUND_RATE_MAX", "1")
+        .stdin(Stdio::null());
+    let output = dev.output().expect("the binary starts");
+    assert_eq!(code(&output), 1, "{}", stderr(&output));
+    let told = stderr(&output);
+    assert!(told.contains("[NODES_ENDED]"), "{told}");
+    for log in ["d/node1/log", "d/node2/log"] {
+        assert!(
+            told.contains(log) && dir.path().join(log).exists(),
+            "{told}"
+        );
+    }
 }
 
 #[test]

@@ -497,6 +497,26 @@ fn two_primaries_are_stood_in_for_and_get_the_write_when_they_are_back() {
 }
 
 #[test]
+fn who_finds_no_owner_up_is_told_how_many_the_level_needs() {
+    let mut lab = Lab::ready(Limits::default());
+    let (owners, asked) = (lab.owners.clone(), lab.fallbacks[0]);
+    lab.cut(&owners);
+    let read = get(b"k", Quorum);
+    let one = get(b"k", ConsistencyLevel::One);
+    let write = put(b"k", Some("v"), 1, None, ConsistencyLevel::All);
+    for (request, needed) in [(read, 2), (one, 1), (write, 3)] {
+        let Reply::Failed(failure) = lab.ask(asked, request) else {
+            panic!("it has no owner");
+        };
+        let told = (failure.cause, failure.effect, failure.required);
+        let want = (Cause::Unavailable, Effectiveness::NotApplied, needed);
+        assert_eq!(told, want);
+    }
+    let never = lab.ask(asked, get(b"k", ConsistencyLevel::Read(4)));
+    assert_eq!(failure(&never).0, Cause::LevelImpossible);
+}
+
+#[test]
 fn a_primary_that_is_late_is_stood_in_for() {
     let mut lab = Lab::ready(Limits::default());
     let owners = lab.owners.clone();
