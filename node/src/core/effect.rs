@@ -248,7 +248,7 @@ pub enum StopReason {
     /// Another process runs under this node's id.
     #[error(
         "node {peer} talks to another process of this node: two processes must not run under one \
-         node id (was a data directory copied?). Stop one of them"
+         node id (was a data directory copied?)"
     )]
     Rival {
         /// Who says so.

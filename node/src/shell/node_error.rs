@@ -1,10 +1,12 @@
 //! Why a node does not start or does not go on, and whether that is a refusal of a safety check.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::serve::http::HttpError;
+use super::store::MARK;
 use crate::core::effect::StopReason;
 
 /// Why a node does not serve.
@@ -56,6 +58,21 @@ pub enum NodeError {
         /// The one that can be read.
         supported: u32,
     },
+    /// The store is damaged again before the node had back what it lost before.
+    #[error(
+        "the store in {} is damaged again before the node had back what it lost before: {why}; what was \
+         set aside then is kept in {}",
+        path.display(),
+        path.join(folder).display()
+    )]
+    DamagedAgain {
+        /// The data directory.
+        path: PathBuf,
+        /// What was found now.
+        why: String,
+        /// The folder in it to which the store before was moved.
+        folder: String,
+    },
     /// The store or its peers show that it forgot or is damaged.
     #[error(transparent)]
     Stopped(#[from] StopReason),
@@ -78,6 +95,7 @@ impl NodeError {
             | Self::DirectoryLocked { .. }
             | Self::DirectoryForeign { .. }
             | Self::DirectoryFormat { .. }
+            | Self::DamagedAgain { .. }
             | Self::Stopped(
                 StopReason::Forgot { .. }
                 | StopReason::ActorAhead { .. }
@@ -113,7 +131,8 @@ impl NodeError {
                 "STORE_FORGOT"
             }
             Self::Stopped(StopReason::Rival { .. }) => "NODE_RUNS_TWICE",
-            Self::Stopped(
+            Self::DamagedAgain { .. }
+            | Self::Stopped(
                 StopReason::EngineDamaged { .. }
                 | StopReason::RowsLost { .. }
                 | StopReason::Damaged { .. },
@@ -125,41 +144,85 @@ impl NodeError {
 
     /// What to do next.
     #[must_use]
-    pub fn advice(&self) -> Option<&'static str> {
-        match self {
+    pub fn advice(&self) -> Option<Cow<'static, str>> {
+        let advice = match self {
             Self::Listen { source, .. } | Self::Http(HttpError::Bind { source, .. }) => {
-                Some(if source.kind() == io::ErrorKind::AddrNotAvailable {
+                if source.kind() == io::ErrorKind::AddrNotAvailable {
                     "listen on an address of this machine, or on 0.0.0.0; `advertise` may differ"
                 } else {
                     "stop what listens there, or configure another address"
-                })
+                }
             }
             Self::Certificate { .. } => {
-                Some("use the certificates that `quorate cluster create` made for this node")
+                "use the certificates that `quorate cluster create` made for this node"
             }
-            Self::DirectoryLocked { .. } => Some("stop the other process first"),
+            Self::DirectoryLocked { .. } => "stop the other process first",
             Self::DirectoryForeign { .. } => {
-                Some("set data_dir to this node's own directory; nothing was changed")
+                "set data_dir to this node's own directory; nothing was changed"
             }
             Self::DirectoryFormat {
                 found, supported, ..
-            } if found > supported => Some("start it with the newer release; nothing was changed"),
-            Self::DirectoryFormat { .. } => Some(
+            } if found > supported => "start it with the newer release; nothing was changed",
+            Self::DirectoryFormat { .. } => {
                 "start it with the release that wrote it and `quorate export` what it holds; nothing \
-                 was changed",
-            ),
+                 was changed"
+            }
+            Self::DamagedAgain { path, folder, .. } => {
+                return Some(begin_anew(path, folder).into());
+            }
+            Self::Stopped(StopReason::Rival { .. }) => {
+                // Nodes are in the cluster file from its creation on: a copy cannot become one more.
+                "stop one of the two processes; if a directory was copied, the one that runs on the copy. A \
+                 further node needs a folder of its own, as `quorate cluster create` makes one for each --node"
+            }
             Self::Stopped(
                 StopReason::Forgot { .. }
                 | StopReason::ActorAhead { .. }
-                | StopReason::Rival { .. }
                 | StopReason::EngineDamaged { .. }
                 | StopReason::RowsLost { .. }
                 | StopReason::Damaged { .. },
-            ) => Some("keep the directory as it is; the other nodes still serve its data"),
+            ) => "keep the directory as it is; the other nodes still serve its data",
             Self::Stopped(StopReason::StoreFailed { .. }) => {
-                Some("check the disk, then start the node again: what it acknowledged is kept")
+                "check the disk, then start the node again: what it acknowledged is kept"
             }
-            Self::Http(HttpError::Serve(_)) | Self::System { .. } => None,
-        }
+            Self::Http(HttpError::Serve(_)) | Self::System { .. } => return None,
+        };
+        Some(advice.into())
+    }
+}
+
+/// The ways on for a store that was damaged twice (`store::set_aside`). Nothing is thrown away in either.
+fn begin_anew(path: &Path, folder: &str) -> String {
+    let (mark, folder) = (path.join(MARK), path.join(folder));
+    format!(
+        "mend the cause, as the disk or the memory of the machine. Then, to begin anew, move {} out of \
+         {}, keep it, and start the node: what is there now is set aside, and the other nodes give back \
+         what they hold. Or, if what could not be read can be read again, remove {} and start the node: \
+         it goes on with what is there",
+        folder.display(),
+        path.display(),
+        mark.display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_is_damaged_twice_says_how_to_go_on() {
+        let error = NodeError::DamagedAgain {
+            path: "/data/a".into(),
+            why: "a table is unreadable".to_owned(),
+            folder: "damaged-12".to_owned(),
+        };
+        assert_eq!((error.code(), error.is_refusal()), ("STORE_DAMAGED", true));
+        let advice = error.advice().expect("there is a way on");
+        assert!(
+            advice.contains("move /data/a/damaged-12 out of /data/a,"),
+            "{advice}"
+        );
+        assert!(advice.contains("remove /data/a/set-aside and"), "{advice}");
+        assert!(!advice.contains("as it is"), "{advice}");
     }
 }

@@ -232,7 +232,7 @@ impl Assembly {
             store_loops,
             handle,
         } = opened.map_err(|error| refused(&config, error))?;
-        let threads = StoreThreads::start(store_loops).map_err(|e| NodeError::System {
+        let mut threads = StoreThreads::start(store_loops).map_err(|e| NodeError::System {
             doing: "starting the store's threads",
             reason: e.to_string(),
         })?;
@@ -296,6 +296,8 @@ impl Assembly {
             while !threads.any_ended() {
                 clock.sleep_until(clock.now() + WATCH_EVERY).await;
             }
+            // A loop that failed has told the shard why, which stops the node for that reason.
+            clock.sleep_until(clock.now() + WATCH_EVERY).await;
         };
         let ending = tokio::select! {
             biased;
@@ -304,7 +306,12 @@ impl Assembly {
                 doing: "serving",
                 reason: format!("a task that runs as long as the node ended: {ended:?}"),
             }),
-            () = broken => Err(damaged("a thread of the store ended by itself".to_owned())),
+            () = broken => match handle.store().preparer_failure() {
+                Some(error) => Err(NodeError::Stopped(StopReason::StoreFailed {
+                    reason: error.to_string(),
+                })),
+                None => Err(damaged(threads.how_ended())),
+            },
             () = asked => {
                 tracing::warn!("requests are still in flight after the drain timeout");
                 Ok(())
@@ -567,6 +574,7 @@ fn refused(config: &NodeConfig, error: OpenError) -> NodeError {
             found,
             supported,
         },
+        OpenError::DamagedAgain { why, folder } => NodeError::DamagedAgain { path, why, folder },
         // The refusal of a damaged store says so itself.
         OpenError::Damaged { what } => engine_damaged(what),
         error if error.is_loss() => engine_damaged(error.to_string()),

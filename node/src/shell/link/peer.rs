@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use quorate_client::link::{
-    CloseCode, Half, Outbox, OutboxError, ReadFailure, Route, Streams, TransportOptions,
-    accept_streams, acknowledge, read_bulk, read_small,
+    CloseCode, ConnectError, Half, Outbox, OutboxError, ReadFailure, Route, Streams,
+    TransportOptions, accept_streams, acknowledge, read_bulk, read_small,
 };
 use quorate_client::wire::chunk::Reassembly;
 use quorate_client::wire::{FrameError, RawFrame};
@@ -192,7 +192,12 @@ impl PeerLinks {
         let mut last_error = None;
         let mut refused_since = None;
         loop {
-            let failed = |error: &quorate_client::link::ConnectError| {
+            let failed = |error: &ConnectError| {
+                // For a second it is so after every kill: told only once it lasts.
+                if *error == ConnectError::Refused(CloseCode::Rival) {
+                    return self.refused_as_rival(peer.id, &mut refused_since);
+                }
+                refused_since = None;
                 if last_error.as_ref() != Some(error) {
                     tracing::warn!(peer = %peer.name, address = %peer.address, %error, "cannot reach node");
                     last_error = Some(error.clone());
@@ -205,14 +210,20 @@ impl PeerLinks {
             let closed = quic.clone();
             self.carry(peer.id, quic, streams).await;
             if closed_as_rival(&closed) {
-                let since = *refused_since.get_or_insert_with(|| self.clock.now());
-                if self.clock.now().since(since) > RIVAL_AFTER {
-                    self.inbox.push(Input::Rival { peer: peer.id });
-                }
+                self.refused_as_rival(peer.id, &mut refused_since);
             } else {
                 refused_since = None;
             }
             pause.await;
+        }
+    }
+
+    /// A peer refused this node because it talks to another process of its id: if it has done so for long
+    /// enough, the shard is told, which stops the node.
+    fn refused_as_rival(&self, peer: NodeId, since: &mut Option<MonoTime>) {
+        let now = self.clock.now();
+        if now.since(*since.get_or_insert(now)) > RIVAL_AFTER {
+            self.inbox.push(Input::Rival { peer });
         }
     }
 

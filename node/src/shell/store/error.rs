@@ -71,11 +71,12 @@ pub enum OpenError {
     },
     /// The store was damaged again before the node had back what it held in the one before.
     #[error(
-        "the store is damaged again before it was whole; what was set aside is kept. When its cause is \
-         mended, remove the file `set-aside` and start the node to go on, or the folder `{folder}`, too, \
-         to let it begin anew"
+        "the store is damaged again before the node had back what it lost before: {why}; what was set \
+         aside then is kept in `{folder}`"
     )]
     DamagedAgain {
+        /// What was found now.
+        why: String,
         /// The folder that was set aside before.
         folder: String,
     },

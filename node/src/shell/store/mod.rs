@@ -53,5 +53,5 @@ pub use open::{EngineOpener, OpenOptions, Opened, StoreHandle, StoreLoops, open}
 pub(super) use priority::give_way;
 pub use queue::QueueRefused;
 pub use scanner::ScanQueue;
-pub use set_aside::{mark_damaged, set_aside_if_marked};
+pub use set_aside::{MARK, mark_damaged, set_aside_if_marked};
 pub use threads::StoreThreads;

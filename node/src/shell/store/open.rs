@@ -90,6 +90,12 @@ pub struct StoreHandle {
 }
 
 impl StoreHandle {
+    /// Why the loop that prepares segments has ended by itself; other loops tell the shard why.
+    #[must_use]
+    pub fn preparer_failure(&self) -> Option<DiskError> {
+        self.segments.failure()
+    }
+
     /// Ends all loops: what waits is still done, then the log gets its clean-stop frame. Nothing
     /// may be pushed afterwards.
     pub fn stop(&self) {

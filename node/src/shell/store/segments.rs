@@ -321,6 +321,11 @@ impl Segments {
         }
     }
 
+    /// Why the preparer has ended by itself, if it has.
+    pub(super) fn failure(&self) -> Option<DiskError> {
+        self.lock().failed.clone()
+    }
+
     /// The store stops: a committer that waits for a segment waits no longer.
     pub(super) fn halt(&self) {
         self.lock().halted = true;

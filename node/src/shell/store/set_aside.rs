@@ -17,7 +17,8 @@ use super::error::OpenError;
 use super::losses::{self, LOSSES, note_loss};
 use crate::shell::seam::{Disk, DiskError};
 
-const MARK: &str = "set-aside";
+/// The mark: when it was made, and why.
+pub const MARK: &str = "set-aside";
 const MARK_NEW: &str = "set-aside.new";
 const MARK_BYTES_MAX: usize = 4096;
 /// What a folder's name begins with; the time of the mark follows, in microseconds.
@@ -67,7 +68,8 @@ pub async fn set_aside_if_marked(disk: &RealDisk) -> Result<Option<(PathBuf, Str
     })?;
     let other = others.into_iter().find(|other| *other != folder);
     if let Some(folder) = other.filter(|_| losses.why.is_some()) {
-        return Err(OpenError::DamagedAgain { folder });
+        let why = why.to_owned();
+        return Err(OpenError::DamagedAgain { why, folder });
     }
     move_into(disk.path(), &folder).map_err(|error| DiskError::Io {
         name: folder.clone(),
@@ -150,17 +152,33 @@ mod tests {
         mark_damaged(path, "again", 13).await.expect("marked");
         let refused = set_aside_if_marked(&disk).await;
         assert!(
-            matches!(refused, Err(OpenError::DamagedAgain { .. })),
+            matches!(&refused, Err(OpenError::DamagedAgain { why, .. }) if why == "again"),
             "{refused:?}"
         );
         assert!(
             path.join("damaged-12").join("identity").exists(),
             "it is kept"
         );
+        // Without the mark the store is opened as it is; without the folder it is set aside, too.
+        let mark = std::fs::read(path.join(MARK)).expect("a mark");
+        std::fs::remove_file(path.join(MARK)).expect("removed");
+        assert_eq!(set_aside_if_marked(&disk).await, Ok(None));
+        std::fs::write(path.join(MARK), mark).expect("written");
+        let elsewhere = tempfile::tempdir().expect("a folder");
+        let moved_to = elsewhere.path().join("damaged-12");
+        std::fs::rename(path.join("damaged-12"), moved_to).expect("moved");
+        std::fs::write(path.join("identity"), "of the second").expect("written");
+        let (moved, why) = set_aside_if_marked(&disk)
+            .await
+            .expect("moved")
+            .expect("marked");
+        assert_eq!((moved, why.as_str()), (path.join("damaged-13"), "again"));
+        assert!(path.join("damaged-13").join("identity").exists());
         losses::note_healed(&disk, false)
             .await
             .expect("whole again");
+        mark_damaged(path, "and again", 14).await.expect("marked");
         let moved = set_aside_if_marked(&disk).await.expect("moved");
-        assert!(moved.is_some() && !path.join("damaged-12").exists());
+        assert!(moved.is_some() && !path.join("damaged-13").exists());
     }
 }

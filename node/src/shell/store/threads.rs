@@ -1,6 +1,7 @@
 //! Threads of a real node's store: one for each loop, because [`Disk`](crate::shell::seam::Disk)
 //! and [`Engine`](crate::shell::seam::Engine) block inside their futures there.
 
+use std::any::Any;
 use std::io;
 use std::thread::{Builder, JoinHandle};
 
@@ -65,6 +66,27 @@ impl StoreThreads {
     pub fn any_ended(&self) -> bool {
         self.threads.iter().any(JoinHandle::is_finished)
     }
+
+    /// Which loops have ended by now, each with what its panic said if that ended it.
+    #[must_use]
+    pub fn how_ended(&mut self) -> String {
+        let ended = self.threads.extract_if(.., |thread| thread.is_finished());
+        let how = ended.map(|thread| {
+            let name = thread.thread().name().unwrap_or("store").to_owned();
+            match thread.join() {
+                Ok(()) => format!("its thread {name} ended by itself"),
+                Err(panic) => format!("its thread {name} panicked: {}", said(&*panic)),
+            }
+        });
+        how.collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// What a panic said.
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("nothing more is known")
 }
 
 fn run(name: &str, future: BoxFuture<'static, ()>) -> io::Result<JoinHandle<()>> {
