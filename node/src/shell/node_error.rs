@@ -183,7 +183,8 @@ impl NodeError {
                 | StopReason::Damaged { .. },
             ) => "keep the directory as it is; the other nodes still serve its data",
             Self::Stopped(StopReason::StoreFailed { .. }) => {
-                "check the disk, then start the node again: what it acknowledged is kept"
+                "check that the disk works and the data directory is all there, then start the node again: \
+                 what it acknowledged is kept in it"
             }
             Self::Http(HttpError::Serve(_)) | Self::System { .. } => return None,
         };
