@@ -742,30 +742,6 @@ fn a_strict_session_finds_what_a_fallback_took_and_does_not_wait_for_what_was_pu
     );
 }
 
-/// A store that purged before fallbacks took part in rounds is below the owners' floor as a fallback: it takes
-/// their number with the first record that one of them sends.
-#[test]
-fn a_fallback_that_is_behind_takes_the_number_of_an_owner() {
-    let mut lab = Lab::ready(Limits::default());
-    let (owners, fallbacks) = (lab.owners.clone(), lab.fallbacks.clone());
-    let before = lab.disk_of(fallbacks[0]);
-    lab.put(owners[0], "old", 1, Quorum);
-    lab.delete(owners[0], 2);
-    lab.pass(40_000);
-    assert_eq!(lab.floors(), [1; 3]);
-    lab.start(fallbacks[0], before, Losses::default());
-    lab.connect(fallbacks[0]);
-    lab.pass(1_200);
-    lab.cut(&owners[1..]);
-    assert!(is_applied(&lab.put(owners[0], "v", 3, sloppy())));
-    assert!(lab.holds(fallbacks[0]));
-    lab.cut(&owners);
-    assert!(is_applied(&lab.put(fallbacks[0], "w", 4, One.sloppy())));
-    lab.heal();
-    assert_eq!(lab.guests(fallbacks[0]), GuestStatus::default());
-    assert_eq!(lab.values(owners[1], Quorum).len(), 2);
-}
-
 /// A fallback may hold an attempt of what is deleted meanwhile: it must be told before anything goes.
 #[test]
 fn p10_what_a_fallback_took_while_a_round_rested_ends_the_round() {

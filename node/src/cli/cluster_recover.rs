@@ -79,10 +79,10 @@ async fn accept(names: &[String], global: &Global) -> Result<Exit, Problem> {
     let told = accept_at(names, &client).await;
     client.close().await;
     told?;
-    let names = names.join(", ");
     if is_json(global.output) {
         print_json(&json!({ "schema": "cluster-recover/v1", "accepted": names }))?;
     } else {
+        let names = names.join(", ");
         print(format!("{names}: what may be lost there is told no more\n").as_bytes())?;
     }
     Ok(Exit::Ok)

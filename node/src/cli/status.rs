@@ -464,7 +464,8 @@ fn complaints(topology: &Topology, (node, answer): &Answer, has_memory: bool) ->
             shown_bytes(status.disk_free_bytes)
         ));
     }
-    if status.guest_bytes > 0 && status.guest_bytes >= status.guest_bytes_max / 10 * 9 {
+    let guests_max = status.guest_bytes_max;
+    if guests_max > 0 && status.guest_bytes >= guests_max / 10 * 9 && status.guest_bytes > 0 {
         found.push(format!(
             "holds {} in place of owners that are down, of {} that it may (`guest_bytes_max`), and will \
              refuse sloppy writes: bring the owners back, or let it hold more",

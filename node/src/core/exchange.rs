@@ -481,9 +481,9 @@ impl ExchangeMachine {
 
     /// The get of a key has ended.
     pub fn healed(&mut self, is_healed: bool) {
-        self.has_moved = true;
         self.healing = self.healing.saturating_sub(1);
         if is_healed {
+            self.has_moved = true;
             self.tally.healed += 1;
         } else {
             self.tally.failed += 1;

@@ -8,7 +8,7 @@
 //! leaves at once and stale replicas are repaired behind it.
 //!
 //! At a sloppy level fallbacks are asked behind the owners that are up, and count; such a read promises
-//! nothing, so it waits for no repair. A session at a strict level that has seen what a fallback took asks
+//! nothing, so it waits for no repair. That a key is not there it says only if an owner was heard. A session at a strict level that has seen what a fallback took asks
 //! them too once the owners do not know it: what they tell is merged, and counts for nothing.
 //!
 //! Not here: merging (`quorate_antientropy::read_repair`), sending, the local read (`shard`).
@@ -160,7 +160,7 @@ pub struct GetMachine {
     answers: SmallVec<[Answer; ANSWERS_INLINE]>,
     known: Option<Known>,
     uncounted: BTreeMap<NodeId, MonoTime>,
-    /// Owners that were asked since a fallback last said something new.
+    /// Who was asked since a fallback last said something new; all that were asked before the first did.
     asked_behind: NodeSet,
     refused: NodeSet,
     started: MonoTime,
@@ -261,7 +261,7 @@ impl GetMachine {
                     (_, None) => true,
                     (None, Some(_)) => false,
                 };
-                if holds {
+                if holds && self.plan.is_owner(from) {
                     self.repaired(from, standing, steps);
                 }
                 return;
@@ -310,6 +310,9 @@ impl GetMachine {
                 if self.waiting.remove(from) {
                     self.refused.insert(from);
                     self.ask_more(1, steps);
+                    if self.wants_owner() {
+                        self.look_for_owner(|_| false, steps);
+                    }
                 }
             }
             // Another one must hold the merged record in its place: at once.
@@ -367,8 +370,8 @@ impl GetMachine {
         if self.falls_short(merged.as_deref()) {
             return self.look_further(now, steps);
         }
-        if merged.is_none() && self.has_fallbacks() && !self.has_heard_owner() {
-            return self.look_for_owner(steps);
+        if self.wants_owner() {
+            return self.look_for_owner(|_| false, steps);
         }
         let numbers = self.answers.iter().filter(|answer| answer.record.is_some());
         let number = numbers
@@ -509,19 +512,26 @@ impl GetMachine {
             .count()
     }
 
-    fn has_heard_owner(&self) -> bool {
-        let mut answers = self.answers.iter();
-        answers.any(|answer| self.plan.is_owner(answer.node))
+    /// Whether enough fallbacks answered, none of them holds anything, and no owner was heard: what the owners
+    /// hold is not known then, and nothing else is missing.
+    fn wants_owner(&self) -> bool {
+        let says_nothing =
+            |answer: &Answer| answer.record.is_none() && !self.plan.is_owner(answer.node);
+        self.has_fallbacks()
+            && self.counted() >= usize::from(self.plan.required)
+            && self.answers.iter().all(says_nothing)
     }
 
-    /// That fallbacks hold nothing says nothing of what the owners hold: one of them must be heard before a
-    /// key is said not to be there.
-    fn look_for_owner(&mut self, steps: &mut Vec<Step>) {
+    /// One owner must be heard before a key is said not to be there: fails if there is none to hope for.
+    fn look_for_owner(&mut self, is_down: impl Fn(NodeId) -> bool, steps: &mut Vec<Step>) {
         self.ask_more(self.plan.candidates.len(), steps);
-        let hopes = |node: &NodeId| self.plan.is_owner(*node) && !self.refused.contains(*node);
+        let hopes = |node: &NodeId| {
+            self.plan.is_owner(*node) && !self.refused.contains(*node) && !is_down(*node)
+        };
         if !self.plan.candidates.iter().any(hopes) {
             let down = self.plan.down.clone();
-            self.fail(Cause::Unavailable, &|node| down.contains(&node), steps);
+            let is_down = |node: NodeId| down.contains(&node) || is_down(node);
+            self.fail(Cause::Unavailable, &is_down, steps);
         }
     }
 
@@ -632,6 +642,9 @@ impl GetMachine {
         let unasked = self.plan.candidates.iter().skip(self.asked).copied();
         let possible = hopeful.chain(self.uncounted.keys().copied()).chain(unasked);
         let possible = possible.filter(|node| self.plan.counts(*node)).count();
+        if self.wants_owner() {
+            return self.look_for_owner(down, steps);
+        }
         if self.counted() + possible < usize::from(self.plan.required) {
             self.fail(Cause::Unavailable, &down, steps);
         }
@@ -954,6 +967,48 @@ mod tests {
         assert!(failure.replicas.contains(&(A, ReplicaPart::Down)));
         let waits = read(&[F, G, C], None);
         assert_eq!(waits, [Step::Ask(C)], "an owner may be heard");
+        for refuses in [true, false] {
+            let mut get = quorum_get();
+            get.plan.candidates = [F, G, C].into_iter().collect();
+            get.plan.fallbacks = [F, G].into_iter().collect();
+            (get.plan.fallbacks_count, get.plan.quorum) = (true, 0);
+            let (now, none, mut steps) = (MonoTime::ZERO, PurgeNumbers::default(), Vec::new());
+            get.start(&mut steps);
+            for node in [F, G] {
+                get.held(now, node, None, none, Standing::Counts, &mut steps);
+            }
+            steps.clear();
+            if refuses {
+                get.refused(C, &mut steps);
+            } else {
+                get.tick(now, |node| node == C, &mut steps);
+            }
+            let [Step::Fail(failure)] = &steps[..] else {
+                panic!("{steps:?}");
+            };
+            assert_eq!(failure.cause, Cause::Unavailable, "no owner is left");
+        }
+    }
+
+    /// A fallback that holds what is being brought to a stale owner is none of those that must hold it.
+    #[test]
+    fn a_strict_read_is_secured_by_owners_alone() {
+        const F: NodeId = NodeId(9);
+        let mut get = quorum_get();
+        get.plan.candidates.push(F);
+        get.plan.fallbacks.push(F);
+        let (now, none, mut steps) = (MonoTime::ZERO, PurgeNumbers::default(), Vec::new());
+        let held = Some(record(1));
+        get.start(&mut steps);
+        get.ask_more(2, &mut steps);
+        get.held(now, A, held.clone(), none, Standing::Counts, &mut steps);
+        get.held(now, B, None, none, Standing::Counts, &mut steps);
+        assert!(matches!(steps.pop(), Some(Step::Repair { node: B, .. })));
+        steps.clear();
+        get.held(now, F, held, none, Standing::Counts, &mut steps);
+        assert_eq!(steps, [], "it is on one owner");
+        get.repaired(B, Standing::Counts, &mut steps);
+        assert_eq!(steps, [Step::Answer { replicas: 2 }]);
     }
 
     /// What a majority knew at least one of any majority that counts knows, unless it was pruned.

@@ -41,6 +41,8 @@ pub struct Lost {
 #[derive(Debug)]
 struct Lack {
     is_in_memory: bool,
+    /// It counted in doubt before, which is told until it is whole.
+    is_doubted: bool,
     /// Owners beside this node.
     others: NodeSet,
     /// Owners that must be whole when they are compared with.
@@ -109,7 +111,7 @@ impl Healing {
             memory: lost.memory && !planted(Bug::ForgetfulMemoryCounts),
             only_copies: lost.only_copies,
         };
-        let mut lacks = BTreeMap::new();
+        let (mut lacks, mut on_disk) = (BTreeMap::new(), 0);
         for keyspace in topology.keyspaces() {
             let is_in_memory = keyspace.options.durability == Durability::Memory;
             if !(lost.disk || lost.memory && is_in_memory) {
@@ -136,8 +138,12 @@ impl Healing {
                 } else {
                     copies - usize::from(majority(keyspace.copies)) + 1
                 };
+                if !is_in_memory {
+                    on_disk += 1;
+                }
                 let lack = Lack {
                     is_in_memory,
+                    is_doubted: false,
                     others,
                     needed,
                     compared: NodeSet::default(),
@@ -150,7 +156,10 @@ impl Healing {
             me,
             lost,
             declared: NodeSet::default(),
-            doubted_before: usize::try_from(in_doubt).unwrap_or(usize::MAX),
+            // Copies that are lacking again come to be doubted again.
+            doubted_before: usize::try_from(in_doubt)
+                .unwrap_or(usize::MAX)
+                .saturating_sub(on_disk),
             doubtful: 0,
             doubtful_in_memory: 0,
             lacks,
@@ -180,31 +189,38 @@ impl Healing {
     }
 
     /// A node whose disk was declared lost is heard again: what it holds is to be had after all.
-    pub fn heard_again(&mut self, node: NodeId) {
+    ///
+    /// True if this node thereby lacks something again that was told to be back.
+    pub fn heard_again(&mut self, node: NodeId) -> bool {
+        let lacked = self.lost.disk;
         let holds = |_: &(KeyspaceId, VnodeId), lack: &mut Lack| lack.others.contains(node);
         for (copy, mut lack) in self.on_a_word.extract_if(.., holds) {
             lack.begin_anew();
-            let doubtful = if lack.is_in_memory {
-                &mut self.doubtful_in_memory
-            } else {
-                &mut self.doubtful
-            };
-            *doubtful = doubtful.saturating_sub(1);
+            // Until it is compared with that node, it may be missed that something is lost.
+            self.lost.disk |= !lack.is_in_memory;
             self.lacks.insert(copy, lack);
         }
+        self.lost.disk && !lacked
     }
 
     /// A copy counts from now on.
     fn fill(&mut self, copy: (KeyspaceId, VnodeId)) {
-        let Some(lack) = self.lacks.remove(&copy) else {
+        let Some(mut lack) = self.lacks.remove(&copy) else {
             return;
         };
-        if lack.whole.len() < lack.needed {
-            if lack.is_in_memory {
-                self.doubtful_in_memory += 1;
-            } else {
-                self.doubtful += 1;
-            }
+        let doubtful = if lack.is_in_memory {
+            &mut self.doubtful_in_memory
+        } else {
+            &mut self.doubtful
+        };
+        let was_doubted = std::mem::take(&mut lack.is_doubted);
+        let is_whole = lack.whole.len() >= lack.needed;
+        if is_whole && was_doubted {
+            *doubtful = doubtful.saturating_sub(1);
+        }
+        if !is_whole {
+            *doubtful += usize::from(!was_doubted);
+            lack.is_doubted = true;
             if lack.others.iter().any(|node| self.declared.contains(node)) {
                 self.on_a_word.insert(copy, lack);
             }
@@ -255,10 +271,12 @@ impl Healing {
     }
 
     /// An operator knows of what is in doubt by now.
-    pub const fn accept_doubt(&mut self) {
+    pub fn accept_doubt(&mut self) {
         self.doubted_before = 0;
         self.doubtful = 0;
         self.doubtful_in_memory = 0;
+        let known = self.lacks.values_mut().chain(self.on_a_word.values_mut());
+        known.for_each(|lack| lack.is_doubted = false);
     }
 
     /// What was lost and is not all back.

@@ -273,7 +273,7 @@ impl Slot {
 
     /// Disk and engine do what they usually do.
     fn mend(&mut self) {
-        self.disk.set_faults(self.usual.clone());
+        self.disk.mend(self.usual.clone());
         self.engine.set_faults(self.usual_engine.clone());
         self.broken = None;
     }

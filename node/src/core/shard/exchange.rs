@@ -59,8 +59,11 @@ const HEAL_WITHIN: Duration = Duration::from_secs(2);
 /// After this time an exchange ends with the vnode that it is at, however much is left, so that other pairs
 /// have their turn. Not within a vnode: its rows would be read from the beginning the next time, and with
 /// little in the budget no turn would ever come to their end. A vnode in which nothing moves for as long
-/// ends it too.
+/// ends it too, and so does the longest turn, whatever a peer makes of its rows.
 const TURN_MAX: Duration = Duration::from_secs(60);
+
+/// However large a vnode is: at the budget's floor alone some GiB were read by then.
+const TURN_LONGEST: Duration = Duration::from_secs(1_800);
 
 /// The same for one that an operator asked for: before the SDK stops waiting.
 const ASKED_WITHIN: Duration = Duration::from_secs(240);
@@ -222,7 +225,7 @@ impl Shard {
             };
             let is_over = match current.asked {
                 Some(_) => took >= ASKED_WITHIN,
-                None => took >= TURN_MAX && stands_for >= TURN_MAX,
+                None => took >= TURN_LONGEST || took >= TURN_MAX && stands_for >= TURN_MAX,
             };
             if self.liveness(now, current.peer) != Liveness::Up {
                 return self.fail_exchange(now, CompareRefused::NotUp, effects);

@@ -96,8 +96,8 @@ impl Shard {
 
     /// Why a record that comes for an owner is not taken; `None` if it may be merged.
     ///
-    /// An owner knows a number that is not below any floor; so a node that forgot its own, or is behind, takes
-    /// that one, as long as nothing is here that was read under less.
+    /// An owner knows a number that is not below any floor; so a node that forgot its own takes that one, as
+    /// long as nothing is here that was read under less.
     pub(super) fn guest_refused(
         &mut self,
         from: NodeId,
@@ -114,17 +114,14 @@ impl Shard {
             effects.push(Effect::Count(Event::GuestRefused));
             return Some(Cause::GuestsFull);
         }
-        let own = self.purges.numbers(copy);
-        let knows = self.guests.knows(copy);
-        // A store that was here before fallbacks took part in rounds may be behind, too: what it took under its
-        // own number no owner would take from it.
-        if !knows || number > own.number {
+        if !self.guests.knows(copy) {
             let is_owner = self
                 .topology
                 .is_owner(place.location.vnode, place.copies, from);
             if !is_owner || !self.guests.is_drained(copy) {
-                return (!knows).then_some(Cause::NotReady);
+                return Some(Cause::NotReady);
             }
+            let own = self.purges.numbers(copy);
             let told = PurgeNumbers {
                 number,
                 floor: number,

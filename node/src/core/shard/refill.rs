@@ -184,8 +184,11 @@ impl Shard {
     pub(super) fn heard_again(&mut self, node: NodeId, effects: &mut Effects) {
         if self.declared_lost.remove(&node).is_some() {
             self.heed_declared();
-            self.healing.heard_again(node);
-            self.note_doubt(effects);
+            if self.healing.heard_again(node) {
+                let why = format!("node {node}, which was declared lost, is heard again");
+                self.lost_why = Some(why.clone());
+                effects.push(Effect::NoteLoss(why));
+            }
             effects.push(Effect::DeclareLost {
                 lost: self.declared_lost.clone(),
                 number: None,

@@ -72,10 +72,15 @@ impl Dialler {
             .map_err(|error| ConnectError::Address {
                 reason: error.to_string(),
             })?;
-        tokio::time::timeout(self.options.connect_timeout, connecting)
-            .await
-            .map_err(|_| ConnectError::TimedOut)?
-            .map_err(Into::into)
+        let connected = tokio::time::timeout(self.options.connect_timeout, connecting).await;
+        let connected = connected.map_err(|_| ConnectError::TimedOut)?;
+        connected.map_err(|error| match error.into() {
+            // Who closes now has not proved to be anybody: what it says of this node is no reason to act.
+            ConnectError::Refused(code) => ConnectError::Failed {
+                reason: format!("it was closed before the handshake ended: {code}"),
+            },
+            error => error,
+        })
     }
 
     async fn open(&self, connection: &quinn::Connection) -> Result<Streams, ConnectError> {

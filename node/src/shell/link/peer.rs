@@ -52,8 +52,11 @@ const BATCH_BYTES: usize = 32 * 1024;
 /// Least time from one connection to the next; a lost link is tried again within 250 ms.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A peer that has refused this node for so long talks to another process of its id.
+/// A peer that has refused this node for so long, and so often, talks to another process of its id. Refusals
+/// this far apart are not of one time: a process that stood still between two has not been refused meanwhile.
 const RIVAL_AFTER: Duration = Duration::from_secs(3);
+const RIVAL_REFUSALS: u32 = 10;
+const REFUSALS_APART: Duration = Duration::from_secs(1);
 
 /// Time for opening the streams of a connection.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -190,14 +193,14 @@ impl PeerLinks {
 
     async fn keep(&self, peer: Peer) {
         let mut last_error = None;
-        let mut refused_since = None;
+        let mut refusals = Refusals::default();
         loop {
             let failed = |error: &ConnectError| {
                 // For a second it is so after every kill: told only once it lasts.
                 if *error == ConnectError::Refused(CloseCode::Rival) {
-                    return self.refused_as_rival(peer.id, &mut refused_since);
+                    return self.refused_as_rival(peer.id, &mut refusals);
                 }
-                refused_since = None;
+                refusals = Refusals::default();
                 if last_error.as_ref() != Some(error) {
                     tracing::warn!(peer = %peer.name, address = %peer.address, %error, "cannot reach node");
                     last_error = Some(error.clone());
@@ -210,9 +213,9 @@ impl PeerLinks {
             let closed = quic.clone();
             self.carry(peer.id, quic, streams).await;
             if closed_as_rival(&closed) {
-                self.refused_as_rival(peer.id, &mut refused_since);
+                self.refused_as_rival(peer.id, &mut refusals);
             } else {
-                refused_since = None;
+                refusals = Refusals::default();
             }
             pause.await;
         }
@@ -220,9 +223,8 @@ impl PeerLinks {
 
     /// A peer refused this node because it talks to another process of its id: if it has done so for long
     /// enough, the shard is told, which stops the node.
-    fn refused_as_rival(&self, peer: NodeId, since: &mut Option<MonoTime>) {
-        let now = self.clock.now();
-        if now.since(*since.get_or_insert(now)) > RIVAL_AFTER {
+    fn refused_as_rival(&self, peer: NodeId, refusals: &mut Refusals) {
+        if refusals.are_lasting(self.clock.now()) {
             self.inbox.push(Input::Rival { peer });
         }
     }
@@ -439,6 +441,26 @@ impl Links for PeerLinks {
             LinkCounters::count(&self.counters.hostile_frames);
             present.quic.close(CloseCode::Hostile.into(), b"");
         }
+    }
+}
+
+/// Refusals of this node by one peer, one soon after the other.
+#[derive(Debug, Default)]
+struct Refusals {
+    first: MonoTime,
+    last: MonoTime,
+    count: u32,
+}
+
+impl Refusals {
+    /// Counts one; true once they have gone on for long enough.
+    fn are_lasting(&mut self, now: MonoTime) -> bool {
+        if self.count == 0 || now.since(self.last) > REFUSALS_APART {
+            (self.first, self.count) = (now, 0);
+        }
+        self.last = now;
+        self.count += 1;
+        self.count >= RIVAL_REFUSALS && now.since(self.first) > RIVAL_AFTER
     }
 }
 

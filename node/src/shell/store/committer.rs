@@ -184,6 +184,8 @@ pub(super) struct Committer {
     pub(super) for_loss: ForLoss,
     /// What found no room on the disk.
     pub(super) undeclared: Option<Declared>,
+    /// Copies in doubt, for which there was no room yet.
+    pub(super) unnoted_doubt: Option<u32>,
     pub(super) group: Group,
 }
 
@@ -243,10 +245,12 @@ impl Committer {
             self.note_declared().await?;
         }
         let in_doubt = submissions.iter().rev().find_map(|s| s.in_doubt);
-        let is_doubt_noted = match in_doubt {
-            Some(copies) => self.note_doubt(copies).await?,
-            None => true,
-        };
+        self.unnoted_doubt = in_doubt.or(self.unnoted_doubt);
+        if let Some(copies) = self.unnoted_doubt
+            && self.note_doubt(copies).await?
+        {
+            self.unnoted_doubt = None;
+        }
         // What was lost once all had come back is another loss, and its note stays.
         let last_loss = submissions.iter().rposition(|s| s.lost.is_some());
         let healed = submissions.iter().enumerate();
@@ -254,7 +258,7 @@ impl Committer {
             if healed.memory {
                 self.volatile = Volatile::Whole;
             }
-            if healed.disk && is_doubt_noted && last_loss.is_none_or(|loss| loss < at) {
+            if healed.disk && self.unnoted_doubt.is_none() && last_loss.is_none_or(|loss| loss < at) {
                 match losses::note_healed(&*self.disk, healed.but_only_copies).await {
                     // On a full disk it is asked again after the next start: the safe side.
                     Ok(()) | Err(DiskError::Full { .. }) => {}
@@ -277,8 +281,8 @@ impl Committer {
         }
     }
 
-    /// False if there is no room for it: then what it is about must not be told to be back, and is found again
-    /// after the next start.
+    /// False if there is no room for it: it is tried again, and what it is about must not be told to be back
+    /// before.
     async fn note_doubt(&self, copies: u32) -> Result<bool, DiskError> {
         match losses::note_doubt(&*self.disk, copies).await {
             Ok(()) => Ok(true),

@@ -246,6 +246,7 @@ impl Assembly {
             volatile,
             for_loss: ForLoss::of(&self.losses),
             undeclared: None,
+            unnoted_doubt: None,
             group: Group::default(),
         };
         let applied = self.applied;
