@@ -832,14 +832,22 @@ fn c4_a_node_waits_for_no_disk_that_was_declared_lost() {
     reconnect(&mut lab, C, &[A, B]);
     assert!(lacking(&lab) > 0, "what C holds is to be had");
     // On disk, too: a life that ends now must not count before it was compared with C.
-    assert!(matches!(lab.noted.last(), Some((node, why)) if *node == A && why.contains("heard again")));
+    assert!(
+        matches!(lab.noted.last(), Some((node, why)) if *node == A && why.contains("heard again"))
+    );
     let still = lab.shards[&A].status(lab.clock()).copies_in_doubt;
     assert!(still > doubt, "nor is it whole yet");
     lab.pass(20_000);
     let status = lab.shards[&A].status(lab.clock());
     assert!(status.declared_lost.is_empty());
     assert_eq!((status.copies_lacking, status.copies_in_doubt), (0, doubt));
-    assert!(lab.healed.iter().filter(|(node, healed)| *node == A && healed.disk).count() > 1);
+    assert!(
+        lab.healed
+            .iter()
+            .filter(|(node, healed)| *node == A && healed.disk)
+            .count()
+            > 1
+    );
     // Silent for a while, and heard again on the connection that it had.
     lab.cut = vec![C];
     lab.pass(1_500);

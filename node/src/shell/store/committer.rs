@@ -258,7 +258,8 @@ impl Committer {
             if healed.memory {
                 self.volatile = Volatile::Whole;
             }
-            if healed.disk && self.unnoted_doubt.is_none() && last_loss.is_none_or(|loss| loss < at) {
+            if healed.disk && self.unnoted_doubt.is_none() && last_loss.is_none_or(|loss| loss < at)
+            {
                 match losses::note_healed(&*self.disk, healed.but_only_copies).await {
                     // On a full disk it is asked again after the next start: the safe side.
                     Ok(()) | Err(DiskError::Full { .. }) => {}
