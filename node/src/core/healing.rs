@@ -111,7 +111,7 @@ impl Healing {
             memory: lost.memory && !planted(Bug::ForgetfulMemoryCounts),
             only_copies: lost.only_copies,
         };
-        let (mut lacks, mut on_disk) = (BTreeMap::new(), 0);
+        let mut lacks = BTreeMap::new();
         for keyspace in topology.keyspaces() {
             let is_in_memory = keyspace.options.durability == Durability::Memory;
             if !(lost.disk || lost.memory && is_in_memory) {
@@ -138,9 +138,6 @@ impl Healing {
                 } else {
                     copies - usize::from(majority(keyspace.copies)) + 1
                 };
-                if !is_in_memory {
-                    on_disk += 1;
-                }
                 let lack = Lack {
                     is_in_memory,
                     is_doubted: false,
@@ -156,10 +153,7 @@ impl Healing {
             me,
             lost,
             declared: NodeSet::default(),
-            // Copies that are lacking again come to be doubted again.
-            doubted_before: usize::try_from(in_doubt)
-                .unwrap_or(usize::MAX)
-                .saturating_sub(on_disk),
+            doubted_before: usize::try_from(in_doubt).unwrap_or(usize::MAX),
             doubtful: 0,
             doubtful_in_memory: 0,
             lacks,
@@ -258,10 +252,15 @@ impl Healing {
     }
 
     /// Copies that count again although fewer owners were whole than one write at a quorum could have
-    /// missed: something may be lost. Of copies on disk, in all lives.
+    /// missed: something may be lost. Of copies on disk, in all lives. At least so many: which they were in
+    /// earlier lives is not kept, and a restart in the middle must neither count them twice nor forget them.
     #[must_use]
     pub const fn copies_in_doubt(&self) -> usize {
-        self.doubted_before.saturating_add(self.doubtful)
+        if self.doubted_before > self.doubtful {
+            self.doubted_before
+        } else {
+            self.doubtful
+        }
     }
 
     /// The same of copies in memory, in this life.

@@ -1,8 +1,8 @@
 //! Standing in for owners: who may, what a fallback takes, and how the owners get it.
 //!
 //! A guest is an ordinary record of a vnode that this node does not own: merged, logged and shown like
-//! any other. It is delivered as a hint is (`deliver`), and taken away by the frame that also takes a purged key away, once every owner has acknowledged it
-//! and counts.
+//! any other. It is delivered as a hint is (`deliver`), and taken away by the frame that also takes a
+//! purged key away, once every owner has acknowledged it and counts.
 //!
 //! Not here: which guests there are and what they wait for (`core::guests`), a fallback's part in purge
 //! rounds (`purge`).
