@@ -2324,6 +2324,40 @@ fn p6_nothing_is_purged_before_the_time_in_which_operations_are_tried_again() {
 }
 
 #[test]
+fn a_key_that_is_deleted_while_a_round_of_its_vnode_rests_does_not_wait_for_its_end() {
+    let mut lab = Lab::ready();
+    let id = lab.ask(A, put("v", 1, None));
+    lab.run();
+    assert!(is_applied(lab.reply(id)));
+    lab.delete(2);
+    lab.pass(6_000);
+    let topology = Arc::clone(lab.shards[&A].topology());
+    let mut numbers = 0u8..;
+    let neighbour = numbers
+        .find(|number| {
+            let key = format!("key-{number:03}");
+            topology.locate(DEFAULT, key.as_bytes()).vnode == lab.vnode()
+        })
+        .expect("a key of the same vnode");
+    let Request::Write(write) = put_key(neighbour, "", 3) else {
+        panic!("a put");
+    };
+    let delete = Request::Write(WriteRequest {
+        value: None,
+        ..write
+    });
+    let id = lab.ask(A, delete);
+    lab.run();
+    assert!(is_applied(lab.reply(id)));
+    // The first round began in the first second, the other one begins in the seventh; each rests for 12.5 s.
+    lab.pass(8_500);
+    assert_eq!((lab.held(), lab.floors()), (vec![(0, 1); 3], vec![1; 3]));
+    lab.pass(6_500);
+    assert_eq!((lab.held(), lab.floors()), (vec![(0, 0); 3], vec![2; 3]));
+    assert_eq!(lab.count(Event::PurgeRoundFailed), 0);
+}
+
+#[test]
 fn m6_an_owner_that_is_away_blocks_purging_and_status_names_it() {
     let mut lab = Lab::ready();
     let id = lab.ask(A, put("v", 1, None));

@@ -17,6 +17,9 @@ use super::{CopyOf, Purges};
 /// Each of the first three steps must be answered within this time.
 pub const STEP_WITHIN: Duration = Duration::from_secs(10);
 
+/// Keys of a copy.
+pub type KeysOf = (CopyOf, Vec<(Bytes, Wanted)>);
+
 /// A part of a round of which this node is the leader.
 #[derive(Debug, Clone)]
 pub struct Part {
@@ -107,21 +110,70 @@ impl Purges {
         self.led.iter().filter(is_due).map(|(op, _)| *op).collect()
     }
 
-    /// A round is over; its vnodes may have another one. Gives what it was.
-    pub fn end(&mut self, op: OpNumber, now: MonoTime) -> Option<Led> {
-        let led = self.led.remove(&op)?;
+    /// A round came to its end: its keys are looked at once more by the next one. Gives whether there was one.
+    pub fn end(&mut self, op: OpNumber) -> bool {
+        let Some(led) = self.led.remove(&op) else {
+            return false;
+        };
         for part in &led.parts {
-            self.free(part.copy, now);
+            self.give_back(part.copy, &part.keys, None);
         }
-        Some(led)
+        true
+    }
+
+    /// A round is given up; its keys wait for another one.
+    pub fn give_up(&mut self, op: OpNumber, now: MonoTime) {
+        if let Some(led) = self.led.remove(&op) {
+            self.give_up_parts(led.parts, now);
+        }
+    }
+
+    /// The same of parts of a round.
+    pub fn give_up_parts(&mut self, parts: Vec<Part>, now: MonoTime) {
+        let keys = parts.into_iter().map(|part| (part.copy, part.keys));
+        self.give_up_keys(keys, now);
+    }
+
+    /// The same of keys of it.
+    pub fn give_up_keys(&mut self, keys: impl IntoIterator<Item = KeysOf>, now: MonoTime) {
+        for (copy, keys) in keys {
+            self.give_back(copy, &keys, Some(now));
+        }
     }
 
     /// Everything that this node leads is given up.
-    pub fn end_all(&mut self, now: MonoTime) {
-        let ops: Vec<OpNumber> = self.led.keys().copied().collect();
-        for op in ops {
-            self.end(op, now);
+    pub fn give_up_all(&mut self, now: MonoTime) {
+        for (_, led) in std::mem::take(&mut self.led) {
+            self.give_up_parts(led.parts, now);
         }
+    }
+
+    /// All have agreed on keys of a round: each of its parts gets its number.
+    pub fn number_parts(&mut self, op: OpNumber) {
+        let Some(mut led) = self.led.remove(&op) else {
+            return;
+        };
+        for part in &mut led.parts {
+            part.number = self.give_number(part.copy);
+        }
+        self.led.insert(op, led);
+    }
+
+    /// All have joined a round.
+    pub fn let_rest(&mut self, op: OpNumber, now: MonoTime) {
+        let until = now + self.rest();
+        match self.led.get_mut(&op) {
+            Some(led) if !led.parts.is_empty() => led.phase = Phase::Resting(until),
+            _ => drop(self.end(op)),
+        }
+    }
+
+    /// A number for another round of a copy, above all that were given; several may be under way.
+    pub(super) fn give_number(&mut self, copy: CopyOf) -> PurgeNumber {
+        let newest = self.numbers(copy).number;
+        let given = self.given.entry(copy).or_default();
+        *given = newest.max(*given).next();
+        *given
     }
 }
 
@@ -151,19 +203,25 @@ impl Led {
         Some(self.waits_for.is_empty())
     }
 
-    /// Keeps the keys that all agreed on, asks about these next. Gives the copies of which none is left.
-    pub fn keep_agreed(&mut self) -> Vec<CopyOf> {
+    /// Keeps the keys that all agreed on, asks about these next. Gives the others.
+    pub fn keep_agreed(&mut self) -> Vec<KeysOf> {
+        let mut left = Vec::new();
         for (part, agreed) in self.parts.iter_mut().zip(&self.agreed) {
-            let mut place = 0u16..;
-            part.keys
-                .retain(|_| place.next().is_some_and(|place| agreed.contains(&place)));
+            let mut places = 0u16..;
+            let is_agreed = |_: &(Bytes, Wanted)| {
+                let place = places.next();
+                place.is_some_and(|place| agreed.contains(&place))
+            };
+            let (kept, others) = std::mem::take(&mut part.keys)
+                .into_iter()
+                .partition(is_agreed);
+            part.keys = kept;
+            if !others.is_empty() {
+                left.push((part.copy, others));
+            }
         }
-        let (kept, gone) = std::mem::take(&mut self.parts)
-            .into_iter()
-            .partition(|part| !part.keys.is_empty());
-        self.parts = kept;
-        let gone: Vec<Part> = gone;
-        gone.into_iter().map(|part| part.copy).collect()
+        self.parts.retain(|part| !part.keys.is_empty());
+        left
     }
 
     /// The next step: everybody whom it concerns is asked about all keys that are left.

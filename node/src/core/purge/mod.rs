@@ -16,6 +16,10 @@
 //! neither step needs the operations under way to end first: a straggler is refused, and its coordinator
 //! delivers by a hint what it holds *now*.
 //!
+//! Nothing of this asks that a vnode has one round at a time: each has its own number and its own keys, rests by
+//! itself, and a floor never falls. So a key that an owner did not hold yet waits for the next round and not
+//! for the end of this one.
+//!
 //! A fallback holds no such record, and what it acknowledged must not be refused. So whoever may stand in
 //! for an owner takes part too (P10). It joins only while it holds nothing of the vnode; and after the rest,
 //! before anything goes, it is asked once more: if it again holds nothing, it raises its own floor. What it
@@ -39,7 +43,7 @@ mod led;
 mod pruned;
 mod waiting;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use quorate_antientropy::{Prunable, PurgeNumber, PurgeNumbers};
@@ -50,7 +54,7 @@ use super::key::RecordKey;
 use super::message::OpNumber;
 use super::node_set::Owners;
 
-pub use led::{Led, Members, Part, Phase, STEP_WITHIN};
+pub use led::{KeysOf, Led, Members, Part, Phase, STEP_WITHIN};
 pub use pruned::Pruned;
 use waiting::Waiting;
 pub use waiting::{Gathered, PRUNED_PER_KEY_MAX, ROUND_KEYS_MAX};
@@ -65,6 +69,11 @@ pub fn leads(topology: &Topology, node: NodeId, (keyspace, vnode): CopyOf) -> bo
     let owners = known.map(|known| topology.owners(vnode, known.copies));
     owners.and_then(<[NodeId]>::first) == Some(&node)
 }
+
+/// Rounds of one copy that a node takes part in; of more, the oldest come to nothing.
+const JOINED_MAX: usize = 512;
+/// After so many rests nobody goes on with a round.
+const JOINED_KEPT_RESTS: u32 = 4;
 
 /// What a copy's numbers become once a co-replica told its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +127,10 @@ pub struct Purges {
     keys: usize,
     crowded_keys: usize,
     led: BTreeMap<OpNumber, Led>,
-    joined: BTreeMap<CopyOf, Joined>,
+    /// The newest number that this node gave to a round of a copy in this life.
+    given: BTreeMap<CopyOf, PurgeNumber>,
+    /// Rounds of a copy that this node takes part in, in the order in which it joined.
+    joined: BTreeMap<CopyOf, VecDeque<Joined>>,
     /// The copy that is being read.
     reading: Option<CopyOf>,
     blocked_by: BTreeSet<NodeId>,
@@ -149,6 +161,7 @@ impl Purges {
             keys: 0,
             crowded_keys: 0,
             led: BTreeMap::new(),
+            given: BTreeMap::new(),
             joined: BTreeMap::new(),
             reading: None,
             blocked_by: BTreeSet::new(),
@@ -226,21 +239,12 @@ impl Purges {
     /// something, perhaps that it had joined.
     pub fn leave_rounds(&mut self, copies: impl Fn(CopyOf) -> bool, now: MonoTime) {
         self.joined.retain(|copy, _| !copies(*copy));
-        let mut freed = Vec::new();
-        for led in self.led.values_mut() {
-            let (gone, kept): (Vec<Part>, Vec<Part>) = std::mem::take(&mut led.parts)
-                .into_iter()
-                .partition(|part| copies(part.copy));
-            // What is being asked is answered by places: such a round ends as a whole.
-            if gone.is_empty() {
-                led.parts = kept;
-                continue;
-            }
-            freed.extend(gone.into_iter().chain(kept).map(|part| part.copy));
-        }
-        self.led.retain(|_, led| !led.parts.is_empty());
-        for copy in freed {
-            self.free(copy, now);
+        // What is being asked is answered by places: such a round ends as a whole.
+        let is_left = |led: &Led| led.parts.iter().any(|part| copies(part.copy));
+        let left = self.led.iter().filter(|(_, led)| is_left(led));
+        let left: Vec<OpNumber> = left.map(|(op, _)| *op).collect();
+        for op in left {
+            self.give_up(op, now);
         }
     }
 
@@ -274,8 +278,12 @@ impl Purges {
 
     /// This node takes part in a round from now on.
     pub fn join(&mut self, copy: CopyOf, leader: NodeId, number: PurgeNumber, at: MonoTime) {
-        let joined = Joined { leader, number, at };
-        self.joined.insert(copy, joined);
+        let joined = self.joined.entry(copy).or_default();
+        let is_over = |joined: &Joined| at.since(joined.at) >= self.rest * JOINED_KEPT_RESTS;
+        while joined.len() >= JOINED_MAX || joined.front().is_some_and(is_over) {
+            joined.pop_front();
+        }
+        joined.push_back(Joined { leader, number, at });
     }
 
     /// Whether this node joined the round in this life, long enough ago by its own clock.
@@ -287,9 +295,11 @@ impl Purges {
         number: PurgeNumber,
         now: MonoTime,
     ) -> bool {
-        self.joined.get(&copy).is_some_and(|joined| {
+        let is_it = |joined: &Joined| {
             joined.leader == leader && joined.number == number && now.since(joined.at) >= self.rest
-        })
+        };
+        let mut joined = self.joined.get(&copy).into_iter().flatten();
+        joined.any(is_it)
     }
 
     /// A key of a copy was purged here; `minted` is the counter of this node's newest dot.
@@ -401,6 +411,33 @@ mod tests {
         assert_eq!(told(numbers(4, 2), true, tell), outdated);
         let goes_on = [Inherited::NotYet, Inherited::Raise(numbers(6, 5))];
         assert_eq!(told(numbers(6, 2), true, tell), goes_on);
+    }
+
+    #[test]
+    fn a_node_takes_part_in_several_rounds_of_a_copy_and_each_rests_by_itself() {
+        let mut purges = Purges::new(Duration::from_secs(10), [], BTreeSet::new());
+        let at = |seconds| MonoTime::ZERO + Duration::from_secs(seconds);
+        let given = [(); 3].map(|()| purges.give_number(COPY));
+        assert_eq!(given, [1, 2, 3].map(PurgeNumber), "before any was joined");
+        let may_drop = |purges: &Purges, seconds| {
+            given.map(|number| purges.may_drop(COPY, B, number, at(seconds)))
+        };
+        purges.join(COPY, B, PurgeNumber(1), at(0));
+        purges.join(COPY, B, PurgeNumber(2), at(5));
+        assert_eq!(may_drop(&purges, 9), [false, false, false]);
+        assert_eq!(may_drop(&purges, 10), [true, false, false]);
+        assert_eq!(may_drop(&purges, 15), [true, true, false]);
+        purges.join(COPY, B, PurgeNumber(3), at(40));
+        assert_eq!(may_drop(&purges, 50), [false, true, true], "long over");
+        purges.raised(COPY, numbers(7, 2));
+        assert_eq!(purges.give_number(COPY), PurgeNumber(8));
+        for number in 0..600 {
+            purges.join(COPY, B, PurgeNumber(number), at(50));
+        }
+        assert_eq!(
+            purges.joined.get(&COPY).map(VecDeque::len),
+            Some(JOINED_MAX)
+        );
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Keys that wait for a round, because they were deleted or because their records are crowded with what
 //! nobody needs: remembered up to a bound, looked for beyond it, gathered for the next round.
 //!
+//! A round rests for more than a minute, so that keys and not vnodes are in one: what it left behind, because
+//! an owner did not hold it yet, goes into the next round a moment later.
+//!
 //! Not here: what becomes of a round (`led`).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,6 +13,7 @@ use bytes::Bytes;
 use quorate_antientropy::Digest;
 use quorate_ring::{MonoTime, NodeId};
 
+use super::super::message::Wanted;
 use super::{CopyOf, Members, Purges};
 
 /// Keys of all rounds that one message may name.
@@ -30,25 +34,76 @@ const WAITING_KEYS_MAX: usize = 65_536;
 const CROWDED_KEYS_MAX: usize = 8_192;
 /// Rounds that a node leads at once: what rests takes memory and nothing else.
 const LED_MAX: usize = 256;
-/// A vnode whose round came to nothing is tried again after this.
+/// Keys that a round did not agree on are tried again after this.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// A vnode in which values expire is read again no sooner than this.
 const LOOK_REST: Duration = Duration::from_secs(600);
 
+/// Keys of one copy that wait for one reason. No key is in both sets.
+#[derive(Debug, Default)]
+struct Keys {
+    /// No round is about these.
+    free: BTreeSet<Bytes>,
+    /// A round is about each of these.
+    taken: BTreeSet<Bytes>,
+}
+
+impl Keys {
+    fn is_empty(&self) -> bool {
+        self.free.is_empty() && self.taken.is_empty()
+    }
+
+    /// Gives whether it is new.
+    fn insert(&mut self, key: &[u8]) -> bool {
+        !self.taken.contains(key)
+            && !self.free.contains(key)
+            && self.free.insert(Bytes::copy_from_slice(key))
+    }
+
+    /// Gives whether it was there.
+    fn remove(&mut self, key: &[u8]) -> bool {
+        self.free.remove(key) || self.taken.remove(key)
+    }
+
+    /// The first keys of which `has_room` says that they may be taken.
+    fn take(&mut self, mut has_room: impl FnMut(&Bytes) -> bool) -> Vec<Bytes> {
+        let taken: Vec<Bytes> = self
+            .free
+            .iter()
+            .take_while(|key| has_room(key))
+            .cloned()
+            .collect();
+        for key in &taken {
+            self.free.remove(key);
+        }
+        self.taken.extend(taken.iter().cloned());
+        taken
+    }
+
+    /// Gives whether it still waits.
+    fn give_back(&mut self, key: &Bytes) -> bool {
+        let key = self.taken.take(key);
+        key.is_some_and(|key| self.free.insert(key))
+    }
+}
+
 /// Keys of one copy that wait.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    /// Deleted ones.
-    keys: BTreeSet<Bytes>,
-    /// Those whose records are crowded.
-    crowded: BTreeSet<Bytes>,
+    deleted: Keys,
+    crowded: Keys,
     /// Since when deleted ones wait.
     since: MonoTime,
     /// When the copy is read for keys that are not remembered.
     look_at: Option<MonoTime>,
-    /// A round is about it, or it is being read.
-    busy: bool,
+    /// No round takes keys of it before.
     again_at: MonoTime,
+}
+
+impl Waiting {
+    fn has_keys(&self) -> bool {
+        !self.deleted.is_empty() || !self.crowded.is_empty()
+    }
 }
 
 /// Keys of one copy that the next round is about.
@@ -77,42 +132,37 @@ impl Load {
         self.keys >= ROUND_KEYS_MAX || self.bytes >= ROUND_BYTES_MAX
     }
 
-    fn take(&mut self, keys: &BTreeSet<Bytes>) -> Vec<Bytes> {
-        let mut taken = Vec::new();
-        for key in keys {
-            if self.is_full() {
-                break;
+    fn take(&mut self, keys: &mut Keys) -> Vec<Bytes> {
+        keys.take(|key| {
+            let has_room = !self.is_full();
+            if has_room {
+                self.keys += 1;
+                self.bytes += key.len() + size_of::<Digest>();
             }
-            self.keys += 1;
-            self.bytes += key.len() + size_of::<Digest>();
-            taken.push(key.clone());
-        }
-        taken
+            has_room
+        })
     }
 
-    fn take_crowded(&mut self, keys: &BTreeSet<Bytes>) -> Vec<Bytes> {
-        let mut taken = Vec::new();
-        for key in keys {
-            if self.is_full() || self.pruned_keys >= PRUNED_KEYS_MAX {
-                break;
+    fn take_crowded(&mut self, keys: &mut Keys) -> Vec<Bytes> {
+        keys.take(|key| {
+            let has_room = !self.is_full() && self.pruned_keys < PRUNED_KEYS_MAX;
+            if has_room {
+                self.keys += 1;
+                self.pruned_keys += 1;
+                self.bytes += key.len() + PRUNED_BYTES;
             }
-            self.keys += 1;
-            self.pruned_keys += 1;
-            self.bytes += key.len() + PRUNED_BYTES;
-            taken.push(key.clone());
-        }
-        taken
+            has_room
+        })
     }
 }
 
 impl Purges {
     fn waits(&mut self, copy: CopyOf, now: MonoTime) -> &mut Waiting {
         self.waiting.entry(copy).or_insert_with(|| Waiting {
-            keys: BTreeSet::new(),
-            crowded: BTreeSet::new(),
+            deleted: Keys::default(),
+            crowded: Keys::default(),
             since: now,
             look_at: None,
-            busy: false,
             again_at: now,
         })
     }
@@ -120,18 +170,14 @@ impl Purges {
     /// A key of a copy whose rounds this node leads has been deleted.
     pub fn note_deleted(&mut self, copy: CopyOf, key: &[u8], now: MonoTime) {
         if self.keys >= WAITING_KEYS_MAX {
-            let deleted = self.waits(copy, now);
-            deleted.look_at.get_or_insert(now);
+            self.waits(copy, now).look_at.get_or_insert(now);
             return;
         }
-        let deleted = self.waits(copy, now);
-        if !deleted.keys.contains(key) {
-            if deleted.keys.is_empty() {
-                deleted.since = now;
-            }
-            deleted.keys.insert(Bytes::copy_from_slice(key));
-            self.keys += 1;
+        let waits = self.waits(copy, now);
+        if waits.deleted.is_empty() {
+            waits.since = now;
         }
+        self.keys += usize::from(waits.deleted.insert(key));
     }
 
     /// The record of a key of a copy whose rounds this node leads is crowded.
@@ -140,11 +186,8 @@ impl Purges {
         if self.crowded_keys >= CROWDED_KEYS_MAX {
             return;
         }
-        let waits = self.waits(copy, now);
-        if !waits.crowded.contains(key) {
-            waits.crowded.insert(Bytes::copy_from_slice(key));
-            self.crowded_keys += 1;
-        }
+        let is_new = self.waits(copy, now).crowded.insert(key);
+        self.crowded_keys += usize::from(is_new);
     }
 
     /// A key's record is not crowded any more, or it is gone.
@@ -158,8 +201,8 @@ impl Purges {
 
     /// Keys of a copy may have been deleted, or expire, that are not remembered: it is read at `at`.
     pub fn look(&mut self, copy: CopyOf, at: MonoTime, now: MonoTime) {
-        let deleted = self.waits(copy, now);
-        deleted.look_at = Some(deleted.look_at.map_or(at, |known| known.min(at)));
+        let waits = self.waits(copy, now);
+        waits.look_at = Some(waits.look_at.map_or(at, |known| known.min(at)));
     }
 
     /// A value of a copy expires at `at`.
@@ -172,12 +215,10 @@ impl Purges {
         if self.reading.is_some() || self.keys >= WAITING_KEYS_MAX {
             return None;
         }
-        let is_due = |(_, deleted): &(&CopyOf, &mut Waiting)| {
-            deleted.look_at.is_some_and(|at| at <= now) && !deleted.busy
-        };
-        let (copy, deleted) = self.waiting.iter_mut().find(is_due)?;
-        deleted.look_at = None;
-        deleted.busy = true;
+        let is_due =
+            |(_, waits): &(&CopyOf, &mut Waiting)| waits.look_at.is_some_and(|at| at <= now);
+        let (copy, waits) = self.waiting.iter_mut().find(is_due)?;
+        waits.look_at = None;
         self.reading = Some(*copy);
         Some(*copy)
     }
@@ -193,19 +234,14 @@ impl Purges {
         let Some(copy) = self.reading.take() else {
             return;
         };
-        let deleted = self.waits(copy, now);
-        deleted.busy = false;
         if !is_whole {
-            deleted.look_at = Some(now + AGAIN_AFTER);
+            self.waits(copy, now).look_at = Some(now + AGAIN_AFTER);
         }
         self.forget_empty(copy);
     }
 
     fn forget_empty(&mut self, copy: CopyOf) {
-        let is_empty = |waits: &Waiting| {
-            let has_keys = !waits.keys.is_empty() || !waits.crowded.is_empty();
-            !has_keys && waits.look_at.is_none() && !waits.busy
-        };
+        let is_empty = |waits: &Waiting| !waits.has_keys() && waits.look_at.is_none();
         if self.waiting.get(&copy).is_some_and(is_empty) {
             self.waiting.remove(&copy);
         }
@@ -213,8 +249,8 @@ impl Purges {
 
     /// A key does not wait any more: it is gone, or not a deleted one.
     pub fn forget(&mut self, copy: CopyOf, key: &[u8]) {
-        if let Some(deleted) = self.waiting.get_mut(&copy)
-            && deleted.keys.remove(key)
+        if let Some(waits) = self.waiting.get_mut(&copy)
+            && waits.deleted.remove(key)
         {
             self.keys -= 1;
         }
@@ -222,18 +258,14 @@ impl Purges {
 
     /// Copies of which keys wait.
     pub fn waiting(&self) -> impl Iterator<Item = CopyOf> + '_ {
-        let has_keys = |waits: &Waiting| !waits.keys.is_empty() || !waits.crowded.is_empty();
-        let with_keys = self
-            .waiting
-            .iter()
-            .filter(move |(_, waits)| has_keys(waits));
+        let with_keys = self.waiting.iter().filter(|(_, waits)| waits.has_keys());
         with_keys.map(|(copy, _)| *copy)
     }
 
     /// For how long the oldest of them has waited.
     pub(super) fn oldest_waits(&self, now: MonoTime) -> Option<Duration> {
-        let with_keys = self.waiting.values().filter(|d| !d.keys.is_empty());
-        with_keys.map(|deleted| now.since(deleted.since)).max()
+        let with_keys = self.waiting.values().filter(|w| !w.deleted.is_empty());
+        with_keys.map(|waits| now.since(waits.since)).max()
     }
 
     /// What waits and could be purged now, as one round's parts; empty if there is nothing. `others` gives
@@ -247,13 +279,10 @@ impl Purges {
         let mut parts = Vec::new();
         let mut load = Load::default();
         for (copy, waits) in &mut self.waiting {
-            if waits.busy || waits.keys.is_empty() && waits.crowded.is_empty() {
-                continue;
-            }
             let members = match others.get(copy) {
                 Some(Ok(members)) => members.clone(),
                 Some(Err(down)) => {
-                    if !waits.keys.is_empty() {
+                    if !waits.deleted.is_empty() {
                         self.blocked_by.insert(*down);
                     }
                     continue;
@@ -266,13 +295,12 @@ impl Purges {
             let gathered = Gathered {
                 copy: *copy,
                 members,
-                deleted: load.take(&waits.keys),
-                crowded: load.take_crowded(&waits.crowded),
+                deleted: load.take(&mut waits.deleted),
+                crowded: load.take_crowded(&mut waits.crowded),
             };
             if gathered.deleted.is_empty() && gathered.crowded.is_empty() {
                 continue;
             }
-            waits.busy = true;
             parts.push(gathered);
         }
         parts
@@ -284,22 +312,41 @@ impl Purges {
         self.rest / 12
     }
 
-    /// A copy is not part of a round any more.
-    pub fn free(&mut self, copy: CopyOf, now: MonoTime) {
-        let deleted = self.waits(copy, now);
-        deleted.busy = false;
-        deleted.again_at = now + AGAIN_AFTER;
+    /// No round is about these keys of a copy any more; where one `failed` they are not tried again at once.
+    pub fn give_back<'a>(
+        &mut self,
+        copy: CopyOf,
+        keys: impl IntoIterator<Item = &'a (Bytes, Wanted)>,
+        failed: Option<MonoTime>,
+    ) {
+        if let Some(waits) = self.waiting.get_mut(&copy) {
+            for (key, wanted) in keys {
+                let waits_on = match wanted {
+                    Wanted::Gone(_) => waits.deleted.give_back(key),
+                    Wanted::Less(_) => waits.crowded.give_back(key),
+                };
+                if let Some(now) = failed.filter(|_| waits_on) {
+                    waits.again_at = now + AGAIN_AFTER;
+                }
+            }
+        }
         self.forget_empty(copy);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use quorate_antientropy::Prunable;
     use quorate_ring::{KeyspaceId, VnodeId};
 
     use super::*;
 
     const COPY: CopyOf = (KeyspaceId(1), VnodeId(4));
+
+    fn gone(keys: impl IntoIterator<Item = Bytes>) -> Vec<(Bytes, Wanted)> {
+        let gone = |key| (key, Wanted::Gone(Digest(0)));
+        keys.into_iter().map(gone).collect()
+    }
 
     #[test]
     fn deleted_keys_are_remembered_up_to_a_bound_and_looked_for_beyond_it() {
@@ -316,15 +363,46 @@ mod tests {
             parts.iter().map(|part| part.deleted.len()).sum::<usize>(),
             ROUND_KEYS_MAX
         );
-        assert!(
-            purges.gather(now, &others).is_empty(),
-            "one round of a copy at a time"
-        );
         for Gathered { copy, deleted, .. } in parts {
             deleted.iter().for_each(|key| purges.forget(copy, key));
-            purges.free(copy, now);
+            purges.give_back(copy, &gone(deleted), None);
         }
         assert_eq!(purges.begin_look(now), Some(COPY));
+    }
+
+    #[test]
+    fn keys_of_one_copy_may_be_in_several_rounds_and_each_in_one() {
+        let mut purges = Purges::new(Duration::from_secs(1), [], BTreeSet::new());
+        let now = MonoTime::ZERO;
+        let others = [(COPY, Ok(Members::default()))].into();
+        let deleted_of_next = |purges: &mut Purges, now| {
+            let parts = purges.gather(now, &others);
+            let keys = parts.into_iter().flat_map(|part| part.deleted);
+            keys.collect::<Vec<Bytes>>()
+        };
+        purges.note_deleted(COPY, b"a", now);
+        purges.note_deleted(COPY, b"b", now);
+        assert_eq!(deleted_of_next(&mut purges, now), ["a", "b"]);
+        // Deleted once more while a round is about it.
+        purges.note_deleted(COPY, b"a", now);
+        purges.note_deleted(COPY, b"c", now);
+        assert_eq!(
+            deleted_of_next(&mut purges, now),
+            ["c"],
+            "while the other one rests"
+        );
+        purges.give_back(COPY, &gone(["b".into()]), Some(now));
+        assert!(deleted_of_next(&mut purges, now).is_empty(), "not at once");
+        let later = now + AGAIN_AFTER;
+        assert_eq!(deleted_of_next(&mut purges, later), ["b"]);
+        purges.forget(COPY, b"a");
+        assert_eq!(purges.keys, 2);
+        purges.give_back(COPY, &gone(["a".into(), "c".into()]), None);
+        assert_eq!(
+            deleted_of_next(&mut purges, later),
+            ["c"],
+            "it was forgotten"
+        );
     }
 
     #[test]
@@ -345,7 +423,9 @@ mod tests {
             crowded
                 .iter()
                 .for_each(|key| purges.forget_crowded(copy, key));
-            purges.free(copy, now);
+            let less = |key| (key, Wanted::Less(Prunable::default()));
+            let crowded: Vec<_> = crowded.into_iter().map(less).collect();
+            purges.give_back(copy, &crowded, None);
         }
         assert_eq!(purges.keys + purges.crowded_keys, 2);
     }

@@ -112,21 +112,23 @@ impl Shard {
             return;
         };
         let mut parts = std::mem::take(&mut led.parts);
+        let mut left = Vec::new();
         for part in &mut parts {
-            let keys = std::mem::take(&mut part.keys);
-            for (key, wanted) in keys {
-                let wanted = match wanted {
+            let mut others = Vec::new();
+            for (key, asked) in std::mem::take(&mut part.keys) {
+                let wanted = match asked {
                     Wanted::Gone(_) => self.wants_gone(now, part.copy, &key),
                     Wanted::Less(_) => self.wants_less(part.copy, &key),
                 };
-                part.keys.extend(wanted.map(|wanted| (key, wanted)));
+                match wanted {
+                    Some(wanted) => part.keys.push((key, wanted)),
+                    None => others.push((key, asked)),
+                }
             }
+            left.push((part.copy, others));
         }
-        let (parts, gone): (Vec<Part>, Vec<Part>) =
-            parts.into_iter().partition(|part| !part.keys.is_empty());
-        for part in gone {
-            self.purges.free(part.copy, now.mono);
-        }
+        self.purges.give_up_keys(left, now.mono);
+        parts.retain(|part| !part.keys.is_empty());
         if let Some(led) = self.purges.led(op) {
             led.parts = parts;
         }
@@ -167,7 +169,7 @@ impl Shard {
             return;
         };
         if led.parts.is_empty() {
-            self.purges.end(op, now.mono);
+            self.purges.end(op);
             return;
         }
         led.ask(me, step, now.mono);
@@ -267,52 +269,25 @@ impl Shard {
 
     /// All have answered a step.
     fn round_agreed(&mut self, now: Now, op: OpNumber, step: PurgeStep, effects: &mut Effects) {
-        let until = now.mono + self.purges.rest();
         let Some(led) = self.purges.led(op) else {
             return;
         };
-        let freed = led.keep_agreed();
+        let left = led.keep_agreed();
+        self.purges.give_up_keys(left, now.mono);
         match step {
             PurgeStep::Look => {
-                let copies: Vec<CopyOf> = led.parts.iter().map(|part| part.copy).collect();
-                let numbers = copies
-                    .iter()
-                    .map(|copy| self.purges.numbers(*copy).number.next());
-                let numbers: Vec<PurgeNumber> = numbers.collect();
-                if let Some(led) = self.purges.led(op) {
-                    for (part, number) in led.parts.iter_mut().zip(numbers) {
-                        part.number = number;
-                    }
-                }
-                self.free_all(now, freed);
+                self.purges.number_parts(op);
                 self.ask_round(now, op, PurgeStep::Join, effects);
             }
-            PurgeStep::Join => {
-                led.phase = Phase::Resting(until);
-                let is_empty = led.parts.is_empty();
-                self.free_all(now, freed);
-                if is_empty {
-                    self.purges.end(op, now.mono);
-                }
-            }
-            PurgeStep::Drained => {
-                self.free_all(now, freed);
-                self.ask_round(now, op, PurgeStep::Drop, effects);
-            }
+            PurgeStep::Join => self.purges.let_rest(op, now.mono),
+            PurgeStep::Drained => self.ask_round(now, op, PurgeStep::Drop, effects),
             PurgeStep::Drop => {
-                self.free_all(now, freed);
                 // What was dropped is forgotten when it is looked at for the next round: it may have come back
                 // meanwhile from an owner that dropped it later.
-                if self.purges.end(op, now.mono).is_some() {
+                if self.purges.end(op) {
                     effects.push(Effect::Count(Event::PurgeRound));
                 }
             }
-        }
-    }
-
-    fn free_all(&mut self, now: Now, copies: Vec<CopyOf>) {
-        for copy in copies {
-            self.purges.free(copy, now.mono);
         }
     }
 
@@ -337,7 +312,7 @@ impl Shard {
         if !given_up.is_empty() {
             effects.push(Effect::Count(Event::PurgeRoundFailed));
         }
-        self.free_all(now, given_up.into_iter().map(|part| part.copy).collect());
+        self.purges.give_up_parts(given_up, now.mono);
         let has_fallbacks = parts.iter().any(|part| !part.fallbacks.is_empty());
         if let Some(led) = self.purges.led(op) {
             led.parts = parts;
@@ -367,7 +342,7 @@ impl Shard {
                 };
                 if self.purges.led(op).is_some_and(waits) {
                     effects.push(Effect::Count(Event::PurgeRoundFailed));
-                    self.purges.end(op, now.mono);
+                    self.purges.give_up(op, now.mono);
                 }
             }
         }

@@ -216,7 +216,7 @@ impl Shard {
     /// Begins what is due, ends what is late.
     pub(super) fn tick_purges(&mut self, now: Now, effects: &mut Effects) {
         if self.draining {
-            return self.purges.end_all(now.mono);
+            return self.purges.give_up_all(now.mono);
         }
         self.purges.forget_pruned(now.mono);
         for op in self.purges.due(now.mono) {
@@ -224,7 +224,7 @@ impl Shard {
                 Some(Phase::Resting(_)) => self.begin_drop(now, op, effects),
                 Some(Phase::Asking(_)) => {
                     effects.push(Effect::Count(Event::PurgeRoundFailed));
-                    self.purges.end(op, now.mono);
+                    self.purges.give_up(op, now.mono);
                 }
                 None => {}
             }

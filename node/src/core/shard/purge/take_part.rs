@@ -120,7 +120,7 @@ impl Shard {
                         self.purges.join(copy, leader, number, now.mono);
                     }
                     PurgeStep::Drop => {
-                        let floor = round.number;
+                        let floor = own.floor.max(round.number);
                         self.raise_numbers(copy, PurgeNumbers { floor, ..own }, effects);
                         let keys = places.iter().map(|place| usize::from(*place));
                         for (key, wanted) in keys.filter_map(|place| round.keys.get(place)) {
@@ -169,7 +169,7 @@ impl Shard {
                 true
             }
             PurgeStep::Drained if self.purges.may_drop(copy, leader, round.number, now.mono) => {
-                let floor = round.number;
+                let floor = own.floor.max(round.number);
                 self.raise_numbers(copy, PurgeNumbers { floor, ..own }, effects);
                 true
             }
