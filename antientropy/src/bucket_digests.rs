@@ -68,8 +68,8 @@ impl VnodeSums {
     }
 }
 
-/// What makes the sums of a vnode those of the records that were read of it. Sums wrap, so that it is right
-/// whatever is written before it is applied; applied twice it is wrong.
+/// What makes the sums of a vnode those of the records that were read of it. Sums wrap, so that it
+/// is right whatever is written before it is applied; applied twice it is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SumsCorrection {
     /// To the digests of buckets.
@@ -348,8 +348,8 @@ impl BucketDigests {
     }
 }
 
-/// Equal if every bucket, count and purge number is: a vnode that was emptied equals one that never had
-/// a record.
+/// Equal if every bucket, count and purge number is: a vnode that was emptied equals one that never
+/// had a record.
 impl PartialEq for BucketDigests {
     fn eq(&self, other: &Self) -> bool {
         self.iter().eq(other.iter())

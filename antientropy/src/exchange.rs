@@ -2,11 +2,11 @@
 //!
 //! The one that began asks; the other answers from its own tree and keeps nothing, so there is
 //! nothing that a lost message or a restart could leave behind at it. The walk asks for the root,
-//! then for the 8 subtrees, then for the 8 groups of each that differs, then for their 16 leaves: 16
-//! bytes where nothing differs, 34 hashes for one bucket. What was found is confirmed: these buckets are asked for
-//! once more after a while, and only those that differ again count. Writes that are on their way
-//! to one of the two look like differences and are gone by then. That spares bytes and is not
-//! needed to be right: merges are idempotent.
+//! then for the 8 subtrees, then for the 8 groups of each that differs, then for their 16 leaves:
+//! 16 bytes where nothing differs, 34 hashes for one bucket. What was found is confirmed: these
+//! buckets are asked for once more after a while, and only those that differ again count. Writes
+//! that are on their way to one of the two look like differences and are gone by then. That spares
+//! bytes and is not needed to be right: merges are idempotent.
 //!
 //! Each answer is compared with the tree of that moment, which may have moved since the last one.
 //!

@@ -1,5 +1,5 @@
-//! When two replicas agree: dots, contexts, records, merge and put, digests, trees over them and the
-//! walk that finds where they differ, read repair.
+//! When two replicas agree: dots, contexts, records, merge and put, digests, trees over them and
+//! the walk that finds where they differ, read repair.
 //!
 //! Pure: no IO, clock, randomness, logs or metrics. Everything here is a function of its
 //! arguments; wall time and dots come in as values. `README.md` of this crate explains the

@@ -2,8 +2,8 @@
 //! buckets that differ in three questions.
 //!
 //! Leaf i is the hash of bucket i's digest; `merkle-tree-stream` folds the leaves in the order of
-//! flat-tree indices (leaf i at 2i, the root of 1,024 leaves at 1,023), and only hashes are kept, in
-//! a flat array by index: 32 KiB a tree. Hashes of leaves and of inner nodes are told apart by a
+//! flat-tree indices (leaf i at 2i, the root of 1,024 leaves at 1,023), and only hashes are kept,
+//! in a flat array by index: 32 KiB a tree. Hashes of leaves and of inner nodes are told apart by a
 //! prefix, so that no bucket can pose as a subtree. xxh3-128 is no cryptographic hash: digests are
 //! seeded with the cluster's secret, and who speaks here is an authenticated node.
 //!

@@ -664,7 +664,8 @@ fn twins_fold_into_one_sibling_with_the_greater_timestamp_and_expiry() {
     assert_eq!(live(&next), ops(&[2]));
 }
 
-/// What B holds once it has written so often over a write of A that no list knows that one any more.
+/// What B holds once it has written so often over a write of A that no list knows that one any
+/// more.
 fn long_after(flagged: bool) -> (Record, Record) {
     let attempt = if flagged {
         Attempt::Later

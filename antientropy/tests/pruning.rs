@@ -1,5 +1,5 @@
-//! Pruned records against an explicit causal history: nothing is lost and nothing comes back where all owners
-//! leave out in numbered rounds, and it does where each leaves out by itself.
+//! Pruned records against an explicit causal history: nothing is lost and nothing comes back where
+//! all owners leave out in numbered rounds, and it does where each leaves out by itself.
 
 mod model;
 

@@ -1,8 +1,8 @@
 //! What the nodes have left to do: work of an operation that is done later is still its cost.
 //!
 //! A cluster is at rest when every node's engine backlog is back at its size of the start and the
-//! node processes hardly use any CPU time beyond what their connections alone cost: idle ones are kept
-//! alive, and thousands of them are work. The table may hold up to one generation more or less
+//! node processes hardly use any CPU time beyond what their connections alone cost: idle ones are
+//! kept alive, and thousands of them are work. The table may hold up to one generation more or less
 //! than at the start; the report tells.
 
 use std::time::Duration;

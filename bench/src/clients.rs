@@ -115,7 +115,8 @@ async fn connect_everywhere(client: &Client) -> Result<()> {
     Ok(())
 }
 
-/// Takes as many open files as the system lets this process have: each client has one or two sockets.
+/// Takes as many open files as the system lets this process have: each client has one or two
+/// sockets.
 fn allow_sockets() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let wanted = Rlimit {

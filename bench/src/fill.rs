@@ -1,9 +1,10 @@
 //! Loads every key once and keeps what its writes gave.
 //!
-//! An empty cluster is written blind, in batches, which save what is paid per message. A cluster that
-//! has some of the keys is read first: what fits is kept with its token, what does not is written after what was read. Either way every key has
-//! one value afterwards, also when an attempt was of unknown outcome: the next one reads first. In
-//! an lww keyspace, which knows no contexts, what does not fit is written over.
+//! An empty cluster is written blind, in batches, which save what is paid per message. A cluster
+//! that has some of the keys is read first: what fits is kept with its token, what does not is
+//! written after what was read. Either way every key has one value afterwards, also when an attempt
+//! was of unknown outcome: the next one reads first. In an lww keyspace, which knows no contexts,
+//! what does not fit is written over.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,9 +1,9 @@
 //! Load tools for Quorate: what is asked (`workload`, `keys`, `values`), what the tool remembers of
-//! each key (`tokens`), who asks (`clients`) and how (`fill`, `closed_loop`, `open`, `ycsb`), for how
-//! long (`soak`), what is counted (`recorder`, `usage`, `process_usage`, `backlog`), how it is told
-//! (`report`), whether two reports differ (`diff`), other systems beside it (`peers`), the machine's
-//! own limit (`probe`), what the project's own code costs alone (`core_path`), whether that got worse
-//! (`gate`), and what the store costs alone (`store_bench`).
+//! each key (`tokens`), who asks (`clients`) and how (`fill`, `closed_loop`, `open`, `ycsb`), for
+//! how long (`soak`), what is counted (`recorder`, `usage`, `process_usage`, `backlog`), how it is
+//! told (`report`), whether two reports differ (`diff`), other systems beside it (`peers`), the
+//! machine's own limit (`probe`), what the project's own code costs alone (`core_path`), whether
+//! that got worse (`gate`), and what the store costs alone (`store_bench`).
 //!
 //! The tool shares its machine with the nodes that it measures, and its own CPU time is part of
 //! every figure: one current-thread runtime, no work per operation beyond the SDK's call, a draw

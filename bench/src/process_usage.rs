@@ -5,9 +5,9 @@
 //! kernel's accounting is 10 ms; that of a thread is cut off, so threads sum up to a little less
 //! than their process.
 //!
-//! Not here: bytes written. The kernel counts for a process what it made dirty, a whole folio of the
-//! page cache, up to 1 MiB, for each small write into a file that was filled before: ten times what
-//! the disk takes. The machine's own figure (`usage`) tells that, whoever wrote.
+//! Not here: bytes written. The kernel counts for a process what it made dirty, a whole folio of
+//! the page cache, up to 1 MiB, for each small write into a file that was filled before: ten times
+//! what the disk takes. The machine's own figure (`usage`) tells that, whoever wrote.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,10 +1,10 @@
 //! A long run at a part of the peak: what is watched beside it, what must hold, how it is told.
 //!
-//! The document `soak/v1`: `peak_per_second` (absent if a rate was given), `rate`, `seconds`, `keys`;
-//! `done`, `failed`, `not_started`; `actions` with latencies in microseconds from the intended start;
-//! `longest_gap_us`, the longest time without a completion, and `gaps_us`, the longest that ended in
-//! each second; `sync_probe`; `nodes`, each with its resident memory in MiB each second; `verify`;
-//! `broken`, the bounds that did not hold, as sentences.
+//! The document `soak/v1`: `peak_per_second` (absent if a rate was given), `rate`, `seconds`,
+//! `keys`; `done`, `failed`, `not_started`; `actions` with latencies in microseconds from the
+//! intended start; `longest_gap_us`, the longest time without a completion, and `gaps_us`, the
+//! longest that ended in each second; `sync_probe`; `nodes`, each with its resident memory in MiB
+//! each second; `verify`; `broken`, the bounds that did not hold, as sentences.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -104,9 +104,9 @@ impl Scan {
     }
 
     /// How many replicas must answer for each record; what the keyspace has, usually `quorum`,
-    /// unless set. Owners alone are asked: a sloppy level is refused as
-    /// [`Code::LevelImpossible`] when a page is asked for, and where the keyspace or the profile has
-    /// one for reads, scans use it without fallbacks.
+    /// unless set. Owners alone are asked: a sloppy level is refused as [`Code::LevelImpossible`]
+    /// when a page is asked for, and where the keyspace or the profile has one for reads, scans use
+    /// it without fallbacks.
     pub fn level(mut self, level: impl Into<Option<ConsistencyLevel>>) -> Self {
         self.level = level.into().unwrap_or(self.level);
         self

@@ -3,12 +3,13 @@
 //! what it can do in refusals leaves it no time for the rest.
 //!
 //! Counted are attempts that nodes took, that they refused as overload, and that were held back;
-//! all fade. The first attempt of an operation is held back with the probability by which these together are over twice
-//! what was taken, so that enough goes out to notice when nodes take more again ("client-side
-//! throttling", Beyer et al., Site Reliability Engineering, 2016, chapter 21). What is under way is
-//! not counted: a burst tells nothing before it is answered; nor is what got no answer: a node that
-//! is gone says nothing of what the others can do. Attempts after the first are not held back: their
-//! budget bounds them. A request that carries a batch counts as one, as it is refused as one.
+//! all fade. The first attempt of an operation is held back with the probability by which these
+//! together are over twice what was taken, so that enough goes out to notice when nodes take more
+//! again ("client-side throttling", Beyer et al., Site Reliability Engineering, 2016, chapter 21).
+//! What is under way is not counted: a burst tells nothing before it is answered; nor is what got
+//! no answer: a node that is gone says nothing of what the others can do. Attempts after the first
+//! are not held back: their budget bounds them. A request that carries a batch counts as one, as it
+//! is refused as one.
 //!
 //! Not here: what the caller is told (`progress`), retries and their budget (`retry`).
 

@@ -115,10 +115,10 @@ pub enum CallCause {
 /// Carries requests to nodes.
 ///
 /// An implementation sends within `deadline` or answers [`CallError::NotSent`], which says that the
-/// node certainly cannot execute the request. Once it is sent, the caller stops waiting by itself, a
-/// little after `deadline`: it drops the future, as it may at any time, and treats the request as
-/// lost. An implementation may answer [`CallError::Lost`] before. A connection is made when it
-/// is first needed; one that is known to be broken fails at once rather than at the deadline.
+/// node certainly cannot execute the request. Once it is sent, the caller stops waiting by itself,
+/// a little after `deadline`: it drops the future, as it may at any time, and treats the request as
+/// lost. An implementation may answer [`CallError::Lost`] before. A connection is made when it is
+/// first needed; one that is known to be broken fails at once rather than at the deadline.
 pub trait Transport: Debug + Send + Sync {
     /// Sends `request` to `node` and waits for its answer.
     fn call<'a>(

@@ -1,5 +1,5 @@
-//! Sloppy quorums: five shards of which three own the key, a network and a log that do only what a test
-//! says. Here are the shortest runs of the rules for those that stand in for owners.
+//! Sloppy quorums: five shards of which three own the key, a network and a log that do only what a
+//! test says. Here are the shortest runs of the rules for those that stand in for owners.
 
 #![expect(
     clippy::panic,
@@ -657,8 +657,8 @@ impl Lab {
     }
 }
 
-/// P10: a fallback that holds something of the vnode keeps purge rounds from it, also while it is away, so
-/// that no owner ever refuses what it acknowledged.
+/// P10: a fallback that holds something of the vnode keeps purge rounds from it, also while it is
+/// away, so that no owner ever refuses what it acknowledged.
 #[test]
 fn p10_nothing_is_purged_while_a_fallback_holds_something_of_the_vnode() {
     let mut lab = Lab::ready(Limits::default());
@@ -704,8 +704,8 @@ fn p10_a_fallback_takes_nothing_from_before_a_round_that_it_joined() {
     assert_eq!(lab.values(owners[1], Quorum), [] as [Bytes; 0]);
 }
 
-/// A session at a strict level that saw what a fallback took finds it there before it is handed over, and is
-/// not kept waiting for it once it was deleted and purged.
+/// A session at a strict level that saw what a fallback took finds it there before it is handed
+/// over, and is not kept waiting for it once it was deleted and purged.
 #[test]
 fn a_strict_session_finds_what_a_fallback_took_and_does_not_wait_for_what_was_purged() {
     let mut lab = Lab::ready(Limits::default());
@@ -742,7 +742,8 @@ fn a_strict_session_finds_what_a_fallback_took_and_does_not_wait_for_what_was_pu
     );
 }
 
-/// A fallback may hold an attempt of what is deleted meanwhile: it must be told before anything goes.
+/// A fallback may hold an attempt of what is deleted meanwhile: it must be told before anything
+/// goes.
 #[test]
 fn p10_what_a_fallback_took_while_a_round_rested_ends_the_round() {
     let mut lab = Lab::ready(Limits::default());
@@ -750,7 +751,8 @@ fn p10_what_a_fallback_took_while_a_round_rested_ends_the_round() {
     assert!(is_applied(&lab.put(owners[0], "old", 1, Quorum)));
     lab.delete(owners[0], 2);
     lab.pass(6_000);
-    // All have joined. Now the fallback takes a write that no owner hears of before the round's end.
+    // All have joined. Now the fallback takes a write that no owner hears of before the round's
+    // end.
     lab.cut = owners.clone();
     lab.pass(1_200);
     assert!(is_applied(&lab.put(fallbacks[0], "v", 3, One.sloppy())));
@@ -814,8 +816,8 @@ fn a_guest_that_left_memory_goes_once_all_owners_have_it() {
     assert!(held.is_empty(), "it counts nothing: {held:?}");
 }
 
-/// What a node says that it holds is what a dump of it shows, guests with the rest; over all nodes a record
-/// counts once.
+/// What a node says that it holds is what a dump of it shows, guests with the rest; over all nodes
+/// a record counts once.
 #[test]
 fn what_a_fallback_holds_counts_as_held_by_it_and_in_no_total() {
     let mut lab = Lab::ready(Limits::default());
@@ -837,8 +839,9 @@ fn what_a_fallback_holds_counts_as_held_by_it_and_in_no_total() {
     assert_eq!(held(&lab, fallbacks[0]), (0, 0));
 }
 
-/// The last rule of P10: an old copy of a fallback's disk holds what was handed over, deleted and purged. The
-/// owners refuse it, and as it reached all of them before the round began nothing acknowledged rests on it.
+/// The last rule of P10: an old copy of a fallback's disk holds what was handed over, deleted and
+/// purged. The owners refuse it, and as it reached all of them before the round began nothing
+/// acknowledged rests on it.
 #[test]
 fn p10_what_an_old_copy_of_a_fallback_holds_below_the_floor_is_let_go() {
     let mut lab = Lab::ready(Limits::default());

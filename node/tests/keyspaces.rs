@@ -342,8 +342,8 @@ fn of_two_writes_the_higher_stamp_stays_and_the_lower_is_told() {
     assert!(lab.values(B, "lww").is_empty());
 }
 
-/// P6: an attempt that was held for long may have been applied, deleted and purged meanwhile, so that
-/// nothing is left to tell that it is old.
+/// P6: an attempt that was held for long may have been applied, deleted and purged meanwhile, so
+/// that nothing is left to tell that it is old.
 #[test]
 fn p6_an_lww_attempt_older_than_any_may_be_is_unknown_and_leaves_nothing() {
     let mut lab = Lab::ready();

@@ -48,7 +48,8 @@ impl Topology {
         self.preferred(vnode, copies, self.nodes().len())
     }
 
-    /// The first `most` of [`Topology::preference_list`], but all owners: walks no further than it needs.
+    /// The first `most` of [`Topology::preference_list`], but all owners: walks no further than it
+    /// needs.
     #[must_use]
     pub fn preferred(&self, vnode: VnodeId, copies: Copies, most: usize) -> PreferenceList {
         let most = most.min(self.nodes().len());

@@ -3,8 +3,8 @@
 //! A read at R and a write at W meet in at least one replica if R + W > N (Gifford, SOSP 1979;
 //! Dynamo, SOSP 2007, section 4.5). A level that N cannot meet is an error, never lowered.
 //!
-//! At a sloppy level (`+sloppy`) fallbacks count where primaries cannot be had. The numbers stay, and
-//! the overlap goes: a read may then miss a write until its fallbacks have handed it over.
+//! At a sloppy level (`+sloppy`) fallbacks count where primaries cannot be had. The numbers stay,
+//! and the overlap goes: a read may then miss a write until its fallbacks have handed it over.
 //!
 //! Not here: which replicas answer (`node::core`), levels that count zones.
 
@@ -232,8 +232,8 @@ impl ConsistencyLevel {
 impl FromStr for ConsistencyLevel {
     type Err = LevelParseError;
 
-    /// Reads the command line's words: `one`, `two`, `quorum`, `all`, `r=COUNT`, `w=COUNT`, each also
-    /// with `+sloppy` behind it.
+    /// Reads the command line's words: `one`, `two`, `quorum`, `all`, `r=COUNT`, `w=COUNT`, each
+    /// also with `+sloppy` behind it.
     fn from_str(text: &str) -> Result<Self, LevelParseError> {
         let given = || text.chars().take(64).collect::<String>();
         if let Some(strict) = text.strip_suffix("+sloppy") {

@@ -1,5 +1,5 @@
-//! Real nodes whose disk is lost, replaced by an old copy, or damaged: each comes back by itself, counts
-//! for nothing before it has back what it acknowledged, and then holds what the others hold.
+//! Real nodes whose disk is lost, replaced by an old copy, or damaged: each comes back by itself,
+//! counts for nothing before it has back what it acknowledged, and then holds what the others hold.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! The slow read on a real node: what nobody asks for and the disk has lost is found by it, told, and
-//! comes back from the other nodes.
+//! The slow read on a real node: what nobody asks for and the disk has lost is found by it, told,
+//! and comes back from the other nodes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,8 +19,8 @@ const KEYS_PER_REQUEST: u32 = 100;
 /// Longest time until a node has back what it held.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// A table of the smallest size, so that records reach the engine. Nothing else may find what is wrong: no
-/// exchange is made, and no record is read.
+/// A table of the smallest size, so that records reach the engine. Nothing else may find what is
+/// wrong: no exchange is made, and no record is read.
 const SMALL_TABLE: [&str; 4] = ["--table-bytes", "1MiB", "--exchange-interval", "0s"];
 
 /// The slow read takes two seconds.

@@ -1,5 +1,5 @@
-//! Five real nodes, two owners of a key killed: what a sloppy quorum takes, what the others refuse, and
-//! where the write is when the owners are back.
+//! Five real nodes, two owners of a key killed: what a sloppy quorum takes, what the others refuse,
+//! and where the write is when the owners are back.
 
 use std::process::Output;
 use std::time::Duration;
@@ -27,7 +27,8 @@ fn owners_and_others(cluster: &Cluster, key: &str) -> (Vec<usize>, Vec<usize>) {
     (0..5).partition(is_owner)
 }
 
-/// Keys that wait on a node for others because sloppy writes counted them, over all nodes that answer.
+/// Keys that wait on a node for others because sloppy writes counted them, over all nodes that
+/// answer.
 fn counted(cluster: &Cluster) -> u64 {
     let told = run(cluster, &["hints", "-o", "json"]);
     let document: Value = serde_json::from_slice(&told.stdout).expect("a document");

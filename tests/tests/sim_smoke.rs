@@ -56,8 +56,8 @@ fn a_start_with_a_long_log_takes_writes_again() {
     passes(4);
 }
 
-/// A disk stood still for eight seconds from shortly before the end of all faults: a fault ends with
-/// the others, for what it holds already too.
+/// A disk stood still for eight seconds from shortly before the end of all faults: a fault ends
+/// with the others, for what it holds already too.
 #[test]
 fn a_disk_that_stands_still_goes_on_when_the_faults_end() {
     passes(1021);

@@ -174,8 +174,8 @@ impl Context {
             .retain(|loose| loose.actor != actor || loose.counter > counter);
     }
 
-    /// Leaves out what every owner of the key has left out, or does so now; true if anything changed. See
-    /// [`Prunable`] for when that is sound.
+    /// Leaves out what every owner of the key has left out, or does so now; true if anything
+    /// changed. See [`Prunable`] for when that is sound.
     pub fn forget(&mut self, pruned: &Prunable) -> bool {
         let before = self.len();
         let entry_of = |actor: Actor| {

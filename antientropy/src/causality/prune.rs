@@ -1,17 +1,18 @@
 //! What a record need not remember any more once every owner of its key remembers it: entries of a
 //! context, loose dots and flagged operations of which no owner holds a sibling.
 //!
-//! What a context covers and no sibling has is superseded. An entry is there so that a replica which still
-//! has the write as a sibling drops it in a merge. If every owner covers it and none has it as a sibling,
-//! then nothing that an owner reads from then on has it, because a state only grows; so the entry does
-//! nothing any more, as long as what was read *before* is kept away (`counterexamples.md` P1, P7). The same
-//! holds for a flagged operation: it is there so that a twin is absorbed.
+//! What a context covers and no sibling has is superseded. An entry is there so that a replica
+//! which still has the write as a sibling drops it in a merge. If every owner covers it and none
+//! has it as a sibling, then nothing that an owner reads from then on has it, because a state only
+//! grows; so the entry does nothing any more, as long as what was read *before* is kept away
+//! (`counterexamples.md` P1, P7). The same holds for a flagged operation: it is there so that a
+//! twin is absorbed.
 //!
-//! None of this is a merge: a record that forgets is below what it was, and comes back up in a merge with one
-//! that has not forgotten. That is harmless.
+//! None of this is a merge: a record that forgets is below what it was, and comes back up in a
+//! merge with one that has not forgotten. That is harmless.
 //!
-//! Not here: how owners agree and what keeps older records away (`node::core::purge`); the list of superseded
-//! operations, which is short and stays.
+//! Not here: how owners agree and what keeps older records away (`node::core::purge`); the list of
+//! superseded operations, which is short and stays.
 
 use quorate_ring::Actor;
 use quorate_ring::planted::{Bug, planted};
@@ -95,14 +96,15 @@ impl Prunable {
 }
 
 impl Record {
-    /// How many vector entries, loose dots and flagged operations it remembers: more than it can do without.
+    /// How many vector entries, loose dots and flagged operations it remembers: more than it can do
+    /// without.
     #[must_use]
     pub fn remembered(&self) -> usize {
         self.context.len() + self.flagged.entries().len()
     }
 
-    /// What could be left out as far as this replica knows: dots of actors for which `has_ended` holds, and
-    /// flagged operations.
+    /// What could be left out as far as this replica knows: dots of actors for which `has_ended`
+    /// holds, and flagged operations.
     ///
     /// An actor that has a sibling here keeps all of its dots.
     #[must_use]
@@ -127,8 +129,8 @@ impl Record {
         }
     }
 
-    /// Whether this replica remembers all of it, and holds no sibling of any of it. Once true it stays true
-    /// in every merge until it is left out, or evicted from a full list.
+    /// Whether this replica remembers all of it, and holds no sibling of any of it. Once true it
+    /// stays true in every merge until it is left out, or evicted from a full list.
     #[must_use]
     pub fn remembers(&self, pruned: &Prunable) -> bool {
         let covered = |dot: &Dot| self.context.vector_counter(dot.actor) >= dot.counter;
@@ -141,8 +143,8 @@ impl Record {
                 .all(|op| self.flagged.entry(*op).is_some())
     }
 
-    /// Leaves it out; true if anything changed. An entry that covers later writes stays, and where a sibling
-    /// has one of the dots, all of them do.
+    /// Leaves it out; true if anything changed. An entry that covers later writes stays, and where
+    /// a sibling has one of the dots, all of them do.
     pub fn prune(&mut self, pruned: &Prunable) -> bool {
         let is_needed = self.has_sibling_in(pruned);
         let forgot_dots = !is_needed && self.context.forget(pruned);

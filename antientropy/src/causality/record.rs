@@ -181,8 +181,8 @@ impl Record {
         self.siblings.iter().any(|sibling| !sibling.is_tombstone())
     }
 
-    /// From when on every sibling is a tombstone or expired, in microseconds since the Unix epoch: 0 if
-    /// all are tombstones; `None` if a value stays until it is superseded.
+    /// From when on every sibling is a tombstone or expired, in microseconds since the Unix epoch:
+    /// 0 if all are tombstones; `None` if a value stays until it is superseded.
     #[must_use]
     pub fn gone_at(&self) -> Option<u64> {
         let gone_at = |sibling: &Sibling| {

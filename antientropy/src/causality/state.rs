@@ -107,7 +107,8 @@ impl KeyState {
         }
     }
 
-    /// The highest counter of `actor` that its context has; 0 if none, or if the kind has no contexts.
+    /// The highest counter of `actor` that its context has; 0 if none, or if the kind has no
+    /// contexts.
     #[must_use]
     pub fn last_counter(&self, actor: Actor) -> u64 {
         match self {

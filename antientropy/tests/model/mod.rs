@@ -4,8 +4,8 @@
 //! proptest; each node has a newest and a durable state, frames leave before the sync, and may be
 //! lost, doubled and reordered. Nothing here looks at dots to know what happened before what.
 //!
-//! Where records are pruned every node has a number and a floor, as in `node::core::purge`, and every frame the
-//! number under which it was read; a frame below the floor changes nothing.
+//! Where records are pruned every node has a number and a floor, as in `node::core::purge`, and
+//! every frame the number under which it was read; a frame below the floor changes nothing.
 #![allow(dead_code, unreachable_pub, reason = "each test target uses a part")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -571,7 +571,8 @@ impl World {
             held.merged(&self.nodes[other].durable)
         });
         self.nodes[node].durable = filled;
-        // It inherits the highest numbers before its first row, and nobody goes on in a round with it.
+        // It inherits the highest numbers before its first row, and nobody goes on in a round with
+        // it.
         self.round = None;
         let number = self.nodes.iter().map(|node| node.number).max();
         let floor = self.nodes.iter().map(|node| node.floor).max();

@@ -31,9 +31,9 @@ const BYTES_SLACK: u64 = 1 << 20;
 
 /// One of three nodes is killed under an open loop of verified writes and deletes and comes back
 /// later. All owners then hold the same within a minute, without a read. With --back-seconds 0 the
-/// load ends before it comes back, and what travels until its copies were compared is held against the
-/// bytes that differ. With QUORATE_HINT_BYTES_MAX=0 in its environment the nodes keep no hints, so that
-/// anti-entropy alone brings the copies together.
+/// load ends before it comes back, and what travels until its copies were compared is held against
+/// the bytes that differ. With QUORATE_HINT_BYTES_MAX=0 in its environment the nodes keep no hints,
+/// so that anti-entropy alone brings the copies together.
 #[derive(Debug, Parser)]
 #[command(
     after_help = "Exit code 1 if a bound does not hold.\n\nExample:\n  away --down-seconds 10"
@@ -168,8 +168,8 @@ async fn hints_left(client: &Client) -> Result<u64> {
     Ok(left)
 }
 
-/// Waits until both pairs with the node were compared after its return; how many keys differed on the
-/// pair on which most did: what one pair brought together the other one found alike.
+/// Waits until both pairs with the node were compared after its return; how many keys differed on
+/// the pair on which most did: what one pair brought together the other one found alike.
 async fn compared(client: &Client, node: &str, since: Duration, clock: Clock) -> Result<u64> {
     let topology = client.topology();
     let names: Vec<String> = topology

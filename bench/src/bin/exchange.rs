@@ -28,7 +28,8 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const IDLE_TIME: Duration = Duration::from_secs(3);
 /// The nodes are at rest, and a returned one is up, within this time.
 const REST_TIME_MAX: Duration = Duration::from_secs(120);
-/// A write whose client was answered is sent to a node that comes back within a second: it returns later.
+/// A write whose client was answered is sent to a node that comes back within a second: it returns
+/// later.
 const MISSED_AFTER: Duration = Duration::from_secs(3);
 /// Time between two looks.
 const POLL: Duration = Duration::from_millis(200);
@@ -47,10 +48,10 @@ const ALIKE_CPU_MAX: Duration = Duration::from_millis(200);
 const DIFFERING_BYTES_MAX: u64 = 256 << 10;
 const DIFFERING_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Two nodes hold the same keys. They are compared; then one is killed, some keys are written on the
-/// other one, without hints, and after its return they are compared again, which must find and bring
-/// together exactly these. Bytes are those of the loopback device and CPU time is that of both nodes, in
-/// both cases without what they cost idle.
+/// Two nodes hold the same keys. They are compared; then one is killed, some keys are written on
+/// the other one, without hints, and after its return they are compared again, which must find and
+/// bring together exactly these. Bytes are those of the loopback device and CPU time is that of
+/// both nodes, in both cases without what they cost idle.
 #[derive(Debug, Parser)]
 #[command(
     after_help = "Exit code 1 if a bound does not hold.\n\nExample:\n  exchange --keys 10000 --runs 1"

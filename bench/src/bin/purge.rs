@@ -1,5 +1,5 @@
-//! Deletes keys while a node is away for longer than every timer, and measures when the last trace of
-//! them is gone after its return.
+//! Deletes keys while a node is away for longer than every timer, and measures when the last trace
+//! of them is gone after its return.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -23,9 +23,9 @@ const PROOF_TAKES: Duration = Duration::from_secs(60);
 /// All tombstones are gone this long after that.
 const PURGED_WITHIN: Duration = Duration::from_secs(60);
 
-/// Keys are written, one of three nodes is killed, the keys are deleted, and the node comes back later
-/// than every timer. Nothing that was deleted may come back with it, and two minutes after its return no
-/// node may hold a trace of it: one minute is what the proof takes.
+/// Keys are written, one of three nodes is killed, the keys are deleted, and the node comes back
+/// later than every timer. Nothing that was deleted may come back with it, and two minutes after
+/// its return no node may hold a trace of it: one minute is what the proof takes.
 #[derive(Debug, Parser)]
 #[command(
     after_help = "Exit code 1 if a bound does not hold.\n\nExample:\n  purge --keys 1000 --away-seconds 5"

@@ -33,8 +33,8 @@ const IN_FLIGHT_MAX: usize = 65_536;
 /// Between two syncs of the probe: it sees every stall and hardly loads the disk itself.
 const SYNC_PAUSE: Duration = Duration::from_millis(5);
 
-/// Runs three nodes for minutes under half quorum reads, half durable quorum writes, in an open loop
-/// at 70 % of the peak that a short closed loop found. Every answer is judged.
+/// Runs three nodes for minutes under half quorum reads, half durable quorum writes, in an open
+/// loop at 70 % of the peak that a short closed loop found. Every answer is judged.
 #[derive(Debug, Parser)]
 #[command(
     after_help = "Holds if every operation is done, no answer is false, the memory of no node is \

@@ -4,9 +4,10 @@
 //! and two more nodes. Between them are the product's sockets, certificates and transport settings,
 //! one long-lived stream for each connection, and frames of a fixed length. A write carries a key
 //! of 16 bytes and a value of 256; every node that gets it appends it to a file that was filled
-//! with zeros before, 4 KiB at least, and syncs, on a thread of its own, all that waits at once. The
-//! coordinator answers when two of three are done. Without syncs the probe is a read at `quorum`: the
-//! coordinator asks one other node, which answers that it holds the same, and then sends the value.
+//! with zeros before, 4 KiB at least, and syncs, on a thread of its own, all that waits at once.
+//! The coordinator answers when two of three are done. Without syncs the probe is a read at
+//! `quorum`: the coordinator asks one other node, which answers that it holds the same, and then
+//! sends the value.
 //!
 //! So the difference to the product's figure at one request in flight is what the product adds.
 //!

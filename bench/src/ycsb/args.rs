@@ -7,8 +7,8 @@ use clap::Parser;
 use super::{DataSet, Letter};
 use crate::args::Form;
 
-/// The core workloads of YCSB, A to F, on a cluster of this machine: operations per second, CPU time
-/// per operation, latencies by operation, every answer checked.
+/// The core workloads of YCSB, A to F, on a cluster of this machine: operations per second, CPU
+/// time per operation, latencies by operation, every answer checked.
 #[derive(Debug, Parser)]
 #[command(
     name = "ycsb",

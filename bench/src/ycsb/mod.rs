@@ -23,12 +23,13 @@
 //! of each. What still has siblings when a run is over is merged by `read_back`, which then checks
 //! that every changed key holds one value and no acknowledged change is lost.
 //!
-//! Keys are `user` and twelve digits in the order of insertion, because E scans them in order. Where
-//! YCSB hashes that order, here the popular ranks are scattered. YCSB draws the keys of E also from
-//! those that it expects to be inserted; a run by time expects no number, so scans start at loaded
-//! keys and meet inserted ones at the end of the range only.
+//! Keys are `user` and twelve digits in the order of insertion, because E scans them in order.
+//! Where YCSB hashes that order, here the popular ranks are scattered. YCSB draws the keys of E
+//! also from those that it expects to be inserted; a run by time expects no number, so scans start
+//! at loaded keys and meet inserted ones at the end of the range only.
 //!
-//! Not here: the loop itself (`closed_loop`), the load (`fill`), cost from rest to rest (`measure`).
+//! Not here: the loop itself (`closed_loop`), the load (`fill`), cost from rest to rest
+//! (`measure`).
 
 mod args;
 mod data;

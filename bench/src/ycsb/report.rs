@@ -1,10 +1,11 @@
 //! How the workloads are told: one table for people, one document of JSON for programs.
 //!
-//! The document, `ycsb/v1`: `machine`; `nodes`, `in_flight`, `seconds` of a run, `seed`,
-//! `record` with `fields` and `field_bytes`; `workloads`, each with its letter, `shares` in percent,
-//! `keys` and how they are drawn, `keyspace`, `n`, `records` and `load_seconds`; counts, figures and
+//! The document, `ycsb/v1`: `machine`; `nodes`, `in_flight`, `seconds` of a run, `seed`, `record`
+//! with `fields` and `field_bytes`; `workloads`, each with its letter, `shares` in percent, `keys`
+//! and how they are drawn, `keyspace`, `n`, `records` and `load_seconds`; counts, figures and
 //! latencies over its runs and of each, as in `load/v1`, by kind of operation; and `read_back` of
-//! each run of F: `keys` that changed, those still with siblings that were `merged`, and `failures`.
+//! each run of F: `keys` that changed, those still with siblings that were `merged`, and
+//! `failures`.
 
 use std::fmt::Write as _;
 

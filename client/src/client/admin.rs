@@ -83,8 +83,8 @@ impl Client {
     /// vnodes take long: up to 60 s are waited.
     ///
     /// # Errors
-    /// [`NodeError`] if there is no such node, it refuses, or it does not answer in time. A node reads
-    /// for one request at a time: others are refused with [`Code::Overloaded`].
+    /// [`NodeError`] if there is no such node, it refuses, or it does not answer in time. A node
+    /// reads for one request at a time: others are refused with [`Code::Overloaded`].
     ///
     /// # Cancel safety
     /// Safe: nothing is changed, and the node stops reading.
@@ -139,8 +139,9 @@ impl Client {
         }
     }
 
-    /// Tells the node named `node` that the disks of `lost` are gone for good, so that it waits for nothing
-    /// that only they held; needs the role `admin`. What they held alone is lost: `status` tells.
+    /// Tells the node named `node` that the disks of `lost` are gone for good, so that it waits for
+    /// nothing that only they held; needs the role `admin`. What they held alone is lost: `status`
+    /// tells.
     ///
     /// # Errors
     /// [`NodeError`] if there is no such node, it does not answer within 2 s, or refuses:
@@ -160,8 +161,8 @@ impl Client {
         }
     }
 
-    /// Tells the node named `node` that its operator knows what may be lost there, so that its status says so no
-    /// more; needs the role `admin`.
+    /// Tells the node named `node` that its operator knows what may be lost there, so that its
+    /// status says so no more; needs the role `admin`.
     ///
     /// # Errors
     /// [`NodeError`] if there is no such node, it does not answer within 2 s, or refuses.

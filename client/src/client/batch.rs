@@ -3,11 +3,11 @@
 //! Each item keeps what a single operation keeps (its op id, its attempts, its deadline) and is
 //! retried by the same policy; what an item's failure says, it says of that item alone. A request
 //! counts as one towards the retry budget and the hold-back, as it is refused or lost as one. A
-//! round sends the items that are due, grouped by the node that each of them wants to ask next, and ends
-//! when all its requests have.
+//! round sends the items that are due, grouped by the node that each of them wants to ask next, and
+//! ends when all its requests have.
 //!
-//! Not here: one request and its hedge (`group`), the policies (`route`, `retry`, `outcome`), single
-//! operations (`perform`).
+//! Not here: one request and its hedge (`group`), the policies (`route`, `retry`, `outcome`),
+//! single operations (`perform`).
 
 use std::collections::BTreeMap;
 use std::task::Poll;

@@ -206,10 +206,10 @@ impl ClientBuilder {
         self
     }
 
-    /// Operations under way at once, 4096 unless set, at least 1; a batch counts as one. Further ones
-    /// wait for their turn in order, for half of their deadline at most (a batch: of the shortest of its
-    /// items'): then they fail with
-    /// [`Code::Overloaded`](crate::Code::Overloaded), certainly not applied.
+    /// Operations under way at once, 4096 unless set, at least 1; a batch counts as one. Further
+    /// ones wait for their turn in order, for half of their deadline at most (a batch: of the
+    /// shortest of its items'): then they fail with [`Code::Overloaded`](crate::Code::Overloaded),
+    /// certainly not applied.
     #[must_use]
     pub const fn in_flight_max(mut self, operations: usize) -> Self {
         self.in_flight_max = operations;

@@ -1,9 +1,9 @@
 //! The socket's receive buffers, bounded by what the system can deliver.
 //!
-//! Linux joins datagrams of one sender while they are received (GRO), at most 64 of them and at most
-//! 64 KiB together. quinn makes room for 64 of the largest datagrams in each of its 32 buffers: with
-//! datagrams of 6,500 bytes that is 13 MB for every socket, zeroed when it is made, and a service with
-//! many clients pays it for each. Room for 64 KiB is enough.
+//! Linux joins datagrams of one sender while they are received (GRO), at most 64 of them and at
+//! most 64 KiB together. quinn makes room for 64 of the largest datagrams in each of its 32
+//! buffers: with datagrams of 6,500 bytes that is 13 MB for every socket, zeroed when it is made,
+//! and a service with many clients pays it for each. Room for 64 KiB is enough.
 //!
 //! Not here: datagrams that are sent (`transport`).
 

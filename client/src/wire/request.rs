@@ -221,8 +221,8 @@ pub struct Repair {
     pub dry_run: bool,
 }
 
-/// An operator's word that the disks of nodes are lost for good (admin): what only they held will not
-/// come back, and is not waited for. A node that is up is not taken as lost.
+/// An operator's word that the disks of nodes are lost for good (admin): what only they held will
+/// not come back, and is not waited for. A node that is up is not taken as lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeclareLost {
     /// Numbers of the nodes.

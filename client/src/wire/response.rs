@@ -192,8 +192,8 @@ pub struct KeyspaceHoldings {
     pub tombstones: u64,
     /// Bytes of keys and records.
     pub bytes: u64,
-    /// Keys with a value of which the node is the first owner that it knows to be up: over all nodes
-    /// that are up each counts once.
+    /// Keys with a value of which the node is the first owner that it knows to be up: over all
+    /// nodes that are up each counts once.
     pub first_keys: u64,
     /// Tombstones of which it is the first owner.
     pub first_tombstones: u64,
@@ -242,8 +242,8 @@ pub struct NodeStatus {
     pub hints_wanted: u64,
     /// Its peers.
     pub peers: Vec<PeerStatus>,
-    /// It started without a clean stop and lacks what keyspaces of durability `memory` acknowledged, as
-    /// long as it was not compared with its co-replicas.
+    /// It started without a clean stop and lacks what keyspaces of durability `memory`
+    /// acknowledged, as long as it was not compared with its co-replicas.
     #[serde(default)]
     pub memory_lost: bool,
     /// Its clock is off its peers', or not compared with them yet: it takes no write with a TTL.
@@ -258,14 +258,16 @@ pub struct NodeStatus {
     /// Why it does not hold all that it acknowledged from disk; `None` if it does.
     #[serde(default)]
     pub lost_why: Option<String>,
-    /// Copies, one per keyspace and vnode, that must be compared with others before it counts for them.
+    /// Copies, one per keyspace and vnode, that must be compared with others before it counts for
+    /// them.
     #[serde(default)]
     pub copies_lacking: u32,
     /// What it keeps for nodes that missed writes.
     #[serde(default)]
     pub hints: Vec<HintStatus>,
-    /// Copies of keyspaces on disk that count again although too few of their owners were whole when they were
-    /// compared: something acknowledged may be lost. Until an operator has accepted it.
+    /// Copies of keyspaces on disk that count again although too few of their owners were whole
+    /// when they were compared: something acknowledged may be lost. Until an operator has accepted
+    /// it.
     #[serde(default)]
     pub copies_in_doubt: u32,
     /// Its part in purging deleted keys.
@@ -286,11 +288,12 @@ pub struct NodeStatus {
     /// As many bytes of them it keeps at most; 0 if it does not say.
     #[serde(default)]
     pub guest_bytes_max: u64,
-    /// Its disk has less free space than it must have (`disk_free_percent_min`): it takes no writes.
+    /// Its disk has less free space than it must have (`disk_free_percent_min`): it takes no
+    /// writes.
     #[serde(default)]
     pub disk_full: bool,
-    /// The same as `copies_in_doubt` of keyspaces in memory, since the node's start: what all owners held in
-    /// memory when they ended is gone.
+    /// The same as `copies_in_doubt` of keyspaces in memory, since the node's start: what all
+    /// owners held in memory when they ended is gone.
     #[serde(default)]
     pub memory_copies_in_doubt: u32,
 }
@@ -331,8 +334,8 @@ pub struct HintStatus {
     pub oldest_ms: u64,
     /// Keys that were let go since the node's start because of a bound.
     pub let_go: u64,
-    /// The records themselves are kept in place of an owner, because sloppy writes counted them: none is
-    /// ever let go.
+    /// The records themselves are kept in place of an owner, because sloppy writes counted them:
+    /// none is ever let go.
     #[serde(default)]
     pub counted: bool,
 }

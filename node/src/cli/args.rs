@@ -96,7 +96,8 @@ pub(super) enum Command {
     /// Show which nodes missed writes, and where these wait for them.
     #[command(after_help = "Example:\n  quorate hints -o json")]
     Hints,
-    /// Compare the nodes' copies and bring together what differs (exit code 1 if something is left).
+    /// Compare the nodes' copies and bring together what differs (exit code 1 if something is
+    /// left).
     Repair(RepairArgs),
     /// Be a client on standard input and output: one JSON line per request and reply.
     Driver(DriverArgs),
@@ -120,9 +121,8 @@ pub(super) struct DataOptions {
     /// Keyspace of the keys.
     #[arg(long, default_value = "default", value_name = "NAME")]
     pub(super) keyspace: String,
-    /// one, two, quorum, all, r=COUNT, w=COUNT or r=COUNT,w=COUNT; each with +sloppy, nodes that do not own
-    /// the key stand in for owners that are down
-    /// [default: the keyspace's, usually quorum].
+    /// one, two, quorum, all, r=COUNT, w=COUNT or r=COUNT,w=COUNT; each with +sloppy, nodes that do
+    /// not own the key stand in for owners that are down [default: the keyspace's, usually quorum].
     #[arg(long, value_name = "LEVEL")]
     pub(super) consistency: Option<LevelChoice>,
     /// Time for each operation, as 500ms, 2s or 1m.
@@ -520,7 +520,8 @@ pub(super) struct ClusterArgs {
 pub(super) enum ClusterCommand {
     /// Write everything that a new cluster needs: one folder per node, and a client's files.
     Create(ClusterCreateArgs),
-    /// Declare that disks of nodes are gone for good, so that nothing waits for what only they held.
+    /// Declare that disks of nodes are gone for good, so that nothing waits for what only they
+    /// held.
     Recover(ClusterRecoverArgs),
 }
 
@@ -546,7 +547,8 @@ pub(super) struct ClusterRecoverArgs {
     )]
     pub(super) lost: Vec<String>,
 
-    /// The node of which `status` says that something may be lost, once you know: it says so no more.
+    /// The node of which `status` says that something may be lost, once you know: it says so no
+    /// more.
     #[arg(long, num_args = 1.., value_name = "NODE")]
     pub(super) accept: Vec<String>,
 }

@@ -1,11 +1,11 @@
-//! `cluster recover --lost NODE..`: the operator's word that disks are gone for good; `--accept NODE..`: that
-//! what may be lost on a node is known.
+//! `cluster recover --lost NODE..`: the operator's word that disks are gone for good; `--accept
+//! NODE..`: that what may be lost on a node is known.
 //!
 //! A node that lost what it acknowledged waits for its co-replicas, each of which may hold the only
-//! other copy of a write. Of one whose disk will not come back nothing can be waited for: the others
-//! note that, count again with what is there, and `status` tells where something may be lost. A node
-//! that came back with an empty disk may be named too: then what nobody else has a copy of (a keyspace
-//! with N=1) is given up there.
+//! other copy of a write. Of one whose disk will not come back nothing can be waited for: the
+//! others note that, count again with what is there, and `status` tells where something may be
+//! lost. A node that came back with an empty disk may be named too: then what nobody else has a
+//! copy of (a keyspace with N=1) is given up there.
 //!
 //! A node that is up and lost nothing is refused. Telling it twice changes nothing; a node that is
 //! heard again is no longer taken as lost.
@@ -33,8 +33,8 @@ struct Told {
 /// Tells every node that is up.
 ///
 /// # Errors
-/// A [`Problem`] if a node is unknown, or up and whole, none answers, the certificate has not the role, or
-/// on Ctrl-C.
+/// A [`Problem`] if a node is unknown, or up and whole, none answers, the certificate has not the
+/// role, or on Ctrl-C.
 pub(super) async fn run(args: ClusterRecoverArgs, global: Global) -> Result<Exit, Problem> {
     let mut signals = StopSignals::listen()?;
     if !args.accept.is_empty() {

@@ -1,9 +1,10 @@
 //! `quorate hints`: which nodes missed which number of writes, and where these wait for them.
 //!
-//! What a sloppy write counted is told apart: there the records themselves are kept, and none is let go.
+//! What a sloppy write counted is told apart: there the records themselves are kept, and none is
+//! let go.
 //!
-//! Exit code 3 if a node did not answer. Hints that wait are no fault: they are delivered once their
-//! target is up, and what they do not bring an exchange brings.
+//! Exit code 3 if a node did not answer. Hints that wait are no fault: they are delivered once
+//! their target is up, and what they do not bring an exchange brings.
 
 use quorate_client::wire::HintStatus;
 use quorate_client::{Client, NodeError};

@@ -1,8 +1,8 @@
 //! `quorate repair`: the nodes compare their copies pair by pair, and bring together what differs.
 //!
 //! The same that nodes do by themselves at their interval, now and told. With `--dry-run` keys that
-//! differ are counted and left as they are. Interrupted, nothing is undone: what was brought together
-//! stays so, and a node ends the comparison that it is at.
+//! differ are counted and left as they are. Interrupted, nothing is undone: what was brought
+//! together stays so, and a node ends the comparison that it is at.
 //!
 //! Not here: the comparison (`core::exchange`).
 
@@ -48,8 +48,8 @@ impl OfPair {
 /// Compares the copies of all pairs of nodes.
 ///
 /// # Errors
-/// A [`Problem`] if no node can be reached, there is no such node, the certificate has not the role, or
-/// on Ctrl-C.
+/// A [`Problem`] if no node can be reached, there is no such node, the certificate has not the
+/// role, or on Ctrl-C.
 pub(super) async fn run(args: RepairArgs, global: Global) -> Result<Exit, Problem> {
     let mut signals = StopSignals::listen()?;
     let repairing = async {

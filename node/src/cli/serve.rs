@@ -130,8 +130,8 @@ pub(super) fn run(args: &ServeArgs) -> Result<Exit, Problem> {
     Err(stopped(error))
 }
 
-/// Replaces this process by a new one of the same node, which knows what was lost. Comes back only if
-/// that is not possible, or did not help before.
+/// Replaces this process by a new one of the same node, which knows what was lost. Comes back only
+/// if that is not possible, or did not help before.
 fn begin_again(ran: MonoTime, error: &NodeError) -> Result<(), Problem> {
     let before = std::env::var(BEGAN_AGAIN).ok();
     let before = before.and_then(|count| count.parse::<u32>().ok());

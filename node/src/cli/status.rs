@@ -408,8 +408,8 @@ fn keyspace_table(topology: &Topology, answers: &[Answer]) -> Table {
     table
 }
 
-/// What a keyspace holds, each key counted at the first of its owners that is up; `None` while a node
-/// has not answered that others still wait for.
+/// What a keyspace holds, each key counted at the first of its owners that is up; `None` while a
+/// node has not answered that others still wait for.
 fn total(answers: &[Answer], keyspace: &str) -> Option<Holdings> {
     let statuses = || answers.iter().filter_map(|(_, said)| said.as_ref().ok());
     let is_given_up = |node: u32| {

@@ -1,5 +1,5 @@
-//! `quorate whereis`: the nodes that keep a key, and what each of them durably holds of it; also what
-//! fallbacks hold in place of owners.
+//! `quorate whereis`: the nodes that keep a key, and what each of them durably holds of it; also
+//! what fallbacks hold in place of owners.
 
 use bytes::Bytes;
 use quorate_client::wire::{KEY_BYTES_MAX, LocalRecord};

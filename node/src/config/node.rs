@@ -83,7 +83,8 @@ pub struct Limits {
     pub hint_bytes_max: u64,
     /// Hints older than this are let go.
     pub hint_age_max: Duration,
-    /// Records of sloppy writes that are held in place of owners, in bytes; over it no more are taken.
+    /// Records of sloppy writes that are held in place of owners, in bytes; over it no more are
+    /// taken.
     pub guest_bytes_max: u64,
     /// What work in the background may handle in a second; 256 KiB or more.
     pub background_rate_max: u64,

@@ -6,14 +6,14 @@
 //! multiplicative decrease; Chiu and Jain, Computer Networks 17, 1989). What finds no room waits in
 //! the [`super::request_queue`] and is refused there, *not applied*, if it waits too long.
 //!
-//! Good time is measured too: twice the least that an answer took lately, where that is long because
-//! disks or replicas are far. Only a window in which nearly no answer was in time lowers the limit:
-//! writes that wait for a silent replica must not take the room of reads that do well without it.
-//! One with few answers says nothing, nor one with so few requests at once that their number cannot
-//! be the cause.
+//! Good time is measured too: twice the least that an answer took lately, where that is long
+//! because disks or replicas are far. Only a window in which nearly no answer was in time lowers
+//! the limit: writes that wait for a silent replica must not take the room of reads that do well
+//! without it. One with few answers says nothing, nor one with so few requests at once that their
+//! number cannot be the cause.
 //!
-//! All that is worked on counts, in requests for one key, also what other nodes forward. Those do not
-//! pass the queue here, so requests that do have a share of their own that is always theirs.
+//! All that is worked on counts, in requests for one key, also what other nodes forward. Those do
+//! not pass the queue here, so requests that do have a share of their own that is always theirs.
 //!
 //! Invariant: between a part of the bound that it was made with and that bound.
 

@@ -1,25 +1,26 @@
-//! What work in the background may cost: hints, exchanges, refills, purges and the slow read share one
-//! budget, which clients' waiting steers.
+//! What work in the background may cost: hints, exchanges, refills, purges and the slow read share
+//! one budget, which clients' waiting steers.
 //!
-//! A cost is in bytes: what is read, compared or sent, with a fixed part for each record and question.
-//! The budget's rate lies between a floor, at which repair goes on whatever clients do, and a ceiling. It
-//! rises steadily while clients are answered in time and halves with each window in which more than one
-//! request of a hundred is late (additive increase, multiplicative decrease; Chiu and Jain, Computer
-//! Networks 17, 1989). Late is what was answered after the target, what was shed, and what had no answer
-//! yet although it was there when the window began: a node that answers nothing is not at rest. The target
-//! is a setting and not measured, because whatever is measured beside work in the background is partly what
-//! that work has made of it.
+//! A cost is in bytes: what is read, compared or sent, with a fixed part for each record and
+//! question. The budget's rate lies between a floor, at which repair goes on whatever clients do,
+//! and a ceiling. It rises steadily while clients are answered in time and halves with each window
+//! in which more than one request of a hundred is late (additive increase, multiplicative decrease;
+//! Chiu and Jain, Computer Networks 17, 1989). Late is what was answered after the target, what was
+//! shed, and what had no answer yet although it was there when the window began: a node that
+//! answers nothing is not at rest. The target is a setting and not measured, because whatever is
+//! measured beside work in the background is partly what that work has made of it.
 //!
-//! Each kind of work has an account of its own, so that none waits for another one's debt. Kinds that want
-//! something share what comes in by their weights; what finds no room in their accounts is for the others.
-//! Work may begin while its account is above zero, and is charged what it cost once that is known.
+//! Each kind of work has an account of its own, so that none waits for another one's debt. Kinds
+//! that want something share what comes in by their weights; what finds no room in their accounts
+//! is for the others. Work may begin while its account is above zero, and is charged what it cost
+//! once that is known.
 //!
 //! Invariants:
-//! - what is charged in any time, without what was forgiven, is at most the ceiling for that time, what the
-//!   accounts can save and their debts ([`Budget::burst_max`]);
+//! - what is charged in any time, without what was forgiven, is at most the ceiling for that time,
+//!   what the accounts can save and their debts ([`Budget::burst_max`]);
 //! - a kind that wants something gets its share of the floor at least;
-//! - an account owes at most what the floor brings in [`DEBT_MAX`]. What is over that was done and is
-//!   forgiven, because repair must not stand still for one large answer; it is counted.
+//! - an account owes at most what the floor brings in [`DEBT_MAX`]. What is over that was done and
+//!   is forgiven, because repair must not stand still for one large answer; it is counted.
 //!
 //! Not here: what is done with the right to begin (`shard::hints`, `shard::exchange`,
 //! `shard::exchange_replica`, `shell::scrub`).
@@ -40,11 +41,12 @@ pub const ROW_COST: u64 = 64;
 /// What the hashes of one vnode cost: most questions are answered by a root that is at hand.
 pub const TREE_COST: u64 = 512;
 
-/// An account's debt is at most what the floor brings in this time; alone it is paid within it, and with
-/// all other kinds active within this time divided by its share.
+/// An account's debt is at most what the floor brings in this time; alone it is paid within it, and
+/// with all other kinds active within this time divided by its share.
 pub const DEBT_MAX: Duration = Duration::from_secs(2);
 
-/// An account saves what this part of a second brings: a little more than the time between two ticks.
+/// An account saves what this part of a second brings: a little more than the time between two
+/// ticks.
 const SAVED_ONE_IN: i64 = 16;
 
 /// From nothing to the ceiling in this time, while all is well.
@@ -109,7 +111,8 @@ impl Kind {
         }
     }
 
-    /// Its share among kinds that want something. A refill comes first: the cluster has a copy less.
+    /// Its share among kinds that want something. A refill comes first: the cluster has a copy
+    /// less.
     const fn weight(self) -> i64 {
         match self {
             Self::Refill => 4,
@@ -263,7 +266,8 @@ impl Budget {
         self.is_crowded = true;
     }
 
-    /// Sets the rate anew if it is time; `open` requests have no answer yet. Several times a second.
+    /// Sets the rate anew if it is time; `open` requests have no answer yet. Several times a
+    /// second.
     pub fn observe(&mut self, now: MonoTime, open: usize) {
         let open = u64::try_from(open).unwrap_or(u64::MAX);
         let span = now.since(self.window_began);
@@ -312,8 +316,8 @@ impl Budget {
         accounts * (saved + self.debt_max().unsigned_abs())
     }
 
-    /// So long that what waits all of it is late, but never so long that the rate is not set: at a target
-    /// over [`WINDOW_MAX`] a request is late earlier if it has no answer.
+    /// So long that what waits all of it is late, but never so long that the rate is not set: at a
+    /// target over [`WINDOW_MAX`] a request is late earlier if it has no answer.
     fn window(&self) -> Duration {
         self.limits.latency_target.clamp(WINDOW, WINDOW_MAX)
     }
@@ -356,7 +360,8 @@ impl Budget {
         self.share_out(rest, |_| true);
     }
 
-    /// Gives an amount to some of the accounts by their weights; what they have no room for is left.
+    /// Gives an amount to some of the accounts by their weights; what they have no room for is
+    /// left.
     fn share_out(&mut self, mut amount: i64, gets: impl Fn(&Account) -> bool) -> i64 {
         let most = self.saved_max();
         let getting = self.accounts.map(|account| gets(&account));
@@ -397,7 +402,8 @@ mod tests {
     const SLOW: Duration = Duration::from_millis(180);
     const CEILING: u64 = 64 << 20;
 
-    /// A budget in use: time passes in steps, in which clients are answered and work takes what it gets.
+    /// A budget in use: time passes in steps, in which clients are answered and work takes what it
+    /// gets.
     struct Lab {
         budget: Budget,
         now: MonoTime,
@@ -412,8 +418,8 @@ mod tests {
             }
         }
 
-        /// What each kind of work got in a time, in pieces of 4 KiB. In each step `answers` clients are
-        /// answered within `took`, and `open` wait.
+        /// What each kind of work got in a time, in pieces of 4 KiB. In each step `answers` clients
+        /// are answered within `took`, and `open` wait.
         fn run(
             &mut self,
             time: Duration,
@@ -623,8 +629,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens, what was done is within the ceiling for that time and one burst, and the rate
-        /// between its bounds.
+        /// Whatever happens, what was done is within the ceiling for that time and one burst, and
+        /// the rate between its bounds.
         #[test]
         fn never_over_the_ceiling(
             acts in proptest::collection::vec(act(), 0..400),
@@ -656,7 +662,8 @@ mod tests {
             }
         }
 
-        /// Whatever clients do, a kind that wants something gets its share of the floor, but for a debt.
+        /// Whatever clients do, a kind that wants something gets its share of the floor, but for a
+        /// debt.
         #[test]
         fn never_under_the_share_of_the_floor(
             loads in proptest::collection::vec((0u32..20, 0u64..400, 0usize..5_000), 1..8),

@@ -14,8 +14,8 @@
 //!   confirms it: what was heard of an unknown incarnation is kept beside it, because it might come
 //!   from a life that has forgotten (C1).
 //!
-//! A node that knows what it lost says so in its timeline, and is taken as it is; but not while another
-//! process that lives under its name was heard a moment ago: then somebody copied its disk.
+//! A node that knows what it lost says so in its timeline, and is taken as it is; but not while
+//! another process that lives under its name was heard a moment ago: then somebody copied its disk.
 //!
 //! What keyspaces of durability `memory` acknowledged is on no timeline, so a peer cannot remember
 //! it: a node that starts without a clean stop does not count for them (C7).
@@ -245,7 +245,8 @@ impl Continuity {
                 && now.since(at) < SILENT_MAX
         };
         if peer.last_life.is_some_and(of_another) {
-            // What it takes for lost is alive: two processes share one name. The one that is known stays.
+            // What it takes for lost is alive: two processes share one name. The one that is known
+            // stays.
             effects.push(Effect::Count(Event::PeerMessageRefused));
             effects.push(Effect::CloseLink { peer: from, link });
             return false;
@@ -456,15 +457,15 @@ impl Continuity {
                 .unwrap_or(false)
     }
 
-    /// Whether what this node holds in place of others may count: it counts for all that it owns, and
-    /// somebody has confirmed its timeline.
+    /// Whether what this node holds in place of others may count: it counts for all that it owns,
+    /// and somebody has confirmed its timeline.
     #[must_use]
     pub fn counts_as_fallback(&self) -> bool {
         self.counts_everywhere && self.peers.values().any(|peer| peer.confirmed_us)
     }
 
-    /// The present life of a peer, as it said on the connection that is up, and what it last said is
-    /// durable there.
+    /// The present life of a peer, as it said on the connection that is up, and what it last said
+    /// is durable there.
     #[must_use]
     pub fn life_of(&self, peer: NodeId) -> Option<(Incarnation, Lsn)> {
         let peer = self.peers.get(&peer).filter(|peer| peer.greeted)?;
@@ -473,7 +474,8 @@ impl Continuity {
         (memory.incarnation == present.incarnation).then_some((memory.incarnation, memory.durable))
     }
 
-    /// The life that a peer last said, or was last said to be in; it may have begun another one since.
+    /// The life that a peer last said, or was last said to be in; it may have begun another one
+    /// since.
     #[must_use]
     pub fn known_life(&self, peer: NodeId) -> Option<Incarnation> {
         let peer = self.peers.get(&peer)?;

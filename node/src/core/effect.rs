@@ -70,8 +70,8 @@ pub enum Effect {
     Hint(HintChange),
     /// What this node had forgotten is durable here again: keep on disk that it counts.
     Healed(Healed),
-    /// Something that was acknowledged is lost here, and why: keep that on disk, before what is appended
-    /// after it.
+    /// Something that was acknowledged is lost here, and why: keep that on disk, before what is
+    /// appended after it.
     NoteLoss(String),
     /// Of so many copies that count something may be lost, in all lives: keep that on disk.
     NoteDoubt(u32),
@@ -79,7 +79,8 @@ pub enum Effect {
     DeclareLost {
         /// The nodes.
         lost: DeclaredLost,
-        /// Whose word it was, answered by [`super::StoreEvent::LossNoted`]; `None` if a node was heard again.
+        /// Whose word it was, answered by [`super::StoreEvent::LossNoted`]; `None` if a node was
+        /// heard again.
         number: Option<u64>,
     },
     /// Answer to [`super::Input::DeclareLost`].
@@ -215,8 +216,8 @@ pub enum Event {
     GuestDelivered,
     /// A record was not taken in place of an owner, for want of room.
     GuestRefused,
-    /// A record from before a purge, which this node held in place of an owner and had handed over in an
-    /// earlier life that it forgot, was taken away.
+    /// A record from before a purge, which this node held in place of an owner and had handed over
+    /// in an earlier life that it forgot, was taken away.
     GuestOutdated,
 }
 
@@ -260,8 +261,8 @@ pub enum StopReason {
         /// What was found.
         reason: String,
     },
-    /// Records are gone or changed, and no checksum says so. That is noted, and the sums are those of what is
-    /// there, so that exchanges bring the rest.
+    /// Records are gone or changed, and no checksum says so. That is noted, and the sums are those
+    /// of what is there, so that exchanges bring the rest.
     #[error("{reason}")]
     RowsLost {
         /// What was found.

@@ -1,18 +1,19 @@
-//! One exchange with a co-replica, at the node that began it: which vnodes differ, in which buckets,
-//! in which keys; and that those keys are brought together.
+//! One exchange with a co-replica, at the node that began it: which vnodes differ, in which
+//! buckets, in which keys; and that those keys are brought together.
 //!
 //! Vnodes are walked many at a time ([`Walk`]); what differed twice is compared row by row, a page
-//! of both sides at a time, and every key that differs is read from all owners that are up by a
-//! get of its own, which merges and brings the merged record to whoever lacks it. So records move in
+//! of both sides at a time, and every key that differs is read from all owners that are up by a get
+//! of its own, which merges and brings the merged record to whoever lacks it. So records move in
 //! the direction that their contexts say, by the one path that moves them anywhere else, and a key
 //! that three owners hold differently is healed once.
 //!
 //! One question is open at a time, and one page's keys at a time: what a peer can make this node
 //! hold is bounded whatever it answers.
 //!
-//! A node that lost what it acknowledged refills its copies in the same way, and counts for them after
-//! it (`healing`). For that the peer's digests must show all that it had taken when the exchange began:
-//! it tells up to which number that is, and the walk begins once it says that this is durable.
+//! A node that lost what it acknowledged refills its copies in the same way, and counts for them
+//! after it (`healing`). For that the peer's digests must show all that it had taken when the
+//! exchange began: it tells up to which number that is, and the walk begins once it says that this
+//! is durable.
 //!
 //! Not here: reading, sending and the gets (`shard::exchange`), when exchanges begin.
 
@@ -34,8 +35,8 @@ const CONFIRM_AFTER: Duration = Duration::from_secs(1);
 /// Gets of differing keys at once.
 const HEALS_AT_ONCE: usize = 16;
 
-/// An exchange ends after so many keys could not be healed: the others will not fare better. A refill goes
-/// on with the next copy: what is the matter may be the matter with this one alone.
+/// An exchange ends after so many keys could not be healed: the others will not fare better. A
+/// refill goes on with the next copy: what is the matter may be the matter with this one alone.
 const FAILURES_MAX: u64 = 64;
 
 /// Rows that the peer does not tell now are asked for again after this.
@@ -170,7 +171,8 @@ pub struct ExchangeMachine {
     peer_durable: Lsn,
     /// Until when the answer to what is open is waited for.
     due: MonoTime,
-    /// When a page was last compared or a key last healed, as far as [`ExchangeMachine::go_on`] was told.
+    /// When a page was last compared or a key last healed, as far as [`ExchangeMachine::go_on`] was
+    /// told.
     moved_at: MonoTime,
     has_moved: bool,
     /// Keys that differ, with the bytes of their records.
@@ -471,8 +473,9 @@ impl ExchangeMachine {
         }
     }
 
-    /// Since when nothing has been brought together of a vnode whose rows are being compared; `None` between
-    /// vnodes. Who ends the exchange in the middle of one begins that vnode's rows again.
+    /// Since when nothing has been brought together of a vnode whose rows are being compared;
+    /// `None` between vnodes. Who ends the exchange in the middle of one begins that vnode's rows
+    /// again.
     #[must_use]
     pub fn stands_in_a_vnode_since(&self) -> Option<MonoTime> {
         let is_begun = self.comparing.as_ref().is_some_and(|of| !of.is_last);

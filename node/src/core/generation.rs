@@ -13,8 +13,8 @@ use quorate_ring::Lsn;
 
 use super::key::{PREFIX_BYTES, RecordKey};
 
-/// A key and its canonical record; one of no bytes where the key was purged, which a canonical record
-/// never has.
+/// A key and its canonical record; one of no bytes where the key was purged, which a canonical
+/// record never has.
 pub type Row = (RecordKey, Bytes);
 
 /// Newest durable records of the table, frozen at one LSN.
@@ -74,7 +74,8 @@ impl GenerationRows {
         *old = record;
     }
 
-    /// Drops up to `most` rows. Each costs about a cache miss, for its record's count of references.
+    /// Drops up to `most` rows. Each costs about a cache miss, for its record's count of
+    /// references.
     pub fn let_go(&mut self, mut most: usize) {
         while most > 0
             && let Some(mut last) = self.ranges.last_entry()

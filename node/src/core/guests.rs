@@ -1,18 +1,20 @@
-//! Guests: records that this node holds in place of owners that could not be had, until the owners have
-//! them.
+//! Guests: records that this node holds in place of owners that could not be had, until the owners
+//! have them.
 //!
-//! A fallback of a sloppy write is no owner of the key. What it acknowledged is data, so it lies where
-//! all records lie, under the key's vnode, in the log before the acknowledgement leaves. Which of a
-//! node's records are guests follows from the topology alone: those of vnodes that it does not own. So
-//! nothing beside the records must survive a crash, and who owns them follows the map.
+//! A fallback of a sloppy write is no owner of the key. What it acknowledged is data, so it lies
+//! where all records lie, under the key's vnode, in the log before the acknowledgement leaves.
+//! Which of a node's records are guests follows from the topology alone: those of vnodes that it
+//! does not own. So nothing beside the records must survive a crash, and who owns them follows the
+//! map.
 //!
-//! - A guest goes to every owner, and goes away once each of them has acknowledged it durably and counts;
-//!   one that begins a new life meanwhile is asked again.
+//! - A guest goes to every owner, and goes away once each of them has acknowledged it durably and
+//!   counts; one that begins a new life meanwhile is asked again.
 //! - None is ever let go for its age or for want of room; over the bound no new one is taken (P9).
 //! - With none left of a vnode this node may join a purge round of it (P10): then whatever it takes
 //!   later was read or made under that round's number.
-//! - A node that lost its disk once may have forgotten such a number. It holds no guest of a vnode before
-//!   an owner told it the number in this life, and never beside what it found there at its start.
+//! - A node that lost its disk once may have forgotten such a number. It holds no guest of a vnode
+//!   before an owner told it the number in this life, and never beside what it found there at its
+//!   start.
 //!
 //! Not here: the records and messages (`shard::guests`), the order and the pace (`hints`).
 
@@ -61,7 +63,8 @@ pub struct Guests {
     bytes_max: usize,
     records: BTreeMap<RecordKey, Guest>,
     bytes: usize,
-    /// Copies that hold guests since before the start, and have not been looked through: their bytes.
+    /// Copies that hold guests since before the start, and have not been looked through: their
+    /// bytes.
     unread: BTreeMap<CopyOf, usize>,
     deliveries: Hints,
     /// Keys that all owners have, and that found no room to be taken away.

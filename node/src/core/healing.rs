@@ -1,20 +1,20 @@
-//! What a node forgot, and when it has it back: of which copies it lost acknowledged writes, and whom
-//! it must have compared them with before it counts for them again.
+//! What a node forgot, and when it has it back: of which copies it lost acknowledged writes, and
+//! whom it must have compared them with before it counts for them again.
 //!
-//! A write at W was acknowledged by W owners. One that lost its copy is whole again when it has merged
-//! the copies of N - W + 1 owners that are whole, because one of them took part in every such write
-//! (C4). W is the majority, what `quorum` promises; a write at a lower level that only this node
-//! acknowledged is gone with its disk.
+//! A write at W was acknowledged by W owners. One that lost its copy is whole again when it has
+//! merged the copies of N - W + 1 owners that are whole, because one of them took part in every
+//! such write (C4). W is the majority, what `quorum` promises; a write at a lower level that only
+//! this node acknowledged is gone with its disk.
 //!
-//! Where not so many are whole, as after a power cut of all where a keyspace is in memory, being compared
-//! with all of them is enough, whole or not: what none of them holds is nowhere. Something may be lost
-//! then, which is told: of copies on disk in every life until an operator accepts it, of copies in memory,
-//! whose durability ends there, in this life.
+//! Where not so many are whole, as after a power cut of all where a keyspace is in memory, being
+//! compared with all of them is enough, whole or not: what none of them holds is nowhere. Something
+//! may be lost then, which is told: of copies on disk in every life until an operator accepts it,
+//! of copies in memory, whose durability ends there, in this life.
 //!
-//! A node whose disk an operator declared lost (`cluster recover --lost`) is not waited for: nobody will
-//! tell what it held. That is told as a possible loss too, and so is the only copy of a keyspace with
-//! N=1, which stays unread until its own node's old disk is declared lost: nothing could ever show
-//! what was on it.
+//! A node whose disk an operator declared lost (`cluster recover --lost`) is not waited for: nobody
+//! will tell what it held. That is told as a possible loss too, and so is the only copy of a
+//! keyspace with N=1, which stays unread until its own node's old disk is declared lost: nothing
+//! could ever show what was on it.
 //!
 //! Not here: the exchanges that compare (`shard::refill`), how a loss is noticed (`continuity`, the
 //! store), what is kept of it on disk (`shell::store::losses`).
@@ -53,8 +53,8 @@ struct Lack {
 }
 
 impl Lack {
-    /// Whether nobody is left who could bring something back; `declared` are the nodes whose disks are
-    /// lost for good.
+    /// Whether nobody is left who could bring something back; `declared` are the nodes whose disks
+    /// are lost for good.
     fn is_filled(&self, me: NodeId, declared: &NodeSet) -> bool {
         let is_only_copy = self.others.is_empty();
         let mut others = self.others.iter();
@@ -81,13 +81,14 @@ pub struct Healing {
     lost: Lost,
     /// Nodes whose disks an operator declared lost.
     declared: NodeSet,
-    /// Copies that count although fewer owners than needed were whole: of earlier lives, of this one on disk,
-    /// and in memory.
+    /// Copies that count although fewer owners than needed were whole: of earlier lives, of this
+    /// one on disk, and in memory.
     doubted_before: usize,
     doubtful: usize,
     doubtful_in_memory: usize,
     lacks: BTreeMap<(KeyspaceId, VnodeId), Lack>,
-    /// Copies that count because of what an operator declared, until who was taken for lost is heard again.
+    /// Copies that count because of what an operator declared, until who was taken for lost is
+    /// heard again.
     on_a_word: BTreeMap<(KeyspaceId, VnodeId), Lack>,
 }
 
@@ -103,7 +104,8 @@ pub struct Healed {
 }
 
 impl Healing {
-    /// What `me` must get back after it lost `lost`, with so many copies in doubt since earlier lives.
+    /// What `me` must get back after it lost `lost`, with so many copies in doubt since earlier
+    /// lives.
     #[must_use]
     pub fn new(me: NodeId, topology: &Topology, lost: Lost, in_doubt: u32) -> Self {
         let lost = Lost {
@@ -161,8 +163,8 @@ impl Healing {
         }
     }
 
-    /// The disks of these nodes are lost for good, and those of no others: gives the copies for which no
-    /// other node is left to ask.
+    /// The disks of these nodes are lost for good, and those of no others: gives the copies for
+    /// which no other node is left to ask.
     pub fn declare_lost(
         &mut self,
         declared: impl IntoIterator<Item = NodeId>,
@@ -251,9 +253,10 @@ impl Healing {
         self.lacks.len()
     }
 
-    /// Copies that count again although fewer owners were whole than one write at a quorum could have
-    /// missed: something may be lost. Of copies on disk, in all lives. At least so many: which they were in
-    /// earlier lives is not kept, and a restart in the middle must neither count them twice nor forget them.
+    /// Copies that count again although fewer owners were whole than one write at a quorum could
+    /// have missed: something may be lost. Of copies on disk, in all lives. At least so many: which
+    /// they were in earlier lives is not kept, and a restart in the middle must neither count them
+    /// twice nor forget them.
     #[must_use]
     pub const fn copies_in_doubt(&self) -> usize {
         if self.doubted_before > self.doubtful {
@@ -293,8 +296,8 @@ impl Healing {
         wanted.map(|(copy, _)| *copy).collect()
     }
 
-    /// A copy holds all that `peer` held durably of it; `is_whole` tells whether that one counted for
-    /// it then.
+    /// A copy holds all that `peer` held durably of it; `is_whole` tells whether that one counted
+    /// for it then.
     pub fn compared(&mut self, copy: (KeyspaceId, VnodeId), peer: NodeId, is_whole: bool) {
         let Some(lack) = self.lacks.get_mut(&copy) else {
             return;

@@ -1,15 +1,15 @@
 //! Hints: which nodes missed which writes, and in what order and at what pace they get them.
 //!
 //! A hint names a key. What travels is the record as this node holds it durably when the hint is
-//! delivered: merges are idempotent, so ten writes that a node missed are one record. A hint ends when its
-//! target has acknowledged a record that is at least as new as the hint.
+//! delivered: merges are idempotent, so ten writes that a node missed are one record. A hint ends
+//! when its target has acknowledged a record that is at least as new as the hint.
 //!
-//! Hints spare time and bytes, and promise nothing: what they do not bring an exchange brings. So they
-//! degrade instead of failing a write: over the bound, and after their age, keys are let go, and the
-//! pair's next exchange finds them by their buckets.
+//! Hints spare time and bytes, and promise nothing: what they do not bring an exchange brings. So
+//! they degrade instead of failing a write: over the bound, and after their age, keys are let go,
+//! and the pair's next exchange finds them by their buckets.
 //!
-//! Not here: what a hint's record is and how it travels (`shard::hints`), how hints outlive the process
-//! (`shell::store::hint_log`).
+//! Not here: what a hint's record is and how it travels (`shard::hints`), how hints outlive the
+//! process (`shell::store::hint_log`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -18,8 +18,8 @@ use quorate_ring::{Lsn, MonoTime, NodeId};
 
 use super::key::RecordKey;
 
-/// What a hint costs in memory beside its key, in bytes: it stands in the map, in the order, and in the
-/// store's set of those that are on disk.
+/// What a hint costs in memory beside its key, in bytes: it stands in the map, in the order, and in
+/// the store's set of those that are on disk.
 const HINT_OVERHEAD_BYTES: usize = 256;
 
 /// Records of one target under way at first, and at most.
@@ -82,8 +82,8 @@ struct Target {
 struct Hint {
     number: u64,
     since: MonoTime,
-    /// What the target missed has a number up to this: before that is durable here, what readers are shown
-    /// may be older.
+    /// What the target missed has a number up to this: before that is durable here, what readers
+    /// are shown may be older.
     missed: Lsn,
 }
 
@@ -145,7 +145,8 @@ impl Hints {
         hints
     }
 
-    /// A node missed a write, which has a number up to `missed` here. True if the hint is new and is kept.
+    /// A node missed a write, which has a number up to `missed` here. True if the hint is new and
+    /// is kept.
     pub fn missed(&mut self, now: MonoTime, node: NodeId, key: &RecordKey, missed: Lsn) -> bool {
         if self.limits.bytes_max == 0 {
             return false;
@@ -211,8 +212,8 @@ impl Hints {
         self.end(delivery)
     }
 
-    /// What was sent did not arrive, or was refused: it is sent again after a rest, when the others had their
-    /// turn.
+    /// What was sent did not arrive, or was refused: it is sent again after a rest, when the others
+    /// had their turn.
     pub fn failed(&mut self, now: MonoTime, delivery: Delivery) {
         let Some(target) = self.targets.get_mut(&delivery.target) else {
             return;

@@ -61,8 +61,8 @@ pub enum Input {
     },
     /// Time passed; a deadline may have come.
     Tick,
-    /// The slow read found twice, while nothing was written, that the records of these copies are not those of
-    /// their sums.
+    /// The slow read found twice, while nothing was written, that the records of these copies are
+    /// not those of their sums.
     Contradicted(Vec<Contradiction>),
     /// An operator wants copies compared with another node's.
     Compare {
@@ -293,8 +293,8 @@ pub enum Volatile {
     Lost,
 }
 
-/// What a node knows to have lost of what it acknowledged from disk. Kept until it has come back; the
-/// lives are kept for good, because somebody may remember them for long.
+/// What a node knows to have lost of what it acknowledged from disk. Kept until it has come back;
+/// the lives are kept for good, because somebody may remember them for long.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Losses {
     /// Why, if it is not back yet.
@@ -303,15 +303,15 @@ pub struct Losses {
     pub only_copies: bool,
     /// Lives that came to more than is held of them.
     pub lives: BTreeSet<Incarnation>,
-    /// Copies of keyspaces on disk that counted again although something may be lost of them, and that no
-    /// operator has accepted.
+    /// Copies of keyspaces on disk that counted again although something may be lost of them, and
+    /// that no operator has accepted.
     pub in_doubt: u32,
     /// Nodes whose disks an operator declared lost.
     pub declared: DeclaredLost,
 }
 
-/// Nodes whose disks an operator declared lost, and when, in wall microseconds. They hold nothing that this
-/// node waits for any more, until they are heard again.
+/// Nodes whose disks an operator declared lost, and when, in wall microseconds. They hold nothing
+/// that this node waits for any more, until they are heard again.
 pub type DeclaredLost = BTreeMap<NodeId, u64>;
 
 /// The store cannot say whether it holds the key.
@@ -320,8 +320,8 @@ pub type DeclaredLost = BTreeMap<NodeId, u64>;
 pub struct Damaged {
     /// What the engine reported.
     pub reason: String,
-    /// A checksum or the format shows that what was durable is not there any more; else the system could
-    /// not read, which may go away.
+    /// A checksum or the format shows that what was durable is not there any more; else the system
+    /// could not read, which may go away.
     pub is_proven: bool,
 }
 
@@ -359,7 +359,8 @@ pub struct Recovered {
     pub hints: Vec<(NodeId, RecordKey)>,
     /// What is remembered of other nodes.
     pub memories: BTreeMap<NodeId, Memory>,
-    /// Newest record of each key that the log holds beyond `applied`; of no bytes where it was purged.
+    /// Newest record of each key that the log holds beyond `applied`; of no bytes where it was
+    /// purged.
     pub records: Vec<(RecordKey, Bytes)>,
     /// Bucket digests at `durable`.
     pub digests: BucketDigests,

@@ -72,8 +72,8 @@ pub enum Payload {
     Delta(Box<Delta>),
 }
 
-/// The record on which a write was made. The new one knows all that this one does and nothing else but
-/// the write, so that a replica which holds exactly this one may take the new one unmerged.
+/// The record on which a write was made. The new one knows all that this one does and nothing else
+/// but the write, so that a replica which holds exactly this one may take the new one unmerged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Base {
     /// Of the key with this record, under the cluster's secret.
@@ -418,8 +418,8 @@ pub struct RowPage {
 }
 
 impl RowPage {
-    /// Whether it can be an answer: as many as a page holds, keys in order, each once, from the first wanted on and in front
-    /// of its end, all of the buckets, and the walk gets on. O(rows).
+    /// Whether it can be an answer: as many as a page holds, keys in order, each once, from the
+    /// first wanted on and in front of its end, all of the buckets, and the walk gets on. O(rows).
     #[must_use]
     pub fn answers(
         &self,
@@ -470,15 +470,15 @@ pub struct PurgeAsk {
 /// What a leader asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PurgeStep {
-    /// Which of the records are durably held and newest, and which remember what is to be left out of them.
-    /// Nothing changes.
+    /// Which of the records are durably held and newest, and which remember what is to be left out
+    /// of them. Nothing changes.
     Look,
     /// The same, and the number of each vnode of which one is held rises to the round's.
     Join,
     /// Purge what is still that record, leave out what was agreed on, and raise the floor.
     Drop,
-    /// Of a fallback that has joined: whether it holds nothing of the vnode in place of an owner, before
-    /// anything is purged.
+    /// Of a fallback that has joined: whether it holds nothing of the vnode in place of an owner,
+    /// before anything is purged.
     Drained,
 }
 
@@ -491,8 +491,9 @@ pub struct PurgeRound {
     pub vnode: VnodeId,
     /// The round's number.
     pub number: PurgeNumber,
-    /// Users' keys, those that are to be purged before the others; at their places in this list they are
-    /// agreed on. None where a fallback is asked, which answers with the place 0 or with none.
+    /// Users' keys, those that are to be purged before the others; at their places in this list
+    /// they are agreed on. None where a fallback is asked, which answers with the place 0 or with
+    /// none.
     pub keys: Vec<(Bytes, Wanted)>,
 }
 
@@ -512,8 +513,8 @@ pub struct PurgeReply {
     pub op: OpNumber,
     /// Which part it is the answer about: answers may come late, and twice.
     pub step: PurgeStep,
-    /// Of each round, in their order, the places of the keys of which it holds what was asked for, or
-    /// held it until it purged it.
+    /// Of each round, in their order, the places of the keys of which it holds what was asked for,
+    /// or held it until it purged it.
     pub result: Result<Vec<Vec<u16>>, Refusal>,
 }
 

@@ -6,8 +6,8 @@
 //! (V8). The machine lives until every primary has answered or the deadline has passed, because a
 //! late acknowledgement spares a hint.
 //!
-//! At a sloppy level fallbacks stand in for primaries that are down, refuse, or are late: as many as W
-//! lacks. They count like primaries; who missed the write is told of primaries alone.
+//! At a sloppy level fallbacks stand in for primaries that are down, refuse, or are late: as many
+//! as W lacks. They count like primaries; who missed the write is told of primaries alone.
 //!
 //! Not here: making the record (`shard`), keeping the hint (the repair work).
 
@@ -100,7 +100,8 @@ impl PutMachine {
         self.waiting.insert(me);
     }
 
-    /// The fallbacks that are to be sent the record now: as many as W lacks, of those that can be reached.
+    /// The fallbacks that are to be sent the record now: as many as W lacks, of those that can be
+    /// reached.
     pub fn stand_in(&mut self, now: MonoTime, unreachable: impl Fn(NodeId) -> bool) -> Owners {
         let mut chosen = Owners::new();
         if self.answered || self.plan.fallbacks.is_empty() {
@@ -165,7 +166,8 @@ impl PutMachine {
         self.newer
     }
 
-    /// A node began a new life: what an earlier one acknowledged counts no more (C5). It is asked again.
+    /// A node began a new life: what an earlier one acknowledged counts no more (C5). It is asked
+    /// again.
     pub fn began_anew(&mut self, node: NodeId) {
         if !self.answered && self.confirmed.remove(node) {
             self.waiting.insert(node);

@@ -4,12 +4,13 @@
 //! More than a node can do makes a queue that never gets empty. Whatever its length, all that it
 //! does is to make every request late, until clients have given up what is worked on and try again.
 //! So the patience is long while the queue gets empty now and then (a burst, or what came while the
-//! node did not come to run), and short once it has stood for a while: what waited longer is refused, *not applied*, with advice when to try again,
-//! and what is taken is answered in time. The rule is that of Maurer, "Fail at Scale", ACM Queue
-//! 13(8), 2015, after CoDel (Nichols and Jacobson, ACM Queue 10(5), 2012).
+//! node did not come to run), and short once it has stood for a while: what waited longer is
+//! refused, *not applied*, with advice when to try again, and what is taken is answered in time.
+//! The rule is that of Maurer, "Fail at Scale", ACM Queue 13(8), 2015, after CoDel (Nichols and
+//! Jacobson, ACM Queue 10(5), 2012).
 //!
-//! Turns are in work, not in requests (deficit round robin; Shreedhar and Varghese, SIGCOMM 1995): a
-//! batch of a thousand keys owes the turns that a thousand requests would have taken, also when
+//! Turns are in work, not in requests (deficit round robin; Shreedhar and Varghese, SIGCOMM 1995):
+//! a batch of a thousand keys owes the turns that a thousand requests would have taken, also when
 //! nothing more of its connection waits: turns that nobody else wants are given to debts at once.
 //!
 //! Invariants: every request comes out once, in the order of its connection, taken or shed; who

@@ -78,8 +78,8 @@ impl PagePart {
         Ok(part)
     }
 
-    /// Lays `newer` over this part and cuts the result to the range's bounds. A row of no bytes in `newer`
-    /// takes the one under it away.
+    /// Lays `newer` over this part and cuts the result to the range's bounds. A row of no bytes in
+    /// `newer` takes the one under it away.
     #[must_use]
     pub fn under(self, newer: Self, range: &PageRange) -> Self {
         let until = earlier(self.until, newer.until);

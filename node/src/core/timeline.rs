@@ -4,8 +4,9 @@
 //! the highest (incarnation, durable LSN) that a peer has seen from it. A memory that does not lie
 //! on the timeline means that the node forgot something it had promised (DESIGN 4, continuity).
 //!
-//! A node that found out what it forgot says so from then on: its timeline names the lives whose end
-//! it does not hold. Who remembers one of them takes that for confirmed, because the node knows.
+//! A node that found out what it forgot says so from then on: its timeline names the lives whose
+//! end it does not hold. Who remembers one of them takes that for confirmed, because the node
+//! knows.
 
 use std::collections::BTreeSet;
 

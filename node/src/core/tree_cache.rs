@@ -1,8 +1,8 @@
 //! The trees of this node's vnodes, folded when they are asked for and kept until a digest changes.
 //!
 //! Of every vnode the root is kept, of the last few that were walked the whole tree: most vnodes
-//! agree and are asked for their root alone, and a whole tree takes 32 KiB. All empty vnodes have one
-//! tree, which is folded once: a keyspace that nobody uses costs no comparison anything.
+//! agree and are asked for their root alone, and a whole tree takes 32 KiB. All empty vnodes have
+//! one tree, which is folded once: a keyspace that nobody uses costs no comparison anything.
 
 use std::collections::{BTreeMap, VecDeque};
 

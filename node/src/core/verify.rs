@@ -42,8 +42,8 @@ pub struct Findings {
     pub moving: u32,
     /// Buckets that did not move and whose digest is not that of their records.
     pub contradicting: u32,
-    /// What makes the sums those of the records, where some contradict them, none is a fault by itself and
-    /// nothing was written meanwhile. Of one vnode alone.
+    /// What makes the sums those of the records, where some contradict them, none is a fault by
+    /// itself and nothing was written meanwhile. Of one vnode alone.
     pub correction: Option<SumsCorrection>,
     /// The first faults, in the order of keys, then of buckets.
     pub faults: Vec<Fault>,

@@ -1,13 +1,13 @@
 //! What a node that must not go on does about it by itself: it notes what it lost and begins anew.
 //!
-//! - A peer remembers a life whose end this node does not hold: the life is noted as lost, and what is
-//!   here is kept.
+//! - A peer remembers a life whose end this node does not hold: the life is noted as lost, and what
+//!   is here is kept.
 //! - A checksum shows that the store is damaged: it is set aside.
 //! - Rows were lost though no checksum says so: what is here is kept.
 //!
 //! Each time the process begins again with its loss on disk and counts for nothing until its
-//! co-replicas have given back what it acknowledged. Everything else stops the node: another process
-//! under its name, a record that contradicts what it did, a disk that cannot be written.
+//! co-replicas have given back what it acknowledged. Everything else stops the node: another
+//! process under its name, a record that contradicts what it did, a disk that cannot be written.
 
 use super::node_error::NodeError;
 use super::seam::Clock;

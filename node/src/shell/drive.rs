@@ -7,17 +7,18 @@
 //! Not here: what to do (`core`), how bytes travel (`link`, `serve`), the store's own loops.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_antientropy::VnodeSums;
-use quorate_ring::{KeyspaceId, Lsn, NodeId, VnodeId};
+use quorate_ring::{KeyspaceId, Lsn, MonoTime, NodeId, VnodeId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::inbox::Inbox;
 use super::metrics::{Ended, Metrics, Operation, Tally};
 use super::profile::{Lap, Stage};
-use super::seam::{ClientPort, Clock, Links};
+use super::seam::{BoxFuture, ClientPort, Clock, Links};
 use super::store::{Declared, StoreHandle, Submission};
 use crate::core::effect::{Effect, Effects, Event, RequestKind, StopReason};
 use crate::core::exchange::{CompareRefused, Compared, Purpose};
@@ -100,6 +101,37 @@ pub struct Drive {
     pub comparisons: Comparisons,
     /// Memories that wait for the next batch: they cause no sync, and no wake-up, of their own.
     pub memories: BTreeMap<NodeId, Memory>,
+    /// Wakes the loop for the shard's deadlines.
+    pub alarm: Alarm,
+}
+
+/// The loop's one timer. Once set it stays, also if the deadline moves back: that it wakes the loop for
+/// nothing now and then costs less than to set it anew in every round, each time with a system call.
+#[derive(Default)]
+pub struct Alarm(Option<(MonoTime, BoxFuture<'static, ()>)>);
+
+impl fmt::Debug for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = self.0.as_ref().map(|(at, _)| at);
+        f.debug_tuple("Alarm").field(&at).finish()
+    }
+}
+
+impl Alarm {
+    /// Completes at `deadline` or earlier.
+    ///
+    /// # Cancel safety
+    /// It stays set.
+    async fn rings(&mut self, clock: &dyn Clock, deadline: MonoTime) {
+        let is_late = |(at, _): &(MonoTime, _)| deadline < *at;
+        if self.0.as_ref().is_none_or(is_late) {
+            self.0 = Some((deadline, clock.sleep_until(deadline)));
+        }
+        if let Some((_, timer)) = &mut self.0 {
+            timer.await;
+        }
+        self.0 = None;
+    }
 }
 
 /// Effects of one round, sorted by where they go. Used again from round to round.
@@ -155,8 +187,11 @@ impl Drive {
                 self.hand_over_memories();
                 return Ending::Drained;
             }
-            // The links' tasks share this thread: let them fill the next batch.
-            tokio::task::yield_now().await;
+            // The links' tasks share this thread: under load, let them fill the next batch. Where one
+            // thing comes after the other that would only cost a look for packets.
+            if inputs > 1 || self.inbox.has_waiting() {
+                tokio::task::yield_now().await;
+            }
         }
     }
 
@@ -190,18 +225,17 @@ impl Drive {
 
     /// Waits for something to hear, or for the next deadline.
     async fn wait(&mut self) {
-        let inbox = Arc::clone(&self.inbox);
-        let timer = self.clock.sleep_until(self.shard.next_deadline());
+        let deadline = self.shard.next_deadline();
         tokio::select! {
             biased;
-            () = inbox.ready(self.shard.room() > 0) => {}
+            () = self.inbox.ready(self.shard.room() > 0) => {}
             question = self.questions.recv() => {
                 if let Some(question) = question {
                     let now = self.now();
                     self.answer(now, question);
                 }
             }
-            () = timer => {}
+            () = self.alarm.rings(&*self.clock, deadline) => {}
         }
     }
 

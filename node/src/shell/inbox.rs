@@ -90,6 +90,13 @@ impl Inbox {
         }
     }
 
+    /// Whether anything waits, requests too.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        let waiting = self.lock();
+        !waiting.inputs.is_empty() || !waiting.requests.is_empty()
+    }
+
     /// Clients' requests that wait for the loop.
     #[must_use]
     pub fn requests_waiting(&self) -> usize {

@@ -247,7 +247,8 @@ impl Metrics {
         *self.scrubbed.lock().unwrap_or_else(PoisonError::into_inner) = began;
     }
 
-    /// How long ago the last complete pass of the slow read began; since the start, if there was none.
+    /// How long ago the last complete pass of the slow read began; since the start, if there was
+    /// none.
     #[must_use]
     pub fn scrub_age(&self, now: MonoTime) -> Duration {
         now.since(*self.scrubbed.lock().unwrap_or_else(PoisonError::into_inner))

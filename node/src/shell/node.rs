@@ -12,7 +12,7 @@ use quorate_antientropy::VnodeSums;
 use quorate_ring::{KeyspaceId, NodeId, VnodeId};
 use tokio::sync::{mpsc, oneshot};
 
-use super::drive::{Comparisons, Drive, Ending, QUESTIONS_WAITING_MAX, Question};
+use super::drive::{Alarm, Comparisons, Drive, Ending, QUESTIONS_WAITING_MAX, Question};
 use super::inbox::Inbox;
 use super::metrics::Metrics;
 use super::seam::{BoxFuture, ClientPort, Clock, Disk, EngineError, Links};
@@ -140,6 +140,7 @@ pub async fn open(parts: NodeParts) -> Result<OpenNode, OpenError> {
         questions: asked,
         comparisons: Comparisons::default(),
         memories: BTreeMap::new(),
+        alarm: Alarm::default(),
     };
     Ok(OpenNode {
         drive: Box::pin(drive.run()),
@@ -281,7 +282,8 @@ impl NodeHandle {
     /// Notes, durably, that the disks of nodes are lost.
     ///
     /// # Errors
-    /// [`QuestionError::Stopping`]; [`DeclareRefused`] if a node is unknown or up, or it finds no room.
+    /// [`QuestionError::Stopping`]; [`DeclareRefused`] if a node is unknown or up, or it finds no
+    /// room.
     ///
     /// # Cancel safety
     /// It may be noted.
@@ -312,13 +314,14 @@ impl NodeHandle {
         self.ask(|to| Question::Sums(keyspace, vnode, to)).await
     }
 
-    /// The slow read found twice, while nothing was written, that the records of these copies are not those of
-    /// their sums.
+    /// The slow read found twice, while nothing was written, that the records of these copies are
+    /// not those of their sums.
     pub fn contradicted(&self, copies: Vec<Contradiction>) {
         self.inbox.push(Input::Contradicted(copies));
     }
 
-    /// Pays for what the slow read is about to read, up to `cost`; tells how much the budget let it pay.
+    /// Pays for what the slow read is about to read, up to `cost`; tells how much the budget let it
+    /// pay.
     ///
     /// # Errors
     /// [`QuestionError::Stopping`].

@@ -171,7 +171,8 @@ impl NodeError {
                 return Some(begin_anew(path, folder).into());
             }
             Self::Stopped(StopReason::Rival { .. }) => {
-                // Nodes are in the cluster file from its creation on: a copy cannot become one more.
+                // Nodes are in the cluster file from its creation on: a copy cannot become one
+                // more.
                 "stop one of the two processes; if a directory was copied, the one that runs on the copy. A \
                  further node needs a folder of its own, as `quorate cluster create` makes one for each --node"
             }
@@ -192,7 +193,8 @@ impl NodeError {
     }
 }
 
-/// The ways on for a store that was damaged twice (`store::set_aside`). Nothing is thrown away in either.
+/// The ways on for a store that was damaged twice (`store::set_aside`). Nothing is thrown away in
+/// either.
 fn begin_anew(path: &Path, folder: &str) -> String {
     let (mark, folder) = (path.join(MARK), path.join(folder));
     format!(

@@ -1,13 +1,15 @@
-//! The slow read of everything that this node holds: bit rot is found before the other copies are gone.
+//! The slow read of everything that this node holds: bit rot is found before the other copies are
+//! gone.
 //!
-//! One vnode of one keyspace at a time, so that a pass takes the configured interval, or longer where the
-//! budget of background work, which pays for each vnode before it is read, has no more; on a thread that
-//! gives way, and never while an operator's `verify` reads. What the engine cannot read stops the node as
-//! damage does that a request meets: it sets its store aside and gets everything back from the others.
-//! Records that contradict the digests without a wrong checksum are told and counted. The rest of the pass
-//! then takes no longer than the budget makes it, because what happened to one copy may have happened to
-//! others, and each beginning anew costs; at its end all that contradicted are looked at again, and the core
-//! is told what was the same twice (`core::shard::rot`).
+//! One vnode of one keyspace at a time, so that a pass takes the configured interval, or longer
+//! where the budget of background work, which pays for each vnode before it is read, has no more;
+//! on a thread that gives way, and never while an operator's `verify` reads. What the engine cannot
+//! read stops the node as damage does that a request meets: it sets its store aside and gets
+//! everything back from the others. Records that contradict the digests without a wrong checksum
+//! are told and counted. The rest of the pass then takes no longer than the budget makes it,
+//! because what happened to one copy may have happened to others, and each beginning anew costs; at
+//! its end all that contradicted are looked at again, and the core is told what was the same twice
+//! (`core::shard::rot`).
 //!
 //! Not here: judging records (`core::verify`), what a damaged node does (`cure`).
 
@@ -64,8 +66,8 @@ impl Scrubber {
             owned.map(|vnode| (keyspace.id, vnode))
         });
         let mut owned: Vec<_> = owned.collect();
-        // A node that starts again and again must not read the same vnodes each time: when it starts is as good
-        // as random.
+        // A node that starts again and again must not read the same vnodes each time: when it
+        // starts is as good as random.
         let starts = usize::try_from(self.clock.wall_micros()).unwrap_or(0);
         let first = starts % owned.len().max(1);
         owned.rotate_left(first);
@@ -136,8 +138,8 @@ impl Scrubber {
         }
     }
 
-    /// Looks again at a vnode whose records contradict its sums, until the same was found twice while nothing
-    /// was written; `None` if it was not.
+    /// Looks again at a vnode whose records contradict its sums, until the same was found twice
+    /// while nothing was written; `None` if it was not.
     async fn look_again(
         &self,
         keyspace: KeyspaceId,
@@ -165,8 +167,8 @@ impl Scrubber {
         Ok(None)
     }
 
-    /// Waits until the budget of background work has paid for all that a vnode holds. It is read at once
-    /// then: a bucket that is written while it is read cannot be judged.
+    /// Waits until the budget of background work has paid for all that a vnode holds. It is read at
+    /// once then: a bucket that is written while it is read cannot be judged.
     async fn pay(&self, keyspace: KeyspaceId, vnode: VnodeId) -> Result<(), QuestionError> {
         let held = self.handle.vnode_sums(keyspace, vnode).await?.holdings();
         let rows = held.keys.saturating_add(held.tombstones);

@@ -179,8 +179,8 @@ pub type EnginePage = Vec<(RecordKey, Bytes)>;
 pub trait Engine: Debug + Send + Sync {
     /// The newest checkpoint; `None` if nothing was ever ingested.
     fn checkpoint(&self) -> BoxFuture<'_, Result<Option<Checkpoint>, EngineError>>;
-    /// Takes the rows of a generation together with the checkpoint they lead to. A row of no bytes takes
-    /// its key away.
+    /// Takes the rows of a generation together with the checkpoint they lead to. A row of no bytes
+    /// takes its key away.
     fn ingest(
         &self,
         rows: Arc<GenerationRows>,

@@ -14,7 +14,8 @@ use quorate_tests::faults::sweep::{Extent, Kind, SweepFigures, sweep};
 /// Argument by which this program runs the store that it harms.
 const CHILD: &str = "--child";
 
-/// Does to stores what disks and the system do to them, and checks what is left of them. Needs strace.
+/// Does to stores what disks and the system do to them, and checks what is left of them. Needs
+/// strace.
 #[derive(Debug, Parser)]
 struct Args {
     /// What is done; all of it if nothing is named.

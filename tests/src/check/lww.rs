@@ -10,8 +10,8 @@
 //! A scan tells no stamps. What it shows is judged by that rule alone, and where it shows nothing,
 //! some delete must have been able to take away each acknowledged put.
 //!
-//! Of what was deleted long enough ago every trace may have been purged: what comes then may have a lower
-//! stamp, or none.
+//! Of what was deleted long enough ago every trace may have been purged: what comes then may have a
+//! lower stamp, or none.
 
 use std::collections::BTreeMap;
 
@@ -31,8 +31,8 @@ pub struct LwwFacts {
     pub unstamped: bool,
 }
 
-/// Judges all operations of one key of an lww keyspace, in which what was deleted is purged no sooner than
-/// `purged_after_us` microseconds later; `None` = never.
+/// Judges all operations of one key of an lww keyspace, in which what was deleted is purged no
+/// sooner than `purged_after_us` microseconds later; `None` = never.
 #[must_use]
 pub fn check_lww(
     history: &History,

@@ -30,7 +30,8 @@ impl OwnedRecord {
         state.is_ok_and(|state| state.gone_at() == Some(0))
     }
 
-    /// The record without what no owner needs where nodes live these lives; `None` if it has nothing of that.
+    /// The record without what no owner needs where nodes live these lives; `None` if it has
+    /// nothing of that.
     #[must_use]
     pub fn without_spare(&self, lives: &Lives) -> Option<Vec<u8>> {
         self.pruned_of(|actor| {
@@ -67,7 +68,8 @@ impl ReplicaDump {
         self.records.retain(|_, record| !record.is_deleted());
     }
 
-    /// Keeps of each record what may not be pruned whoever lives: its values, and what it lists as superseded.
+    /// Keeps of each record what may not be pruned whoever lives: its values, and what it lists as
+    /// superseded.
     pub fn leave_out_prunable(&mut self) {
         for record in self.records.values_mut() {
             if let Some(bytes) = record.pruned_of(|_| true) {

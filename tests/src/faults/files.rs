@@ -19,8 +19,8 @@ pub(super) enum Place<'a> {
     In(&'a [u8]),
 }
 
-/// Files in `folder` whose names begin so and have a number behind it, or are just that, whether or not they
-/// end as journals of the engine do; the lowest first.
+/// Files in `folder` whose names begin so and have a number behind it, or are just that, whether or
+/// not they end as journals of the engine do; the lowest first.
 pub(super) fn numbered(folder: &Path, prefix: &str) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {

@@ -1,9 +1,10 @@
-//! One node of three whose disk is harmed while it is down: a bit in each kind of file, an old copy, an
-//! empty disk.
+//! One node of three whose disk is harmed while it is down: a bit in each kind of file, an old
+//! copy, an empty disk.
 //!
-//! After each harm the node is started; a write is answered through it; every key is read, with everything
-//! that was acknowledged; `status` says what was lost, if something was; and the node gets it back by itself
-//! and then holds what the others hold. The next harm is done to what came of the one before.
+//! After each harm the node is started; a write is answered through it; every key is read, with
+//! everything that was acknowledged; `status` says what was lost, if something was; and the node
+//! gets it back by itself and then holds what the others hold. The next harm is done to what came
+//! of the one before.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -280,7 +281,8 @@ impl Run {
         self.write_some(0..KEYS).await
     }
 
-    /// Several at a time: a client that asks one node at a time stays with those that it is connected to.
+    /// Several at a time: a client that asks one node at a time stays with those that it is
+    /// connected to.
     async fn write_some(&self, keys: std::ops::Range<u32>) -> Result<()> {
         let round = self.round;
         self.for_each(keys, move |keyspace, key| async move {

@@ -1,9 +1,10 @@
 //! Disks of a cluster that fill up to the last byte under load, and have room again.
 //!
-//! With one full disk every write is answered by the other nodes. With all of them full, writes are refused
-//! as *disk full* and reads go on, but for a key that some node took and a quorum did not: a read at a
-//! quorum would first have to bring it to one, and says that it cannot. When there is room again writes go on and all copies come to be alike;
-//! nothing that was acknowledged is lost, and no process has ended.
+//! With one full disk every write is answered by the other nodes. With all of them full, writes are
+//! refused as *disk full* and reads go on, but for a key that some node took and a quorum did not:
+//! a read at a quorum would first have to bring it to one, and says that it cannot. When there is
+//! room again writes go on and all copies come to be alike; nothing that was acknowledged is lost,
+//! and no process has ended.
 //!
 //! Each disk is a small file system of its own, in memory: mounting it needs the rights of root.
 

@@ -1,8 +1,8 @@
 //! One life of a store: a process that runs its script, alone or under strace, and what came of it.
 //!
-//! strace is asked for the nth call of one kind: that the process is killed as it enters it, or that it fails.
-//! It counts the calls of each thread apart. The script does nearly everything on one thread; what others do
-//! is asked for by the file that it is done to.
+//! strace is asked for the nth call of one kind: that the process is killed as it enters it, or
+//! that it fails. It counts the calls of each thread apart. The script does nearly everything on
+//! one thread; what others do is asked for by the file that it is done to.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt as _;
@@ -85,8 +85,8 @@ pub(super) struct Life {
     pub(super) was_harmed: bool,
 }
 
-/// How often a script made a system call: on its first thread, or on any other by the file that it was done
-/// to.
+/// How often a script made a system call: on its first thread, or on any other by the file that it
+/// was done to.
 pub(super) type Calls<'a> = BTreeMap<(&'a str, Option<String>), u32>;
 
 impl Program {

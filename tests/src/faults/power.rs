@@ -1,12 +1,14 @@
-//! Power loss: what a disk may hold at a moment of a script's run, if nothing counts but what was synced.
+//! Power loss: what a disk may hold at a moment of a script's run, if nothing counts but what was
+//! synced.
 //!
-//! The script runs once, traced. From the trace follows what the disk holds for certain at each moment: a
-//! file's content of its last sync, under the names that the last sync of each folder knew. What came after is
-//! there or not, drawn for each block of 512 bytes of a file, and for each folder up to some one of its
-//! changes: torn and out of order. Real file systems keep more: a new file's sync often keeps its name, too.
+//! The script runs once, traced. From the trace follows what the disk holds for certain at each
+//! moment: a file's content of its last sync, under the names that the last sync of each folder
+//! knew. What came after is there or not, drawn for each block of 512 bytes of a file, and for each
+//! folder up to some one of its changes: torn and out of order. Real file systems keep more: a new
+//! file's sync often keeps its name, too.
 //!
-//! Each such disk is made as real files, and the store must open on it as after a kill: everything is there
-//! that was acknowledged before the moment.
+//! Each such disk is made as real files, and the store must open on it as after a kill: everything
+//! is there that was acknowledged before the moment.
 //!
 //! Not here: a second power loss while the store recovers from the first.
 

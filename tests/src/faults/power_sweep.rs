@@ -59,7 +59,8 @@ pub async fn power_sweep(program: &Program, extent: Extent) -> Result<SweepFigur
     Ok(figures)
 }
 
-/// The store opens on what is left, holds what was acknowledged, can be written to and opened again.
+/// The store opens on what is left, holds what was acknowledged, can be written to and opened
+/// again.
 async fn check(program: &Program, left: &TempDir, acked: &Ids) -> Result<Option<End>> {
     let mut acked = acked.clone();
     let more = holds(program.run(script(left.path(), 3, 7)).await?, &acked)?;

@@ -1,13 +1,14 @@
 //! A store that is written to, until somebody kills it or for a fixed number of groups.
 //!
-//! Arguments: `DIR INCARNATION FIRST_ID [GROUPS]`. It prints `have KEY ID` for everything that it found, then
-//! `ready`, then `ack KEY ID ..` for records that are durable, and `done` after a clean stop. Everything is
-//! checked on the way: a record says its key and id and carries a checksum, the digests must be those of the
-//! contents.
+//! Arguments: `DIR INCARNATION FIRST_ID [GROUPS]`. It prints `have KEY ID` for everything that it
+//! found, then `ready`, then `ack KEY ID ..` for records that are durable, and `done` after a clean
+//! stop. Everything is checked on the way: a record says its key and id and carries a checksum, the
+//! digests must be those of the contents.
 //!
-//! With `GROUPS` it is a script: small segments, large records, a generation every few groups, hints, so that
-//! some hundred system calls show everything that a store does to its disk. Then the store's loops share the
-//! first thread: every run makes nearly the same calls in the same order. The engine compacts on its own.
+//! With `GROUPS` it is a script: small segments, large records, a generation every few groups,
+//! hints, so that some hundred system calls show everything that a store does to its disk. Then the
+//! store's loops share the first thread: every run makes nearly the same calls in the same order.
+//! The engine compacts on its own.
 
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -1,13 +1,13 @@
 //! Sweeps: the script of a store, harmed at every system call of every kind in turn.
 //!
-//! After each harm the store is opened again, undisturbed: every record that was acknowledged before is
-//! there, or a newer one of its key; what is there is whole, and the digests are those of the contents (the
-//! script checks that); it can be written to, and opened once more. The life that is harmed ends as it was
-//! told to, by a kill, or by a typed error of its own, or it goes on; it never panics and never acknowledges
-//! what then is lost.
+//! After each harm the store is opened again, undisturbed: every record that was acknowledged
+//! before is there, or a newer one of its key; what is there is whole, and the digests are those of
+//! the contents (the script checks that); it can be written to, and opened once more. The life that
+//! is harmed ends as it was told to, by a kill, or by a typed error of its own, or it goes on; it
+//! never panics and never acknowledges what then is lost.
 //!
-//! The lives that are harmed: the first one of a store, one that finds what a kill left, and one that finds
-//! it marked as damaged and sets it aside.
+//! The lives that are harmed: the first one of a store, one that finds what a kill left, and one
+//! that finds it marked as damaged and sets it aside.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -115,7 +115,8 @@ struct Beginning {
 pub async fn sweep(program: &Program, kind: Kind, extent: Extent) -> Result<SweepFigures> {
     ensure!(extent.one_in > 0 && extent.jobs > 0, "no extent");
     let mut figures = SweepFigures::default();
-    // Most lives without space wait for some until they are ended: that costs time and no processor.
+    // Most lives without space wait for some until they are ended: that costs time and no
+    // processor.
     let at_once = match kind {
         Kind::NoSpace | Kind::NoSpaceFromThen => extent.jobs * WAITING_LIVES,
         Kind::Kill | Kind::InputOutput => extent.jobs,

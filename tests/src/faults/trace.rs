@@ -1,7 +1,8 @@
 //! What a process did to its disk, in order, as strace saw it.
 //!
-//! Only calls that succeeded count, each at the moment at which it returned. Paths are relative to the folder
-//! that is watched; what is done elsewhere is left out, but for what is said on standard output.
+//! Only calls that succeeded count, each at the moment at which it returned. Paths are relative to
+//! the folder that is watched; what is done elsewhere is left out, but for what is said on standard
+//! output.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -91,7 +91,8 @@ enum Cure {
 }
 
 impl Cure {
-    /// Whether it is what a replaced disk leads to. Damage that was planned otherwise is none of that.
+    /// Whether it is what a replaced disk leads to. Damage that was planned otherwise is none of
+    /// that.
     const fn helps(&self, slot: &Slot) -> bool {
         match self {
             Self::Note(_) => slot.replaced,
@@ -462,8 +463,8 @@ impl Cluster {
                         .map_or(4_096, |overload| overload.requests_max),
                     ..Limits::default()
                 },
-                // A node that forgot must not count; an exchange that is due would bring back what it
-                // forgot before a read could miss it.
+                // A node that forgot must not count; an exchange that is due would bring back what
+                // it forgot before a read could miss it.
                 exchange_interval: (!plan.loses() && !plan.hints_alone)
                     .then_some(EXCHANGE_INTERVAL),
                 hints: HintLimits {
@@ -633,8 +634,8 @@ impl Cluster {
         });
     }
 
-    /// What a real process does when it hears that it forgot, or that what it holds is outdated: begins
-    /// anew and notes it first.
+    /// What a real process does when it hears that it forgot, or that what it holds is outdated:
+    /// begins anew and notes it first.
     fn begin_again(&self, node: NodeId, reason: String, cure: Cure) {
         let mut slot = self.slot(node);
         let is_noted = matches!(cure, Cure::Again);
@@ -663,8 +664,9 @@ impl Cluster {
         self.start(node);
     }
 
-    /// Takes a row from a node's engine unnoticed, and does what the slow read does with the vnode that it was
-    /// in; false if nobody can find it, because nothing is in an engine or a newer state is in the table.
+    /// Takes a row from a node's engine unnoticed, and does what the slow read does with the vnode
+    /// that it was in; false if nobody can find it, because nothing is in an engine or a newer
+    /// state is in the table.
     pub async fn rot(&self) -> bool {
         let topology = self.shared.plan.topology.clone();
         for node in self.nodes() {
@@ -715,7 +717,8 @@ impl Cluster {
         false
     }
 
-    /// The first node that does not run, or may lack something that it acknowledged, and what it says.
+    /// The first node that does not run, or may lack something that it acknowledged, and what it
+    /// says.
     pub async fn not_whole(&self) -> Option<String> {
         for node in self.nodes() {
             let Some(handle) = self.handle(node) else {
@@ -1165,8 +1168,8 @@ impl Cluster {
             let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
             held.insert(node, looked)
         };
-        // What was purged or pruned is no loss: only what was deleted before is, or what no owner needs, and
-        // then it is counted, at once and not when it is durable.
+        // What was purged or pruned is no loss: only what was deleted before is, or what no owner
+        // needs, and then it is counted, at once and not when it is durable.
         let purges = self.shared.plan.purges;
         let before = before.filter(|b| !purges || (b.life, b.purged) == (life, purged_since));
         let before = before.map(|mut before| {

@@ -214,8 +214,8 @@ impl Nemesis {
         }
     }
 
-    /// Takes a disk away and puts an empty one, or an old copy of it, in its place: only while every
-    /// other node holds all that it acknowledged.
+    /// Takes a disk away and puts an empty one, or an old copy of it, in its place: only while
+    /// every other node holds all that it acknowledged.
     async fn replace_disk(&mut self, kind: Fault) {
         if self.cluster.not_whole().await.is_some() {
             return;
@@ -254,8 +254,9 @@ impl Nemesis {
         }
     }
 
-    /// All nodes but one end, and come back when that one holds something in place of owners and ends too: what
-    /// they purge without it must not be what it holds (P10). No other fault comes meanwhile.
+    /// All nodes but one end, and come back when that one holds something in place of owners and
+    /// ends too: what they purge without it must not be what it holds (P10). No other fault comes
+    /// meanwhile.
     async fn holder_away(&mut self, kind: Fault) {
         let Some(holder) = self.some_up(1).first().copied() else {
             return;

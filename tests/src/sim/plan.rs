@@ -115,8 +115,8 @@ faults! {
     Away = "away";
     /// Copies of frames arrive after a purge round.
     Late = "late";
-    /// A node that took writes alone, in place of owners, stays away for longer than purge rounds rest, while
-    /// these go on.
+    /// A node that took writes alone, in place of owners, stays away for longer than purge rounds
+    /// rest, while these go on.
     HolderAway = "holder-away";
 }
 
@@ -330,8 +330,8 @@ impl Plan {
         plan
     }
 
-    /// Fair weather for `nodes` equal nodes: one keyspace with three copies, no fault, steady clocks,
-    /// and a network in which what is sent at one time arrives at about one time.
+    /// Fair weather for `nodes` equal nodes: one keyspace with three copies, no fault, steady
+    /// clocks, and a network in which what is sent at one time arrives at about one time.
     #[must_use]
     pub fn of_fair_weather(seed: u64, nodes: u32, vnodes: VnodeCount) -> Self {
         let member = |number: u32| Node {
@@ -592,8 +592,8 @@ impl Plan {
         }
     }
 
-    /// Replaces disks in a part of the seeds, from a random stream of its own: one at a time, so that
-    /// of every write at a quorum a disk is left.
+    /// Replaces disks in a part of the seeds, from a random stream of its own: one at a time, so
+    /// that of every write at a quorum a disk is left.
     fn draw_disk_losses(&mut self) {
         let mut rand = SimRand::derive(self.seed, 0, "disk losses");
         let named = self.seed < NAMED_SEEDS || NAMED_LATER.contains(&self.seed);
@@ -618,9 +618,9 @@ impl Plan {
         self.with_keyspaces(self.topology.keyspaces().iter().map(thrice).collect());
     }
 
-    /// Hints are off in a third of the seeds. In a part of the others nothing else brings copies together:
-    /// no exchange, and no fault that takes a hint before it is on disk. From a random stream of its
-    /// own.
+    /// Hints are off in a third of the seeds. In a part of the others nothing else brings copies
+    /// together: no exchange, and no fault that takes a hint before it is on disk. From a random
+    /// stream of its own.
     fn draw_hints(&mut self) {
         let mut rand = SimRand::derive(self.seed, 0, "hints");
         if rand.chance(0.33) {
@@ -657,8 +657,8 @@ impl Plan {
         self.faults.extend([Fault::Isolate, Fault::LinkReset]);
     }
 
-    /// In half of the seeds deleted keys are purged soon after they were deleted; in the others rounds rest
-    /// for longer than a run lasts. From a random stream of its own.
+    /// In half of the seeds deleted keys are purged soon after they were deleted; in the others
+    /// rounds rest for longer than a run lasts. From a random stream of its own.
     fn draw_purges(&mut self) {
         let mut rand = SimRand::derive(self.seed, 0, "purges");
         let named = self.seed < NAMED_SEEDS || NAMED_LATER.contains(&self.seed);
@@ -681,8 +681,8 @@ impl Plan {
         }
     }
 
-    /// In over half of the plain seeds in which a node owns not every key half of the operations are at a sloppy
-    /// level, and several nodes go at once. From a random stream of its own.
+    /// In over half of the plain seeds in which a node owns not every key half of the operations
+    /// are at a sloppy level, and several nodes go at once. From a random stream of its own.
     fn draw_sloppy(&mut self) {
         let mut rand = SimRand::derive(self.seed, 0, "sloppy");
         let named = self.seed < NAMED_SEEDS || NAMED_LATER.contains(&self.seed);

@@ -34,11 +34,11 @@ const HEALING_S: usize = 60;
 /// Seconds in which all copies are compared and brought together: every pair is compared at least
 /// twice, and what was found the first time is confirmed.
 const EXCHANGE_ROUNDS: u64 = 30;
-/// Seconds in which all deleted keys are purged once all copies are alike: a round that is under way ends,
-/// and one more.
+/// Seconds in which all deleted keys are purged once all copies are alike: a round that is under
+/// way ends, and one more.
 const PURGE_S: u64 = 60;
-/// Seconds in which all records are pruned then: a copy is read five rests after a life has ended, and
-/// rounds follow.
+/// Seconds in which all records are pruned then: a copy is read five rests after a life has ended,
+/// and rounds follow.
 const PRUNE_S: u64 = 120;
 /// Longest time of an operation after an overload: many times what drawn networks and disks need.
 const AFTER_OVERLOAD_US: u64 = SECOND / 2;
@@ -366,8 +366,8 @@ impl Run {
             .push(format!("{left} deleted keys were not purged"));
     }
 
-    /// Waits until no record remembers an ended life that no owner needs, or an operation that cannot be tried
-    /// any more.
+    /// Waits until no record remembers an ended life that no owner needs, or an operation that
+    /// cannot be tried any more.
     async fn until_pruned(&mut self) {
         let mut left = 0;
         for _ in 0..PRUNE_S {

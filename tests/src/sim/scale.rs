@@ -1,5 +1,5 @@
-//! What an operation costs in clusters of different sizes: messages and bytes between nodes and with
-//! the client, of quorum writes and quorum reads under the same load, without faults.
+//! What an operation costs in clusters of different sizes: messages and bytes between nodes and
+//! with the client, of quorum writes and quorum reads under the same load, without faults.
 //!
 //! The clusters get exactly the same operations: the same keys, each written equally often, so that
 //! records are of the same length everywhere. What grows with the number of nodes by itself, the

@@ -1,9 +1,10 @@
-//! What the cluster says, counted: messages and the bytes of their real encodings, between nodes and
-//! with clients, with what only operations cause kept apart from what time alone causes.
+//! What the cluster says, counted: messages and the bytes of their real encodings, between nodes
+//! and with clients, with what only operations cause kept apart from what time alone causes.
 //!
 //! A frame between nodes is counted when it is sent. Its bytes are those of the frame without its
-//! background messages (hellos, keep-alives, clock probes); what these add is background. Off unless
-//! a run asks for it: the simulator passes messages, not bytes, and encoding each costs time.
+//! background messages (hellos, keep-alives, clock probes); what these add is background. Off
+//! unless a run asks for it: the simulator passes messages, not bytes, and encoding each costs
+//! time.
 //!
 //! Not here: headers of QUIC, UDP and IP, which depend on how frames meet in packets.
 

@@ -369,8 +369,8 @@ impl SimClient {
         }
     }
 
-    /// Where deleted keys are purged, the number of a key that is written so seldom that what was deleted
-    /// stays so for longer than a round rests; half of the time.
+    /// Where deleted keys are purged, the number of a key that is written so seldom that what was
+    /// deleted stays so for longer than a round rests; half of the time.
     pub(super) fn cold(&mut self) -> Option<usize> {
         (self.plan.purges && self.rand.chance(0.5)).then(|| self.rand.index(COLD_KEYS))
     }
@@ -612,7 +612,8 @@ impl SimClient {
             7..=9 => ConsistencyLevel::Read(exact),
             _ => ConsistencyLevel::Quorum,
         };
-        // What one copy alone acknowledged is gone with it, and a node that forgot answers at no level.
+        // What one copy alone acknowledged is gone with it, and a node that forgot answers at no
+        // level.
         let level = if self.plan.loses() {
             ConsistencyLevel::Quorum
         } else {

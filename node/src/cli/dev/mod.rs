@@ -2,8 +2,8 @@
 //!
 //! The cluster is created once under `--data-dir` and comes back with its data. A child that ends
 //! stays down, so that the fault can be watched; `dev` stays up until none of its children is left.
-//! Children end with `dev`: it stops them when it is asked to stop, and the system kills them when it is
-//! killed ([`super::system::end_with_parent`]).
+//! Children end with `dev`: it stops them when it is asked to stop, and the system kills them when
+//! it is killed ([`super::system::end_with_parent`]).
 
 mod children;
 mod layout;
@@ -51,8 +51,8 @@ pub(super) async fn run(args: DevArgs, format: Format) -> Result<Exit, Problem> 
     }
 }
 
-/// Tells when the cluster is ready, and whenever a child ends. Returns only when none is left, or nothing
-/// can be told.
+/// Tells when the cluster is ready, and whenever a child ends. Returns only when none is left, or
+/// nothing can be told.
 async fn watch(
     layout: &Layout,
     children: &mut Children,

@@ -1,5 +1,5 @@
-//! Rounds that this node leads, of several vnodes together: how far each is, who has answered, and which
-//! keys all have agreed on.
+//! Rounds that this node leads, of several vnodes together: how far each is, who has answered, and
+//! which keys all have agreed on.
 //!
 //! Not here: asking and answering (`shard::purge`).
 
@@ -25,7 +25,7 @@ pub type KeysOf = (CopyOf, Vec<(Bytes, Wanted)>);
 pub struct Part {
     /// The copy.
     pub copy: CopyOf,
-    /// The round's number; 0 until this node has joined it.
+    /// The round's number; 0 until this node joins it.
     pub number: PurgeNumber,
     /// Its other owners.
     pub others: Owners,
@@ -110,7 +110,8 @@ impl Purges {
         self.led.iter().filter(is_due).map(|(op, _)| *op).collect()
     }
 
-    /// A round came to its end: its keys are looked at once more by the next one. Gives whether there was one.
+    /// A round came to its end: its keys are looked at once more by the next one. Gives whether
+    /// there was one.
     pub fn end(&mut self, op: OpNumber) -> bool {
         let Some(led) = self.led.remove(&op) else {
             return false;
@@ -141,6 +142,28 @@ impl Purges {
         }
     }
 
+    /// A peer began a new life, and what it joined in the one before it will not drop: the parts of
+    /// rounds that rest and in which it is are given up. Gives whether there were any.
+    pub fn began_anew(&mut self, peer: NodeId, now: MonoTime) -> bool {
+        let mut given_up = Vec::new();
+        for led in self.led.values_mut() {
+            // What is being asked is answered by places; a peer that ended does not answer.
+            if matches!(led.phase, Phase::Resting(_)) {
+                let has_peer =
+                    |part: &Part| part.others.contains(&peer) || part.fallbacks.contains(&peer);
+                let (gone, kept): (Vec<Part>, Vec<Part>) = std::mem::take(&mut led.parts)
+                    .into_iter()
+                    .partition(has_peer);
+                led.parts = kept;
+                given_up.extend(gone);
+            }
+        }
+        self.led.retain(|_, led| !led.parts.is_empty());
+        let is_any = !given_up.is_empty();
+        self.give_up_parts(given_up, now);
+        is_any
+    }
+
     /// Everything that this node leads is given up.
     pub fn give_up_all(&mut self, now: MonoTime) {
         for (_, led) in std::mem::take(&mut self.led) {
@@ -148,7 +171,7 @@ impl Purges {
         }
     }
 
-    /// All have agreed on keys of a round: each of its parts gets its number.
+    /// This node joins a round: each of its parts gets its number.
     pub fn number_parts(&mut self, op: OpNumber) {
         let Some(mut led) = self.led.remove(&op) else {
             return;
@@ -178,9 +201,9 @@ impl Purges {
 }
 
 impl Led {
-    /// `from` answered the present step: of each part that it was asked about, in order, the places of the
-    /// keys that it agrees on; a fallback agrees on all by naming any. Gives whether all have answered now;
-    /// `None` if the answer is to nothing.
+    /// `from` answered the present step: of each part that it was asked about, in order, the places
+    /// of the keys that it agrees on; a fallback agrees on all by naming any. Gives whether all
+    /// have answered now; `None` if the answer is to nothing.
     pub fn answered(&mut self, from: NodeId, agreed: Vec<Vec<u16>>) -> Option<bool> {
         if !self.waits_for.contains(from) {
             return None;
@@ -201,6 +224,23 @@ impl Led {
         }
         self.waits_for.remove(from);
         Some(self.waits_for.is_empty())
+    }
+
+    /// This node, which is asked first, agreed on nothing in some parts and has not joined them: so
+    /// nobody else may, since its number must be the first to rise.
+    pub fn ask_about_joined(&mut self, me: NodeId, agreed: &[Vec<u16>]) {
+        let own = self.asked.get(&me).into_iter().flatten().zip(agreed);
+        let joined = own.filter(|(_, agreed)| !agreed.is_empty());
+        let joined: BTreeSet<usize> = joined.map(|(place, _)| *place).collect();
+        for (node, places) in &mut self.asked {
+            if *node != me {
+                places.retain(|place| joined.contains(place));
+                if places.is_empty() {
+                    self.waits_for.remove(*node);
+                }
+            }
+        }
+        self.asked.retain(|_, places| !places.is_empty());
     }
 
     /// Keeps the keys that all agreed on, asks about these next. Gives the others.
@@ -243,5 +283,115 @@ impl Led {
             }
         }
         self.waits_for = self.asked.keys().copied().collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_antientropy::Digest;
+    use quorate_ring::{KeyspaceId, VnodeId};
+
+    use super::super::keys::AGAIN_AFTER;
+    use super::*;
+
+    const A: NodeId = NodeId(1);
+    const B: NodeId = NodeId(2);
+    const C: NodeId = NodeId(3);
+    const OP: OpNumber = OpNumber(7);
+    const NOW: MonoTime = MonoTime::ZERO;
+
+    const fn copy(vnode: u16) -> CopyOf {
+        (KeyspaceId(1), VnodeId(vnode))
+    }
+
+    /// A leads a round that rests, of two copies: of one with B, of the other one with C.
+    fn resting() -> Purges {
+        let mut purges = Purges::new(Duration::from_secs(10), [], BTreeSet::new());
+        purges.note_deleted(copy(1), b"with B", NOW);
+        purges.note_deleted(copy(2), b"with C", NOW);
+        let parts = gathered(&mut purges, NOW);
+        let led = Led {
+            phase: Phase::Resting(NOW + Duration::from_secs(10)),
+            parts,
+            asked: BTreeMap::new(),
+            agreed: Vec::new(),
+            waits_for: NodeSet::default(),
+            lives: BTreeMap::new(),
+            give_up_at: NOW,
+        };
+        purges.lead(OP, led);
+        assert!(gathered(&mut purges, NOW + AGAIN_AFTER).is_empty());
+        purges
+    }
+
+    /// Parts of the next round.
+    fn gathered(purges: &mut Purges, now: MonoTime) -> Vec<Part> {
+        let with = |other| Members {
+            others: [other].into_iter().collect(),
+            ..Members::default()
+        };
+        let members = [(copy(1), Ok(with(B))), (copy(2), Ok(with(C)))];
+        let (gathered, _) = purges.gather(now, &members.into());
+        let part = |gathered: super::super::Gathered| Part {
+            copy: gathered.copy,
+            number: PurgeNumber::default(),
+            others: gathered.members.others,
+            fallbacks: gathered.members.fallbacks,
+            keys: gathered
+                .deleted
+                .into_iter()
+                .map(|key| (key, Wanted::Gone(Digest(0))))
+                .collect(),
+        };
+        gathered.into_iter().map(part).collect()
+    }
+
+    fn copies(parts: &[Part]) -> Vec<CopyOf> {
+        parts.iter().map(|part| part.copy).collect()
+    }
+
+    #[test]
+    fn keys_of_a_round_that_is_given_up_are_in_a_later_one() {
+        let give_ups: [fn(&mut Purges); 3] = [
+            |purges| purges.give_up(OP, NOW),
+            |purges| purges.give_up_all(NOW),
+            |purges| purges.leave_rounds(|left| left == copy(1), NOW),
+        ];
+        for give_up in give_ups {
+            let mut purges = resting();
+            give_up(&mut purges);
+            assert!(purges.led(OP).is_none());
+            assert!(gathered(&mut purges, NOW).is_empty(), "not at once");
+            let again = gathered(&mut purges, NOW + AGAIN_AFTER);
+            assert_eq!(copies(&again), [copy(1), copy(2)]);
+        }
+    }
+
+    #[test]
+    fn a_new_life_ends_the_parts_of_a_round_that_it_is_in_and_no_others() {
+        let mut purges = resting();
+        assert!(purges.began_anew(B, NOW));
+        let left = purges.led(OP).map(|led| copies(&led.parts));
+        assert_eq!(left, Some(vec![copy(2)]));
+        let again = gathered(&mut purges, NOW + AGAIN_AFTER);
+        assert_eq!(copies(&again), [copy(1)]);
+        assert!(purges.began_anew(C, NOW));
+        assert!(purges.led(OP).is_none());
+        assert!(!purges.began_anew(C, NOW), "there is nothing left to end");
+    }
+
+    #[test]
+    fn others_are_not_asked_to_join_what_the_leader_has_not_joined() {
+        let mut purges = resting();
+        let led = purges.led(OP).expect("it rests");
+        led.ask(A, PurgeStep::Join, NOW);
+        led.ask_about_joined(A, &[vec![], vec![0]]);
+        let asked: Vec<NodeId> = led.asked.keys().copied().collect();
+        assert_eq!(asked, [A, C]);
+        assert_eq!(led.answered(A, vec![vec![], vec![0]]), Some(false));
+        assert_eq!(led.answered(C, vec![vec![0]]), Some(true));
+        let left = led.keep_agreed();
+        assert_eq!(left.len(), 1);
+        assert_eq!((left[0].0, copies(&led.parts)), (copy(1), vec![copy(2)]));
     }
 }

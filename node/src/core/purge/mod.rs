@@ -1,44 +1,52 @@
-//! Purging deleted keys on proof, never on a timer: which keys wait for it, which rounds this node leads,
-//! and which numbers its copies are at (DESIGN 7).
+//! Purging deleted keys on proof, never on a timer: which keys wait for it, which rounds this node
+//! leads, and which numbers its copies are at (DESIGN 7).
 //!
-//! A tombstone may go once every copy of the key holds exactly the same record and nothing that is older
-//! can come back. A round, led by the first owner of a vnode, proves both:
-//! 1. *look*: which keys have the very record of the leader on all owners, durably and as their newest;
-//! 2. *join*: the same again, and each owner raises its number of the vnode, durably, above all that were;
-//! 3. it rests for twice the time in which an operation may be tried again, so that no attempt is left
-//!    that could mint anew what was deleted (P6, P12);
-//! 4. *drop*: each owner that joined in its present life, and whose record is still that one, takes it
-//!    away and raises its floor to the round's number.
+//! A tombstone may go once every copy of the key holds exactly the same record and nothing that is
+//! older can come back. A round, led by the first owner of a vnode, proves both:
+//! 1. *look*: which keys have the very record of the leader on all owners, durably and as their
+//!    newest;
+//! 2. *join*: the same again, and each owner raises its number of the vnode, durably, above all
+//!    that were;
+//! 3. it rests for twice the time in which an operation may be tried again, so that no attempt is
+//!    left that could mint anew what was deleted (P6, P12);
+//! 4. *drop*: each owner that joined in its present life, and whose record is still that one, takes
+//!    it away and raises its floor to the round's number.
 //!
-//! Why nothing comes back. Every owner held the tombstone *before* its number rose, and a state only
-//! grows, so whatever it read under the round's number or a later one includes the tombstone. What was
-//! read under less is refused by whoever is at that floor, if it would change anything (P1, P3). So
-//! neither step needs the operations under way to end first: a straggler is refused, and its coordinator
-//! delivers by a hint what it holds *now*.
+//! Why nothing comes back. Every owner held the tombstone *before* its number rose, and a state
+//! only grows, so whatever it read under the round's number or a later one includes the tombstone.
+//! What was read under less is refused by whoever is at that floor, if it would change anything
+//! (P1, P3). So neither step needs the operations under way to end first: a straggler is refused,
+//! and its coordinator delivers by a hint what it holds *now*.
 //!
-//! Nothing of this asks that a vnode has one round at a time: each has its own number and its own keys, rests by
-//! itself, and a floor never falls. So a key that an owner did not hold yet waits for the next round and not
-//! for the end of this one.
+//! Nothing of this asks that a vnode has one round at a time. Each has its own number and its own
+//! keys and rests by itself; an owner joins strictly upwards, so that who is at a number has joined
+//! each lower round or never will; and a floor never falls. So a key that an owner did not hold yet
+//! waits for the next round and not for the end of this one. A key is in one round of a leader at
+//! most; of what an earlier leader began nobody drops what it did not agree on then, and that by
+//! the earlier round's own proof.
 //!
-//! A fallback holds no such record, and what it acknowledged must not be refused. So whoever may stand in
-//! for an owner takes part too (P10). It joins only while it holds nothing of the vnode; and after the rest,
-//! before anything goes, it is asked once more: if it again holds nothing, it raises its own floor. What it
-//! took before, also an attempt of what was deleted, has then reached every owner, whose record is not the
-//! round's any more if that changed it; what it takes later was read or minted under the round's number. So
-//! all that it ever delivers is above every floor.
+//! A fallback holds no such record, and what it acknowledged must not be refused. So whoever may
+//! stand in for an owner takes part too (P10). It joins only while it holds nothing of the vnode;
+//! and after the rest, before anything goes, it is asked once more: if it again holds nothing, it
+//! raises its own floor. What it took before, also an attempt of what was deleted, has then reached
+//! every owner, whose record is not the round's any more if that changed it; what it takes later
+//! was read or minted under the round's number. So all that it ever delivers is above every floor.
 //!
 //! An owner that forgot must hold no row from before the numbers of
 //! its co-replicas (P4, P5, P11): see [`Inherited`].
 //!
-//! The same rounds prune the records of keys that stay: entries of a context that no living actor raises any
-//! more, and flagged operations (see [`Prunable`]). Asked is not for a certain record but whether each
-//! owner's remembers all of that and has no sibling of it. Once that is so it stays so, and is durable before
-//! the number rises; therefore a key that is written all the time is pruned too, and what is read under the
-//! round's number or a later one brings nothing back. That an actor has ended is no part of the proof: it
-//! only tells what does not come again by itself.
+//! The same rounds prune the records of keys that stay: entries of a context that no living actor
+//! raises any more, and flagged operations (see [`Prunable`]). Asked is not for a certain record
+//! but whether each owner's remembers all of that and has no sibling of it. Once that is so it
+//! stays so, and is durable before the number rises; therefore a key that is written all the time
+//! is pruned too, and what is read under the round's number or a later one brings nothing back.
+//! (Should a key be purged in between, then because all held a tombstone that covers what is left
+//! out.) That an actor has ended is no part of the proof: it only tells what does not come again by
+//! itself.
 //!
 //! Not here: the messages and the store (`shard::purge`), who is up (`continuity`).
 
+mod keys;
 mod led;
 mod pruned;
 mod waiting;
@@ -72,8 +80,6 @@ pub fn leads(topology: &Topology, node: NodeId, (keyspace, vnode): CopyOf) -> bo
 
 /// Rounds of one copy that a node takes part in; of more, the oldest come to nothing.
 const JOINED_MAX: usize = 512;
-/// After so many rests nobody goes on with a round.
-const JOINED_KEPT_RESTS: u32 = 4;
 
 /// What a copy's numbers become once a co-replica told its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,8 +90,9 @@ pub enum Inherited {
     NotYet,
     /// They rise to these.
     Raise(PurgeNumbers),
-    /// The copy holds rows from before a round that its co-replicas took part in: what was purged may be
-    /// among them, and would come back as if it were new. Nothing of it may be read or given away.
+    /// The copy holds rows from before a round that its co-replicas took part in: what was purged
+    /// may be among them, and would come back as if it were new. Nothing of it may be read or given
+    /// away.
     Outdated,
 }
 
@@ -142,8 +149,8 @@ pub struct Purges {
 }
 
 impl Purges {
-    /// At the start: `numbers` as the log has them, `unknown` the copies of which acknowledged writes,
-    /// and so perhaps numbers, were lost.
+    /// At the start: `numbers` as the log has them, `unknown` the copies of which acknowledged
+    /// writes, and so perhaps numbers, were lost.
     #[must_use]
     pub fn new(
         rest: Duration,
@@ -186,19 +193,21 @@ impl Purges {
         self.numbers.iter().map(|(copy, numbers)| (*copy, *numbers))
     }
 
-    /// Whether this node knows the numbers of its copy; until it does it takes, reads and gives nothing.
+    /// Whether this node knows the numbers of its copy; until it does it takes, reads and gives
+    /// nothing.
     #[must_use]
     pub fn knows(&self, copy: CopyOf) -> bool {
         self.unknown.is_empty() || !self.unknown.contains_key(&copy)
     }
 
-    /// An owner of a copy that this node lost something of told its numbers, and takes no part any more in
-    /// a round that was under way (see [`Purges::leave_rounds`]). `is_whole` tells whether it counts for the
-    /// copy, `others` are all other owners but those whose disks are declared lost, `has_rows` whether this node's copy holds any.
+    /// An owner of a copy that this node lost something of told its numbers, and takes no part any
+    /// more in a round that was under way (see [`Purges::leave_rounds`]). `is_whole` tells whether
+    /// it counts for the copy, `others` are all other owners but those whose disks are declared
+    /// lost, `has_rows` whether this node's copy holds any.
     ///
-    /// A round drops something only once all owners have joined it. So whoever is whole has a number at least as
-    /// high as any floor, and rows under that number are no older than what any floor is about.
-    /// Rows under a lower number wait until every other owner told its floor.
+    /// A round drops something only once all owners have joined it. So whoever is whole has a
+    /// number at least as high as any floor, and rows under that number are no older than what any
+    /// floor is about. Rows under a lower number wait until every other owner told its floor.
     pub fn inherit(
         &mut self,
         copy: CopyOf,
@@ -211,7 +220,8 @@ impl Purges {
             return Inherited::Raise(own.highest(told));
         }
         let Some(heard) = self.unknown.get_mut(&copy) else {
-            // An owner that was not heard before: it may have dropped what this node has since got from another.
+            // An owner that was not heard before: it may have dropped what this node has since got
+            // from another.
             return match told {
                 _ if has_rows && told.floor > own.number => Inherited::Outdated,
                 _ if has_rows && told.number > own.number => Inherited::Known,
@@ -235,8 +245,8 @@ impl Purges {
         }
     }
 
-    /// This node goes on in no round about these copies, as leader or otherwise: one of their owners lost
-    /// something, perhaps that it had joined.
+    /// This node goes on in no round about these copies, as leader or otherwise: one of their
+    /// owners lost something, perhaps that it had joined.
     pub fn leave_rounds(&mut self, copies: impl Fn(CopyOf) -> bool, now: MonoTime) {
         self.joined.retain(|copy, _| !copies(*copy));
         // What is being asked is answered by places: such a round ends as a whole.
@@ -262,15 +272,15 @@ impl Purges {
         number >= self.numbers(copy).floor || planted(Bug::LateRecordTaken)
     }
 
-    /// When a copy is read for crowded records after one of its owners began a new life, which ended its actor:
-    /// not at once, because others may follow.
+    /// When a copy is read for crowded records after one of its owners began a new life, which
+    /// ended its actor: not at once, because others may follow.
     #[must_use]
     pub fn look_after(&self) -> Duration {
         self.rest * 5
     }
 
-    /// How long the leader lets a round rest: longer than it must, because each of the others measures by
-    /// its own clock and refuses to drop anything sooner.
+    /// How long the leader lets a round rest: longer than it must, because each of the others
+    /// measures by its own clock and refuses to drop anything sooner.
     #[must_use]
     pub fn rest(&self) -> Duration {
         self.rest + self.rest / 4
@@ -278,8 +288,10 @@ impl Purges {
 
     /// This node takes part in a round from now on.
     pub fn join(&mut self, copy: CopyOf, leader: NodeId, number: PurgeNumber, at: MonoTime) {
+        // A leader goes on after its rest, and each step is answered in time or is the last.
+        let ends_within = self.rest * 2 + STEP_WITHIN * 4;
         let joined = self.joined.entry(copy).or_default();
-        let is_over = |joined: &Joined| at.since(joined.at) >= self.rest * JOINED_KEPT_RESTS;
+        let is_over = |joined: &Joined| at.since(joined.at) >= ends_within;
         while joined.len() >= JOINED_MAX || joined.front().is_some_and(is_over) {
             joined.pop_front();
         }
@@ -325,8 +337,9 @@ impl Purges {
         self.pruned.expire(now);
     }
 
-    /// Dots of this node's present life up to this counter may be missing from its own records of a copy,
-    /// because they were purged: another owner that has not purged them yet may still show them.
+    /// Dots of this node's present life up to this counter may be missing from its own records of a
+    /// copy, because they were purged: another owner that has not purged them yet may still show
+    /// them.
     #[must_use]
     pub fn minted_before(&self, copy: CopyOf) -> u64 {
         self.minted.get(&copy).copied().unwrap_or_default()
@@ -427,12 +440,12 @@ mod tests {
         assert_eq!(may_drop(&purges, 9), [false, false, false]);
         assert_eq!(may_drop(&purges, 10), [true, false, false]);
         assert_eq!(may_drop(&purges, 15), [true, true, false]);
-        purges.join(COPY, B, PurgeNumber(3), at(40));
-        assert_eq!(may_drop(&purges, 50), [false, true, true], "long over");
+        purges.join(COPY, B, PurgeNumber(3), at(60));
+        assert_eq!(may_drop(&purges, 70), [false, true, true], "long over");
         purges.raised(COPY, numbers(7, 2));
         assert_eq!(purges.give_number(COPY), PurgeNumber(8));
         for number in 0..600 {
-            purges.join(COPY, B, PurgeNumber(number), at(50));
+            purges.join(COPY, B, PurgeNumber(number), at(70));
         }
         assert_eq!(
             purges.joined.get(&COPY).map(VecDeque::len),

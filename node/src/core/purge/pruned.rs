@@ -1,11 +1,13 @@
-//! What this node left out of records a moment ago, so that it is left out of what still comes with it.
+//! What this node left out of records a moment ago, so that it is left out of what still comes with
+//! it.
 //!
-//! Owners drop one after the other. Who has not dropped yet sends records as they were, and so would bring
-//! back what others have left out (`counterexamples.md` P7): every write of a busy key would, and with each
-//! round the whole went on. So for a while it is left out of what comes, too.
+//! Owners drop one after the other. Who has not dropped yet sends records as they were, and so
+//! would bring back what others have left out (`counterexamples.md` P7): every write of a busy key
+//! would, and with each round the whole went on. So for a while it is left out of what comes, too.
 //!
-//! That loses nothing. What may change a copy has a number at its floor or above, so none of it has a sibling
-//! of what was left out (see [`super`]); and a client that names it has seen what is superseded everywhere.
+//! That loses nothing. What may change a copy has a number at its floor or above, so none of it has
+//! a sibling of what was left out (see [`super`]); and a client that names it has seen what is
+//! superseded everywhere.
 //!
 //! Bounded in time and number. What comes back later costs another round and nothing else.
 

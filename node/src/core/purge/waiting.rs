@@ -1,12 +1,13 @@
-//! Keys that wait for a round, because they were deleted or because their records are crowded with what
-//! nobody needs: remembered up to a bound, looked for beyond it, gathered for the next round.
+//! Keys that wait for a round, because they were deleted or because their records are crowded with
+//! what nobody needs: remembered up to a bound, looked for beyond it, gathered for the next round.
 //!
-//! A round rests for more than a minute, so that keys and not vnodes are in one: what it left behind, because
-//! an owner did not hold it yet, goes into the next round a moment later.
+//! A round rests for more than a minute, so that keys and not vnodes are in one: what finds no
+//! place in it, or is refused because an owner does not hold it yet, goes into the next but one at
+//! the latest.
 //!
 //! Not here: what becomes of a round (`led`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,14 +15,15 @@ use quorate_antientropy::Digest;
 use quorate_ring::{MonoTime, NodeId};
 
 use super::super::message::Wanted;
+use super::keys::{AGAIN_AFTER, Keys};
 use super::{CopyOf, Members, Purges};
 
 /// Keys of all rounds that one message may name.
 pub const ROUND_KEYS_MAX: usize = 1_024;
 /// Bytes of their keys, about.
 const ROUND_BYTES_MAX: usize = 256 * 1024;
-/// Keys of one round of whose records something is left out: each is written anew on all owners, and there is
-/// no hurry.
+/// Keys of one round of whose records something is left out: each is written anew on all owners,
+/// and there is no hurry.
 const PRUNED_KEYS_MAX: usize = 256;
 /// What one round leaves out of a record, at most; the next one goes on.
 pub const PRUNED_PER_KEY_MAX: usize = 64;
@@ -34,70 +36,16 @@ const WAITING_KEYS_MAX: usize = 65_536;
 const CROWDED_KEYS_MAX: usize = 8_192;
 /// Rounds that a node leads at once: what rests takes memory and nothing else.
 const LED_MAX: usize = 256;
-/// Keys that a round did not agree on are tried again after this.
-const AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// A vnode in which values expire is read again no sooner than this.
 const LOOK_REST: Duration = Duration::from_secs(600);
 
-/// Keys of one copy that wait for one reason. No key is in both sets.
-#[derive(Debug, Default)]
-struct Keys {
-    /// No round is about these.
-    free: BTreeSet<Bytes>,
-    /// A round is about each of these.
-    taken: BTreeSet<Bytes>,
-}
-
-impl Keys {
-    fn is_empty(&self) -> bool {
-        self.free.is_empty() && self.taken.is_empty()
-    }
-
-    /// Gives whether it is new.
-    fn insert(&mut self, key: &[u8]) -> bool {
-        !self.taken.contains(key)
-            && !self.free.contains(key)
-            && self.free.insert(Bytes::copy_from_slice(key))
-    }
-
-    /// Gives whether it was there.
-    fn remove(&mut self, key: &[u8]) -> bool {
-        self.free.remove(key) || self.taken.remove(key)
-    }
-
-    /// The first keys of which `has_room` says that they may be taken.
-    fn take(&mut self, mut has_room: impl FnMut(&Bytes) -> bool) -> Vec<Bytes> {
-        let taken: Vec<Bytes> = self
-            .free
-            .iter()
-            .take_while(|key| has_room(key))
-            .cloned()
-            .collect();
-        for key in &taken {
-            self.free.remove(key);
-        }
-        self.taken.extend(taken.iter().cloned());
-        taken
-    }
-
-    /// Gives whether it still waits.
-    fn give_back(&mut self, key: &Bytes) -> bool {
-        let key = self.taken.take(key);
-        key.is_some_and(|key| self.free.insert(key))
-    }
-}
-
 /// Keys of one copy that wait.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Waiting {
     deleted: Keys,
     crowded: Keys,
-    /// Since when deleted ones wait.
-    since: MonoTime,
     /// When the copy is read for keys that are not remembered.
     look_at: Option<MonoTime>,
-    /// No round takes keys of it before.
-    again_at: MonoTime,
 }
 
 impl Waiting {
@@ -132,8 +80,8 @@ impl Load {
         self.keys >= ROUND_KEYS_MAX || self.bytes >= ROUND_BYTES_MAX
     }
 
-    fn take(&mut self, keys: &mut Keys) -> Vec<Bytes> {
-        keys.take(|key| {
+    fn take(&mut self, keys: &mut Keys, now: MonoTime) -> Vec<Bytes> {
+        keys.take(now, |key| {
             let has_room = !self.is_full();
             if has_room {
                 self.keys += 1;
@@ -143,8 +91,8 @@ impl Load {
         })
     }
 
-    fn take_crowded(&mut self, keys: &mut Keys) -> Vec<Bytes> {
-        keys.take(|key| {
+    fn take_crowded(&mut self, keys: &mut Keys, now: MonoTime) -> Vec<Bytes> {
+        keys.take(now, |key| {
             let has_room = !self.is_full() && self.pruned_keys < PRUNED_KEYS_MAX;
             if has_room {
                 self.keys += 1;
@@ -157,27 +105,18 @@ impl Load {
 }
 
 impl Purges {
-    fn waits(&mut self, copy: CopyOf, now: MonoTime) -> &mut Waiting {
-        self.waiting.entry(copy).or_insert_with(|| Waiting {
-            deleted: Keys::default(),
-            crowded: Keys::default(),
-            since: now,
-            look_at: None,
-            again_at: now,
-        })
+    fn waits(&mut self, copy: CopyOf) -> &mut Waiting {
+        self.waiting.entry(copy).or_default()
     }
 
     /// A key of a copy whose rounds this node leads has been deleted.
     pub fn note_deleted(&mut self, copy: CopyOf, key: &[u8], now: MonoTime) {
         if self.keys >= WAITING_KEYS_MAX {
-            self.waits(copy, now).look_at.get_or_insert(now);
+            self.waits(copy).look_at.get_or_insert(now);
             return;
         }
-        let waits = self.waits(copy, now);
-        if waits.deleted.is_empty() {
-            waits.since = now;
-        }
-        self.keys += usize::from(waits.deleted.insert(key));
+        let is_new = self.waits(copy).deleted.insert(key, now);
+        self.keys += usize::from(is_new);
     }
 
     /// The record of a key of a copy whose rounds this node leads is crowded.
@@ -186,7 +125,7 @@ impl Purges {
         if self.crowded_keys >= CROWDED_KEYS_MAX {
             return;
         }
-        let is_new = self.waits(copy, now).crowded.insert(key);
+        let is_new = self.waits(copy).crowded.insert(key, now);
         self.crowded_keys += usize::from(is_new);
     }
 
@@ -199,20 +138,22 @@ impl Purges {
         }
     }
 
-    /// Keys of a copy may have been deleted, or expire, that are not remembered: it is read at `at`.
-    pub fn look(&mut self, copy: CopyOf, at: MonoTime, now: MonoTime) {
-        let waits = self.waits(copy, now);
+    /// Keys of a copy may have been deleted, or expire, that are not remembered: it is read at
+    /// `at`.
+    pub fn look(&mut self, copy: CopyOf, at: MonoTime) {
+        let waits = self.waits(copy);
         waits.look_at = Some(waits.look_at.map_or(at, |known| known.min(at)));
     }
 
     /// A value of a copy expires at `at`.
     pub fn note_expiry(&mut self, copy: CopyOf, at: MonoTime, now: MonoTime) {
-        self.look(copy, at.max(now + LOOK_REST), now);
+        self.look(copy, at.max(now + LOOK_REST));
     }
 
-    /// The next copy to be read, which is being read from now on.
+    /// The next copy to be read, which is being read from now on: once there is room for much of
+    /// what it may find, because what finds no room is read again.
     pub fn begin_look(&mut self, now: MonoTime) -> Option<CopyOf> {
-        if self.reading.is_some() || self.keys >= WAITING_KEYS_MAX {
+        if self.reading.is_some() || self.keys > WAITING_KEYS_MAX / 2 {
             return None;
         }
         let is_due =
@@ -235,7 +176,7 @@ impl Purges {
             return;
         };
         if !is_whole {
-            self.waits(copy, now).look_at = Some(now + AGAIN_AFTER);
+            self.waits(copy).look_at = Some(now + AGAIN_AFTER);
         }
         self.forget_empty(copy);
     }
@@ -264,17 +205,21 @@ impl Purges {
 
     /// For how long the oldest of them has waited.
     pub(super) fn oldest_waits(&self, now: MonoTime) -> Option<Duration> {
-        let with_keys = self.waiting.values().filter(|w| !w.deleted.is_empty());
-        with_keys.map(|waits| now.since(waits.since)).max()
+        let oldest = self
+            .waiting
+            .values()
+            .filter_map(|waits| waits.deleted.oldest());
+        oldest.min().map(|since| now.since(since))
     }
 
-    /// What waits and could be purged now, as one round's parts; empty if there is nothing. `others` gives
-    /// the other members of a copy, or who of them is down.
+    /// What waits and could be purged now, as one round's parts; empty if there is nothing. And
+    /// whether there may be more. `others` gives the other members of a copy, or who of them is
+    /// down.
     pub fn gather(
         &mut self,
         now: MonoTime,
         others: &BTreeMap<CopyOf, Result<Members, NodeId>>,
-    ) -> Vec<Gathered> {
+    ) -> (Vec<Gathered>, bool) {
         self.blocked_by.clear();
         let mut parts = Vec::new();
         let mut load = Load::default();
@@ -289,21 +234,21 @@ impl Purges {
                 }
                 None => continue,
             };
-            if waits.again_at > now || load.is_full() || self.led.len() >= LED_MAX {
+            if load.is_full() || self.led.len() >= LED_MAX {
                 continue;
             }
             let gathered = Gathered {
                 copy: *copy,
                 members,
-                deleted: load.take(&mut waits.deleted),
-                crowded: load.take_crowded(&mut waits.crowded),
+                deleted: load.take(&mut waits.deleted, now),
+                crowded: load.take_crowded(&mut waits.crowded, now),
             };
             if gathered.deleted.is_empty() && gathered.crowded.is_empty() {
                 continue;
             }
             parts.push(gathered);
         }
-        parts
+        (parts, load.is_full())
     }
 
     /// How often what waits is gathered for a round.
@@ -312,21 +257,19 @@ impl Purges {
         self.rest / 12
     }
 
-    /// No round is about these keys of a copy any more; where one `failed` they are not tried again at once.
+    /// No round is about these keys of a copy any more; those that were `refused`, at this moment,
+    /// are not tried again at once.
     pub fn give_back<'a>(
         &mut self,
         copy: CopyOf,
         keys: impl IntoIterator<Item = &'a (Bytes, Wanted)>,
-        failed: Option<MonoTime>,
+        refused: Option<MonoTime>,
     ) {
         if let Some(waits) = self.waiting.get_mut(&copy) {
             for (key, wanted) in keys {
-                let waits_on = match wanted {
-                    Wanted::Gone(_) => waits.deleted.give_back(key),
-                    Wanted::Less(_) => waits.crowded.give_back(key),
-                };
-                if let Some(now) = failed.filter(|_| waits_on) {
-                    waits.again_at = now + AGAIN_AFTER;
+                match wanted {
+                    Wanted::Gone(_) => waits.deleted.give_back(key, refused),
+                    Wanted::Less(_) => waits.crowded.give_back(key, refused),
                 }
             }
         }
@@ -336,6 +279,8 @@ impl Purges {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use quorate_antientropy::Prunable;
     use quorate_ring::{KeyspaceId, VnodeId};
 
@@ -356,16 +301,20 @@ mod tests {
             purges.note_deleted(COPY, &number.to_le_bytes(), now);
         }
         assert_eq!(purges.keys, WAITING_KEYS_MAX);
-        assert_eq!(purges.begin_look(now), None, "there is no room for more");
         let others = [(COPY, Ok(Members::default()))].into();
-        let parts = purges.gather(now, &others);
-        assert_eq!(
-            parts.iter().map(|part| part.deleted.len()).sum::<usize>(),
-            ROUND_KEYS_MAX
-        );
-        for Gathered { copy, deleted, .. } in parts {
-            deleted.iter().for_each(|key| purges.forget(copy, key));
-            purges.give_back(copy, &gone(deleted), None);
+        while purges.keys > WAITING_KEYS_MAX / 2 {
+            assert_eq!(
+                purges.begin_look(now),
+                None,
+                "there is no room for much more"
+            );
+            let (parts, has_more) = purges.gather(now, &others);
+            let keys = parts.iter().map(|part| part.deleted.len()).sum::<usize>();
+            assert_eq!((keys, has_more), (ROUND_KEYS_MAX, true));
+            for Gathered { copy, deleted, .. } in parts {
+                deleted.iter().for_each(|key| purges.forget(copy, key));
+                purges.give_back(copy, &gone(deleted), None);
+            }
         }
         assert_eq!(purges.begin_look(now), Some(COPY));
     }
@@ -376,7 +325,7 @@ mod tests {
         let now = MonoTime::ZERO;
         let others = [(COPY, Ok(Members::default()))].into();
         let deleted_of_next = |purges: &mut Purges, now| {
-            let parts = purges.gather(now, &others);
+            let (parts, _) = purges.gather(now, &others);
             let keys = parts.into_iter().flat_map(|part| part.deleted);
             keys.collect::<Vec<Bytes>>()
         };
@@ -415,7 +364,7 @@ mod tests {
         }
         purges.note_deleted(COPY, b"deleted", now);
         assert_eq!(purges.keys + purges.crowded_keys, PRUNED_KEYS_MAX + 2);
-        let parts = purges.gather(now, &[(COPY, Ok(Members::default()))].into());
+        let (parts, _) = purges.gather(now, &[(COPY, Ok(Members::default()))].into());
         let counts = |part: &Gathered| (part.deleted.len(), part.crowded.len());
         let counts: Vec<_> = parts.iter().map(counts).collect();
         assert_eq!(counts, [(1, PRUNED_KEYS_MAX)]);
@@ -436,10 +385,10 @@ mod tests {
         let (now, away) = (MonoTime::ZERO, NodeId(3));
         let others = [(COPY, Err(away))].into();
         purges.note_crowded(COPY, b"crowded", now);
-        assert!(purges.gather(now, &others).is_empty());
+        assert!(purges.gather(now, &others).0.is_empty());
         assert!(purges.status(now, 0).blocked_by.is_empty());
         purges.note_deleted(COPY, b"deleted", now);
-        assert!(purges.gather(now, &others).is_empty());
+        assert!(purges.gather(now, &others).0.is_empty());
         assert_eq!(purges.status(now, 1).blocked_by, [away]);
     }
 }

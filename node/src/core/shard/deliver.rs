@@ -1,11 +1,11 @@
 //! Records on their way to nodes that lack them: what hints and guests have in common.
 //!
-//! A delivery is one `Replicate` with the record that this node shows readers; it is no operation of a
-//! client, takes no client's room, and begins when the budget of background work lets it. What is not
-//! acknowledged in time, or whose target went away, is given back to whoever sent it.
+//! A delivery is one `Replicate` with the record that this node shows readers; it is no operation
+//! of a client, takes no client's room, and begins when the budget of background work lets it. What
+//! is not acknowledged in time, or whose target went away, is given back to whoever sent it.
 //!
-//! Not here: what waits for whom and at what pace (`core::hints`, `core::guests`), what an acknowledgement
-//! ends (`shard::hints`, `shard::guests`).
+//! Not here: what waits for whom and at what pace (`core::hints`, `core::guests`), what an
+//! acknowledgement ends (`shard::hints`, `shard::guests`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -49,7 +49,8 @@ impl Deliveries {
         lost.map(|(_, sent)| sent.delivery).collect()
     }
 
-    /// Takes out what `from` answers to, and how long that took; `None` if it answers to something else.
+    /// Takes out what `from` answers to, and how long that took; `None` if it answers to something
+    /// else.
     pub(super) fn take_answered(
         &mut self,
         now: MonoTime,
@@ -69,7 +70,8 @@ impl Deliveries {
 }
 
 impl Shard {
-    /// Pays for a delivery whose record may have to be loaded first: it is taken to be as large as the last.
+    /// Pays for a delivery whose record may have to be loaded first: it is taken to be as large as
+    /// the last.
     pub(super) fn pay_for_delivery(&mut self, now: Now) {
         let cost = RECORD_COST + self.delivered_bytes;
         self.budget.charge(now.mono, Kind::Hint, cost);
@@ -83,7 +85,8 @@ impl Shard {
         record: Bytes,
         effects: &mut Effects,
     ) -> OpNumber {
-        // What is charged twice for a small record after a large one is at most what the large one cost.
+        // What is charged twice for a small record after a large one is at most what the large one
+        // cost.
         let bytes = record.len() as u64;
         let more = bytes.saturating_sub(self.delivered_bytes);
         self.budget.charge(now.mono, Kind::Hint, more);

@@ -1,12 +1,13 @@
 //! Anti-entropy: comparing this node's copies with those of co-replicas, and bringing together what
 //! differs.
 //!
-//! Each pair of nodes is compared by one of the two, at an interval, and soon after a connection came
-//! up: who was away lacks what hints did not bring. A node begins one exchange at a time. What the
-//! pairs' last exchanges found, and how long ago, is published.
+//! Each pair of nodes is compared by one of the two, at an interval, and soon after a connection
+//! came up: who was away lacks what hints did not bring. A node begins one exchange at a time. What
+//! the pairs' last exchanges found, and how long ago, is published.
 //!
-//! Not here: the walk (`core::exchange`), the other side of an exchange (`exchange_replica`), exchanges
-//! by which a node that forgot comes to count again (`refill`), the gets that heal (`read`).
+//! Not here: the walk (`core::exchange`), the other side of an exchange (`exchange_replica`),
+//! exchanges by which a node that forgot comes to count again (`refill`), the gets that heal
+//! (`read`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -56,10 +57,11 @@ const VNODES_PER_ANSWER: usize = 256;
 /// Time for the get that heals a key.
 const HEAL_WITHIN: Duration = Duration::from_secs(2);
 
-/// After this time an exchange ends with the vnode that it is at, however much is left, so that other pairs
-/// have their turn. Not within a vnode: its rows would be read from the beginning the next time, and with
-/// little in the budget no turn would ever come to their end. A vnode in which nothing moves for as long
-/// ends it too, and so does the longest turn, whatever a peer makes of its rows.
+/// After this time an exchange ends with the vnode that it is at, however much is left, so that
+/// other pairs have their turn. Not within a vnode: its rows would be read from the beginning the
+/// next time, and with little in the budget no turn would ever come to their end. A vnode in which
+/// nothing moves for as long ends it too, and so does the longest turn, whatever a peer makes of
+/// its rows.
 const TURN_MAX: Duration = Duration::from_secs(60);
 
 /// However large a vnode is: at the budget's floor alone some GiB were read by then.
@@ -332,8 +334,8 @@ impl Shard {
         self.go_on(now, effects);
     }
 
-    /// Every (keyspace, vnode) of which this node and `peer` both have a copy, from `first` on in at
-    /// most so many vnodes; and the vnode that follows.
+    /// Every (keyspace, vnode) of which this node and `peer` both have a copy, from `first` on in
+    /// at most so many vnodes; and the vnode that follows.
     fn vnodes_with(
         &self,
         peer: NodeId,
@@ -354,7 +356,8 @@ impl Shard {
         (common, vnodes.next())
     }
 
-    /// Carries out what the exchange wants now, if the budget lets it; else it waits for the next tick.
+    /// Carries out what the exchange wants now, if the budget lets it; else it waits for the next
+    /// tick.
     fn go_on(&mut self, now: Now, effects: &mut Effects) {
         if !self.table.has_room() {
             // What a key's copies come to could not be kept: the engine is being fed.

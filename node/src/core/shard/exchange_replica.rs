@@ -1,9 +1,9 @@
 //! A replica's part of an exchange: hashes of its trees, digests of its rows.
 //!
 //! It answers from its digests and from the store of that moment and keeps nothing between two
-//! questions but who last asked for rows: rows are told to one peer at a time, because what two found
-//! they would both bring. Rows are read on as the budget of background work lets it, and told as far as
-//! they were read by half of the asker's time.
+//! questions but who last asked for rows: rows are told to one peer at a time, because what two
+//! found they would both bring. Rows are read on as the budget of background work lets it, and told
+//! as far as they were read by half of the asker's time.
 //!
 //! Not here: beginning exchanges and healing (`exchange`).
 
@@ -29,8 +29,8 @@ use super::Shard;
 use super::scan::{PAGE_BYTES_MAX, SCAN_RECORDS_MAX};
 use super::scan_replica::{Reader, SCAN_READS_MAX};
 
-/// Pages that are read for one answer: rows of the buckets are a few of those of their vnode, and each
-/// answer costs a way there and back.
+/// Pages that are read for one answer: rows of the buckets are a few of those of their vnode, and
+/// each answer costs a way there and back.
 const PAGES_PER_ANSWER: u32 = 32;
 
 /// Peers' questions about rows that may wait for the budget: each peer has one open.
@@ -167,8 +167,8 @@ impl Shard {
         self.read_page(now, reader, message, effects)
     }
 
-    /// A page that was read for an exchange: takes the digests of its records that are in the buckets, and
-    /// reads on unless that is enough for an answer.
+    /// A page that was read for an exchange: takes the digests of its records that are in the
+    /// buckets, and reads on unless that is enough for an answer.
     pub(super) fn exchange_page(
         &mut self,
         now: Now,
@@ -290,7 +290,8 @@ impl Shard {
         }
     }
 
-    /// Whether another peer is at comparing rows with this node: what both found they would both bring.
+    /// Whether another peer is at comparing rows with this node: what both found they would both
+    /// bring.
     fn tells_rows_to_another(&self, now: MonoTime, peer: NodeId) -> bool {
         let told = self.exchanges.rows_told;
         told.is_some_and(|(to, at)| to != peer && now.since(at) < ROWS_HELD_FOR)

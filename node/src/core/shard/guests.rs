@@ -1,11 +1,11 @@
 //! Standing in for owners: who may, what a fallback takes, and how the owners get it.
 //!
-//! A guest is an ordinary record of a vnode that this node does not own: merged, logged and shown like
-//! any other. It is delivered as a hint is (`deliver`), and taken away by the frame that also takes a
-//! purged key away, once every owner has acknowledged it and counts.
+//! A guest is an ordinary record of a vnode that this node does not own: merged, logged and shown
+//! like any other. It is delivered as a hint is (`deliver`), and taken away by the frame that also
+//! takes a purged key away, once every owner has acknowledged it and counts.
 //!
-//! Not here: which guests there are and what they wait for (`core::guests`), a fallback's part in purge
-//! rounds (`purge`).
+//! Not here: which guests there are and what they wait for (`core::guests`), a fallback's part in
+//! purge rounds (`purge`).
 
 use std::time::Duration;
 
@@ -36,8 +36,8 @@ use super::{Origin, Parked, Place, Shard};
 const PLANTED_AGE: Duration = Duration::from_millis(500);
 
 impl Shard {
-    /// Who may stand in for the owners of a vnode, the first one first: as many nodes behind the owners
-    /// as there are copies. A bound, because purge rounds ask all of them.
+    /// Who may stand in for the owners of a vnode, the first one first: as many nodes behind the
+    /// owners as there are copies. A bound, because purge rounds ask all of them.
     pub(super) fn fallbacks_of(&self, (keyspace, vnode): CopyOf) -> Owners {
         let Some(known) = self.topology.keyspace(keyspace) else {
             return Owners::new();
@@ -69,8 +69,8 @@ impl Shard {
         self.continuity.counts_as_fallback() && !self.healing.lost().disk
     }
 
-    /// Whether this node coordinates a request in place of the owners: a client's if it holds all of them
-    /// for down, and whatever another node hands to it.
+    /// Whether this node coordinates a request in place of the owners: a client's if it holds all
+    /// of them for down, and whatever another node hands to it.
     pub(super) fn stands_in(
         &self,
         now: Now,
@@ -96,8 +96,8 @@ impl Shard {
 
     /// Why a record that comes for an owner is not taken; `None` if it may be merged.
     ///
-    /// An owner knows a number that is not below any floor; so a node that forgot its own takes that one, as
-    /// long as nothing is here that was read under less.
+    /// An owner knows a number that is not below any floor; so a node that forgot its own takes
+    /// that one, as long as nothing is here that was read under less.
     pub(super) fn guest_refused(
         &mut self,
         from: NodeId,
@@ -132,8 +132,8 @@ impl Shard {
         None
     }
 
-    /// The floor that other nodes are told of: up to it an owner has dropped what was deleted. As a fallback a
-    /// node may have one that says only what it refuses.
+    /// The floor that other nodes are told of: up to it an owner has dropped what was deleted. As a
+    /// fallback a node may have one that says only what it refuses.
     pub(super) fn floor_told(&self, place: &Place) -> PurgeNumber {
         if place.is_owner {
             self.purge_numbers(place).floor
@@ -150,8 +150,8 @@ impl Shard {
         effects.push(Effect::Count(Event::GuestTaken));
     }
 
-    /// Looks for guests of an earlier life, sends what waits to owners that are up, gives up on what was
-    /// not acknowledged.
+    /// Looks for guests of an earlier life, sends what waits to owners that are up, gives up on
+    /// what was not acknowledged.
     pub(super) fn tick_guests(&mut self, now: Now, effects: &mut Effects) {
         let continuity = &self.continuity;
         let is_up = |node| continuity.liveness(now.mono, node) == Liveness::Up;
@@ -246,8 +246,8 @@ impl Shard {
                 }
                 self.deliver_guests(now, from, effects);
             }
-            // It was here when this node forgot that it had joined the round of that floor, and went to all
-            // owners before: nothing acknowledged rests on it.
+            // It was here when this node forgot that it had joined the round of that floor, and
+            // went to all owners before: nothing acknowledged rests on it.
             Err(refusal) if refusal.cause == Cause::BelowFloor && !self.guests.knows(copy) => {
                 effects.push(Effect::Count(Event::GuestOutdated));
                 self.guests.delivered(&delivery, took);
@@ -259,8 +259,8 @@ impl Shard {
         true
     }
 
-    /// Takes a guest away that waits for no owner, once it is in memory: what it was is part of the change of
-    /// the sums.
+    /// Takes a guest away that waits for no owner, once it is in memory: what it was is part of the
+    /// change of the sums.
     pub(super) fn release(&mut self, key: RecordKey, effects: &mut Effects) {
         if !self.guests.may_go(&key) {
             // It was taken anew, or an owner began a new life.

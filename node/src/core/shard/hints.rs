@@ -3,8 +3,8 @@
 //!
 //! A hint ends by the target's durable acknowledgement, whether the target counts or not.
 //!
-//! Not here: which hints there are (`core::hints`), sending records (`deliver`), noticing that a node missed
-//! a write (`write`).
+//! Not here: which hints there are (`core::hints`), sending records (`deliver`), noticing that a
+//! node missed a write (`write`).
 
 use std::time::Duration;
 
@@ -35,8 +35,8 @@ impl Shard {
         }
     }
 
-    /// Sends what waits for nodes that are up, gives up on what was not acknowledged, lets go what is
-    /// too old.
+    /// Sends what waits for nodes that are up, gives up on what was not acknowledged, lets go what
+    /// is too old.
     pub(super) fn tick_hints(&mut self, now: Now, effects: &mut Effects) {
         let continuity = &self.continuity;
         let is_up = |node| continuity.liveness(now.mono, node) == Liveness::Up;

@@ -3,8 +3,9 @@
 //! The version was made by the writer, so nothing is minted here. A write that meets itself is a
 //! duplicate; one that meets a higher version is superseded: what is held is replicated in its
 //! place, and with W acknowledgements it is *applied, superseded*, as if it had been written just
-//! before. A stamp is refused only if it is too far ahead of this node's clock and would be held. An attempt
-//! that is older than any may be is *unknown*: what it wrote may have been purged since (P6).
+//! before. A stamp is refused only if it is too far ahead of this node's clock and would be held.
+//! An attempt that is older than any may be is *unknown*: what it wrote may have been purged since
+//! (P6).
 
 use bytes::Bytes;
 use quorate_antientropy::{KeyState, LwwVersion, LwwWrite, RETRY_TIME_MAX};

@@ -12,10 +12,11 @@
 //! hands requests to owners, `resolve` finds out what became of a write, `session_read` a session's
 //! gets, `lww` makes writes of lww keyspaces, `persist` talks to the table and the store. `scan`
 //! coordinates pages of scans, `scan_replica` does a replica's part of them, `batch` takes many
-//! requests as one. `exchange` compares copies with co-replicas and brings them together, `exchange_replica`
-//! does a replica's part of that, `refill` gets back what this node forgot, `hints` delivers what
-//! others missed, `guests` holds in place of owners what they missed, `deliver` sends both, `purge` takes deleted keys away, `rot`
-//! begins anew where rows were lost unnoticed.
+//! requests as one. `exchange` compares copies with co-replicas and brings them together,
+//! `exchange_replica` does a replica's part of that, `refill` gets back what this node forgot,
+//! `hints` delivers what others missed, `guests` holds in place of owners what they missed,
+//! `deliver` sends both, `purge` takes deleted keys away, `rot` begins anew where rows were lost
+//! unnoticed.
 
 mod batch;
 mod deliver;
@@ -96,7 +97,8 @@ const UNARMED: u64 = u64::MAX;
 const STANDSTILL_MIN: Duration = Duration::from_millis(250);
 /// After a standstill, all that had waited in the system's buffers is read within this time.
 const STANDSTILL_READ: Duration = Duration::from_millis(100);
-/// What a record may usually remember of ended lives and flagged operations before it is pruned: some 400 bytes.
+/// What a record may usually remember of ended lives and flagged operations before it is pruned:
+/// some 400 bytes.
 pub const SPARE_MAX: usize = 16;
 /// Advice to a client whose request was shed.
 const RETRY_AFTER_SHED_MS: u32 = 50;
@@ -161,8 +163,9 @@ pub struct ShardConfig {
     pub hints: HintLimits,
     /// How long a purge round rests: twice the longest time in which an operation is tried again.
     pub purge_rest: Duration,
-    /// What a record may remember of ended lives and flagged operations before it is pruned. Less means smaller
-    /// records of keys that are written often, and more of them written anew for nothing else.
+    /// What a record may remember of ended lives and flagged operations before it is pruned. Less
+    /// means smaller records of keys that are written often, and more of them written anew for
+    /// nothing else.
     pub spare_max: usize,
 }
 
@@ -368,7 +371,8 @@ enum Ack {
 pub struct KeyspaceHoldings {
     /// Which.
     pub keyspace: KeyspaceId,
-    /// In all vnodes of which the node holds something, also in place of owners: what a dump of it shows.
+    /// In all vnodes of which the node holds something, also in place of owners: what a dump of it
+    /// shows.
     pub all: Holdings,
     /// In those of which it is the first owner that is up as it sees it: over all nodes that are up
     /// each record counts once.
@@ -578,7 +582,7 @@ impl Shard {
                 found_guests.push(((keyspace, vnode), bytes));
             }
             if leads(&topology, me, (keyspace, vnode)) {
-                purges.look((keyspace, vnode), first_look, now.mono);
+                purges.look((keyspace, vnode), first_look);
             }
         }
         let mut shard = Self {
@@ -843,7 +847,8 @@ impl Shard {
         }
     }
 
-    /// The slow read is about to read so many bytes: pays for as many of them as the budget lets it.
+    /// The slow read is about to read so many bytes: pays for as many of them as the budget lets
+    /// it.
     pub fn pay_for_scrub(&mut self, now: Now, cost: u64) -> u64 {
         if !self.budget.may(now.mono, Kind::Scrub) {
             return 0;
@@ -1070,7 +1075,7 @@ impl Shard {
                 self.down.remove(&from);
                 self.heard_again(from, effects);
                 if before.is_some_and(|before| before != header.incarnation) {
-                    self.began_anew(from);
+                    self.began_anew(now, from, effects);
                 }
                 if before != Some(header.incarnation) {
                     self.look_for_crowded(now, from);
@@ -1131,10 +1136,13 @@ impl Shard {
         }
     }
 
-    /// A peer began a new life: what earlier ones acknowledged counts for nothing that is open, because
-    /// the new one may have lost it.
-    fn began_anew(&mut self, peer: NodeId) {
+    /// A peer began a new life: what earlier ones acknowledged counts for nothing that is open,
+    /// because the new one may have lost it.
+    fn began_anew(&mut self, now: Now, peer: NodeId, effects: &mut Effects) {
         self.guests_again(peer);
+        if self.purges.began_anew(peer, now.mono) {
+            effects.push(Effect::Count(Event::PurgeRoundFailed));
+        }
         for number in self.open_ops() {
             match self.ops.get_mut(&number) {
                 Some(Op::Put(put)) => put.machine.began_anew(peer),
@@ -1177,7 +1185,8 @@ impl Shard {
         if self.room() == 0 {
             self.budget.crowded();
         }
-        // Scans take as long as they are large: their time says nothing, so neither does their number.
+        // Scans take as long as they are large: their time says nothing, so neither does their
+        // number.
         let of_scans = self.scans.len() + self.scan_gets;
         let open = self.unanswered.total().saturating_sub(of_scans);
         self.budget.observe(now.mono, open);
@@ -1345,8 +1354,8 @@ impl Shard {
         }
     }
 
-    /// When the client sent what is to be answered, as far as this node knows; `None` of what takes as long as
-    /// it is large, and of what no client asked for.
+    /// When the client sent what is to be answered, as far as this node knows; `None` of what takes
+    /// as long as it is large, and of what no client asked for.
     fn came(&self, origin: &Origin) -> Option<MonoTime> {
         match origin {
             Origin::Client { asked, .. } => Some(asked.at),
@@ -1459,10 +1468,10 @@ impl Shard {
     /// A hybrid timestamp: never goes back, follows the wall clock and what was seen.
     ///
     /// Above all timestamps of the record, else a node whose clock is behind would take a hot key's
-    /// whole list of op ids for younger than a first attempt. While it is ahead of the wall clock, after
-    /// one that was wrong, it goes on at half the pace of time: were it to stand still until it is caught
-    /// up, then a list's whole span would be a few microseconds, younger than any attempt; at the full
-    /// pace it would stay ahead for ever.
+    /// whole list of op ids for younger than a first attempt. While it is ahead of the wall clock,
+    /// after one that was wrong, it goes on at half the pace of time: were it to stand still until
+    /// it is caught up, then a list's whole span would be a few microseconds, younger than any
+    /// attempt; at the full pace it would stay ahead for ever.
     fn next_timestamp(&mut self, now: Now, record: &Record) -> u64 {
         let siblings = record.siblings().iter().map(Sibling::timestamp);
         let superseded = record.superseded().entries().iter().map(|op| op.timestamp);

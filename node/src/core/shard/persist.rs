@@ -23,8 +23,9 @@ impl Shard {
     }
 
     /// Makes `record` the newest state of a key: the change of the sums, the table, the log. Gives
-    /// the record back, to be sent, and what it replaced. `had_value` says of the old state whether it has a value, `gone_at`
-    /// of the new one from when on nothing of it is shown, as `KeyState::gone_at` does.
+    /// the record back, to be sent, and what it replaced. `had_value` says of the old state whether
+    /// it has a value, `gone_at` of the new one from when on nothing of it is shown, as
+    /// `KeyState::gone_at` does.
     pub(super) fn commit(
         &mut self,
         place: &Place,

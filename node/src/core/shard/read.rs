@@ -126,8 +126,8 @@ impl Shard {
         self.begin_get(now, asking, reading, effects);
     }
 
-    /// Reads so many copies, whether their holders count or not, and brings them together; those of this
-    /// node and of `only`, if one is named.
+    /// Reads so many copies, whether their holders count or not, and brings them together; those of
+    /// this node and of `only`, if one is named.
     pub(super) fn compare_copies(
         &mut self,
         now: Now,

@@ -1,10 +1,11 @@
 //! A node that forgot gets back what it acknowledged: which exchanges it begins for that, and what
 //! they came to.
 //!
-//! It begins one with every owner whose word it needs, whichever of the two begins theirs otherwise,
-//! and whether exchanges are made at an interval or not. A copy that is alike, or of which no key was left
-//! behind, holds all that the other node had taken of it when it was asked how it stands, as long as
-//! that one lived on meanwhile; it counts from then on, however much of the refill is left.
+//! It begins one with every owner whose word it needs, whichever of the two begins theirs
+//! otherwise, and whether exchanges are made at an interval or not. A copy that is alike, or of
+//! which no key was left behind, holds all that the other node had taken of it when it was asked
+//! how it stands, as long as that one lived on meanwhile; it counts from then on, however much of
+//! the refill is left.
 //!
 //! Not here: whose word is needed (`healing`), the exchange itself (`exchange`).
 
@@ -67,8 +68,8 @@ impl Shard {
             let (life, _) = self.continuity.life_of(peer)?;
             (!copies.is_empty()).then_some((peer, copies, life))
         });
-        // Who was never asked comes first, then who has waited longest: else those in front, of whom
-        // something cannot be had yet, would keep the last one from its turn.
+        // Who was never asked comes first, then who has waited longest: else those in front, of
+        // whom something cannot be had yet, would keep the last one from its turn.
         let next = wanted.min_by_key(|(peer, ..)| self.exchanges.refills_due.get(peer).copied());
         let Some((peer, copies, life)) = next else {
             return false;
@@ -98,7 +99,8 @@ impl Shard {
         }
     }
 
-    /// A copy holds all that the peer of the refill had taken of it when that one told how it stands.
+    /// A copy holds all that the peer of the refill had taken of it when that one told how it
+    /// stands.
     pub(super) fn filled(&mut self, copy: (KeyspaceId, VnodeId), effects: &mut Effects) {
         if !self.is_refill_sound() {
             return;
@@ -233,8 +235,8 @@ impl Shard {
         }
     }
 
-    /// A node that refills its copies from here needs no exchange that this one begins: both would read
-    /// the same rows.
+    /// A node that refills its copies from here needs no exchange that this one begins: both would
+    /// read the same rows.
     pub(super) fn leave_to_refill(&mut self, now: MonoTime, peer: NodeId) {
         self.exchanges.put_off(peer, now + LEFT_TO_REFILL);
     }

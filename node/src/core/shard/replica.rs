@@ -148,8 +148,8 @@ impl Shard {
         }
     }
 
-    /// Whether there is no room for what this record adds. What is held already needs none: a read may rest on
-    /// it however full the disk is.
+    /// Whether there is no room for what this record adds. What is held already needs none: a read
+    /// may rest on it however full the disk is.
     pub(super) fn lacks_room_for(
         &self,
         place: &Place,
@@ -164,9 +164,9 @@ impl Shard {
         !states.is_some_and(|(own, theirs)| own.holds_all_of(&theirs))
     }
 
-    /// Takes a record unmerged, if what is held here is exactly what it was made on: the one that came
-    /// knows all of that, and of this node's own writes nothing more. Says whether it was taken; what
-    /// cannot be read is left to [`Self::merge_in`] to refuse.
+    /// Takes a record unmerged, if what is held here is exactly what it was made on: the one that
+    /// came knows all of that, and of this node's own writes nothing more. Says whether it was
+    /// taken; what cannot be read is left to [`Self::merge_in`] to refuse.
     fn take_on(
         &mut self,
         place: &Place,
@@ -281,8 +281,9 @@ impl Shard {
     /// The place of a key that a peer asks this node for, as an owner or as a fallback.
     ///
     /// # Errors
-    /// [`Cause::EpochMismatch`] if it is not what it is asked as under the same epoch, [`Cause::NotReady`]
-    /// while its memory is in doubt, and what is wrong with the key or its keyspace.
+    /// [`Cause::EpochMismatch`] if it is not what it is asked as under the same epoch,
+    /// [`Cause::NotReady`] while its memory is in doubt, and what is wrong with the key or its
+    /// keyspace.
     pub(super) fn place_asked(
         &self,
         epoch: Epoch,

@@ -1,19 +1,21 @@
-//! Rows that were lost or changed though no checksum says so: what the slow read found is believed when it
-//! found the same twice while nothing was written, and what is done about it.
+//! Rows that were lost or changed though no checksum says so: what the slow read found is believed
+//! when it found the same twice while nothing was written, and what is done about it.
 //!
-//! Exchanges compare sums, and the sums are those of what was written, so that exchanges alone never find
-//! it. The sums are made those of the rows that are there; then this node is one that forgot, and begins anew
-//! as such: under a new incarnation, because the next dot of a lost record would cover those before it, and
-//! counting for nothing until it was compared with the owners that it needs, which now shows what is
-//! missing. Nothing is thrown away: rows that are alike on all nodes stay. But a node that begins anew counts
-//! for nothing for a while, and nothing keeps two from doing so at once, so that a quorum may be missing until
-//! they are whole. That it lost something is on disk before its sums tell what is there.
+//! Exchanges compare sums, and the sums are those of what was written, so that exchanges alone
+//! never find it. The sums are made those of the rows that are there; then this node is one that
+//! forgot, and begins anew as such: under a new incarnation, because the next dot of a lost record
+//! would cover those before it, and counting for nothing until it was compared with the owners that
+//! it needs, which now shows what is missing. Nothing is thrown away: rows that are alike on all
+//! nodes stay. But a node that begins anew counts for nothing for a while, and nothing keeps two
+//! from doing so at once, so that a quorum may be missing until they are whole. That it lost
+//! something is on disk before its sums tell what is there.
 //!
-//! It is left at being told and counted where beginning anew would cost more than it heals: while another node
-//! is down or this one does not count for all its copies; where it holds copies that no other node has, which
-//! would not be read any more, or copies in memory, which end with the process; and in a vnode of which deleted
-//! keys were purged, because a row that came back there in place of one that went is below no floor and would
-//! be brought to all. The next slow read finds it again.
+//! It is left at being told and counted where beginning anew would cost more than it heals: while
+//! another node is down or this one does not count for all its copies; where it holds copies that
+//! no other node has, which would not be read any more, or copies in memory, which end with the
+//! process; and in a vnode of which deleted keys were purged, because a row that came back there in
+//! place of one that went is below no floor and would be brought to all. The next slow read finds
+//! it again.
 //!
 //! Not here: reading (`shell::scrub`), judging (`core::verify`), getting it back (`refill`).
 
@@ -27,10 +29,12 @@ use super::super::input::{Contradiction, Now};
 use super::super::message::PurgeNumber;
 use super::{Ack, Shard};
 
-/// Copies that are corrected at once, so that what is appended stays bounded: the others with the next life.
+/// Copies that are corrected at once, so that what is appended stays bounded: the others with the
+/// next life.
 const COPIES_MAX: usize = 64;
 
-/// Buckets that one frame of the log corrects: only records are cut where a batch has no room for them.
+/// Buckets that one frame of the log corrects: only records are cut where a batch has no room for
+/// them.
 const BUCKETS_PER_FRAME: usize = 32;
 
 impl Shard {

@@ -156,7 +156,8 @@ impl Shard {
         let keyspace = keyspace.ok_or_else(|| Failure::refused(Cause::KeyspaceUnknown))?;
         let mode = keyspace.mode;
         let (keyspace, copies) = (keyspace.id, keyspace.copies);
-        // Owners alone are asked: what fallbacks hold cannot be told apart from what was deleted there.
+        // Owners alone are asked: what fallbacks hold cannot be told apart from what was deleted
+        // there.
         let level = level.strict();
         let required = level.replicas_for_read(copies).map_err(|_| {
             Failure::refused(Cause::LevelImpossible).with_limit(usize::from(copies.get()))

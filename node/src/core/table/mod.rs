@@ -479,9 +479,8 @@ impl Table {
     }
 
     /// Durable records of the vnode of `after` that the engine does not have yet, with keys after
-    /// `after`, in key order: what a scan must lay over the engine's page. At most `limit`. One of no
-    /// bytes takes the engine's away.
-    /// O(records of that vnode that the engine does not have).
+    /// `after`, in key order: what a scan must lay over the engine's page. At most `limit`. One of
+    /// no bytes takes the engine's away. O(records of that vnode that the engine does not have).
     #[must_use]
     pub fn durable_after(&self, after: &RecordKey, limit: usize) -> Vec<Row> {
         let frozen = self.frozen.iter().flat_map(|frozen| frozen.of_range(after));

@@ -75,7 +75,8 @@ impl Dialler {
         let connected = tokio::time::timeout(self.options.connect_timeout, connecting).await;
         let connected = connected.map_err(|_| ConnectError::TimedOut)?;
         connected.map_err(|error| match error.into() {
-            // Who closes now has not proved to be anybody: what it says of this node is no reason to act.
+            // Who closes now has not proved to be anybody: what it says of this node is no reason
+            // to act.
             ConnectError::Refused(code) => ConnectError::Failed {
                 reason: format!("it was closed before the handshake ended: {code}"),
             },

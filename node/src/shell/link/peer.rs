@@ -52,8 +52,9 @@ const BATCH_BYTES: usize = 32 * 1024;
 /// Least time from one connection to the next; a lost link is tried again within 250 ms.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A peer that has refused this node for so long, and so often, talks to another process of its id. Refusals
-/// this far apart are not of one time: a process that stood still between two has not been refused meanwhile.
+/// A peer that has refused this node for so long, and so often, talks to another process of its id.
+/// Refusals this far apart are not of one time: a process that stood still between two has not been
+/// refused meanwhile.
 const RIVAL_AFTER: Duration = Duration::from_secs(3);
 const RIVAL_REFUSALS: u32 = 10;
 const REFUSALS_APART: Duration = Duration::from_secs(1);
@@ -221,8 +222,8 @@ impl PeerLinks {
         }
     }
 
-    /// A peer refused this node because it talks to another process of its id: if it has done so for long
-    /// enough, the shard is told, which stops the node.
+    /// A peer refused this node because it talks to another process of its id: if it has done so
+    /// for long enough, the shard is told, which stops the node.
     fn refused_as_rival(&self, peer: NodeId, refusals: &mut Refusals) {
         if refusals.are_lasting(self.clock.now()) {
             self.inbox.push(Input::Rival { peer });

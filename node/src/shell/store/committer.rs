@@ -282,8 +282,8 @@ impl Committer {
         }
     }
 
-    /// False if there is no room for it: it is tried again, and what it is about must not be told to be back
-    /// before.
+    /// False if there is no room for it: it is tried again, and what it is about must not be told
+    /// to be back before.
     async fn note_doubt(&self, copies: u32) -> Result<bool, DiskError> {
         match losses::note_doubt(&*self.disk, copies).await {
             Ok(()) => Ok(true),
@@ -292,8 +292,8 @@ impl Committer {
         }
     }
 
-    /// Writes which disks are declared lost. A word that finds no room is answered; a withdrawal is kept until
-    /// there is some.
+    /// Writes which disks are declared lost. A word that finds no room is answered; a withdrawal is
+    /// kept until there is some.
     async fn note_declared(&mut self) -> Result<(), DiskError> {
         let Some(Declared { lost, number }) = self.undeclared.take() else {
             return Ok(());

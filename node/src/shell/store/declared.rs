@@ -1,12 +1,12 @@
 //! The operator's word on lost disks (`cluster recover --lost`), on disk.
 //!
-//! It is good for one loss: the file names the lost lives that were known when the word was given, and
-//! counts for nothing beside others. So it does not outlive a store that is set aside, an old copy that was
-//! restored, or a race between this write and the note of a later loss.
+//! It is good for one loss: the file names the lost lives that were known when the word was given,
+//! and counts for nothing beside others. So it does not outlive a store that is set aside, an old
+//! copy that was restored, or a race between this write and the note of a later loss.
 //!
-//! Layout, little-endian: checksum `u64`, magic `u64`, format `u32`, fingerprint of the lost lives `u64`,
-//! nodes `u32` and the number `u32` and time `u64` of each. A file that is damaged is none, which
-//! is told: the operator says it again.
+//! Layout, little-endian: checksum `u64`, magic `u64`, format `u32`, fingerprint of the lost lives
+//! `u64`, nodes `u32` and the number `u32` and time `u64` of each. A file that is damaged is none,
+//! which is told: the operator says it again.
 //!
 //! Not here: what it changes (`core::healing`).
 

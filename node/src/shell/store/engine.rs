@@ -1,12 +1,14 @@
 //! The real [`Engine`]: fjall, fed by sorted ingestions only.
 //!
-//! fjall's thread that compacts ends with the first error that it meets, and an ingestion that failed leaves
-//! a part of a table; both last until the database is opened again. So after either it is, before the next
-//! ingestion: what a full disk or a passing error of the disk did is over when there is room again.
+//! fjall's thread that compacts ends with the first error that it meets, and an ingestion that
+//! failed leaves a part of a table; both last until the database is opened again. So after either
+//! it is, before the next ingestion: what a full disk or a passing error of the disk did is over
+//! when there is room again.
 //!
 //! Calls block: they are made on the store's own threads.
 //!
-//! Not here: what is asked of fjall (`engine_open`), how often it is fed and what is tried again (`feeder`).
+//! Not here: what is asked of fjall (`engine_open`), how often it is fed and what is tried again
+//! (`feeder`).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};

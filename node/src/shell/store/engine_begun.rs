@@ -1,10 +1,10 @@
-//! What fjall leaves open when it makes a database: one whose making was not finished, names that are not
-//! durable, and a marker that is not what was written.
+//! What fjall leaves open when it makes a database: one whose making was not finished, names that
+//! are not durable, and a marker that is not what was written.
 //!
-//! fjall makes its journal, then the marker that names its format, then its keyspaces. A directory that a
-//! crash left before the last step it neither goes on with nor makes anew, so that the node would never
-//! start again. Nothing can have been put into it: it is removed. Were it an engine whose keyspaces somebody
-//! took away, the log would begin behind what it holds, and be refused.
+//! fjall makes its journal, then the marker that names its format, then its keyspaces. A directory
+//! that a crash left before the last step it neither goes on with nor makes anew, so that the node
+//! would never start again. Nothing can have been put into it: it is removed. Were it an engine
+//! whose keyspaces somebody took away, the log would begin behind what it holds, and be refused.
 //!
 //! Not here: any engine with a keyspace, however damaged.
 
@@ -39,8 +39,8 @@ pub(super) fn remove_unfinished(engine: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes the names of the keyspaces durable: fjall syncs what is in their folders, and not that they are
-/// there. A power loss could take everything that was ever put into them.
+/// Makes the names of the keyspaces durable: fjall syncs what is in their folders, and not that
+/// they are there. A power loss could take everything that was ever put into them.
 ///
 /// # Errors
 /// What the system reports.

@@ -62,7 +62,8 @@ impl OpenEngine {
     pub(super) fn open(config: &EngineConfig) -> Result<Self, EngineError> {
         remove_unfinished(&config.path).map_err(|error| failed(error.into()))?;
         let opened = Self::open_made(config).map_err(|error| {
-            // What a file names must be there: fjall renames into place, and removes what nothing names.
+            // What a file names must be there: fjall renames into place, and removes what nothing
+            // names.
             let is_missing = io_kind(&error) == Some(ErrorKind::NotFound);
             let error = failed(error);
             EngineError {

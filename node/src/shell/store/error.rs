@@ -107,8 +107,8 @@ impl OpenError {
         }
     }
 
-    /// Whether the directory is this node's own and does not hold all that was durable in it: set aside,
-    /// the node gets it back from others.
+    /// Whether the directory is this node's own and does not hold all that was durable in it: set
+    /// aside, the node gets it back from others.
     #[must_use]
     pub const fn is_loss(&self) -> bool {
         matches!(self, Self::Forgot { .. } | Self::Damaged { .. })

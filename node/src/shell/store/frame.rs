@@ -1,9 +1,10 @@
 //! A frame of the log: one numbered step of the shard, or a part of one.
 //!
 //! Layout, little-endian: checksum `u64` (seeded with store id, segment number, offset and
-//! incarnation), length of the frame `u32`, kind `u8`, three zero bytes, LSN `u64`, payload.
-//! A record that outgrows a batch goes in parts under one LSN; it counts when its last part does. One of no
-//! bytes says that the key is absent from there on: a record in its canonical form is never empty.
+//! incarnation), length of the frame `u32`, kind `u8`, three zero bytes, LSN `u64`, payload. A
+//! record that outgrows a batch goes in parts under one LSN; it counts when its last part does. One
+//! of no bytes says that the key is absent from there on: a record in its canonical form is never
+//! empty.
 
 use quorate_antientropy::{
     DigestChange, Holdings, HoldingsChange, PurgeNumber, PurgeNumbers, RecordChange, SumsCorrection,
@@ -207,9 +208,9 @@ pub(super) fn frames_of(
 
 /// Appends the bytes of an entry. Of a record: bucket `u16`, key length `u16`, change of the digest
 /// `u128`, of the number of keys `i8`, of tombstones `i8` and of bytes `i32`, key, record. Of purge
-/// numbers: keyspace `u32`, vnode `u16`, number `u64`, floor `u64`. Of a correction: keyspace `u32`, vnode
-/// `u16`, what is added to the number of keys, of tombstones and of bytes, `u64` each, and for each bucket
-/// that is corrected its number `u16` and the change of its digest `u128`.
+/// numbers: keyspace `u32`, vnode `u16`, number `u64`, floor `u64`. Of a correction: keyspace
+/// `u32`, vnode `u16`, what is added to the number of keys, of tombstones and of bytes, `u64` each,
+/// and for each bucket that is corrected its number `u16` and the change of its digest `u128`.
 pub(super) fn encode_entry(buffer: &mut Vec<u8>, entry: &Entry) -> Content {
     match entry {
         Entry::Record {

@@ -1,13 +1,14 @@
 //! Hints on disk: a file to which every change is appended, so that a node that was restarted still
 //! knows what others missed.
 //!
-//! Changes wait up to a quarter of a second and are written and synced together, beside the log and not
-//! in it: a hint is made a second after its write anyway, and what a crash takes of the newest ones an
-//! exchange finds. The file is written anew, from what is live, when most of it is not. What cannot be
-//! read of it ends it: hints promise nothing. A full disk keeps hints in memory only.
+//! Changes wait up to a quarter of a second and are written and synced together, beside the log and
+//! not in it: a hint is made a second after its write anyway, and what a crash takes of the newest
+//! ones an exchange finds. The file is written anew, from what is live, when most of it is not.
+//! What cannot be read of it ends it: hints promise nothing. A full disk keeps hints in memory
+//! only.
 //!
-//! Layout, little-endian: per change a checksum `u64` seeded with the store's id, length of the rest
-//! `u16`, kind `u8`, target `u32`, key.
+//! Layout, little-endian: per change a checksum `u64` seeded with the store's id, length of the
+//! rest `u16`, kind `u8`, target `u32`, key.
 //!
 //! Not here: what hints mean (`core::hints`).
 
@@ -51,8 +52,8 @@ pub(super) const CHANGES_MAX: usize = 1 << 20;
 
 pub(super) type Hint = (NodeId, RecordKey);
 
-/// Reads the hints that are live; also tells where the next change goes, if all of the file could be
-/// read.
+/// Reads the hints that are live; also tells where the next change goes, if all of the file could
+/// be read.
 pub(super) async fn read(
     disk: &dyn Disk,
     store: StoreId,

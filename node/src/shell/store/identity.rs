@@ -2,8 +2,8 @@
 //!
 //! A directory belongs to one node of one cluster for good. Its store id is drawn when it is made
 //! and seeds every checksum of its log. `cluster create` puts a single-use mark into the node's
-//! folder; a node that has neither mark nor data has lost its disk: it begins empty, and knows that it
-//! does not hold what it acknowledged (counterexamples V1, J5).
+//! folder; a node that has neither mark nor data has lost its disk: it begins empty, and knows that
+//! it does not hold what it acknowledged (counterexamples V1, J5).
 //!
 //! Not here: the lock that keeps a second process out (`shell::store::disk`).
 

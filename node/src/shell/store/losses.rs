@@ -2,12 +2,12 @@
 //!
 //! The file is there, durably, before anything is taken that could make the log outgrow what peers
 //! remember, and says that the node does not count until all has come back. One that cannot be read
-//! says the same. An old copy of the directory may lack it: then the peers' memories tell, as they did
-//! the first time.
+//! says the same. An old copy of the directory may lack it: then the peers' memories tell, as they
+//! did the first time.
 //!
-//! Layout, little-endian: checksum `u64`, magic `u64`, format `u32`, lives `u32` and the incarnation
-//! `u64` of each, copies in doubt `u32` (not in format 1), one byte (0: nothing is missing, 1: something is,
-//! 2: only copies that no other node has), and why as text.
+//! Layout, little-endian: checksum `u64`, magic `u64`, format `u32`, lives `u32` and the
+//! incarnation `u64` of each, copies in doubt `u32` (not in format 1), one byte (0: nothing is
+//! missing, 1: something is, 2: only copies that no other node has), and why as text.
 //!
 //! Not here: how it comes back (`core::healing`), who notices (`core::continuity`, `open`).
 

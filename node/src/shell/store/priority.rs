@@ -1,14 +1,15 @@
 //! Who gives way when processors are short: the threads that feed and compact the engine.
 //!
 //! No answer waits for them, and they work for seconds at a time. At equal priority each takes as
-//! much of a processor as the shard and the committer, and a write waits behind their slices at each
-//! of its steps. They keep a share: were they starved, the table would fill and writes wait for them.
+//! much of a processor as the shard and the committer, and a write waits behind their slices at
+//! each of its steps. They keep a share: were they starved, the table would fill and writes wait
+//! for them.
 //!
 //! Priorities weigh threads of one process group against each other. Replicas hold the same
-//! records, so their generations are full at the same time, and where several nodes share a
-//! machine nothing weighs one's feeding against another's requests: so the feed also rests. And what
-//! it wrote is brought to the disk a few MiB at a time: synced at the end and at once, a table of
-//! 256 MiB was measured to keep the log's syncs waiting for 100 to 600 ms.
+//! records, so their generations are full at the same time, and where several nodes share a machine
+//! nothing weighs one's feeding against another's requests: so the feed also rests. And what it
+//! wrote is brought to the disk a few MiB at a time: synced at the end and at once, a table of 256
+//! MiB was measured to keep the log's syncs waiting for 100 to 600 ms.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -82,8 +83,8 @@ impl Pace {
     }
 }
 
-/// Brings to the disk what is there by now of the newest table. Whoever writes it syncs it at its end
-/// in any case: what fails here is only not spread.
+/// Brings to the disk what is there by now of the newest table. Whoever writes it syncs it at its
+/// end in any case: what fails here is only not spread.
 fn sync_newest(tables: &Path) {
     let files = std::fs::read_dir(tables).into_iter().flatten().flatten();
     let number = |name: &std::ffi::OsStr| name.to_str()?.parse::<u64>().ok();

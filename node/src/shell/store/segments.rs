@@ -6,8 +6,9 @@
 //! A segment is ready only when its zeros, its header, its name and the directory are synced (L4).
 //! Numbers only rise, so that no number is used twice. Old segments go oldest first, each with a
 //! sync of the directory: a crash never leaves a hole. A full disk is waited out; frames that are
-//! no user's have the reserve of the segment in use meanwhile (L8). What was half done then is gone on with
-//! where it ended: a segment that has its name and is forgotten would be a hole after the next start.
+//! no user's have the reserve of the segment in use meanwhile (L8). What was half done then is gone
+//! on with where it ended: a segment that has its name and is forgotten would be a hole after the
+//! next start.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

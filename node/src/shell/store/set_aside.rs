@@ -1,11 +1,11 @@
-//! A damaged store is never written over: what there is of it is set aside in the data directory, and
-//! the node begins empty beside it and gets back from others what it held.
+//! A damaged store is never written over: what there is of it is set aside in the data directory,
+//! and the node begins empty beside it and gets back from others what it held.
 //!
-//! First a mark is put into the directory; the next start, before it opens anything, moves all there is
-//! into a folder of its own and notes the loss. A crash in between goes on where it was. Before all of it
-//! has come back, nothing is set aside again and no such folder removed: whatever damages stores at
-//! once on all nodes must not make them throw away what they hold. Once it has, the next one replaces it: a
-//! disk that fails again and again must not fill up with them.
+//! First a mark is put into the directory; the next start, before it opens anything, moves all
+//! there is into a folder of its own and notes the loss. A crash in between goes on where it was.
+//! Before all of it has come back, nothing is set aside again and no such folder removed: whatever
+//! damages stores at once on all nodes must not make them throw away what they hold. Once it has,
+//! the next one replaces it: a disk that fails again and again must not fill up with them.
 //!
 //! Not here: what is damage (`open`, `core`), how a node that lost its store comes back (`losses`).
 

@@ -1,5 +1,5 @@
-//! Leading a round: begins it with what waits, asks everybody step after step, and gives it up if somebody
-//! does not answer or began a new life.
+//! Leading a round: begins it with what waits, asks everybody step after step, and gives it up if
+//! somebody does not answer or began a new life.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::super::super::message::{
 };
 use super::super::super::node_set::{NodeSet, Owners};
 use super::super::super::purge::{
-    CopyOf, Gathered, Led, Members, PRUNED_PER_KEY_MAX, Part, Phase, ROUND_KEYS_MAX, STEP_WITHIN,
+    CopyOf, Gathered, Led, Members, PRUNED_PER_KEY_MAX, Part, Phase, STEP_WITHIN,
 };
 use super::super::{Ack, Shard};
 use super::gather::Step;
@@ -35,13 +35,11 @@ impl Shard {
         let copies = self.purges.waiting();
         let others = copies.map(|copy| (copy, self.members_up(now, copy)));
         let others: BTreeMap<CopyOf, Result<Members, NodeId>> = others.collect();
-        let parts = self.purges.gather(now.mono, &others);
+        let (parts, has_more) = self.purges.gather(now.mono, &others);
         if parts.is_empty() {
             return;
         }
-        let keys: usize = parts.iter().map(|part| part.deleted.len()).sum();
-        if keys >= ROUND_KEYS_MAX {
-            // There is more.
+        if has_more {
             self.next_purge = now.mono + AFTER_FULL_ROUND;
         }
         // What is wanted of them is known once they are in memory.
@@ -74,8 +72,8 @@ impl Shard {
         self.bring_in(now, op, keys, Step::Wanted, effects);
     }
 
-    /// The other owners of a copy whose rounds this node leads and those who may stand in, if all of them can
-    /// take part.
+    /// The other owners of a copy whose rounds this node leads and those who may stand in, if all
+    /// of them can take part.
     ///
     /// # Errors
     /// Who cannot; this node, if it does not count itself.
@@ -215,6 +213,9 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let me = self.me;
+        if step == PurgeStep::Join {
+            self.purges.number_parts(op);
+        }
         let Some(led) = self.purges.led(op) else {
             return;
         };
@@ -234,6 +235,10 @@ impl Shard {
         effects: &mut Effects,
     ) {
         if step == PurgeStep::Join {
+            let me = self.me;
+            if let Some(led) = self.purges.led(op) {
+                led.ask_about_joined(me, &agreed);
+            }
             self.ask_others(op, step, effects);
         }
         self.round_answered(now, self.me, op, (step, agreed), effects);
@@ -275,15 +280,12 @@ impl Shard {
         let left = led.keep_agreed();
         self.purges.give_up_keys(left, now.mono);
         match step {
-            PurgeStep::Look => {
-                self.purges.number_parts(op);
-                self.ask_round(now, op, PurgeStep::Join, effects);
-            }
+            PurgeStep::Look => self.ask_round(now, op, PurgeStep::Join, effects),
             PurgeStep::Join => self.purges.let_rest(op, now.mono),
             PurgeStep::Drained => self.ask_round(now, op, PurgeStep::Drop, effects),
             PurgeStep::Drop => {
-                // What was dropped is forgotten when it is looked at for the next round: it may have come back
-                // meanwhile from an owner that dropped it later.
+                // What was dropped is forgotten when it is looked at for the next round: it may
+                // have come back meanwhile from an owner that dropped it later.
                 if self.purges.end(op) {
                     effects.push(Effect::Count(Event::PurgeRound));
                 }

@@ -1,5 +1,6 @@
-//! Which keys of the copies whose rounds this node leads have been deleted, and which have crowded records:
-//! noted as they are written, and looked for by reading a copy where they are not remembered.
+//! Which keys of the copies whose rounds this node leads have been deleted, and which have crowded
+//! records: noted as they are written, and looked for by reading a copy where they are not
+//! remembered.
 
 use std::time::Duration;
 

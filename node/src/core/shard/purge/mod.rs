@@ -1,10 +1,10 @@
 //! Purge rounds: what this node does as the leader of one (`lead`) and as one who takes part
-//! (`take_part`), how it looks for keys that it does not remember (`look`), and what it leaves out of records
-//! (`prune`).
+//! (`take_part`), how it looks for keys that it does not remember (`look`), and what it leaves out
+//! of records (`prune`).
 //!
-//! A step of a round first has its keys brought into memory (`gather`); then all of it happens at one
-//! moment, so that nothing comes between looking at a record and raising a number or taking the record
-//! away. An answer goes when everything that it rests on is durable.
+//! A step of a round first has its keys brought into memory (`gather`); then all of it happens at
+//! one moment, so that nothing comes between looking at a record and raising a number or taking the
+//! record away. An answer goes when everything that it rests on is durable.
 //!
 //! In this file: the numbers of this node's copies, what they refuse, and how they are inherited.
 //! Not here: what a round proves and which keys wait (`core::purge`).
@@ -51,8 +51,8 @@ impl Shard {
         self.numbers_of((place.keyspace, place.location.vnode))
     }
 
-    /// The same of a copy: a number goes out only once it is durable, so that it is never given to another
-    /// round after a crash; a floor holds at once.
+    /// The same of a copy: a number goes out only once it is durable, so that it is never given to
+    /// another round after a crash; a floor holds at once.
     pub(super) fn numbers_of(&self, copy: CopyOf) -> PurgeNumbers {
         let newest = self.purges.numbers(copy);
         if newest == PurgeNumbers::default() {
@@ -74,8 +74,8 @@ impl Shard {
         }
     }
 
-    /// Whether a record that was read under `number` must be refused: it would change something, and
-    /// what it would bring may have been purged (P1).
+    /// Whether a record that was read under `number` must be refused: it would change something,
+    /// and what it would bring may have been purged (P1).
     pub(super) fn is_below_floor(
         &self,
         place: &Place,
@@ -99,8 +99,8 @@ impl Shard {
     }
 
     /// A co-replica's floor is above this node's number: this node took part in the round and has
-    /// forgotten it, and with that what was purged then. Of a fallback's floor that is not so: it took one that
-    /// it heard of, though not every owner may have been in that round yet.
+    /// forgotten it, and with that what was purged then. Of a fallback's floor that is not so: it
+    /// took one that it heard of, though not every owner may have been in that round yet.
     pub(super) fn note_floor(
         &self,
         copy: CopyOf,
@@ -121,7 +121,8 @@ impl Shard {
         effects.push(Effect::Stop(self.outdated(peer)));
     }
 
-    /// Why this node must not go on with its store. It is set aside only if others can give back all of it.
+    /// Why this node must not go on with its store. It is set aside only if others can give back
+    /// all of it.
     fn outdated(&self, peer: NodeId) -> StopReason {
         let reason = format!(
             "it is from before a round in which deleted keys were purged on node {peer} (an old copy \
@@ -138,8 +139,8 @@ impl Shard {
         StopReason::EngineDamaged { reason }
     }
 
-    /// An owner told how it stands: with its numbers this node's copies may be read again, unless they are
-    /// from before a round.
+    /// An owner told how it stands: with its numbers this node's copies may be read again, unless
+    /// they are from before a round.
     pub(super) fn inherit_numbers(
         &mut self,
         peer: NodeId,
@@ -170,8 +171,8 @@ impl Shard {
                 Inherited::Known | Inherited::NotYet => {}
                 Inherited::Raise(mut numbers) => {
                     if self.leads(copy) && numbers != PurgeNumbers::default() {
-                        // The number of a round that was begun and lost is not used again.
-                        numbers.number = numbers.number.next();
+                        // The numbers of rounds that were begun and lost are not used again.
+                        numbers.number = numbers.number.beyond_lost();
                     }
                     self.raise_numbers(copy, numbers, effects);
                 }

@@ -1,5 +1,5 @@
-//! Pruning the records of keys that stay: which are crowded, what a round may leave out of one, and leaving it
-//! out of what comes afterwards, so that it is not brought back.
+//! Pruning the records of keys that stay: which are crowded, what a round may leave out of one, and
+//! leaving it out of what comes afterwards, so that it is not brought back.
 //!
 //! Not here: the rounds (`lead`, `take_part`), why it is sound (`core::purge`).
 
@@ -18,8 +18,8 @@ use super::super::super::table::Lookup;
 use super::super::{Place, Shard};
 
 impl Shard {
-    /// Whether an actor writes no more, as far as this node knows: its node lives another life now. Only what
-    /// nobody raises again is worth leaving out.
+    /// Whether an actor writes no more, as far as this node knows: its node lives another life now.
+    /// Only what nobody raises again is worth leaving out.
     pub(in super::super) fn has_ended(&self, actor: Actor) -> bool {
         if actor.node == self.me {
             return actor.incarnation != self.continuity.incarnation();
@@ -73,7 +73,7 @@ impl Shard {
                     && self.topology.is_owner(copy.1, known.copies, peer)
             });
             if has_contexts && self.leads(copy) {
-                self.purges.look(copy, at, now.mono);
+                self.purges.look(copy, at);
             }
         }
     }
@@ -97,8 +97,8 @@ impl Shard {
         }
     }
 
-    /// Whether this node agrees that this is left out of a key's record. The record need not be durable: what
-    /// it is now is on disk before the number that rises with it.
+    /// Whether this node agrees that this is left out of a key's record. The record need not be
+    /// durable: what it is now is on disk before the number that rises with it.
     pub(super) fn may_prune(
         &self,
         copy: CopyOf,
@@ -155,7 +155,8 @@ impl Shard {
         self.purges.note_pruned(now.mono, place.key, pruned.clone());
     }
 
-    /// Forgets flagged operations as soon as it is asked about them; never in a build without planted bugs.
+    /// Forgets flagged operations as soon as it is asked about them; never in a build without
+    /// planted bugs.
     pub(super) fn prune_early_if_planted(
         &mut self,
         now: Now,
@@ -173,8 +174,8 @@ impl Shard {
         }
     }
 
-    /// Leaves out of a record that comes what was left out of this node's own a moment ago; true if it had any
-    /// of it.
+    /// Leaves out of a record that comes what was left out of this node's own a moment ago; true if
+    /// it had any of it.
     pub(in super::super) fn leave_out(&self, place: &Place, record: &mut Record) -> bool {
         if planted(Bug::PrunesOutsideRounds) {
             let mut prunable = self.prunable(record);

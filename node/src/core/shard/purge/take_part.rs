@@ -1,5 +1,5 @@
-//! Taking part in a round, one's own or a peer's: which of its keys this node agrees on, and raising its
-//! number or taking records away.
+//! Taking part in a round, one's own or a peer's: which of its keys this node agrees on, and
+//! raising its number or taking records away.
 
 use bytes::Bytes;
 use quorate_antientropy::{
@@ -137,8 +137,9 @@ impl Shard {
         agreed
     }
 
-    /// Whether this node, which may stand in for an owner of the vnode, agrees to a step: it holds nothing of
-    /// it. With the last one it takes nothing from then on that was read before the round.
+    /// Whether this node, which may stand in for an owner of the vnode, agrees to a step: it holds
+    /// nothing of it. With the last one it takes nothing from then on that was read before the
+    /// round.
     fn take_part_as_fallback(
         &mut self,
         now: Now,

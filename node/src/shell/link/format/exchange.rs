@@ -1,7 +1,7 @@
 //! The arrays in which exchanges between co-replicas travel.
 //!
-//! Hashes of one vnode are one string of 16 bytes each; a question about a tree is the number of its
-//! kind and, below the root, one byte per subtree or group, or two per bucket.
+//! Hashes of one vnode are one string of 16 bytes each; a question about a tree is the number of
+//! its kind and, below the root, one byte per subtree or group, or two per bucket.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

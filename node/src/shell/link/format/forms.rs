@@ -377,8 +377,8 @@ impl<'a> ReplicateForm<'a> {
         })
     }
 
-    /// `None` if not exactly one payload is there, or it cannot be read. What it borrows from `body`
-    /// becomes slices of that.
+    /// `None` if not exactly one payload is there, or it cannot be read. What it borrows from
+    /// `body` becomes slices of that.
     pub(super) fn into_domain(self, body: &Bytes) -> Option<Replicate> {
         let Self {
             op,

@@ -33,8 +33,8 @@ struct RoundForm {
     vnode: u16,
     number: u64,
     keys: Vec<KeyForm>,
-    /// Keys of whose records something is left out; agreed on at the places behind `keys`. A node that does not
-    /// know this field agrees on none of them.
+    /// Keys of whose records something is left out; agreed on at the places behind `keys`. A node
+    /// that does not know this field agrees on none of them.
     #[serde(default)]
     prunes: Vec<PruneForm>,
 }
@@ -143,7 +143,8 @@ impl From<&PurgeAsk> for PurgeForm {
 }
 
 impl PurgeForm {
-    /// `None` for what no node asks: an unknown step, more keys than a round has, more to leave out of one.
+    /// `None` for what no node asks: an unknown step, more keys than a round has, more to leave out
+    /// of one.
     pub(super) fn into_domain(self) -> Option<PurgeAsk> {
         let step = step_of(self.step)?;
         let keys = |round: &RoundForm| round.keys.len() + round.prunes.len();

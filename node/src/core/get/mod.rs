@@ -1,34 +1,35 @@
 //! The coordinator's part of one get: whom to ask, when to ask more, when the answer may leave.
 //!
-//! R replicas are asked first; the rest when one refuses, does not count, or is slow. The others are
-//! asked with the digest of what the coordinator holds itself: who holds exactly that says so, and
-//! where all do, nothing travels, is decoded or merged. At `quorum`
-//! and above reads are monotonic: the merged record is durably on a quorum before the answer, so
-//! that no later quorum read sees less; replicas that lack it are repaired first. Below, the answer
-//! leaves at once and stale replicas are repaired behind it.
+//! R replicas are asked first; the rest when one refuses, does not count, or is slow. The others
+//! are asked with the digest of what the coordinator holds itself: who holds exactly that says so,
+//! and where all do, nothing travels, is decoded or merged. At `quorum` and above reads are
+//! monotonic: the merged record is durably on a quorum before the answer, so that no later quorum
+//! read sees less; replicas that lack it are repaired first. Below, the answer leaves at once and
+//! stale replicas are repaired behind it.
 //!
-//! At a sloppy level fallbacks are asked behind the owners that are up, and count; such a read promises
-//! nothing, so it waits for no repair. That a key is not there it says only if an owner was heard. A session at a strict level that has seen what a fallback took asks
-//! them too once the owners do not know it: what they tell is merged, and counts for nothing.
+//! At a sloppy level fallbacks are asked behind the owners that are up, and count; such a read
+//! promises nothing, so it waits for no repair. That a key is not there it says only if an owner
+//! was heard. A session at a strict level that has seen what a fallback took asks them too once the
+//! owners do not know it: what they tell is merged, and counts for nothing.
 //!
-//! Not here: merging (`quorate_antientropy::read_repair`), sending, the local read (`shard`).
+//! Not here: what the answers say together (`answers`), sending, the local read (`shard`).
+
+mod answers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_antientropy::{
-    Context, Digest, KeyState, PurgeNumbers, ReadRepair, Reply as ReplicaReply,
-};
+use quorate_antientropy::{Context, Digest, KeyState, PurgeNumbers};
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{KeyspaceId, MonoTime, NodeId};
-use smallvec::SmallVec;
 
 use super::failure::{Cause, Effectiveness, Failure, ReplicaPart};
 use super::message::{OpNumber, PurgeNumber, ReadRecord};
 use super::node_set::{NodeSet, Owners};
 use super::standing::Standing;
+use answers::{Answers, Merged};
 
 /// A replica that answered without counting is asked again after this.
 pub const ASK_AGAIN_AFTER: Duration = Duration::from_millis(25);
@@ -82,6 +83,10 @@ impl GetPlan {
     fn counts(&self, node: NodeId) -> bool {
         self.fallbacks_count || self.is_owner(node)
     }
+
+    fn has_fallbacks(&self) -> bool {
+        !self.fallbacks.is_empty()
+    }
 }
 
 /// Writes that an answer must cover.
@@ -89,22 +94,11 @@ impl GetPlan {
 pub struct Requirement {
     /// All of them.
     pub all: Context,
-    /// Those of which a record on a majority of the owners knew, and whose actors have ended: what no
-    /// majority knows any more was pruned, and is superseded.
+    /// Those of which a record on a majority of the owners knew, and whose actors have ended: what
+    /// no majority knows any more was pruned, and is superseded.
     pub prunable: Context,
     /// Some may be held by fallbacks alone: that no owner knows them says nothing.
     pub is_elsewhere: bool,
-}
-
-#[derive(Debug, Clone)]
-struct Answer {
-    node: NodeId,
-    standing: Standing,
-    /// Shared by all that hold what is known.
-    record: Option<Arc<KeyState>>,
-    numbers: PurgeNumbers,
-    /// Whether it was asked for once each fallback had said what it last said.
-    is_behind_fallbacks: bool,
 }
 
 /// What the coordinator holds itself.
@@ -113,9 +107,6 @@ struct Known {
     digest: Digest,
     record: Arc<KeyState>,
 }
-
-/// Answers that fit without an allocation; a level of three copies needs two.
-const ANSWERS_INLINE: usize = 2;
 
 #[derive(Debug, PartialEq, Eq)]
 enum Phase {
@@ -156,12 +147,9 @@ pub struct GetMachine {
     plan: GetPlan,
     asked: usize,
     waiting: NodeSet,
-    /// One per replica, in the order of their nodes.
-    answers: SmallVec<[Answer; ANSWERS_INLINE]>,
+    answers: Answers,
     known: Option<Known>,
     uncounted: BTreeMap<NodeId, MonoTime>,
-    /// Who was asked since a fallback last said something new; all that were asked before the first did.
-    asked_behind: NodeSet,
     refused: NodeSet,
     started: MonoTime,
     widen_at: MonoTime,
@@ -182,10 +170,9 @@ impl GetMachine {
             plan,
             asked: 0,
             waiting: NodeSet::default(),
-            answers: SmallVec::new(),
+            answers: Answers::default(),
             known: None,
             uncounted: BTreeMap::new(),
-            asked_behind: NodeSet::default(),
             refused: NodeSet::default(),
             started: now,
             widen_at,
@@ -229,14 +216,8 @@ impl GetMachine {
 
     fn ask(&mut self, node: NodeId, steps: &mut Vec<Step>) {
         self.waiting.insert(node);
-        if self.has_fallbacks() {
-            self.asked_behind.insert(node);
-        }
+        self.answers.asked(&self.plan, node);
         steps.push(Step::Ask(node));
-    }
-
-    fn has_fallbacks(&self) -> bool {
-        !self.plan.fallbacks.is_empty()
     }
 
     /// A replica told what it holds.
@@ -280,20 +261,8 @@ impl GetMachine {
             }
             Standing::Counts | Standing::NotYet => {
                 self.uncounted.remove(&from);
-                let is_behind_fallbacks = self.asked_behind.remove(from);
-                let as_before = self.answer_of(from).is_some_and(|old| old.record == record);
-                if !as_before && !self.plan.is_owner(from) {
-                    self.asked_behind = NodeSet::default();
-                    let answers = self.answers.iter_mut();
-                    answers.for_each(|answer| answer.is_behind_fallbacks = false);
-                }
-                self.note(Answer {
-                    node: from,
-                    standing,
-                    record,
-                    numbers,
-                    is_behind_fallbacks,
-                });
+                let answers = &mut self.answers;
+                answers.note(&self.plan, from, record, numbers, standing);
                 self.judge(now, steps);
             }
         }
@@ -310,7 +279,7 @@ impl GetMachine {
                 if self.waiting.remove(from) {
                     self.refused.insert(from);
                     self.ask_more(1, steps);
-                    if self.wants_owner() {
+                    if self.answers.want_owner(&self.plan) {
                         self.look_for_owner(|_| false, steps);
                     }
                 }
@@ -354,31 +323,23 @@ impl GetMachine {
 
     fn judge(&mut self, now: MonoTime, steps: &mut Vec<Step>) {
         self.leave_out_what_was_purged(now, steps);
-        if self.counted() < usize::from(self.plan.required) {
+        if self.answers.counted(&self.plan) < usize::from(self.plan.required) {
             return;
         }
-        let (merged, mut current, mut stale) = self.merge();
-        if self.has_fallbacks() {
-            let owners = |nodes: &NodeSet| {
-                nodes
-                    .iter()
-                    .filter(|node| self.plan.is_owner(*node))
-                    .collect()
-            };
-            (current, stale) = (owners(&current), owners(&stale));
-        }
-        if self.falls_short(merged.as_deref()) {
+        let known = self.known.as_ref().map(|known| &known.record);
+        let Merged {
+            record,
+            number,
+            current,
+            stale,
+        } = self.answers.merge(&self.plan, known);
+        if self.falls_short(record.as_deref()) {
             return self.look_further(now, steps);
         }
-        if self.wants_owner() {
+        if self.answers.want_owner(&self.plan) {
             return self.look_for_owner(|_| false, steps);
         }
-        let numbers = self.answers.iter().filter(|answer| answer.record.is_some());
-        let number = numbers
-            .map(|answer| answer.numbers.number)
-            .min()
-            .unwrap_or_default();
-        self.merged = merged;
+        self.merged = record;
         self.number = number;
         steps.extend(stale.iter().map(|node| Step::Repair { node, number }));
         let quorum = usize::from(self.plan.quorum);
@@ -397,63 +358,13 @@ impl GetMachine {
         }
     }
 
-    /// An answer below another one's floor may show what was purged: it is neither counted nor merged, and
-    /// asked for again (P3).
+    /// What is left out is asked for again (P3).
     fn leave_out_what_was_purged(&mut self, now: MonoTime, steps: &mut Vec<Step>) {
-        // A fallback's floor may be above what any owner has dropped.
-        let answers = self.answers.iter();
-        let owners = answers.filter(|answer| self.plan.is_owner(answer.node));
-        let floors = owners.map(|answer| answer.numbers.floor);
-        let floor = floors.max().unwrap_or_default();
-        if floor == PurgeNumber::default() {
-            return;
+        let below = self.answers.leave_out_what_was_purged(&self.plan);
+        for node in below.iter() {
+            self.uncounted.insert(node, now + ASK_AGAIN_AFTER);
         }
-        let before = self.answers.len();
-        let uncounted = &mut self.uncounted;
-        self.answers.retain(|answer| {
-            let is_below = answer.numbers.number < floor;
-            if is_below {
-                uncounted.insert(answer.node, now + ASK_AGAIN_AFTER);
-            }
-            !is_below
-        });
-        self.ask_more(before - self.answers.len(), steps);
-    }
-
-    fn note(&mut self, answer: Answer) {
-        let place = self.answers.binary_search_by_key(&answer.node, |a| a.node);
-        match place {
-            Ok(at) => self.answers[at] = answer,
-            Err(at) => self.answers.insert(at, answer),
-        }
-    }
-
-    fn answer_of(&self, node: NodeId) -> Option<&Answer> {
-        self.answers.iter().find(|answer| answer.node == node)
-    }
-
-    /// All answers merged, who holds exactly that, and who does not.
-    fn merge(&self) -> (Option<Arc<KeyState>>, NodeSet, NodeSet) {
-        let nodes = || self.answers.iter().map(|answer| answer.node);
-        if let Some(Known { record: known, .. }) = &self.known {
-            let holds = |record: &Arc<KeyState>| Arc::ptr_eq(record, known);
-            let mut records = self.answers.iter().map(|answer| answer.record.as_ref());
-            if records.all(|record| record.is_some_and(holds)) {
-                let merged = Some(Arc::clone(known));
-                return (merged, nodes().collect(), NodeSet::default());
-            }
-        }
-        let replies = self.answers.iter().map(|answer| ReplicaReply {
-            node: answer.node,
-            record: answer.record.as_deref(),
-        });
-        let ReadRepair {
-            merged,
-            current,
-            stale,
-        } = ReadRepair::of(&replies.collect::<Vec<_>>());
-        let (current, stale) = (current.into_iter().collect(), stale.into_iter().collect());
-        (merged.map(Arc::new), current, stale)
+        self.ask_more(below.len(), steps);
     }
 
     fn falls_short(&self, merged: Option<&KeyState>) -> bool {
@@ -468,61 +379,13 @@ impl GetMachine {
         };
         let covers = |known: &Context| known.covers_context(&requirement.all);
         let covered = covers(known)
-            || self.is_pruned() && covers(&known.join(&requirement.prunable))
-            || self.is_purged();
+            || self.answers.prove_pruned(&self.plan) && covers(&known.join(&requirement.prunable))
+            || self.answers.prove_purged(&self.plan);
         !covered && !planted(Bug::SessionReadIgnoresRequirement)
     }
 
-    /// Whether what a majority of the owners knew, and these do not know, was pruned: a majority that counts
-    /// answered, so that one of those who knew it did, and each has had a round.
-    fn is_pruned(&self) -> bool {
-        let counts = |answer: &&Answer| {
-            answer.standing == Standing::Counts && self.plan.is_owner(answer.node)
-        };
-        let asked = self.plan.candidates.iter().chain(&self.plan.down);
-        let owners = asked.filter(|node| self.plan.is_owner(**node));
-        self.answers.iter().filter(counts).count() > owners.count() / 2 && self.have_all_purged()
-    }
-
-    fn have_all_purged(&self) -> bool {
-        // A fallback purges nothing: it has handed over what it held before owners do.
-        let has_purged = |answer: &Answer| {
-            answer.numbers.floor > PurgeNumber::default() || !self.plan.is_owner(answer.node)
-        };
-        self.answers.iter().all(has_purged)
-    }
-
-    /// Whether all owners answered and each has purged something: what none of them knows any more was
-    /// deleted and is gone. Where fallbacks are asked, all of them answered before the owners were asked: what
-    /// one has handed over by its answer, an owner has had since.
-    fn is_purged(&self) -> bool {
-        let is_behind =
-            |answer: &Answer| answer.is_behind_fallbacks || !self.plan.is_owner(answer.node);
-        self.plan.down.is_empty()
-            && self.answers.len() == self.plan.candidates.len()
-            && self.have_all_purged()
-            && (!self.has_fallbacks() || self.answers.iter().all(is_behind))
-    }
-
-    /// Answers that are among R.
-    fn counted(&self) -> usize {
-        let answers = self.answers.iter();
-        answers
-            .filter(|answer| self.plan.counts(answer.node))
-            .count()
-    }
-
-    /// Whether enough fallbacks answered, none of them holds anything, and no owner was heard: what the owners
-    /// hold is not known then, and nothing else is missing.
-    fn wants_owner(&self) -> bool {
-        let says_nothing =
-            |answer: &Answer| answer.record.is_none() && !self.plan.is_owner(answer.node);
-        self.has_fallbacks()
-            && self.counted() >= usize::from(self.plan.required)
-            && self.answers.iter().all(says_nothing)
-    }
-
-    /// One owner must be heard before a key is said not to be there: fails if there is none to hope for.
+    /// One owner must be heard before a key is said not to be there: fails if there is none to hope
+    /// for.
     fn look_for_owner(&mut self, is_down: impl Fn(NodeId) -> bool, steps: &mut Vec<Step>) {
         self.ask_more(self.plan.candidates.len(), steps);
         let hopes = |node: &NodeId| {
@@ -538,9 +401,9 @@ impl GetMachine {
     /// What was heard is behind the session: asks everybody else, and again those who answered.
     fn look_further(&mut self, now: MonoTime, steps: &mut Vec<Step>) {
         self.ask_more(self.plan.candidates.len(), steps);
-        for Answer { node, .. } in &self.answers {
-            if !self.waiting.contains(*node) {
-                let again = self.uncounted.entry(*node);
+        for node in self.answers.nodes() {
+            if !self.waiting.contains(node) {
+                let again = self.uncounted.entry(node);
                 again.or_insert(now + ASK_AGAIN_AFTER);
             }
         }
@@ -550,7 +413,7 @@ impl GetMachine {
     fn is_behind(&self) -> bool {
         self.requirement.is_some()
             && self.phase == Phase::Asking
-            && self.counted() >= usize::from(self.plan.required)
+            && self.answers.counted(&self.plan) >= usize::from(self.plan.required)
     }
 
     /// Those whose answers are late, so that others would join them now; empty if none is due.
@@ -571,7 +434,7 @@ impl GetMachine {
     /// The record that `node` answered with.
     #[must_use]
     pub fn held_by(&self, node: NodeId) -> Option<&KeyState> {
-        self.answer_of(node)?.record.as_deref()
+        self.answers.record_of(node).map(Arc::as_ref)
     }
 
     /// Others join the late ones only from this time on.
@@ -589,7 +452,7 @@ impl GetMachine {
     }
 
     fn replicas(&self) -> u8 {
-        u8::try_from(self.counted()).unwrap_or(u8::MAX)
+        u8::try_from(self.answers.counted(&self.plan)).unwrap_or(u8::MAX)
     }
 
     /// Time passed: asks more, asks again, or gives up. `down` says who cannot be reached.
@@ -642,10 +505,10 @@ impl GetMachine {
         let unasked = self.plan.candidates.iter().skip(self.asked).copied();
         let possible = hopeful.chain(self.uncounted.keys().copied()).chain(unasked);
         let possible = possible.filter(|node| self.plan.counts(*node)).count();
-        if self.wants_owner() {
+        if self.answers.want_owner(&self.plan) {
             return self.look_for_owner(down, steps);
         }
-        if self.counted() + possible < usize::from(self.plan.required) {
+        if self.answers.counted(&self.plan) + possible < usize::from(self.plan.required) {
             self.fail(Cause::Unavailable, &down, steps);
         }
     }
@@ -658,7 +521,7 @@ impl GetMachine {
         };
         self.phase = Phase::Done;
         let part = |node: NodeId| {
-            if self.answer_of(node).is_some() {
+            if self.answers.has(node) {
                 ReplicaPart::Confirmed
             } else if self.refused.contains(node) || self.uncounted.contains_key(&node) {
                 ReplicaPart::Refused
@@ -893,8 +756,9 @@ mod tests {
         );
     }
 
-    /// Owners that answered before a fallback handed over what the session saw know nothing of it: they are
-    /// asked again before it is taken for purged. What a fallback tells is no answer of R at a strict level.
+    /// Owners that answered before a fallback handed over what the session saw know nothing of it:
+    /// they are asked again before it is taken for purged. What a fallback tells is no answer of R
+    /// at a strict level.
     #[test]
     fn what_a_fallback_handed_over_is_looked_for_at_the_owners_again() {
         const F: NodeId = NodeId(9);
@@ -990,7 +854,8 @@ mod tests {
         }
     }
 
-    /// A fallback that holds what is being brought to a stale owner is none of those that must hold it.
+    /// A fallback that holds what is being brought to a stale owner is none of those that must hold
+    /// it.
     #[test]
     fn a_strict_read_is_secured_by_owners_alone() {
         const F: NodeId = NodeId(9);
