@@ -2418,7 +2418,7 @@ fn p1_an_earlier_round_that_drops_later_lets_nothing_come_back() {
     assert!(is_applied(lab.reply(id)));
     lab.pass(15_500);
     assert_eq!(lab.floors(), [2; 3], "the later round is over");
-    let mut arrives = |message: PeerMessage| {
+    let arrives = |lab: &mut Lab, message: PeerMessage| {
         let header = lab.shards[&leader].header();
         let input = Input::Peer {
             from: leader,
@@ -2429,9 +2429,11 @@ fn p1_an_earlier_round_that_drops_later_lets_nothing_come_back() {
         lab.step(other, input);
         lab.run();
     };
-    arrives(held_back.take().expect("a question"));
-    arrives(late.take().expect("a record"));
+    arrives(&mut lab, held_back.take().expect("a question"));
+    assert_eq!(lab.count(Event::BelowFloorRefused), 0);
+    arrives(&mut lab, late.take().expect("a record"));
     assert_eq!(lab.count(Event::BelowFloorRefused), 1);
+    assert_eq!((lab.held(), lab.floors()), (vec![(0, 0); 3], vec![2; 3]));
 }
 
 #[test]

@@ -105,8 +105,9 @@ pub struct Drive {
     pub alarm: Alarm,
 }
 
-/// The loop's one timer. Once set it stays, also if the deadline moves back: that it wakes the loop for
-/// nothing now and then costs less than to set it anew in every round, each time with a system call.
+/// The loop's one timer. Once set it stays, also if the deadline moves to later: that it wakes the
+/// loop for nothing now and then costs less than to set it anew in every round, each time with a
+/// system call.
 #[derive(Default)]
 pub struct Alarm(Option<(MonoTime, BoxFuture<'static, ()>)>);
 
@@ -187,8 +188,8 @@ impl Drive {
                 self.hand_over_memories();
                 return Ending::Drained;
             }
-            // The links' tasks share this thread: under load, let them fill the next batch. Where one
-            // thing comes after the other that would only cost a look for packets.
+            // The links' tasks share this thread: under load, let them fill the next batch. Where
+            // one thing comes after the other that would only cost a look for packets.
             if inputs > 1 || self.inbox.has_waiting() {
                 tokio::task::yield_now().await;
             }

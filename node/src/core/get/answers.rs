@@ -120,15 +120,15 @@ impl Answers {
 
     /// An answer below another one's floor may show what was purged: it is neither counted nor
     /// merged (P3). Gives whose are left out.
-    pub(super) fn leave_out_what_was_purged(&mut self, plan: &GetPlan) -> NodeSet {
+    pub(super) fn leave_out_what_was_purged(&mut self, plan: &GetPlan) -> Option<NodeSet> {
         // A fallback's floor may be above what any owner has dropped.
         let owners = self.list.iter().filter(|answer| plan.is_owner(answer.node));
         let floors = owners.map(|answer| answer.numbers.floor);
         let floor = floors.max().unwrap_or_default();
-        let mut below = NodeSet::default();
         if floor == PurgeNumber::default() {
-            return below;
+            return None;
         }
+        let mut below = NodeSet::default();
         self.list.retain(|answer| {
             let is_below = answer.numbers.number < floor;
             if is_below {
@@ -136,7 +136,7 @@ impl Answers {
             }
             !is_below
         });
-        below
+        Some(below)
     }
 
     /// All of them merged, `known` being what the coordinator holds itself.

@@ -360,7 +360,9 @@ impl GetMachine {
 
     /// What is left out is asked for again (P3).
     fn leave_out_what_was_purged(&mut self, now: MonoTime, steps: &mut Vec<Step>) {
-        let below = self.answers.leave_out_what_was_purged(&self.plan);
+        let Some(below) = self.answers.leave_out_what_was_purged(&self.plan) else {
+            return;
+        };
         for node in below.iter() {
             self.uncounted.insert(node, now + ASK_AGAIN_AFTER);
         }

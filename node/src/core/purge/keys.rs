@@ -1,8 +1,8 @@
 //! Keys of one copy that wait for one reason, each in one of three states: free for the next round,
 //! in a round, or refused by one and free again a moment later.
 //!
-//! A key is in one state and so in one round at most. What a round refuses keeps no other key
-//! waiting.
+//! A key is in one state and so in one round at most. What a round refuses is taken behind what
+//! none has tried.
 //!
 //! Not here: why they wait, and how many a round takes (`waiting`).
 
@@ -12,8 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_ring::MonoTime;
 
-/// Keys that a round did not agree on are tried again after this: a little less than the time
-/// between two rounds, so that the next but one takes them.
+/// Keys that a round did not agree on are tried again after this.
 pub(super) const AGAIN_AFTER: Duration = Duration::from_secs(4);
 
 /// Keys of one copy, each with the moment since when it waits.
@@ -22,13 +21,15 @@ pub(super) struct Keys {
     free: BTreeMap<Bytes, MonoTime>,
     taken: BTreeMap<Bytes, MonoTime>,
     refused: BTreeMap<Bytes, MonoTime>,
-    /// When the refused ones are free again.
+    /// When the refused ones may be tried again.
     again_at: MonoTime,
+    /// How many of all of them wait since when: what waits longest is asked for all the time.
+    since: BTreeMap<MonoTime, usize>,
 }
 
 impl Keys {
     pub(super) fn is_empty(&self) -> bool {
-        self.free.is_empty() && self.taken.is_empty() && self.refused.is_empty()
+        self.since.is_empty()
     }
 
     /// A key waits from now on. Gives whether it is new.
@@ -37,6 +38,7 @@ impl Keys {
         let is_new = !states.iter().any(|keys| keys.contains_key(key));
         if is_new {
             self.free.insert(Bytes::copy_from_slice(key), now);
+            *self.since.entry(now).or_default() += 1;
         }
         is_new
     }
@@ -44,25 +46,40 @@ impl Keys {
     /// A key does not wait any more. Gives whether it did.
     pub(super) fn remove(&mut self, key: &[u8]) -> bool {
         let mut states = [&mut self.free, &mut self.taken, &mut self.refused].into_iter();
-        states.any(|keys| keys.remove(key).is_some())
+        let Some(since) = states.find_map(|keys| keys.remove(key)) else {
+            return false;
+        };
+        if let Some(count) = self.since.get_mut(&since) {
+            *count -= 1;
+            if *count == 0 {
+                self.since.remove(&since);
+            }
+        }
+        true
     }
 
-    /// The first free keys of which `has_room` says that a round takes them.
+    /// The first keys of which `has_room` says that a round takes them: those that none has tried,
+    /// then those that one has refused a while ago.
     pub(super) fn take(
         &mut self,
         now: MonoTime,
         mut has_room: impl FnMut(&Bytes) -> bool,
     ) -> Vec<Bytes> {
-        if self.again_at <= now {
-            self.free.append(&mut self.refused);
-        }
         let mut taken = Vec::new();
-        while let Some(first) = self.free.first_entry()
-            && has_room(first.key())
-        {
-            let (key, since) = first.remove_entry();
-            taken.push(key.clone());
-            self.taken.insert(key, since);
+        let mut take_from = |keys: &mut BTreeMap<Bytes, MonoTime>| {
+            while let Some(first) = keys.first_entry()
+                && has_room(first.key())
+            {
+                let (key, since) = first.remove_entry();
+                taken.push(key.clone());
+                self.taken.insert(key, since);
+            }
+        };
+        take_from(&mut self.free);
+        if self.again_at <= now {
+            take_from(&mut self.refused);
+            // What is refused from now on waits anew.
+            self.free.append(&mut self.refused);
         }
         taken
     }
@@ -84,8 +101,7 @@ impl Keys {
 
     /// Since when the oldest waits.
     pub(super) fn oldest(&self) -> Option<MonoTime> {
-        let states = [&self.free, &self.taken, &self.refused];
-        states.into_iter().flat_map(BTreeMap::values).min().copied()
+        self.since.first_key_value().map(|(since, _)| *since)
     }
 }
 
@@ -140,5 +156,25 @@ mod tests {
         keys.insert(b"b", at(60));
         keys.remove(b"a");
         assert_eq!(keys.oldest(), Some(at(60)));
+        keys.insert(b"c", at(60));
+        keys.remove(b"b");
+        assert_eq!(keys.oldest(), Some(at(60)), "another one of that moment");
+        keys.remove(b"c");
+        assert_eq!((keys.oldest(), keys.is_empty()), (None, true));
+    }
+
+    #[test]
+    fn what_was_refused_is_taken_behind_what_was_never_tried() {
+        let now = MonoTime::ZERO;
+        let mut keys = Keys::default();
+        keys.insert(b"a", now);
+        assert_eq!(take(&mut keys, now), ["a"]);
+        keys.give_back(&Bytes::from("a"), Some(now));
+        keys.insert(b"b", now);
+        let later = now + AGAIN_AFTER;
+        let mut room = 1;
+        let one = |_: &Bytes| std::mem::replace(&mut room, 0) == 1;
+        assert_eq!(keys.take(later, one), ["b"]);
+        assert_eq!(take(&mut keys, later), ["a"]);
     }
 }

@@ -142,26 +142,33 @@ impl Purges {
         }
     }
 
-    /// A peer began a new life, and what it joined in the one before it will not drop: the parts of
-    /// rounds that rest and in which it is are given up. Gives whether there were any.
-    pub fn began_anew(&mut self, peer: NodeId, now: MonoTime) -> bool {
-        let mut given_up = Vec::new();
-        for led in self.led.values_mut() {
-            // What is being asked is answered by places; a peer that ended does not answer.
-            if matches!(led.phase, Phase::Resting(_)) {
-                let has_peer =
-                    |part: &Part| part.others.contains(&peer) || part.fallbacks.contains(&peer);
-                let (gone, kept): (Vec<Part>, Vec<Part>) = std::mem::take(&mut led.parts)
-                    .into_iter()
-                    .partition(has_peer);
-                led.parts = kept;
-                given_up.extend(gone);
+    /// A peer began a new life, and what it joined in the one before it will not drop: rounds that
+    /// ask it something are given up, and of those that rest the parts in which it is. Gives of how
+    /// many rounds.
+    pub fn began_anew(&mut self, peer: NodeId, now: MonoTime) -> usize {
+        let (mut asking, mut given_up, mut rounds) = (Vec::new(), Vec::new(), 0);
+        for (op, led) in &mut self.led {
+            if matches!(led.phase, Phase::Asking(_)) {
+                // What is being asked is answered by places: such a round ends as a whole.
+                asking.extend(led.asked.contains_key(&peer).then_some(*op));
+                continue;
             }
+            let has_peer =
+                |part: &Part| part.others.contains(&peer) || part.fallbacks.contains(&peer);
+            let (gone, kept): (Vec<Part>, Vec<Part>) = std::mem::take(&mut led.parts)
+                .into_iter()
+                .partition(has_peer);
+            led.parts = kept;
+            rounds += usize::from(!gone.is_empty());
+            given_up.extend(gone);
         }
         self.led.retain(|_, led| !led.parts.is_empty());
-        let is_any = !given_up.is_empty();
         self.give_up_parts(given_up, now);
-        is_any
+        rounds += asking.len();
+        for op in asking {
+            self.give_up(op, now);
+        }
+        rounds
     }
 
     /// Everything that this node leads is given up.
@@ -370,14 +377,26 @@ mod tests {
     #[test]
     fn a_new_life_ends_the_parts_of_a_round_that_it_is_in_and_no_others() {
         let mut purges = resting();
-        assert!(purges.began_anew(B, NOW));
+        assert_eq!(purges.began_anew(B, NOW), 1);
         let left = purges.led(OP).map(|led| copies(&led.parts));
         assert_eq!(left, Some(vec![copy(2)]));
         let again = gathered(&mut purges, NOW + AGAIN_AFTER);
         assert_eq!(copies(&again), [copy(1)]);
-        assert!(purges.began_anew(C, NOW));
+        assert_eq!(purges.began_anew(C, NOW), 1);
         assert!(purges.led(OP).is_none());
-        assert!(!purges.began_anew(C, NOW), "there is nothing left to end");
+        assert_eq!(purges.began_anew(C, NOW), 0, "there is nothing left to end");
+    }
+
+    #[test]
+    fn a_new_life_ends_a_round_that_asks_it_even_if_it_has_answered() {
+        let mut purges = resting();
+        let led = purges.led(OP).expect("it rests");
+        led.ask(A, PurgeStep::Join, NOW);
+        assert_eq!(led.answered(B, vec![vec![0]]), Some(false));
+        assert_eq!(purges.began_anew(B, NOW), 1);
+        assert!(purges.led(OP).is_none());
+        let again = gathered(&mut purges, NOW + AGAIN_AFTER);
+        assert_eq!(copies(&again), [copy(1), copy(2)]);
     }
 
     #[test]

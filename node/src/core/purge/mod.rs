@@ -21,9 +21,9 @@
 //! Nothing of this asks that a vnode has one round at a time. Each has its own number and its own
 //! keys and rests by itself; an owner joins strictly upwards, so that who is at a number has joined
 //! each lower round or never will; and a floor never falls. So a key that an owner did not hold yet
-//! waits for the next round and not for the end of this one. A key is in one round of a leader at
-//! most; of what an earlier leader began nobody drops what it did not agree on then, and that by
-//! the earlier round's own proof.
+//! waits for the next round and not for the end of this one. A key is in one round at most for one
+//! reason; should one be pruned while another round is to purge it, its record is not the one of
+//! that round any more.
 //!
 //! A fallback holds no such record, and what it acknowledged must not be refused. So whoever may
 //! stand in for an owner takes part too (P10). It joins only while it holds nothing of the vnode;
@@ -32,8 +32,8 @@
 //! every owner, whose record is not the round's any more if that changed it; what it takes later
 //! was read or minted under the round's number. So all that it ever delivers is above every floor.
 //!
-//! An owner that forgot must hold no row from before the numbers of
-//! its co-replicas (P4, P5, P11): see [`Inherited`].
+//! An owner that forgot must hold no row from before the numbers of its co-replicas (P4, P5, P11):
+//! see [`Inherited`].
 //!
 //! The same rounds prune the records of keys that stay: entries of a context that no living actor
 //! raises any more, and flagged operations (see [`Prunable`]). Asked is not for a certain record
@@ -133,6 +133,8 @@ pub struct Purges {
     waiting: BTreeMap<CopyOf, Waiting>,
     keys: usize,
     crowded_keys: usize,
+    /// The copy that had its turn last in a round.
+    gathered_last: Option<CopyOf>,
     led: BTreeMap<OpNumber, Led>,
     /// The newest number that this node gave to a round of a copy in this life.
     given: BTreeMap<CopyOf, PurgeNumber>,
@@ -167,6 +169,7 @@ impl Purges {
             waiting: BTreeMap::new(),
             keys: 0,
             crowded_keys: 0,
+            gathered_last: None,
             led: BTreeMap::new(),
             given: BTreeMap::new(),
             joined: BTreeMap::new(),

@@ -2,8 +2,8 @@
 //! what nobody needs: remembered up to a bound, looked for beyond it, gathered for the next round.
 //!
 //! A round rests for more than a minute, so that keys and not vnodes are in one: what finds no
-//! place in it, or is refused because an owner does not hold it yet, goes into the next but one at
-//! the latest.
+//! place in it goes into one of the next, and so does what it refuses because an owner does not
+//! hold it yet. Vnodes have their turns one after the other.
 //!
 //! Not here: what becomes of a round (`led`).
 
@@ -38,6 +38,9 @@ const CROWDED_KEYS_MAX: usize = 8_192;
 const LED_MAX: usize = 256;
 /// A vnode in which values expire is read again no sooner than this.
 const LOOK_REST: Duration = Duration::from_secs(600);
+/// One with more deleted keys than there is room for is read again after this: by then rounds have
+/// made room for many of them.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 /// Keys of one copy that wait.
 #[derive(Debug, Default)]
@@ -112,7 +115,8 @@ impl Purges {
     /// A key of a copy whose rounds this node leads has been deleted.
     pub fn note_deleted(&mut self, copy: CopyOf, key: &[u8], now: MonoTime) {
         if self.keys >= WAITING_KEYS_MAX {
-            self.waits(copy).look_at.get_or_insert(now);
+            let again = now + LOOK_AGAIN_AFTER;
+            self.waits(copy).look_at.get_or_insert(again);
             return;
         }
         let is_new = self.waits(copy).deleted.insert(key, now);
@@ -150,10 +154,9 @@ impl Purges {
         self.look(copy, at.max(now + LOOK_REST));
     }
 
-    /// The next copy to be read, which is being read from now on: once there is room for much of
-    /// what it may find, because what finds no room is read again.
+    /// The next copy to be read, which is being read from now on.
     pub fn begin_look(&mut self, now: MonoTime) -> Option<CopyOf> {
-        if self.reading.is_some() || self.keys > WAITING_KEYS_MAX / 2 {
+        if self.reading.is_some() || self.keys >= WAITING_KEYS_MAX {
             return None;
         }
         let is_due =
@@ -223,8 +226,16 @@ impl Purges {
         self.blocked_by.clear();
         let mut parts = Vec::new();
         let mut load = Load::default();
-        for (copy, waits) in &mut self.waiting {
-            let members = match others.get(copy) {
+        // Behind the copy that had its turn last, then round to it.
+        let (behind, before): (Vec<CopyOf>, Vec<CopyOf>) = self
+            .waiting
+            .keys()
+            .partition(|copy| Some(**copy) > self.gathered_last);
+        for copy in behind.into_iter().chain(before) {
+            let Some(waits) = self.waiting.get_mut(&copy) else {
+                continue;
+            };
+            let members = match others.get(&copy) {
                 Some(Ok(members)) => members.clone(),
                 Some(Err(down)) => {
                     if !waits.deleted.is_empty() {
@@ -238,7 +249,7 @@ impl Purges {
                 continue;
             }
             let gathered = Gathered {
-                copy: *copy,
+                copy,
                 members,
                 deleted: load.take(&mut waits.deleted, now),
                 crowded: load.take_crowded(&mut waits.crowded, now),
@@ -246,6 +257,7 @@ impl Purges {
             if gathered.deleted.is_empty() && gathered.crowded.is_empty() {
                 continue;
             }
+            self.gathered_last = Some(copy);
             parts.push(gathered);
         }
         (parts, load.is_full())
@@ -301,22 +313,42 @@ mod tests {
             purges.note_deleted(COPY, &number.to_le_bytes(), now);
         }
         assert_eq!(purges.keys, WAITING_KEYS_MAX);
-        let others = [(COPY, Ok(Members::default()))].into();
-        while purges.keys > WAITING_KEYS_MAX / 2 {
-            assert_eq!(
-                purges.begin_look(now),
-                None,
-                "there is no room for much more"
-            );
-            let (parts, has_more) = purges.gather(now, &others);
-            let keys = parts.iter().map(|part| part.deleted.len()).sum::<usize>();
-            assert_eq!((keys, has_more), (ROUND_KEYS_MAX, true));
-            for Gathered { copy, deleted, .. } in parts {
-                deleted.iter().for_each(|key| purges.forget(copy, key));
-                purges.give_back(copy, &gone(deleted), None);
-            }
+        let later = now + LOOK_AGAIN_AFTER;
+        assert_eq!(purges.begin_look(later), None, "there is no room for more");
+        let (parts, has_more) = purges.gather(now, &[(COPY, Ok(Members::default()))].into());
+        let keys = parts.iter().map(|part| part.deleted.len()).sum::<usize>();
+        assert_eq!((keys, has_more), (ROUND_KEYS_MAX, true));
+        for Gathered { copy, deleted, .. } in parts {
+            deleted.iter().for_each(|key| purges.forget(copy, key));
+            purges.give_back(copy, &gone(deleted), None);
         }
-        assert_eq!(purges.begin_look(now), Some(COPY));
+        assert_eq!(purges.begin_look(now), None, "not at once");
+        assert_eq!(purges.begin_look(later), Some(COPY));
+    }
+
+    #[test]
+    fn a_copy_with_many_keys_that_are_refused_takes_no_other_ones_turn() {
+        let mut purges = Purges::new(Duration::from_secs(1), [], BTreeSet::new());
+        let other: CopyOf = (KeyspaceId(1), VnodeId(5));
+        let mut now = MonoTime::ZERO;
+        for number in 0..PRUNED_KEYS_MAX {
+            purges.note_crowded(COPY, &number.to_le_bytes(), now);
+        }
+        purges.note_crowded(other, b"behind it", now);
+        let members = [COPY, other].map(|copy| (copy, Ok(Members::default())));
+        let mut taken = Vec::new();
+        for _ in 0..2 {
+            let (parts, _) = purges.gather(now, &members.clone().into());
+            for Gathered { copy, crowded, .. } in parts {
+                taken.push((copy, crowded.len()));
+                let less = |key| (key, Wanted::Less(Prunable::default()));
+                let crowded: Vec<_> = crowded.into_iter().map(less).collect();
+                purges.give_back(copy, &crowded, Some(now));
+            }
+            now = now + AGAIN_AFTER;
+        }
+        let rest = PRUNED_KEYS_MAX - 1;
+        assert_eq!(taken, [(COPY, PRUNED_KEYS_MAX), (other, 1), (COPY, rest)]);
     }
 
     #[test]

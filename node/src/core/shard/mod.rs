@@ -1140,7 +1140,7 @@ impl Shard {
     /// because the new one may have lost it.
     fn began_anew(&mut self, now: Now, peer: NodeId, effects: &mut Effects) {
         self.guests_again(peer);
-        if self.purges.began_anew(peer, now.mono) {
+        for _ in 0..self.purges.began_anew(peer, now.mono) {
             effects.push(Effect::Count(Event::PurgeRoundFailed));
         }
         for number in self.open_ops() {
