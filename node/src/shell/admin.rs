@@ -247,8 +247,11 @@ impl Admin {
         // The engine blocks: never on the thread that serves.
         let page = Box::pin(page(handle, after, limit));
         let page = on_thread("engine-scan", page).await;
-        page.map_err(|_| QuestionError::Stopping)?
-            .map(Response::Dump)
+        let page = page.map_err(|_| QuestionError::Stopping)?;
+        if let Err(QuestionError::Engine(error)) = &page {
+            self.handle.met_damage(error);
+        }
+        page.map(Response::Dump)
     }
 }
 

@@ -18,7 +18,7 @@ use super::metrics::Metrics;
 use super::seam::{BoxFuture, ClientPort, Clock, Disk, EngineError, Links};
 use super::store::{self, OpenError, OpenOptions, Opened, StoreHandle, StoreLoops};
 use crate::core::exchange::{CompareRefused, Compared, Purpose};
-use crate::core::input::{Contradiction, Input, Now};
+use crate::core::input::{Contradiction, Damaged, Input, Now, StoreEvent};
 use crate::core::key::RecordKey;
 use crate::core::shard::{DeclareRefused, Shard, ShardConfig, ShardStatus};
 use crate::core::table::Lookup;
@@ -239,6 +239,17 @@ impl NodeHandle {
             if found.len() >= limit {
                 return Ok(found);
             }
+        }
+    }
+
+    /// Somebody who reads for an operator met this: what follows is as if the shard had met it.
+    pub fn met_damage(&self, error: &EngineError) {
+        if error.is_damage {
+            let damaged = Damaged {
+                reason: error.reason.clone(),
+                is_proven: true,
+            };
+            self.inbox.push(Input::Store(StoreEvent::Damaged(damaged)));
         }
     }
 
