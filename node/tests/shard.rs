@@ -2247,6 +2247,13 @@ impl Lab {
         self::context(self.reply(id))
     }
 
+    /// Who leads the rounds of that vnode, and one who takes part in them.
+    fn leader_and_other(&self) -> (NodeId, NodeId) {
+        let topology = self.shards[&A].topology();
+        let leader = topology.owners(self.vnode(), Copies::new(3).expect("3"))[0];
+        (leader, if leader == C { B } else { C })
+    }
+
     /// Number of another key of that vnode, for [`put_key`].
     fn neighbour(&self) -> u8 {
         let vnode = |number: &u8| {
@@ -2372,10 +2379,7 @@ fn p1_an_earlier_round_that_drops_later_lets_nothing_come_back() {
     let id = lab.ask(A, put("v", 1, None));
     lab.run();
     assert!(is_applied(lab.reply(id)));
-    let leader = lab.shards[&A]
-        .topology()
-        .owners(lab.vnode(), Copies::new(3).expect("3"))[0];
-    let other = if leader == C { B } else { C };
+    let (leader, other) = lab.leader_and_other();
     lab.delete(2);
     lab.pass(6_000);
     // Of another key, under the number of the round that rests; and the first question to drop
@@ -2442,10 +2446,7 @@ fn m6_an_owner_that_is_away_blocks_purging_and_status_names_it() {
     let id = lab.ask(A, put("v", 1, None));
     lab.run();
     assert!(is_applied(lab.reply(id)));
-    let leader = lab.shards[&A]
-        .topology()
-        .owners(lab.vnode(), Copies::new(3).expect("3"))[0];
-    let away = if leader == C { B } else { C };
+    let (leader, away) = lab.leader_and_other();
     lab.cut = vec![away];
     lab.pass(1_500);
     lab.delete(2);
@@ -2518,10 +2519,7 @@ fn a_round_is_given_up_if_an_owner_began_anew_after_it_had_joined() {
     let id = lab.ask(A, put("v", 1, None));
     lab.run();
     assert!(is_applied(lab.reply(id)));
-    let leader = lab.shards[&A]
-        .topology()
-        .owners(lab.vnode(), Copies::new(3).expect("3"))[0];
-    let other = if leader == C { B } else { C };
+    let (_, other) = lab.leader_and_other();
     lab.delete(2);
     lab.pass(6_000);
     let (records, digests) = lab.disk_of(other);
@@ -2880,10 +2878,7 @@ fn an_answer_that_comes_twice_is_not_taken_for_one_to_the_next_step() {
     let id = lab.ask(A, put("v", 1, None));
     lab.run();
     assert!(is_applied(lab.reply(id)));
-    let leader = lab.shards[&A]
-        .topology()
-        .owners(lab.vnode(), Copies::new(3).expect("3"))[0];
-    let other = if leader == C { B } else { C };
+    let (leader, other) = lab.leader_and_other();
     // The other owner is never asked to join, and each of its answers arrives twice.
     let looks = Rc::new(RefCell::new(Vec::new()));
     let keep = Rc::clone(&looks);
