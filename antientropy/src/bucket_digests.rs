@@ -30,6 +30,15 @@ type VnodeEntry = (KeyspaceId, VnodeId, Holdings);
 type NumbersEntry = (KeyspaceId, VnodeId, PurgeNumbers);
 type Sums = [BucketDigest; BUCKETS];
 
+/// Bytes of an encoded sum.
+const SUM_BYTES: usize = size_of::<KeyspaceId>()
+    + size_of::<VnodeId>()
+    + size_of::<BucketId>()
+    + size_of::<BucketDigest>();
+
+/// Bytes of what else is encoded of a vnode, at most.
+const HEAD_BYTES_MAX: usize = size_of::<VnodeEntry>() + size_of::<NumbersEntry>();
+
 /// What is summed up over one vnode of a keyspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VnodeSums {
@@ -201,7 +210,12 @@ impl BucketDigests {
     /// The canonical bytes, all integers little-endian.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = FORMAT.to_le_bytes().to_vec();
+        // Of a large node these are tens of MiB: counted first, they are written once and not copied
+        // again and again while they grow.
+        let sums = self.iter().count();
+        let heads = self.vnodes.len() * HEAD_BYTES_MAX;
+        let mut bytes = Vec::with_capacity(heads + sums * SUM_BYTES);
+        bytes.extend_from_slice(&FORMAT.to_le_bytes());
         let vnodes = u32::try_from(self.holdings().count()).unwrap_or(u32::MAX);
         bytes.extend_from_slice(&vnodes.to_le_bytes());
         for (keyspace, vnode, holdings) in self.holdings() {

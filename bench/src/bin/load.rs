@@ -19,12 +19,14 @@ use quorate_bench::report::{ClusterFacts, Report};
 use quorate_bench::spawn::{SpawnedCluster, binary_beside};
 use quorate_bench::stop::unless_stopped;
 use quorate_bench::workload::{Workload, WorkloadSpec};
+use quorate_node::shell::system::use_small_pages;
 use quorate_ring::{Copies, KeyspaceMode};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    use_small_pages();
     let args = LoadArgs::parse();
     match run(&args) {
         Ok(true) => ExitCode::SUCCESS,

@@ -19,6 +19,7 @@ use quorate_bench::soak::{MemoryWatch, SoakReport};
 use quorate_bench::spawn::{SpawnedCluster, binary_beside};
 use quorate_bench::stop::unless_stopped;
 use quorate_client::Client;
+use quorate_node::shell::system::use_small_pages;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -72,6 +73,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
+    use_small_pages();
     let args = Args::parse();
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,

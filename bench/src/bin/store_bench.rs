@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use quorate_bench::keys::Distribution;
 use quorate_bench::store_bench::child::{ChildArgs, MeasureArgs, measure, recover};
+use quorate_bench::store_bench::lookups::{LookupArgs, lookups};
 use quorate_bench::store_bench::parent::{Plan, RESULTS};
 use quorate_bench::store_bench::report::table;
 
@@ -32,6 +33,8 @@ struct Cli {
 enum Command {
     /// Measure.
     Run(RunArgs),
+    /// What a look-up in the engine costs, of keys that are there and of keys that are not.
+    Lookups(LookupArgs),
     /// The measured process; started by `run`.
     #[command(hide = true)]
     Measure(MeasureArgs),
@@ -76,6 +79,7 @@ struct RunArgs {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => run(args),
+        Command::Lookups(args) => lookups(&args, &mut std::io::stdout()),
         Command::Measure(args) => measure(&args),
         Command::Recover(args) => recover(&args),
     };

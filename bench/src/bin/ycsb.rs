@@ -9,12 +9,14 @@ use quorate_bench::args::Form;
 use quorate_bench::clock::Clock;
 use quorate_bench::stop::unless_stopped;
 use quorate_bench::ycsb::{YcsbArgs, measure_all};
+use quorate_node::shell::system::use_small_pages;
 
 /// As in the nodes: what the client costs is part of what is measured.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    use_small_pages();
     let args = YcsbArgs::parse();
     match run(&args) {
         Ok(true) => ExitCode::SUCCESS,

@@ -8,6 +8,7 @@
 //! at hand, for the sums.
 
 pub mod child;
+pub mod lookups;
 pub mod parent;
 pub mod report;
 pub mod settings;

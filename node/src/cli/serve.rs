@@ -21,7 +21,7 @@ use crate::config::{KEYS, LogConfig, LogFormat, NodeConfig, unknown_variables, v
 use crate::shell::cure;
 use crate::shell::node_error::NodeError;
 use crate::shell::seam::Clock;
-use crate::shell::system::SystemClock;
+use crate::shell::system::{SystemClock, use_small_pages};
 
 /// How often in a row the process has begun anew; passed on in the environment.
 const BEGAN_AGAIN: &str = "_BEGAN_AGAIN";
@@ -98,6 +98,7 @@ impl Args for ServeArgs {
 /// A [`Problem`] if the configuration cannot be used, a port is taken, or the node refuses to
 /// serve.
 pub(super) fn run(args: &ServeArgs) -> Result<Exit, Problem> {
+    use_small_pages();
     system::end_with_parent()?;
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

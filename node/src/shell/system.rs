@@ -4,10 +4,21 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use quorate_ring::{Incarnation, MonoTime};
 use rand::Rng;
+use rustix::thread::disable_transparent_huge_pages;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
 use super::seam::{BoxFuture, Clock, Rand};
+
+/// Has the system give this process memory in pages of 4 KiB, and no huge ones, from now on.
+///
+/// The allocator asks for huge pages, and the system clears 2 MiB in the middle of an allocation. A
+/// generation that is frozen, or a burst of requests, touches hundreds of them at once: a thread
+/// was seen to do nothing else for up to half a second.
+pub fn use_small_pages() {
+    // Where the system refuses, such stalls last longer; nothing else changes.
+    let _asked = disable_transparent_huge_pages(true);
+}
 
 /// The system's clocks; monotonic time starts when it is made.
 #[derive(Debug)]

@@ -216,7 +216,7 @@ impl Engine for EngineMount {
         checkpoint: Checkpoint,
     ) -> BoxFuture<'_, Result<(), EngineError>> {
         Box::pin(async move {
-            let rows = rows.in_order();
+            let rows: Vec<_> = rows.in_order().collect();
             assert!(
                 rows.is_sorted_by(|a, b| a.0 < b.0),
                 "rows come sorted, each key once"

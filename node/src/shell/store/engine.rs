@@ -16,6 +16,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub use super::engine_config::EngineConfig;
 use super::engine_open::OpenEngine;
 use super::priority::give_way;
+use super::writeback::Writeback;
 use crate::core::generation::GenerationRows;
 use crate::core::input::Damaged;
 use crate::core::key::RecordKey;
@@ -26,14 +27,17 @@ use crate::shell::seam::{BoxFuture, Checkpoint, Engine, EngineError, EnginePage,
 pub struct FjallEngine {
     config: EngineConfig,
     /// `None` only while it is opened anew, and if that failed.
-    open: RwLock<Option<OpenEngine>>,
+    open: Arc<RwLock<Option<OpenEngine>>>,
+    /// What is written goes to the disk little by little; only in an engine that gives way.
+    writeback: Option<Writeback>,
     /// An ingestion failed since it was opened.
     is_worn: AtomicBool,
 }
 
 impl FjallEngine {
-    /// Opens the engine as [`FjallEngine::open`] does, on a thread of its own whose low priority
-    /// those that compact inherit.
+    /// Opens the engine as [`FjallEngine::open`] does, for a node: on a thread of its own whose low
+    /// priority those that compact inherit, and with a thread that brings to the disk what they
+    /// write while they write it.
     ///
     /// # Errors
     /// As [`FjallEngine::open`]; or if there is no thread.
@@ -43,7 +47,7 @@ impl FjallEngine {
     pub fn open_giving_way(config: EngineConfig) -> Result<Self, EngineError> {
         let open = move || {
             give_way();
-            Self::open(&config)
+            Self::open(&config)?.with_writeback()
         };
         let named = std::thread::Builder::new().name("engine-open".to_owned());
         let thread = named.spawn(open).map_err(|error| EngineError {
@@ -64,8 +68,27 @@ impl FjallEngine {
     pub fn open(config: &EngineConfig) -> Result<Self, EngineError> {
         Ok(Self {
             config: config.clone(),
-            open: RwLock::new(Some(OpenEngine::open(config)?)),
+            open: Arc::new(RwLock::new(Some(OpenEngine::open(config)?))),
+            writeback: None,
             is_worn: AtomicBool::new(false),
+        })
+    }
+
+    fn with_writeback(self) -> Result<Self, EngineError> {
+        let tables = self.with(|open| Ok(open.tables()))?;
+        let open = Arc::clone(&self.open);
+        let compacts = move || {
+            let open = open.read().unwrap_or_else(PoisonError::into_inner);
+            open.as_ref().is_some_and(|open| open.backlog() > 0)
+        };
+        let writeback = Writeback::start(tables, compacts).map_err(|error| EngineError {
+            reason: error.to_string(),
+            is_damage: false,
+            is_full: false,
+        })?;
+        Ok(Self {
+            writeback: Some(writeback),
+            ..self
         })
     }
 
@@ -101,7 +124,9 @@ impl FjallEngine {
         if self.is_worn.load(Ordering::Relaxed) || self.with(|open| Ok(open.is_poisoned()))? {
             self.open_anew()?;
         }
+        self.writeback.as_ref().inspect(|it| it.feed_begins());
         let ingested = self.with(|open| open.ingest_rows(rows, checkpoint));
+        self.writeback.as_ref().inspect(|it| it.feed_ends());
         if ingested.is_err() {
             self.is_worn.store(true, Ordering::Relaxed);
         }

@@ -10,11 +10,13 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::io::ErrorKind;
 use std::ops::Bound;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use fjall::config::{
     BlockSizePolicy, BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry,
+    PartitioningPolicy, PinningPolicy,
 };
 use fjall::{
     AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, LsmError, Readable,
@@ -117,9 +119,9 @@ impl OpenEngine {
         let mut ingestion = self.rows.start_ingestion().map_err(failed)?;
         let row = encode_checkpoint(checkpoint);
         ingestion.write(CHECKPOINT_KEY, row).map_err(failed)?;
-        let mut pace = Pace::start(self.rows.path().join(TABLES_FOLDER));
+        let mut pace = Pace::start();
         for (key, record) in rows.in_order() {
-            pace.row(key.as_bytes().len() + record.len());
+            pace.row();
             let key = Slice::from(key.as_bytes());
             let written = if record.is_empty() {
                 ingestion.write_tombstone(key)
@@ -146,6 +148,11 @@ impl OpenEngine {
         let range = (Bound::Excluded(after), Bound::Unbounded::<&[u8]>);
         let rows = self.rows.range::<&[u8], _>(range).take(limit);
         rows.map(read_row).collect()
+    }
+
+    /// Where its tables are.
+    pub(super) fn tables(&self) -> PathBuf {
+        self.rows.path().join(TABLES_FOLDER)
     }
 
     /// Runs of level 0 above the target, and compactions under way.
@@ -219,6 +226,10 @@ fn keyspace_options(config: &EngineConfig) -> KeyspaceCreateOptions {
         .data_block_compression_policy(CompressionPolicy::new(compression))
         .data_block_size_policy(BlockSizePolicy::all(config.block_bytes))
         .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(bloom)))
+        .filter_block_partitioning_policy(PartitioningPolicy::all(false))
+        .index_block_partitioning_policy(PartitioningPolicy::all(false))
+        .filter_block_pinning_policy(PinningPolicy::all(true))
+        .index_block_pinning_policy(PinningPolicy::all(true))
 }
 
 /// The next row of one of the vnodes that a page is merged from; that of the smallest key is the

@@ -40,6 +40,7 @@ mod segments;
 mod set_aside;
 mod start;
 mod threads;
+mod writeback;
 
 pub use committer::{CommitQueue, Declared, Events, Submission};
 pub use config::StoreConfig;

@@ -7,14 +7,12 @@
 //!
 //! Priorities weigh threads of one process group against each other. Replicas hold the same
 //! records, so their generations are full at the same time, and where several nodes share a machine
-//! nothing weighs one's feeding against another's requests: so the feed also rests. And what it
-//! wrote is brought to the disk a few MiB at a time: synced at the end and at once, a table of 256
-//! MiB was measured to keep the log's syncs waiting for 100 to 600 ms.
+//! nothing weighs one's feeding against another's requests: so the feed also rests.
+//!
+//! Not here: who gives way at the disk (`writeback`).
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, Mode, OFlags, fdatasync, openat};
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
 
@@ -37,18 +35,11 @@ const REST: u32 = 5;
 /// The longest rest: a turn that was long waited for a disk, which rested meanwhile.
 const REST_MAX: Duration = Duration::from_millis(10);
 
-/// So many bytes are brought to the disk at once.
-const SYNC_BYTES: usize = 4 << 20;
-
-/// Takes turns with everything else, so that a long work is a small part of a processor and of a
-/// disk.
+/// Takes turns with everything else, so that a long work is a small part of a processor.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// Folder of the tables that are written.
-    tables: PathBuf,
     rows: u32,
     turn: Instant,
-    unsynced: usize,
 }
 
 #[expect(
@@ -57,41 +48,20 @@ pub(super) struct Pace {
 )]
 impl Pace {
     /// The first turn begins.
-    pub(super) fn start(tables: PathBuf) -> Self {
+    pub(super) fn start() -> Self {
         Self {
-            tables,
             rows: 0,
             turn: Instant::now(),
-            unsynced: 0,
         }
     }
 
-    /// A row of so many bytes was done; rests at the end of a turn.
-    pub(super) fn row(&mut self, bytes: usize) {
+    /// A row was done; rests at the end of a turn.
+    pub(super) fn row(&mut self) {
         self.rows += 1;
-        self.unsynced += bytes;
-        if self.unsynced >= SYNC_BYTES {
-            self.unsynced = 0;
-            sync_newest(&self.tables);
-            self.turn = Instant::now();
-        }
         if self.rows.is_multiple_of(ROWS_PER_TURN) {
             let rest = self.turn.elapsed() * REST;
             std::thread::sleep(rest.min(REST_MAX));
             self.turn = Instant::now();
         }
-    }
-}
-
-/// Brings to the disk what is there by now of the newest table. Whoever writes it syncs it at its
-/// end in any case: what fails here is only not spread.
-fn sync_newest(tables: &Path) {
-    let files = std::fs::read_dir(tables).into_iter().flatten().flatten();
-    let number = |name: &std::ffi::OsStr| name.to_str()?.parse::<u64>().ok();
-    let newest = files.filter_map(|file| Some((number(&file.file_name())?, file.path())));
-    if let Some((_, path)) = newest.max()
-        && let Ok(file) = openat(CWD, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-    {
-        let _spread = fdatasync(file);
     }
 }
