@@ -36,8 +36,8 @@ const SUM_BYTES: usize = size_of::<KeyspaceId>()
     + size_of::<BucketId>()
     + size_of::<BucketDigest>();
 
-/// Bytes of what else is encoded of a vnode, at most.
-const HEAD_BYTES_MAX: usize = size_of::<VnodeEntry>() + size_of::<NumbersEntry>();
+/// Bytes of the format and of the two counts.
+const COUNTS_BYTES: usize = 3 * size_of::<u32>();
 
 /// What is summed up over one vnode of a keyspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -210,11 +210,15 @@ impl BucketDigests {
     /// The canonical bytes, all integers little-endian.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        // Of a large node these are tens of MiB: counted first, they are written once and not copied
-        // again and again while they grow.
+        // Of a large node these are tens of MiB: counted first, they are not copied again and again
+        // while they grow.
         let sums = self.iter().count();
-        let heads = self.vnodes.len() * HEAD_BYTES_MAX;
-        let mut bytes = Vec::with_capacity(heads + sums * SUM_BYTES);
+        let mut bytes = Vec::with_capacity(
+            self.vnodes.len() * size_of::<VnodeEntry>()
+                + self.numbers.len() * size_of::<NumbersEntry>()
+                + sums * SUM_BYTES
+                + COUNTS_BYTES,
+        );
         bytes.extend_from_slice(&FORMAT.to_le_bytes());
         let vnodes = u32::try_from(self.holdings().count()).unwrap_or(u32::MAX);
         bytes.extend_from_slice(&vnodes.to_le_bytes());

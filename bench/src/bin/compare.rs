@@ -21,7 +21,6 @@ use quorate_bench::spawn::{SpawnedCluster, binary_beside};
 use quorate_bench::stop::unless_stopped;
 use quorate_bench::workload::{Workload, WorkloadSpec};
 use quorate_client::{Client, Level};
-use quorate_node::shell::system::use_small_pages;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -76,7 +75,6 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    use_small_pages();
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

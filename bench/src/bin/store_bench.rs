@@ -12,6 +12,7 @@ use quorate_bench::store_bench::child::{ChildArgs, MeasureArgs, measure, recover
 use quorate_bench::store_bench::lookups::{LookupArgs, lookups};
 use quorate_bench::store_bench::parent::{Plan, RESULTS};
 use quorate_bench::store_bench::report::table;
+use quorate_node::shell::system::use_small_pages;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -77,6 +78,8 @@ struct RunArgs {
 }
 
 fn main() -> ExitCode {
+    // As a node does.
+    use_small_pages();
     let done = match Cli::parse().command {
         Command::Run(args) => run(args),
         Command::Lookups(args) => lookups(&args, &mut std::io::stdout()),

@@ -1,8 +1,8 @@
 //! What a look-up in the engine costs: the price of a read or a merge whose record is not in
 //! memory.
 //!
-//! The engine is filled as a node feeds it, one generation after the other, every key once, in no
-//! order; then keys that are there and keys that are not are looked up in batches, as the loader
+//! The engine is filled as a node feeds it, one generation after the other, every key once, those of
+//! a generation from all over; then keys that are there and keys that are not are looked up in batches, as the loader
 //! does. CPU time is that of the whole process, so that the engine must be at rest.
 //!
 //! Not here: the shard and the queues around it; writes.
@@ -45,7 +45,7 @@ const POLL: Duration = Duration::from_millis(200);
 /// What is looked up where.
 #[derive(Debug, Clone, Args)]
 pub struct LookupArgs {
-    /// Folder of the engine, on the disk that is to be measured; a later run goes on with it.
+    /// Folder that is made for the engine, on the disk that is to be measured, and stays.
     #[arg(long, value_name = "FOLDER")]
     pub folder: PathBuf,
     /// Keys.
@@ -74,25 +74,23 @@ enum Wanted {
     Absent,
 }
 
-/// Fills the engine if it is new, and looks up; a JSON document per case.
+/// Fills a new engine and looks up; a JSON document per run.
 ///
 /// # Errors
-/// If the engine fails, or does not find what it holds.
+/// If the folder is there, the engine fails, or it does not find what it holds.
 pub fn lookups(args: &LookupArgs, out: &mut impl std::io::Write) -> Result<()> {
     let mut settings = Settings::of(&args.folder);
     for setting in &args.settings {
         settings.set(setting)?;
     }
-    let is_new = !settings.engine.path.exists();
-    std::fs::create_dir_all(&args.folder)?;
+    // An engine keeps the settings that it was made with.
+    std::fs::create_dir(&args.folder)
+        .with_context(|| format!("cannot make {}; name a new folder", args.folder.display()))?;
     let engine = FjallEngine::open_giving_way(settings.engine.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()?;
-    if is_new {
-        let feed = fill(&engine, args, settings.table.generation_bytes);
-        runtime.block_on(feed)?;
-    }
+    runtime.block_on(fill(&engine, args, settings.table.generation_bytes))?;
     runtime.block_on(catch_up(&engine, 0));
     let mut random = SmallRng::seed_from_u64(1);
     for wanted in [Wanted::Present, Wanted::Absent] {
@@ -174,17 +172,19 @@ async fn measure(
     }))
 }
 
-/// Keys of neighbouring numbers lie in different vnodes.
+/// Keys of neighbouring numbers lie far from each other, and one that is not there lies beside one
+/// that is.
 fn key_of(index: u32, wanted: Wanted) -> RecordKey {
-    let vnode = index.wrapping_mul(2_654_435_761) >> 24;
-    let vnode = VnodeId(u16::try_from(vnode % VNODES).unwrap_or(0));
+    // An odd factor: a permutation of all numbers.
+    let scattered = index.wrapping_mul(2_654_435_761);
+    let vnode = VnodeId(u16::try_from(scattered % VNODES).unwrap_or(0));
     let kind = match wanted {
-        Wanted::Present => "key",
-        Wanted::Absent => "not",
+        Wanted::Present => "",
+        Wanted::Absent => "-not",
     };
     RecordKey::new(
         KeyspaceId(1),
         vnode,
-        format!("{kind}-{index:012}").as_bytes(),
+        format!("key-{scattered:010}{kind}").as_bytes(),
     )
 }

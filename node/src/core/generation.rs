@@ -110,7 +110,7 @@ impl GenerationRows {
     }
 
     /// All rows in the engine's order. Those of a vnode are sorted when the first of them is asked
-    /// for, so that whoever rests between rows never works for long. O(n log n) in all.
+    /// for, so that whoever rests between rows rests between vnodes. O(n log n) in all.
     pub fn in_order(&self) -> impl Iterator<Item = &Row> {
         self.ranges.values().flat_map(|rows| {
             let mut rows: Vec<&Row> = rows.iter().collect();

@@ -26,10 +26,11 @@ use crate::shell::seam::{BoxFuture, Checkpoint, Engine, EngineError, EnginePage,
 /// A fjall database with one keyspace, which is opened anew when it must be.
 pub struct FjallEngine {
     config: EngineConfig,
+    /// What is written goes to the disk little by little; only in an engine that gives way. Ends
+    /// first, so that fjall is closed by whoever lets the engine go.
+    writeback: Option<Writeback>,
     /// `None` only while it is opened anew, and if that failed.
     open: Arc<RwLock<Option<OpenEngine>>>,
-    /// What is written goes to the disk little by little; only in an engine that gives way.
-    writeback: Option<Writeback>,
     /// An ingestion failed since it was opened.
     is_worn: AtomicBool,
 }

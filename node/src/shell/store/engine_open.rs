@@ -16,7 +16,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fjall::config::{
     BlockSizePolicy, BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry,
-    PartitioningPolicy, PinningPolicy,
 };
 use fjall::{
     AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, LsmError, Readable,
@@ -226,10 +225,6 @@ fn keyspace_options(config: &EngineConfig) -> KeyspaceCreateOptions {
         .data_block_compression_policy(CompressionPolicy::new(compression))
         .data_block_size_policy(BlockSizePolicy::all(config.block_bytes))
         .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(bloom)))
-        .filter_block_partitioning_policy(PartitioningPolicy::all(false))
-        .index_block_partitioning_policy(PartitioningPolicy::all(false))
-        .filter_block_pinning_policy(PinningPolicy::all(true))
-        .index_block_pinning_policy(PinningPolicy::all(true))
 }
 
 /// The next row of one of the vnodes that a page is merged from; that of the smallest key is the

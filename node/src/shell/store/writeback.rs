@@ -1,9 +1,10 @@
-//! Brings what the engine writes to the disk a few MiB at a time, while it is written.
+//! Brings what the engine writes to the disk while it is written.
 //!
-//! fjall writes a table of up to 256 MiB through the page cache and syncs it at its end, both where
-//! it is fed and where it compacts. Such a sync, and the system's own writing of so many pages at
-//! once, keeps the log's syncs waiting for 100 to 600 ms. A thread of its own syncs tables that
-//! grow, several times a second while the engine works; it waits while the engine is at rest.
+//! fjall writes a table of up to a few hundred MiB through the page cache and syncs it at its end,
+//! both where it is fed and where it compacts. Such a sync, and the system's own writing of so many
+//! pages at once, kept the log's syncs waiting for 100 to 600 ms. A thread of its own syncs tables
+//! that grow, several times a second while the engine works, each time what was written since, a
+//! few MiB as a rule; it waits while the engine is at rest. Nobody waits for it.
 //!
 //! What fails here is only not spread: whoever writes a table syncs it at its end in any case.
 //!
@@ -156,6 +157,8 @@ impl Tables {
         self.synced.retain(|number, _| sizes.contains_key(number));
         for (number, bytes) in sizes {
             let synced = self.synced.entry(number).or_default();
+            // The number of a table that failed is given again.
+            *synced = bytes.min(*synced);
             if bytes >= *synced + SYNC_BYTES {
                 *synced = bytes;
                 sync(&self.folder.join(number.to_string()));
