@@ -13,12 +13,14 @@ pub struct EngineConfig {
     pub cache_bytes: u64,
     /// Threads that compact. Default 1; more take CPU from the foreground.
     pub worker_threads: usize,
-    /// Runs of level 0 that are left alone. Default 8, more than fjall's 4. With keys spread evenly
-    /// every merge of level 0 rewrites the whole level below, so that half as many merges cost half
-    /// as much; a look-up then asks up to eight filters instead of four.
+    /// Tables of level 0 that are left alone. Default 16, more than fjall's 4. fjall ingests in
+    /// tables of 64 MiB, so these are four whole generations, or sixteen of keys that are written
+    /// over and over. With keys spread evenly every merge of level 0 rewrites the whole level
+    /// below, so that half as many merges cost half as much; a look-up then asks more filters, one
+    /// for each generation.
     pub level0_target: u8,
-    /// Bytes of a table at most. Default 256 MiB, more than fjall's 64, so that an ingestion is one
-    /// table: fjall counts those of level 0, not its runs.
+    /// Bytes of a table that a merge writes, at most. Default 128 MiB: with the tables of level 0
+    /// it is the size of level 1, 2 GiB.
     pub table_bytes: u64,
     /// Bits per key of the bloom filters. Default 10: about 1 % of look-ups of absent keys read a
     /// block.
@@ -38,8 +40,8 @@ impl EngineConfig {
             path: path.into(),
             cache_bytes: 256 << 20,
             worker_threads: 1,
-            level0_target: 8,
-            table_bytes: 256 << 20,
+            level0_target: 16,
+            table_bytes: 128 << 20,
             bloom_bits: 10,
             block_bytes: 4 << 10,
             compressed_from_level: 2,

@@ -154,7 +154,8 @@ impl OpenEngine {
         self.rows.path().join(TABLES_FOLDER)
     }
 
-    /// Runs of level 0 above the target, and compactions under way.
+    /// Runs of level 0 above the target, and compactions under way. A run has a table at least, so
+    /// that what is above the target is due to be merged.
     pub(super) fn backlog(&self) -> u64 {
         let runs = self.rows.tree.l0_run_count() as u64;
         runs.saturating_sub(u64::from(self.level0_target))
