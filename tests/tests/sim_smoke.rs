@@ -68,3 +68,10 @@ fn a_disk_that_stands_still_goes_on_when_the_faults_end() {
 fn a_full_disk_does_not_end_the_feed() {
     passes(232);
 }
+
+/// A record had left memory again when the round that it was brought in for looked at it: taken for
+/// one that is not crowded, it was never pruned.
+#[test]
+fn a_crowded_record_that_leaves_memory_is_pruned_by_a_later_round() {
+    passes(605);
+}

@@ -12,6 +12,7 @@ use quorate_ring::planted::{Bug, planted};
 use super::super::super::continuity::Liveness;
 use super::super::super::effect::{Effect, Effects, Event};
 use super::super::super::input::Now;
+use super::super::super::key::RecordKey;
 use super::super::super::message::{
     OpNumber, PeerMessage, PurgeAsk, PurgeNumber, PurgeReply, PurgeRound, PurgeStep, Wanted,
 };
@@ -19,6 +20,7 @@ use super::super::super::node_set::{NodeSet, Owners};
 use super::super::super::purge::{
     CopyOf, Gathered, Led, Members, PRUNED_PER_KEY_MAX, Part, Phase, STEP_WITHIN,
 };
+use super::super::super::table::Lookup;
 use super::super::{Ack, Shard};
 use super::gather::Step;
 use super::take_part::Purgeable;
@@ -145,8 +147,13 @@ impl Shard {
         }
     }
 
-    /// What may be left out of a crowded record; one that is not crowded any more is forgotten.
+    /// What may be left out of a crowded record; one that is not crowded any more is forgotten, and
+    /// one that found no room in memory, or has left it while others were brought in, is not.
     fn wants_less(&mut self, copy: CopyOf, key: &Bytes) -> Option<Wanted> {
+        let record_key = RecordKey::new(copy.0, copy.1, key);
+        if self.table.newest(&record_key) == Lookup::MustLoad {
+            return None;
+        }
         let Some(record) = self.record_in_memory(copy, key) else {
             self.purges.forget_crowded(copy, key);
             return None;
