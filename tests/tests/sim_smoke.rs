@@ -75,3 +75,10 @@ fn a_full_disk_does_not_end_the_feed() {
 fn a_crowded_record_that_leaves_memory_is_pruned_by_a_later_round() {
     passes(605);
 }
+
+/// Operations were left out of a record by two owners and not by the third, and nothing but hints
+/// brought copies together: that is no write, and not for hints to mend.
+#[test]
+fn what_a_round_left_out_at_two_owners_is_not_for_hints_to_mend() {
+    passes(1319);
+}
