@@ -1,9 +1,10 @@
 //! What a look-up in the engine costs: the price of a read or a merge whose record is not in
 //! memory.
 //!
-//! The engine is filled as a node feeds it, one generation after the other, every key once, those of
-//! a generation from all over; then keys that are there and keys that are not are looked up in batches, as the loader
-//! does. CPU time is that of the whole process, so that the engine must be at rest.
+//! The engine is filled as a node feeds it, one generation after the other, every key once, those
+//! of a generation from all over; then keys that are there and keys that are not are looked up in
+//! batches, as the loader does. CPU time is that of the whole process, so that the engine must be
+//! at rest.
 //!
 //! Not here: the shard and the queues around it; writes.
 
