@@ -153,6 +153,7 @@ fn shard(me: NodeId, topology: &Arc<Topology>, now: Now) -> Result<PathNode> {
             generation_bytes: 64 << 20,
             generation_log_bytes: 128 << 20,
             cache_bytes: 1 << 30,
+            digest_cache_bytes: 0,
         },
         limits: Limits::default(),
         exchange_interval: None,

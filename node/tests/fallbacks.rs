@@ -107,6 +107,7 @@ const ROOMY: TableLimits = TableLimits {
     generation_bytes: 1 << 20,
     generation_log_bytes: 1 << 20,
     cache_bytes: 64 << 20,
+    digest_cache_bytes: 0,
 };
 
 /// A record is in the engine alone soon after it was taken.
@@ -114,6 +115,7 @@ const TIGHT: TableLimits = TableLimits {
     generation_bytes: 4_096,
     generation_log_bytes: 1,
     cache_bytes: 0,
+    digest_cache_bytes: 0,
 };
 
 impl Lab {

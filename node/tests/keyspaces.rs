@@ -131,6 +131,7 @@ impl Lab {
                     generation_bytes: 1 << 20,
                     generation_log_bytes: 1 << 20,
                     cache_bytes: 1 << 20,
+                    digest_cache_bytes: 0,
                 },
                 limits: Limits::default(),
                 exchange_interval: None,

@@ -82,11 +82,7 @@ fn config(me: NodeId, limits: Limits) -> ShardConfig {
         topology: topology(),
         seal: SealKey::new([9; 32]),
         digest: DigestSecret { key: 1, record: 2 },
-        table: TableLimits {
-            generation_bytes: 1 << 20,
-            generation_log_bytes: 1 << 20,
-            cache_bytes: 64 << 20,
-        },
+        table: ROOMY,
         limits,
         exchange_interval: None,
         hints: HintLimits {
@@ -123,6 +119,22 @@ fn recovered(lives: &[(u64, u64)], memories: &[(NodeId, Memory)]) -> Recovered {
     }
 }
 
+/// Everything stays in memory.
+const ROOMY: TableLimits = TableLimits {
+    generation_bytes: 1 << 20,
+    generation_log_bytes: 1 << 20,
+    cache_bytes: 64 << 20,
+    digest_cache_bytes: 0,
+};
+
+/// What is durable is in the engine at once, and of it only the digest in memory.
+const TIGHT: TableLimits = TableLimits {
+    generation_bytes: 1,
+    generation_log_bytes: 1,
+    cache_bytes: 0,
+    digest_cache_bytes: 4 << 10,
+};
+
 /// Three shards; messages and syncs happen when a test lets them.
 struct Lab {
     now: u64,
@@ -154,9 +166,12 @@ struct Lab {
     no_room: bool,
     hint_bytes_max: usize,
     hint_changes: Vec<(NodeId, HintChange)>,
-    /// Pages are read only when time passes.
+    table: TableLimits,
+    /// What each node's engine holds.
+    engines: BTreeMap<NodeId, BTreeMap<RecordKey, Bytes>>,
+    /// The engine is read only when time passes.
     slow_store: bool,
-    pages: Vec<(NodeId, Input)>,
+    read: VecDeque<(NodeId, Input)>,
 }
 
 /// Sees to whom a message goes.
@@ -168,8 +183,14 @@ impl Lab {
     }
 
     fn with_limits(limits: Limits) -> Self {
+        Self::with(limits, ROOMY)
+    }
+
+    fn with(limits: Limits, table: TableLimits) -> Self {
         let mut lab = Self {
             limits,
+            table,
+            engines: BTreeMap::new(),
             exchange_interval: None,
             compared: Vec::new(),
             healed: Vec::new(),
@@ -182,7 +203,7 @@ impl Lab {
             hint_bytes_max: 0,
             hint_changes: Vec::new(),
             slow_store: false,
-            pages: Vec::new(),
+            read: VecDeque::new(),
             now: 0,
             shards: BTreeMap::new(),
             wire: VecDeque::new(),
@@ -224,6 +245,7 @@ impl Lab {
                 ..HintLimits::default()
             },
             topology: Arc::clone(&self.topology),
+            table: self.table,
             ..config(node, self.limits)
         };
         let shard = Shard::new(self.clock(), config, recovered);
@@ -261,26 +283,31 @@ impl Lab {
                     self.appended.insert(node, lsn);
                 }
                 Effect::Load(key) => {
-                    let loaded = StoreEvent::Loaded(vec![(key, Ok(None))]);
-                    self.step(node, Input::Store(loaded));
+                    let engine = self.engines.entry(node).or_default();
+                    let record = engine.get(&key).cloned();
+                    let loaded = StoreEvent::Loaded(vec![(key, Ok(record))]);
+                    self.store_answers(node, loaded);
                 }
                 Effect::Stop(reason) => {
                     self.stopped.insert(node, reason);
                 }
                 Effect::Ingest(generation) => {
                     self.ingested.push(generation.applied);
+                    let engine = self.engines.entry(node).or_default();
+                    for (key, record) in generation.rows.in_order() {
+                        if record.is_empty() {
+                            engine.remove(key);
+                        } else {
+                            engine.insert(key.clone(), record.clone());
+                        }
+                    }
                     let applied = generation.applied;
                     self.step(node, Input::Store(StoreEvent::Ingested { applied }));
                 }
                 Effect::Scan(read) => {
                     let number = read.number;
                     let page = Ok(read.finish(PagePart::default()));
-                    let scanned = Input::Store(StoreEvent::Scanned { number, page });
-                    if self.slow_store {
-                        self.pages.push((node, scanned));
-                    } else {
-                        self.step(node, scanned);
-                    }
+                    self.store_answers(node, StoreEvent::Scanned { number, page });
                 }
                 Effect::Count(event) => self.counted.push(event),
                 Effect::Compared { number, result } => self.compared.push((number, result)),
@@ -304,6 +331,21 @@ impl Lab {
                 Effect::Remember { .. } | Effect::CloseLink { .. } => {}
             }
         }
+    }
+
+    fn store_answers(&mut self, node: NodeId, event: StoreEvent) {
+        if self.slow_store {
+            self.read.push_back((node, Input::Store(event)));
+        } else {
+            self.step(node, Input::Store(event));
+        }
+    }
+
+    /// The engine of a node answers the first question that waits there.
+    fn answer_one(&mut self) {
+        let (node, answer) = self.read.pop_front().expect("a node reads its engine");
+        self.step(node, answer);
+        self.run();
     }
 
     /// Delivers and syncs until nothing moves.
@@ -344,8 +386,8 @@ impl Lab {
     fn pass(&mut self, millis: u64) {
         for _ in 0..millis / 10 {
             self.now += 10_000;
-            for (node, page) in std::mem::take(&mut self.pages) {
-                self.step(node, page);
+            for (node, answer) in std::mem::take(&mut self.read) {
+                self.step(node, answer);
             }
             for node in [A, B, C] {
                 self.step(node, Input::Tick);
@@ -580,6 +622,73 @@ fn a_replica_that_holds_what_the_coordinator_holds_spares_its_bytes() {
     let values = lab.values(C, ConsistencyLevel::Quorum);
     assert!(values.contains(&Bytes::from_static(b"w")), "{values:?}");
     assert!(matches!(told.borrow()[0], HeldRecord::Whole(_)));
+}
+
+/// Three nodes whose engines hold *v1*, and whose memories its digest; and what its writer saw.
+fn lab_with_a_record_that_left() -> (Lab, Bytes) {
+    let mut lab = Lab::with(Limits::default(), TIGHT);
+    lab.connect(&[A, B, C]);
+    let first = lab.ask(A, put("v1", 1, None));
+    lab.pass(100);
+    let seen = context(lab.reply(first));
+    lab.counted.clear();
+    (lab, seen)
+}
+
+#[test]
+fn what_was_made_on_a_record_that_left_memory_is_taken_without_a_look() {
+    let (mut lab, seen) = lab_with_a_record_that_left();
+    lab.sync_by_itself.clear();
+    let second = lab.ask(A, put("v2", 2, Some(seen)));
+    lab.run();
+    let loads = |lab: &Lab| [lab.count(Event::EngineLoad), lab.count(Event::LoadSpared)];
+    assert_eq!(loads(&lab), [1, 2], "only the coordinator's own");
+    // Who reads meanwhile is shown what is durable, and that is in the engine alone.
+    assert_eq!(lab.values(B, ConsistencyLevel::One), ["v1"]);
+    assert_eq!(loads(&lab), [2, 2]);
+    lab.sync_by_itself = vec![A, B, C];
+    lab.pass(100);
+    assert!(is_applied(lab.reply(second)));
+    for node in [A, B, C] {
+        assert_eq!(lab.values(node, ConsistencyLevel::One), ["v2"]);
+        let of = |node: NodeId| lab.shards[&node].table().digests();
+        assert_eq!(of(node), of(A), "sums and holdings");
+    }
+}
+
+#[test]
+fn of_a_record_that_left_memory_a_quorum_read_loads_one_copy() {
+    let (mut lab, _) = lab_with_a_record_that_left();
+    lab.slow_store = true;
+    let read = lab.ask(A, get(ConsistencyLevel::Quorum));
+    lab.run();
+    assert_eq!(lab.reply(read), None, "no record is here");
+    lab.answer_one();
+    let Some(Reply::Read { values, .. }) = lab.reply(read) else {
+        panic!("it got {:?}", lab.reply(read));
+    };
+    assert_eq!(*values, ["v1"]);
+    assert_eq!(lab.count(Event::EngineLoad), 1);
+    assert_eq!(lab.count(Event::LoadSpared), 1);
+}
+
+/// B says that it holds what A is loading; before A has loaded it, both take a newer one.
+#[test]
+fn a_record_that_changes_while_it_is_loaded_is_asked_for_anew() {
+    let (mut lab, seen) = lab_with_a_record_that_left();
+    lab.slow_store = true;
+    let write = lab.ask(C, put("v2", 2, Some(seen)));
+    let read = lab.ask(A, get(ConsistencyLevel::Quorum));
+    lab.run();
+    // C has loaded its record and writes.
+    lab.answer_one();
+    assert!(is_applied(lab.reply(write)));
+    lab.pass(100);
+    let Some(Reply::Read { values, .. }) = lab.reply(read) else {
+        panic!("it got {:?}", lab.reply(read));
+    };
+    assert_eq!(*values, ["v2"]);
+    assert_eq!(lab.count(Event::PeerMessageRefused), 0);
 }
 
 #[test]

@@ -61,6 +61,8 @@ pub enum Bug {
     ContextNotLookedFor,
     /// A replica takes a record unmerged without looking whether it holds what that was made on.
     BaseNotCompared,
+    /// The digest of a record that left memory is kept when a newer one leaves.
+    LeftDigestKept,
     /// M8: anti-entropy leaves out some buckets.
     ExchangeSkipsBuckets,
     /// C2: a node that forgot what it acknowledged from disk counts at once.
@@ -121,6 +123,7 @@ impl Bug {
         Self::DigestOfTheKeyAlone,
         Self::ContextNotLookedFor,
         Self::BaseNotCompared,
+        Self::LeftDigestKept,
         Self::ExchangeSkipsBuckets,
         Self::AmnesiacCounts,
         Self::HealsFromOneOwner,
@@ -167,6 +170,7 @@ impl Bug {
             Self::DigestOfTheKeyAlone => "digest-of-the-key-alone",
             Self::ContextNotLookedFor => "context-not-looked-for",
             Self::BaseNotCompared => "base-not-compared",
+            Self::LeftDigestKept => "left-digest-kept",
             Self::ExchangeSkipsBuckets => "exchange-skips-buckets",
             Self::AmnesiacCounts => "c2-amnesiac-counts",
             Self::HealsFromOneOwner => "c4-heals-from-one-owner",

@@ -172,6 +172,7 @@ async fn passes(bug: Bug, seed: u64) -> bool {
         | Bug::DigestOfTheKeyAlone
         | Bug::ContextNotLookedFor
         | Bug::BaseNotCompared
+        | Bug::LeftDigestKept
         | Bug::ExchangeSkipsBuckets
         | Bug::AmnesiacCounts
         | Bug::HealsFromOneOwner

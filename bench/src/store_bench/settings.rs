@@ -34,6 +34,8 @@ impl Settings {
                 generation_bytes,
                 generation_log_bytes: (2 * generation_bytes).min(log_bytes_max / 5),
                 cache_bytes: 640 << 20,
+                // Every miss is to be a load.
+                digest_cache_bytes: 0,
             },
             store: StoreConfig {
                 segment_bytes: SEGMENT_BYTES,

@@ -21,6 +21,7 @@ use quorate_node::shell::system::{SystemClock, SystemRand, draw_incarnation};
 use quorate_ring::{BucketId, FixedMap, Lsn, NodeId};
 
 use super::settings::Settings;
+use super::write_loop::SECRET;
 
 /// Events of a store that may wait for the loop. Each ends at least one write or load under way,
 /// and there are fewer of these, so that a sender never waits.
@@ -167,7 +168,7 @@ impl NodeStore {
     /// # Errors
     /// If the store does not take it.
     pub fn send(&mut self) -> Result<()> {
-        self.table.trim();
+        self.table.trim(SECRET);
         if self.submission.is_empty() {
             return Ok(());
         }

@@ -30,7 +30,7 @@ use crate::values::Values;
 pub const VNODES: u32 = 256;
 
 const KEYSPACE: KeyspaceId = KeyspaceId(1);
-const SECRET: DigestSecret = DigestSecret { key: 1, record: 2 };
+pub(super) const SECRET: DigestSecret = DigestSecret { key: 1, record: 2 };
 
 /// A store that says nothing for so long is stuck.
 const SILENT_MAX: Duration = Duration::from_secs(60);

@@ -62,6 +62,8 @@ pub struct Limits {
     pub table_bytes: u64,
     /// Bytes of cached records.
     pub cache_bytes: u64,
+    /// Bytes of digests of records that left the cache; at most 64 GiB.
+    pub digest_cache_bytes: u64,
     /// Bytes of one log segment, a multiple of 4 KiB; 4 MiB to 1 GiB.
     pub segment_bytes: u64,
     /// Bytes of all log segments; at least two segments.
@@ -201,6 +203,7 @@ impl Typed {
         let limits = Limits {
             table_bytes: self.size(&keys::TABLE_BYTES, 1 << 20, u64::MAX)?,
             cache_bytes: self.size(&keys::CACHE_BYTES, 0, u64::MAX)?,
+            digest_cache_bytes: self.size(&keys::DIGEST_CACHE_BYTES, 0, 64 << 30)?,
             segment_bytes: self.size(&keys::SEGMENT_BYTES, 4 << 20, 1 << 30)?,
             log_bytes_max: self.size(&keys::LOG_BYTES_MAX, 0, u64::MAX)?,
             requests_in_flight_max: self.count(&keys::REQUESTS_IN_FLIGHT_MAX, 1, 1_000_000)?,

@@ -186,6 +186,8 @@ pub enum Event {
     SiblingsRead,
     /// A key was loaded from the engine.
     EngineLoad,
+    /// A key was not loaded, because the digest of its record was enough.
+    LoadSpared,
     /// Messages to a peer found no connection or a full queue.
     SendRefused,
     /// A read was asked again because replicas were slow or did not count.

@@ -83,6 +83,7 @@ pub const CATALOGUE: &[Metric] = &[
     count("quorate_writes_looked_further_total", "writes", "Writes after writes that their coordinator did not know, which it found at other owners first"),
     count("quorate_sends_refused_total", "batches", "Batches of messages to a node that found no connection or a full queue"),
     count("quorate_engine_loads_total", "records", "Records loaded from the engine because memory did not have them"),
+    count("quorate_engine_loads_spared_total", "records", "Records not loaded because memory had their digests, which was enough"),
     count("quorate_peer_messages_refused_total", "messages", "Messages of nodes that could not be used; worry above 0"),
     count("quorate_frames_refused_total", "frames", "Frames that could not be read; their stream or connection was closed"),
     count("quorate_handshakes_refused_total", "connections", "TLS handshakes that failed or named nobody who may connect"),

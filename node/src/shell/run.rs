@@ -440,6 +440,7 @@ fn shard_config(config: &NodeConfig, topology: &Arc<quorate_ring::Topology>) -> 
             generation_bytes,
             generation_log_bytes,
             cache_bytes: limits.cache_bytes,
+            digest_cache_bytes: limits.digest_cache_bytes,
         },
         limits: Limits {
             requests_max: limits.requests_in_flight_max,

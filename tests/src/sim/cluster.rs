@@ -188,6 +188,10 @@ const STATES: &[(&str, &str)] = &[
         "state.record loaded from the engine",
     ),
     (
+        "quorate_engine_loads_spared_total",
+        "state.load spared by a digest",
+    ),
+    (
         "quorate_peer_messages_refused_total",
         "state.peer message refused",
     ),
@@ -456,6 +460,8 @@ impl Cluster {
                     generation_bytes: 64 << 10,
                     generation_log_bytes: 512 << 10,
                     cache_bytes: plan.cache_bytes,
+                    // So small that some take the places of others.
+                    digest_cache_bytes: 4 << 10,
                 },
                 limits: Limits {
                     requests_max: plan

@@ -325,6 +325,10 @@ impl Plan {
         plan.draw_purges();
         plan.draw_sloppy();
         let named = seed < NAMED_SEEDS || NAMED_LATER.contains(&seed);
+        if !named && SimRand::derive(seed, 0, "cache").chance(0.3) {
+            // Nothing stays that the engine holds, but digests.
+            plan.cache_bytes = 0;
+        }
         plan.scans = !named && SimRand::derive(seed, 0, "scans").chance(0.5);
         plan.batches = !named && SimRand::derive(seed, 0, "batches").chance(0.4);
         plan

@@ -333,16 +333,9 @@ impl Run {
         let mut differing = Vec::new();
         for _ in 0..EXCHANGE_ROUNDS {
             self.time.sleep_ms(1000).await;
-            let mut dumps = self.cluster.dump().await;
-            if self.plan.purges && self.plan.hints_alone {
-                // A round that two owners ended and the third did not is no write, and hints carry
-                // nothing else: a read or an exchange would bring the copies together.
-                let lives = self.cluster.lives().await;
-                for dump in &mut dumps {
-                    dump.leave_out_deleted();
-                    dump.leave_out_spare(&lives);
-                }
-            }
+            // A round that two owners ended and the third did not is no write, and hints carry
+            // nothing else: a read or an exchange would bring the copies together.
+            let dumps = self.dumps(self.plan.hints_alone).await;
             differing = check::check_replicas(&dumps, |key| self.cluster.owners(key));
             if differing.is_empty() {
                 self.trace
@@ -407,15 +400,8 @@ impl Run {
                 }
             }
             self.time.sleep_ms(1500).await;
-            dumps = self.cluster.dump().await;
-            if self.plan.purges && self.plan.loses() {
-                // Rounds go on while one node after the other is looked at.
-                let lives = self.cluster.lives().await;
-                dumps.iter_mut().for_each(|dump| {
-                    dump.leave_out_deleted();
-                    dump.leave_out_spare(&lives);
-                });
-            }
+            // Rounds go on while one node after the other is looked at.
+            dumps = self.dumps(self.plan.loses()).await;
             let owners = |key: &str| self.cluster.owners(key);
             if failed.is_empty() && check::check_replicas(&dumps, owners).is_empty() {
                 break;
@@ -426,6 +412,20 @@ impl Run {
                 .push(format!("audit: no read at `all` of {failed:?}"));
         }
         (self.last_reads(), dumps)
+    }
+
+    /// What every node holds; without what a purge round takes away where `rounds_differ`, which
+    /// says that one owner may have ended a round that another has not.
+    async fn dumps(&self, rounds_differ: bool) -> Vec<ReplicaDump> {
+        let mut dumps = self.cluster.dump().await;
+        if self.plan.purges && rounds_differ {
+            let lives = self.cluster.lives().await;
+            for dump in &mut dumps {
+                dump.leave_out_deleted();
+                dump.leave_out_spare(&lives);
+            }
+        }
+        dumps
     }
 
     /// What the newest successful read of each key by the auditor returned.

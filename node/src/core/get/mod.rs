@@ -1,8 +1,8 @@
 //! The coordinator's part of one get: whom to ask, when to ask more, when the answer may leave.
 //!
 //! R replicas are asked first; the rest when one refuses, does not count, or is slow. The others
-//! are asked with the digest of what the coordinator holds itself: who holds exactly that says so,
-//! and where all do, nothing travels, is decoded or merged. At `quorum` and above reads are
+//! are asked with the digest of what the coordinator holds itself (`question`): who holds exactly
+//! that says so, and where all do, nothing travels, is decoded or merged. At `quorum` and above reads are
 //! monotonic: the merged record is durably on a quorum before the answer, so that no later quorum
 //! read sees less; replicas that lack it are repaired first. Below, the answer leaves at once and
 //! stale replicas are repaired behind it.
@@ -15,6 +15,7 @@
 //! Not here: what the answers say together (`answers`), sending, the local read (`shard`).
 
 mod answers;
+mod question;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use super::message::{OpNumber, PurgeNumber, ReadRecord};
 use super::node_set::{NodeSet, Owners};
 use super::standing::Standing;
 use answers::{Answers, Merged};
+use question::{Holder, Question, Yes};
 
 /// A replica that answered without counting is asked again after this.
 pub const ASK_AGAIN_AFTER: Duration = Duration::from_millis(25);
@@ -101,13 +103,6 @@ pub struct Requirement {
     pub is_elsewhere: bool,
 }
 
-/// What the coordinator holds itself.
-#[derive(Debug, Clone)]
-struct Known {
-    digest: Digest,
-    record: Arc<KeyState>,
-}
-
 #[derive(Debug, PartialEq, Eq)]
 enum Phase {
     Asking,
@@ -148,7 +143,7 @@ pub struct GetMachine {
     asked: usize,
     waiting: NodeSet,
     answers: Answers,
-    known: Option<Known>,
+    question: Question,
     uncounted: BTreeMap<NodeId, MonoTime>,
     refused: NodeSet,
     started: MonoTime,
@@ -171,7 +166,7 @@ impl GetMachine {
             asked: 0,
             waiting: NodeSet::default(),
             answers: Answers::default(),
-            known: None,
+            question: Question::default(),
             uncounted: BTreeMap::new(),
             refused: NodeSet::default(),
             started: now,
@@ -189,16 +184,66 @@ impl GetMachine {
         self.requirement = Some(requirement);
     }
 
-    /// The coordinator holds this itself: from now on replicas are asked whether they do. Only the
-    /// first one is taken: a reply does not say which question it answers, so there must be one.
-    pub fn know(&mut self, digest: Digest, record: Arc<KeyState>) {
-        self.known.get_or_insert(Known { digest, record });
+    /// The coordinator is loading its own record, which has this digest: replicas are asked whether
+    /// they hold it too. Followed by [`Self::know`].
+    pub fn expect(&mut self, digest: Digest) {
+        self.question.expect(digest);
     }
 
-    /// The record that replicas were asked about.
-    #[must_use]
-    pub fn known(&self) -> Option<Arc<KeyState>> {
-        self.known.as_ref().map(|known| Arc::clone(&known.record))
+    /// The coordinator holds this itself, or nothing: from now on replicas are asked whether they
+    /// do. Only the first one is taken: a reply does not say which question it answers, so there
+    /// must be one.
+    pub fn know(
+        &mut self,
+        now: MonoTime,
+        own: Option<(Digest, Arc<KeyState>)>,
+        steps: &mut Vec<Step>,
+    ) {
+        match self.question.answer_self(own) {
+            Ok(said_yes) => {
+                let record = self.question.record().map(Arc::clone);
+                for Holder {
+                    node,
+                    numbers,
+                    standing,
+                } in said_yes
+                {
+                    self.held(now, node, record.clone(), numbers, standing, steps);
+                }
+            }
+            Err(ask_anew) => self.ask_anew(ask_anew.iter().map(|holder| holder.node), steps),
+        }
+    }
+
+    fn ask_anew(&self, nodes: impl Iterator<Item = NodeId>, steps: &mut Vec<Step>) {
+        let waited_for = nodes.filter(|node| self.waiting.contains(*node));
+        steps.extend(waited_for.map(Step::Ask));
+    }
+
+    /// A replica told that it holds what it was asked about; says whether it was asked that.
+    pub fn held_as_asked(
+        &mut self,
+        now: MonoTime,
+        from: NodeId,
+        numbers: PurgeNumbers,
+        standing: Standing,
+        steps: &mut Vec<Step>,
+    ) -> bool {
+        let holder = Holder {
+            node: from,
+            numbers,
+            standing,
+        };
+        if !self.waiting.contains(from) {
+            return true;
+        }
+        match self.question.yes(holder) {
+            Yes::Holds(record) => self.held(now, from, Some(record), numbers, standing, steps),
+            Yes::Later => {}
+            Yes::AskAnew => steps.push(Step::Ask(from)),
+            Yes::Unasked => return false,
+        }
+        true
     }
 
     /// Asks the first R.
@@ -326,7 +371,7 @@ impl GetMachine {
         if self.answers.counted(&self.plan) < usize::from(self.plan.required) {
             return;
         }
-        let known = self.known.as_ref().map(|known| &known.record);
+        let known = self.question.record();
         let Merged {
             record,
             number,
@@ -471,7 +516,11 @@ impl GetMachine {
             self.widen_at = MonoTime::from_micros(u64::MAX);
         }
         match &mut self.phase {
-            Phase::Asking if widen => self.ask_more(self.plan.candidates.len(), steps),
+            Phase::Asking if widen => {
+                let said_yes = self.question.withdraw();
+                self.ask_anew(said_yes.iter().map(|holder| holder.node), steps);
+                self.ask_more(self.plan.candidates.len(), steps);
+            }
             Phase::Asking => {}
             // A replica that was read may not come back in time: the others can hold it instead.
             Phase::Repairing { holders, stale } => {
@@ -570,7 +619,7 @@ impl GetMachine {
             keyspace: self.plan.keyspace,
             key: self.plan.key.clone(),
             budget: self.plan.deadline.since(now),
-            known: self.known.as_ref().map(|known| known.digest),
+            known: self.question.digest(),
             as_fallback: self.plan.fallbacks.contains(&to),
         }
     }
@@ -657,21 +706,18 @@ mod tests {
         let mut get = quorum_get();
         let mut steps = Vec::new();
         let now = MonoTime::ZERO;
-        let tell = |get: &mut GetMachine, now, from, record, standing, steps: &mut _| {
-            get.held(now, from, record, PurgeNumbers::default(), standing, steps);
-        };
+        let none = PurgeNumbers::default();
         get.start(&mut steps);
         let (old, new) = (record(1), record(2));
-        get.know(Digest(1), Arc::clone(&old));
-        tell(&mut get, now, A, Some(old), Standing::NotYet, &mut steps);
+        get.know(now, Some((Digest(1), Arc::clone(&old))), &mut steps);
+        get.held(now, A, Some(old), none, Standing::NotYet, &mut steps);
         let later = now + ASK_AGAIN_AFTER;
         get.tick(later, |_| false, &mut steps);
-        get.know(Digest(2), Arc::clone(&new));
+        get.know(later, Some((Digest(2), Arc::clone(&new))), &mut steps);
         assert_eq!(get.read(later, B).known, Some(Digest(1)), "one question");
-        tell(&mut get, later, A, Some(new), Standing::Counts, &mut steps);
+        get.held(later, A, Some(new), none, Standing::Counts, &mut steps);
         steps.clear();
-        let as_known = get.known();
-        tell(&mut get, later, B, as_known, Standing::Counts, &mut steps);
+        assert!(get.held_as_asked(later, B, none, Standing::Counts, &mut steps));
         let number = PurgeNumber::default();
         assert_eq!(
             steps,
@@ -680,10 +726,83 @@ mod tests {
         );
         steps.clear();
         // The third one answers the same question while the record is on its way.
-        let as_known = get.known();
-        tell(&mut get, later, C, as_known, Standing::Counts, &mut steps);
+        assert!(get.held_as_asked(later, C, none, Standing::Counts, &mut steps));
         assert_eq!(steps, [], "it holds the older one too");
         get.repaired(B, Standing::Counts, &mut steps);
+        assert_eq!(steps, [Step::Answer { replicas: 2 }]);
+    }
+
+    /// The coordinator knows the digest of its own record and is loading it; B says meanwhile that
+    /// it holds that one.
+    fn asked_by_digest() -> GetMachine {
+        let mut get = quorum_get();
+        let mut steps = Vec::new();
+        get.start(&mut steps);
+        get.expect(Digest(1));
+        assert_eq!(get.read(MonoTime::ZERO, B).known, Some(Digest(1)));
+        steps.clear();
+        let none = PurgeNumbers::default();
+        assert!(get.held_as_asked(MonoTime::ZERO, B, none, Standing::Counts, &mut steps));
+        assert_eq!(steps, [], "the record is not here yet");
+        get
+    }
+
+    #[test]
+    fn who_holds_what_is_being_loaded_is_heard_once_it_is_loaded() {
+        let (mut get, mut steps) = (asked_by_digest(), Vec::new());
+        let (now, none, own) = (MonoTime::ZERO, PurgeNumbers::default(), record(1));
+        get.know(now, Some((Digest(1), Arc::clone(&own))), &mut steps);
+        get.held(
+            now,
+            A,
+            Some(Arc::clone(&own)),
+            none,
+            Standing::Counts,
+            &mut steps,
+        );
+        assert_eq!(steps, [Step::Answer { replicas: 2 }]);
+        assert_eq!(get.merged(), Some(&*own));
+    }
+
+    #[test]
+    fn who_holds_what_is_not_here_any_more_is_asked_anew_once() {
+        let (now, none) = (MonoTime::ZERO, PurgeNumbers::default());
+        for own in [Some((Digest(2), record(2))), None] {
+            let (mut get, mut steps) = (asked_by_digest(), Vec::new());
+            get.know(now, own.clone(), &mut steps);
+            assert_eq!(steps, [Step::Ask(B)]);
+            assert_eq!(get.read(now, B).known, None);
+            steps.clear();
+            let told = own.map(|(_, record)| record);
+            get.held(now, A, told.clone(), none, Standing::Counts, &mut steps);
+            let mut again = || get.held_as_asked(now, B, none, Standing::Counts, &mut steps);
+            assert!(!again(), "it was asked for its record");
+            assert_eq!(steps, [], "what it says is refused by the caller");
+            get.held(now, B, told, none, Standing::Counts, &mut steps);
+            assert_eq!(steps, [Step::Answer { replicas: 2 }]);
+        }
+    }
+
+    /// The disk of the coordinator is slow: the others are enough.
+    #[test]
+    fn a_late_own_record_is_not_waited_for() {
+        let (mut get, mut steps) = (asked_by_digest(), Vec::new());
+        let (none, late) = (PurgeNumbers::default(), get.next_deadline());
+        assert!(get.late(late).contains(&A));
+        get.tick(late, |_| false, &mut steps);
+        assert_eq!(steps, [Step::Ask(B), Step::Ask(C)]);
+        assert_eq!(get.read(late, C).known, None);
+        steps.clear();
+        for node in [B, C] {
+            get.held(
+                late,
+                node,
+                Some(record(1)),
+                none,
+                Standing::Counts,
+                &mut steps,
+            );
+        }
         assert_eq!(steps, [Step::Answer { replicas: 2 }]);
     }
 

@@ -686,7 +686,7 @@ impl Shard {
             }
             Input::Store(event) => {
                 self.store_event(now, event, effects);
-                self.table.trim();
+                self.table.trim(self.digest);
             }
             Input::DiskSpace {
                 free_bytes,
@@ -1195,7 +1195,7 @@ impl Shard {
         self.tick_guests(now, effects);
         self.tick_exchanges(now, effects);
         self.tick_purges(now, effects);
-        self.table.trim();
+        self.table.trim(self.digest);
         // Not only after a commit: a node may start with more log than lets it take a write.
         self.freeze_if_due(effects);
     }

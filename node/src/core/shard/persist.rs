@@ -37,7 +37,8 @@ impl Shard {
             digest: self.digest_of(place, newest),
             has_value: had_value,
         });
-        let record = self.commit_on(place, newest.zip(base), new, effects);
+        let old = newest.map(Bytes::len).zip(base);
+        let record = self.commit_on(place, old, new, effects);
         (record, base)
     }
 
@@ -46,11 +47,11 @@ impl Shard {
         Digest::of(self.digest, place.key.as_bytes(), record)
     }
 
-    /// The same as [`Self::commit`] where what is known of the old state is at hand.
+    /// The same as [`Self::commit`] where the old state is told by its bytes and what it was.
     pub(super) fn commit_on(
         &mut self,
         place: &Place,
-        old: Option<(&Bytes, Base)>,
+        old: Option<(usize, Base)>,
         (record, gone_at): (Bytes, Option<u64>),
         effects: &mut Effects,
     ) -> Bytes {
@@ -58,16 +59,16 @@ impl Shard {
         if let Some(gone_at) = gone_at {
             self.note_gone(place, gone_at);
         }
-        let held = |bytes: &Bytes, has_value| Held {
+        let held = |bytes: usize, has_value| Held {
             has_value,
-            bytes: place.key.as_bytes().len() + bytes.len(),
+            bytes: place.key.as_bytes().len() + bytes,
         };
         let digest = self.digest_of(place, &record);
         let counted = old.filter(|_| !planted(Bug::HoldingsNeverFall));
         let counted = counted.map(|(bytes, base)| held(bytes, base.has_value));
         let change = RecordChange {
             digest: DigestChange::between(old.map(|(_, base)| base.digest), Some(digest)),
-            holdings: HoldingsChange::between(counted, Some(held(&record, has_value))),
+            holdings: HoldingsChange::between(counted, Some(held(record.len(), has_value))),
         };
         let lsn = self.table.appended().next();
         let bucket = place.location.bucket;

@@ -318,10 +318,16 @@ impl Shard {
             Lookup::Known(record) => self.held_here(now, op, record, steps, effects),
             Lookup::MustLoad => {
                 let key = get.place.key.clone();
-                if self.park(key, Parked::LocalRead { op }, effects).is_err()
-                    && let Some(Op::Get(get)) = self.ops.get_mut(&op)
-                {
-                    get.machine.refused(self.me, steps);
+                let asks_others = get.machine.plan().required > 1;
+                let left = self.table.left(&key).filter(|_| asks_others);
+                let parked = self.park(key, Parked::LocalRead { op }, effects);
+                if let Some(Op::Get(get)) = self.ops.get_mut(&op) {
+                    match (parked, left) {
+                        (Err(_), _) => get.machine.refused(self.me, steps),
+                        // The others need not load theirs.
+                        (Ok(()), Some(left)) => get.machine.expect(left.digest),
+                        (Ok(()), None) => {}
+                    }
                 }
             }
         }
@@ -352,8 +358,9 @@ impl Shard {
         let record = record.is_some().then(|| Arc::new(decoded));
         let me = self.me;
         if let Some(Op::Get(get)) = self.ops.get_mut(&op) {
-            if let Some((digest, record)) = digest.zip(record.as_ref()) {
-                get.machine.know(digest, Arc::clone(record));
+            if is_known {
+                let own = digest.zip(record.clone());
+                get.machine.know(now.mono, own, steps);
             }
             get.machine
                 .held(now.mono, me, record, numbers, counts.into(), steps);
@@ -572,6 +579,10 @@ impl Shard {
         };
         match self.shown(&place) {
             Lookup::Known(record) => self.tell_held(from, &message, &place, record, effects),
+            Lookup::MustLoad if self.left_as_asked(&place, &message) => {
+                effects.push(Effect::Count(Event::LoadSpared));
+                self.tell(from, message.op, &place, HeldRecord::AsKnown, effects);
+            }
             Lookup::MustLoad => {
                 let key = place.key.clone();
                 let message = message.detached();
@@ -584,6 +595,15 @@ impl Shard {
                 self.park_part(key, parked, effects);
             }
         }
+    }
+
+    /// Whether what left memory is exactly what is asked about.
+    fn left_as_asked(&self, place: &Place, asked: &ReadRecord) -> bool {
+        let Some(known) = asked.known else {
+            return false;
+        };
+        let left = self.table.left(&place.key);
+        left.is_some_and(|left| left.digest == known)
     }
 
     pub(super) fn tell_held(
@@ -603,6 +623,17 @@ impl Shard {
             (Some(known), Some(record)) if is_known(known, &record) => HeldRecord::AsKnown,
             (_, Some(record)) => HeldRecord::Whole(record),
         };
+        self.tell(to, asked.op, place, record, effects);
+    }
+
+    fn tell(
+        &self,
+        to: NodeId,
+        op: OpNumber,
+        place: &Place,
+        record: HeldRecord,
+        effects: &mut Effects,
+    ) {
         let held = Held {
             record,
             number: self.purge_numbers(place).number,
@@ -610,7 +641,7 @@ impl Shard {
             counts: self.counts(place),
         };
         let message = PeerMessage::ReadReply(ReadRecordReply {
-            op: asked.op,
+            op,
             result: Ok(held),
         });
         effects.push(Effect::Send { to, message });
@@ -657,20 +688,23 @@ impl Shard {
             }) => {
                 let numbers = PurgeNumbers { number, floor };
                 ahead = Some(((get.place.keyspace, get.place.location.vnode), floor));
-                let record = match record {
-                    HeldRecord::Absent => Some(None),
-                    // If nothing is known, it was not asked about anything.
-                    HeldRecord::AsKnown => get.machine.known().map(Some),
+                let standing = counts.into();
+                let machine = &mut get.machine;
+                let mut held = |record| {
+                    machine.held(now.mono, from, record, numbers, standing, &mut steps);
+                    true
+                };
+                let is_told = match record {
+                    HeldRecord::Absent => held(None),
+                    HeldRecord::AsKnown => {
+                        machine.held_as_asked(now.mono, from, numbers, standing, &mut steps)
+                    }
                     HeldRecord::Whole(bytes) => {
-                        let decoded = KeyState::decode_as(get.place.mode, &bytes).ok();
-                        decoded.map(|record| Some(Arc::new(record)))
+                        let decoded = KeyState::decode_as(get.place.mode, &bytes);
+                        decoded.is_ok_and(|record| held(Some(Arc::new(record))))
                     }
                 };
-                if let Some(record) = record {
-                    let standing = counts.into();
-                    get.machine
-                        .held(now.mono, from, record, numbers, standing, &mut steps);
-                } else {
+                if !is_told {
                     effects.push(Effect::Count(Event::PeerMessageRefused));
                     get.machine.refused(from, &mut steps);
                 }

@@ -14,7 +14,7 @@ use super::super::message::{
     Base, OpNumber, Payload, PeerMessage, PurgeNumber, Refusal, Replicate, ReplicateReply,
 };
 use super::super::packed::packed;
-use super::super::table::Lookup;
+use super::super::table::{HeldBytes, Lookup};
 use super::{Ack, Parked, Place, Shard};
 
 impl Shard {
@@ -45,6 +45,7 @@ impl Shard {
                 self.replica_inputs += 1;
                 self.replicate_loaded(now, from, &place, message, newest.as_ref(), effects);
             }
+            Lookup::MustLoad if self.take_unseen(now, from, &place, &message, effects) => {}
             Lookup::MustLoad => {
                 let key = place.key.clone();
                 let message = message.detached();
@@ -111,7 +112,9 @@ impl Shard {
                 effects.push(Effect::Count(Event::BelowFloorRefused));
                 Some(Cause::BelowFloor)
             }
-            Payload::Whole(record) if self.take_on(place, newest, base, &record, effects) => None,
+            Payload::Whole(record) if self.take_on_held(place, newest, base, &record, effects) => {
+                None
+            }
             Payload::Whole(record) => {
                 match self.merge_in(place, newest, &record, Some(from), effects) {
                     Ok(above) => {
@@ -133,19 +136,61 @@ impl Shard {
                 Self::refuse_replicate(from, op, (cause, floor), effects);
             }
             None => {
-                let durability = place.options.durability;
-                let ack = Ack::Replica {
-                    to: from,
-                    op,
-                    keyspace: place.keyspace,
-                    copies: place.copies,
-                    vnode: place.location.vnode,
-                    is_owner: place.is_owner,
-                    newer,
-                };
-                self.when_durable(now, durability, ack, effects);
+                self.replicated_when_durable(now, (from, op), place, newer, effects);
             }
         }
+    }
+
+    /// Tells a coordinator that its record is held here, once that is as durable as it asks.
+    fn replicated_when_durable(
+        &mut self,
+        now: Now,
+        (to, op): (NodeId, OpNumber),
+        place: &Place,
+        newer: Option<u64>,
+        effects: &mut Effects,
+    ) {
+        let durability = place.options.durability;
+        let ack = Ack::Replica {
+            to,
+            op,
+            keyspace: place.keyspace,
+            copies: place.copies,
+            vnode: place.location.vnode,
+            is_owner: place.is_owner,
+            newer,
+        };
+        self.when_durable(now, durability, ack, effects);
+    }
+
+    /// Takes a record whose base is all that the engine holds of the key, without loading that; says
+    /// whether it was taken. Whatever has to look at what is held is left to who loads it.
+    fn take_unseen(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        place: &Place,
+        message: &Replicate,
+        effects: &mut Effects,
+    ) -> bool {
+        let (Payload::Whole(record), Some(base)) = (&message.payload, message.base) else {
+            return false;
+        };
+        let Some(left) = self.table.left(&place.key) else {
+            return false;
+        };
+        let copy = (place.keyspace, place.location.vnode);
+        let has_room = !self.disk_full
+            && self.table.has_room()
+            && self.replica_inputs < self.limits.replica_inputs_max;
+        let may_take = place.is_owner && has_room && self.purges.takes(copy, message.number);
+        if !may_take || !self.take_on(place, left, base, record, effects) {
+            return false;
+        }
+        effects.push(Effect::Count(Event::LoadSpared));
+        self.replica_inputs += 1;
+        self.replicated_when_durable(now, (from, message.op), place, None, effects);
+        true
     }
 
     /// Whether there is no room for what this record adds. What is held already needs none: a read
@@ -164,10 +209,8 @@ impl Shard {
         !states.is_some_and(|(own, theirs)| own.holds_all_of(&theirs))
     }
 
-    /// Takes a record unmerged, if what is held here is exactly what it was made on: the one that
-    /// came knows all of that, and of this node's own writes nothing more. Says whether it was
-    /// taken; what cannot be read is left to [`Self::merge_in`] to refuse.
-    fn take_on(
+    /// The same as [`Self::take_on`] with what is held here at hand, if anything is.
+    fn take_on_held(
         &mut self,
         place: &Place,
         newest: Option<&Bytes>,
@@ -178,7 +221,25 @@ impl Shard {
         let (Some(newest), Some(base)) = (newest, base) else {
             return false;
         };
-        let holds_it = self.digest_of(place, newest) == base.digest;
+        let held = HeldBytes {
+            digest: self.digest_of(place, newest),
+            bytes: newest.len(),
+        };
+        self.take_on(place, held, base, incoming, effects)
+    }
+
+    /// Takes a record unmerged, if what is held here is exactly what it was made on: the one that
+    /// came knows all of that, and of this node's own writes nothing more. Says whether it was
+    /// taken; what cannot be read is left to [`Self::merge_in`] to refuse.
+    fn take_on(
+        &mut self,
+        place: &Place,
+        held: HeldBytes,
+        base: Base,
+        incoming: &Bytes,
+        effects: &mut Effects,
+    ) -> bool {
+        let holds_it = held.digest == base.digest;
         if !holds_it && !planted(Bug::BaseNotCompared) {
             return false;
         }
@@ -189,7 +250,8 @@ impl Shard {
         let bytes = self.bytes_of(&theirs, incoming, left_out);
         self.note_if_crowded(place, &theirs);
         let new = (bytes, theirs.gone_at());
-        self.commit_on(place, Some((newest, base)), new, effects);
+        self.table.hold_unseen(&place.key);
+        self.commit_on(place, Some((held.bytes, base)), new, effects);
         true
     }
 

@@ -3,7 +3,9 @@
 //! A key has one entry, with its durable state and, while any is in flight (appended, not yet
 //! durable), its newest one. A durable state is *dirty* until the generation that it belongs to is
 //! in the engine; clean ones are the record cache, also of known absence. Of a key without an entry
-//! only the engine knows. Writes merge with the newest state; client reads and replies to peers'
+//! only the engine knows; of those that left memory their digests stay for a while (`left`), and
+//! are enough to write what was made on exactly that record: such an entry has no durable state
+//! until that write is durable. Writes merge with the newest state; client reads and replies to peers'
 //! reads show the durable one and never wait for a sync (DESIGN 5, two views).
 //!
 //! Invariants:
@@ -15,6 +17,7 @@
 //!
 //! Not here: merging (`replica`, `put`), when to freeze (`shard`), the engine (`shell::store`).
 
+mod left;
 mod page;
 mod slots;
 
@@ -22,10 +25,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_antientropy::{BucketDigests, PurgeNumbers, RecordChange, SumsCorrection};
+use quorate_antientropy::{
+    BucketDigests, Digest, DigestSecret, PurgeNumbers, RecordChange, SumsCorrection,
+};
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{BucketId, KeyspaceId, Lsn, VnodeId};
 
+pub use self::left::HeldBytes;
+use self::left::LeftRecords;
 use self::page::KeyOrders;
 use self::slots::{Entry, Slot, Slots};
 use super::generation::{Generation, GenerationRows, Row};
@@ -54,6 +61,8 @@ pub struct TableLimits {
     pub generation_log_bytes: u64,
     /// Bytes of clean records.
     pub cache_bytes: u64,
+    /// Bytes for digests of records that left memory.
+    pub digest_cache_bytes: u64,
 }
 
 /// What a lookup found.
@@ -119,6 +128,7 @@ struct Sizes {
 pub struct Table {
     limits: TableLimits,
     slots: Slots,
+    left: LeftRecords,
     unsettled: VecDeque<Unsettled>,
     active: GenerationRows,
     frozen: Option<Arc<GenerationRows>>,
@@ -165,6 +175,7 @@ impl Table {
         let mut table = Self {
             limits,
             slots: Slots::default(),
+            left: LeftRecords::new(limits.digest_cache_bytes),
             unsettled: VecDeque::new(),
             active: GenerationRows::default(),
             frozen: None,
@@ -189,10 +200,37 @@ impl Table {
 
     /// Notes what the engine said about `key`, unless something newer is known.
     pub fn hold(&mut self, key: RecordKey, record: Option<Bytes>) {
-        if self.slots.find(&key).is_none() {
+        let Some(slot) = self.slots.find(&key) else {
             self.sizes.clean += entry_bytes(&key, record.as_ref());
             self.slots.insert(Entry::new(key, record));
+            return;
+        };
+        let entry = self.slots.held(slot);
+        if entry.is_unseen {
+            self.sizes.clean += record.as_ref().map_or(0, Bytes::len) as u64;
+            entry.durable = record;
+            entry.is_unseen = false;
         }
+    }
+
+    /// Notes that `key` is about to be appended by someone who did not look at what the engine holds
+    /// of it; does nothing if its state is known.
+    pub fn hold_unseen(&mut self, key: &RecordKey) {
+        if self.slots.find(key).is_none() {
+            self.sizes.clean += entry_bytes(key, None);
+            self.slots.insert(Entry::unseen(key.clone()));
+        }
+    }
+
+    /// What the engine holds of a key whose durable state is not in memory, if its digest is.
+    #[must_use]
+    pub fn left(&self, key: &RecordKey) -> Option<HeldBytes> {
+        let slot = self.slots.find(key);
+        let entry = slot.and_then(|slot| self.slots.entry(slot));
+        if entry.is_some_and(|entry| !entry.is_unseen) {
+            return None;
+        }
+        self.left.get(key)
     }
 
     /// Notes that `key` is now in state `record`, to be appended under `lsn`.
@@ -339,6 +377,7 @@ impl Table {
         entry.generation = self.generation;
         entry.row = place;
         entry.durable = present(&record);
+        entry.is_unseen = false;
     }
 
     /// The newest state, in flight or durable.
@@ -346,7 +385,7 @@ impl Table {
     pub fn newest(&self, key: &RecordKey) -> Lookup {
         self.slots.get(key).map_or(Lookup::MustLoad, |entry| {
             let newest = self.in_flight(entry.newest).map(present);
-            Lookup::Known(newest.unwrap_or_else(|| entry.durable.clone()))
+            newest.map_or_else(|| entry.durable(), Lookup::Known)
         })
     }
 
@@ -369,9 +408,7 @@ impl Table {
     /// The state at the durable LSN.
     #[must_use]
     pub fn durable(&self, key: &RecordKey) -> Lookup {
-        self.slots.get(key).map_or(Lookup::MustLoad, |entry| {
-            Lookup::Known(entry.durable.clone())
-        })
+        self.slots.get(key).map_or(Lookup::MustLoad, Entry::durable)
     }
 
     /// Freezes the active generation if it is due and the last one has been ingested.
@@ -423,8 +460,9 @@ impl Table {
         }
     }
 
-    /// Lets an ingested generation and clean records over the cache's bound go, some at each call.
-    pub fn trim(&mut self) {
+    /// Lets an ingested generation and clean records over the cache's bound go, some at each call;
+    /// keeps the digests of these, under `secret`.
+    pub fn trim(&mut self, secret: DigestSecret) {
         self.leaving.let_go(TRIM_STEPS);
         let mut steps = TRIM_STEPS;
         while self.sizes.clean > self.limits.cache_bytes && steps > 0 {
@@ -434,8 +472,24 @@ impl Table {
             steps = left;
             if let Some(entry) = gone {
                 self.sizes.clean -= entry_bytes(&entry.key, entry.durable.as_ref());
+                self.keep_digest(&entry, secret);
             }
         }
+    }
+
+    fn keep_digest(&mut self, gone: &Entry, secret: DigestSecret) {
+        let Some(record) = &gone.durable else {
+            self.left.forget(&gone.key);
+            return;
+        };
+        if planted(Bug::LeftDigestKept) && self.left.get(&gone.key).is_some() {
+            return;
+        }
+        let held = HeldBytes {
+            digest: Digest::of(secret, gone.key.as_bytes(), record),
+            bytes: record.len(),
+        };
+        self.left.note(&gone.key, held);
     }
 
     /// Whether writes have room in table and log: otherwise they are refused before they are
@@ -508,7 +562,9 @@ mod tests {
         generation_bytes: 32 << 20,
         generation_log_bytes: 96 << 20,
         cache_bytes: 1 << 20,
+        digest_cache_bytes: 1 << 20,
     };
+    const SECRET: DigestSecret = DigestSecret { key: 1, record: 2 };
 
     fn key(name: &str) -> RecordKey {
         RecordKey::new(KeyspaceId(1), VnodeId(0), name.as_bytes())
@@ -552,7 +608,7 @@ mod tests {
         drop(table.freeze_if_due().expect("it is due"));
         table.ingested();
         let left = [(); 2].map(|()| {
-            table.trim();
+            table.trim(SECRET);
             table.leaving.len()
         });
         assert_eq!((table.records(), left), (0, [1, 0]));
@@ -571,13 +627,82 @@ mod tests {
         let lsn = append(&mut table, "k", b"new");
         table.settle(lsn);
         table.ingested();
-        table.trim();
+        table.trim(SECRET);
         drop(table.freeze_if_due().expect("it is due"));
         table.ingested();
-        table.trim();
+        table.trim(SECRET);
         assert_eq!(
             table.durable(&key("k")),
             Lookup::Known(Some(Bytes::from_static(b"new")))
         );
+    }
+
+    /// What only the engine holds is known by its digest or not at all, whatever happened before:
+    /// keys come, go, are written with and without a look, purged, frozen, fed and let go.
+    #[test]
+    fn a_digest_that_is_kept_is_that_of_what_the_engine_holds() {
+        let limits = TableLimits {
+            generation_bytes: 1,
+            generation_log_bytes: 1 << 40,
+            cache_bytes: 0,
+            // Two sets: keys take each other's places.
+            digest_cache_bytes: 400,
+        };
+        let mut table = Table::new(limits, Lsn(1), vec![], BucketDigests::default(), 0);
+        let mut engine = std::collections::BTreeMap::new();
+        let mut feeding: Option<Generation> = None;
+        let (mut rand, mut known, mut unseen) = (1u64, 0, 0);
+        for step in 0..40_000u64 {
+            rand = rand.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let key = key(&(rand >> 59).to_string());
+            match (rand >> 40) % 8 {
+                0 | 1 => table.hold(key.clone(), engine.get(&key).cloned()),
+                2 | 3 => {
+                    if table.newest(&key) == Lookup::MustLoad && table.left(&key).is_some() {
+                        table.hold_unseen(&key);
+                        unseen += 1;
+                    }
+                    table.hold(key.clone(), engine.get(&key).cloned());
+                    // A purged key has no bytes.
+                    let record = if rand >> 32 & 3 == 0 {
+                        vec![]
+                    } else {
+                        step.to_le_bytes().to_vec()
+                    };
+                    let (lsn, change) = (table.appended().next(), RecordChange::default());
+                    table.append(lsn, &key, BucketId(0), change, record.into());
+                }
+                4 => table.settle(table.appended()),
+                5 => feeding = feeding.or_else(|| table.freeze_if_due()),
+                6 => {
+                    for (key, record) in feeding.take().iter().flat_map(|fed| fed.rows.in_order()) {
+                        if record.is_empty() {
+                            engine.remove(key);
+                        } else {
+                            engine.insert(key.clone(), record.clone());
+                        }
+                    }
+                    table.ingested();
+                }
+                _ => table.trim(SECRET),
+            }
+            for (key, left) in (0..32).filter_map(|n| {
+                let key = self::key(&n.to_string());
+                Some((key.clone(), table.left(&key)?))
+            }) {
+                let record = engine.get(&key).expect("the engine holds it");
+                let digest = Digest::of(SECRET, key.as_bytes(), record);
+                assert_eq!(
+                    left,
+                    HeldBytes {
+                        digest,
+                        bytes: record.len()
+                    },
+                    "step {step}"
+                );
+                known += 1;
+            }
+        }
+        assert!(known > 10_000 && unseen > 100, "{known} {unseen}");
     }
 }

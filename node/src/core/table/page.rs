@@ -251,6 +251,7 @@ mod tests {
                 generation_bytes: 1,
                 generation_log_bytes: 1 << 40,
                 cache_bytes: 1 << 30,
+                digest_cache_bytes: 0,
             };
             let table = Table::new(limits, Lsn(1), vec![], BucketDigests::default(), 0);
             Self { table, lsn: Lsn(1) }

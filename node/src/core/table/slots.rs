@@ -15,6 +15,7 @@ use hashbrown::HashTable;
 use quorate_ring::{FixedState, Lsn};
 use std::hash::BuildHasher;
 
+use super::Lookup;
 use crate::core::key::RecordKey;
 
 /// Entries of a chunk.
@@ -28,8 +29,11 @@ pub(super) struct Slot(u32);
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) key: RecordKey,
-    /// State at the durable LSN; `None` is known absence.
+    /// State at the durable LSN, unless that is unseen; `None` is known absence.
     pub(super) durable: Option<Bytes>,
+    /// Only the engine has the durable state: the newest was made without looking at it, and is in
+    /// flight.
+    pub(super) is_unseen: bool,
     /// LSN of the newest state; it is in flight if that is not durable yet.
     pub(super) newest: Lsn,
     /// Generation that the durable state belongs to; the engine holds those that were ingested.
@@ -46,10 +50,28 @@ impl Entry {
         Self {
             key,
             durable,
+            is_unseen: false,
             newest: Lsn(0),
             generation: 0,
             row: 0,
             used: Cell::new(false),
+        }
+    }
+
+    /// What is about to be written without looking at what the engine holds.
+    pub(super) fn unseen(key: RecordKey) -> Self {
+        Self {
+            is_unseen: true,
+            ..Self::new(key, None)
+        }
+    }
+
+    /// The state at the durable LSN.
+    pub(super) fn durable(&self) -> Lookup {
+        if self.is_unseen {
+            Lookup::MustLoad
+        } else {
+            Lookup::Known(self.durable.clone())
         }
     }
 }

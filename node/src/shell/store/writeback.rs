@@ -78,25 +78,18 @@ impl Writeback {
             thread: Some(thread),
         };
         // An engine may compact from its start.
-        writeback.look(false);
+        writeback.shared.look(|_| ());
         Ok(writeback)
     }
 
     /// The engine is fed from now on.
     pub(super) fn feed_begins(&self) {
-        self.look(true);
+        self.shared.look(|asked| asked.is_fed = true);
     }
 
     /// It is not any more; what it compacts for that follows.
     pub(super) fn feed_ends(&self) {
-        self.look(false);
-    }
-
-    fn look(&self, is_fed: bool) {
-        let mut asked = self.shared.lock();
-        asked.to_look = true;
-        asked.is_fed = is_fed;
-        self.shared.changed.notify_one();
+        self.shared.look(|asked| asked.is_fed = false);
     }
 }
 
@@ -114,6 +107,14 @@ impl Drop for Writeback {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Asked> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the thread look, after this change.
+    fn look(&self, change: impl FnOnce(&mut Asked)) {
+        let mut asked = self.lock();
+        change(&mut asked);
+        asked.to_look = true;
+        self.changed.notify_one();
     }
 
     /// Waits until there is something to look at; `false` if the thread is to end.
