@@ -52,7 +52,7 @@ keys! {
         "Hot records: a miss costs some ten times a hit. Raising it costs memory only";
     DIGEST_CACHE_BYTES = "digest_cache_bytes", "SIZE", Some("512MiB"),
         "Digests of records that left the cache, 24 bytes each: they spare two of three loads of a \
-         write and one of two of a read. Taken bit by bit once records leave";
+         write and one of two of a read. None of it is taken while everything fits the cache";
     SEGMENT_BYTES = "segment_bytes", "SIZE", Some("32MiB"),
         "A segment of the log, allocated at once; two of them must fit log_bytes_max";
     LOG_BYTES_MAX = "log_bytes_max", "SIZE", Some("2GiB"),

@@ -2,10 +2,10 @@
 //!
 //! R replicas are asked first; the rest when one refuses, does not count, or is slow. The others
 //! are asked with the digest of what the coordinator holds itself (`question`): who holds exactly
-//! that says so, and where all do, nothing travels, is decoded or merged. At `quorum` and above reads are
-//! monotonic: the merged record is durably on a quorum before the answer, so that no later quorum
-//! read sees less; replicas that lack it are repaired first. Below, the answer leaves at once and
-//! stale replicas are repaired behind it.
+//! that says so, and where all do, nothing travels, is decoded or merged. At `quorum` and above
+//! reads are monotonic: the merged record is durably on a quorum before the answer, so that no
+//! later quorum read sees less; replicas that lack it are repaired first. Below, the answer leaves
+//! at once and stale replicas are repaired behind it.
 //!
 //! At a sloppy level fallbacks are asked behind the owners that are up, and count; such a read
 //! promises nothing, so it waits for no repair. That a key is not there it says only if an owner
@@ -241,6 +241,7 @@ impl GetMachine {
             Yes::Holds(record) => self.held(now, from, Some(record), numbers, standing, steps),
             Yes::Later => {}
             Yes::AskAnew => steps.push(Step::Ask(from)),
+            Yes::Again => {}
             Yes::Unasked => return false,
         }
         true
@@ -278,6 +279,7 @@ impl GetMachine {
         if !self.waiting.remove(from) {
             return;
         }
+        self.question.forget(from);
         match &self.phase {
             Phase::Asking => {}
             Phase::Repairing { .. } => {
@@ -322,6 +324,7 @@ impl GetMachine {
         match &mut self.phase {
             Phase::Asking => {
                 if self.waiting.remove(from) {
+                    self.question.forget(from);
                     self.refused.insert(from);
                     self.ask_more(1, steps);
                     if self.answers.want_owner(&self.plan) {
@@ -357,8 +360,10 @@ impl GetMachine {
         }
     }
 
-    /// A node began a new life: that an earlier one holds the merged record counts no more (C5).
+    /// A node began a new life: that an earlier one holds the merged record, or the one that was
+    /// asked about, counts no more (C5).
     pub fn began_anew(&mut self, node: NodeId) {
+        self.question.forget(node);
         if let Phase::Repairing { holders, stale } = &mut self.phase
             && holders.remove(node)
         {
@@ -475,7 +480,9 @@ impl GetMachine {
             Phase::Done => return Vec::new(),
         };
         let all = self.plan.candidates.iter().copied();
-        all.filter(|node| waited_for.contains(*node)).collect()
+        let late = all.filter(|node| waited_for.contains(*node));
+        late.filter(|node| !self.question.was_heard(*node))
+            .collect()
     }
 
     /// The record that `node` answered with.
@@ -495,6 +502,7 @@ impl GetMachine {
         let first = self.plan.candidates.iter();
         let first = first.take(usize::from(self.plan.required));
         let waits = self.phase == Phase::Asking && self.waiting.contains(node);
+        let waits = waits && !self.question.was_heard(node);
         (waits && first.copied().any(|asked| asked == node)).then(|| now.since(self.started))
     }
 
@@ -775,12 +783,22 @@ mod tests {
             steps.clear();
             let told = own.map(|(_, record)| record);
             get.held(now, A, told.clone(), none, Standing::Counts, &mut steps);
-            let mut again = || get.held_as_asked(now, B, none, Standing::Counts, &mut steps);
-            assert!(!again(), "it was asked for its record");
-            assert_eq!(steps, [], "what it says is refused by the caller");
+            assert!(get.held_as_asked(now, B, none, Standing::Counts, &mut steps));
+            assert_eq!(steps, [], "its first word a second time");
             get.held(now, B, told, none, Standing::Counts, &mut steps);
             assert_eq!(steps, [Step::Answer { replicas: 2 }]);
         }
+    }
+
+    #[test]
+    fn what_an_earlier_life_held_counts_no_more() {
+        let (mut get, mut steps) = (asked_by_digest(), Vec::new());
+        let (now, none, own) = (MonoTime::ZERO, PurgeNumbers::default(), record(1));
+        get.began_anew(B);
+        get.know(now, Some((Digest(1), Arc::clone(&own))), &mut steps);
+        get.held(now, A, Some(own), none, Standing::Counts, &mut steps);
+        assert_eq!(steps, [], "B's new life is to be heard");
+        assert!(get.waits_for(B));
     }
 
     /// The disk of the coordinator is slow: the others are enough.
@@ -792,6 +810,11 @@ mod tests {
         get.tick(late, |_| false, &mut steps);
         assert_eq!(steps, [Step::Ask(B), Step::Ask(C)]);
         assert_eq!(get.read(late, C).known, None);
+        assert_eq!(
+            get.first_answer_after(late, B),
+            None,
+            "it was heard in time"
+        );
         steps.clear();
         for node in [B, C] {
             get.held(

@@ -40,8 +40,9 @@ pub(super) enum Question {
         digest: Digest,
         record: Arc<KeyState>,
     },
-    /// For their records, after a question that is not theirs to answer any more.
-    Withdrawn { asked_anew: NodeSet },
+    /// For their records, after a question that nobody waits for any more. These had said yes to it
+    /// and were asked anew.
+    Withdrawn { digest: Digest, asked_anew: NodeSet },
 }
 
 /// What to do with a replica that says yes.
@@ -53,6 +54,8 @@ pub(super) enum Yes {
     Later,
     /// It is to be asked anew.
     AskAnew,
+    /// It was asked anew already, and this is its first word again.
+    Again,
     /// It was not asked this.
     Unasked,
 }
@@ -88,21 +91,29 @@ impl Question {
                 Ok(said_yes)
             }
             (Self::Expected { .. }, _) => Err(self.withdraw()),
+            // It was late; who says yes still means this one.
+            (Self::Withdrawn { digest, .. }, Some((own, record))) if own == *digest => {
+                *self = Self::Known {
+                    digest: own,
+                    record,
+                };
+                Ok(Holders::new())
+            }
             (Self::Nothing | Self::Known { .. } | Self::Withdrawn { .. }, _) => Ok(Holders::new()),
         }
     }
 
     /// The own record is late: nobody waits for it. Gives who is to be asked anew.
     pub(super) fn withdraw(&mut self) -> Holders {
-        let Self::Expected { said_yes, .. } = self else {
+        let Self::Expected { digest, said_yes } = self else {
             return Holders::new();
         };
-        let said_yes = std::mem::take(said_yes);
+        let (digest, said_yes) = (*digest, std::mem::take(said_yes));
         let mut asked_anew = NodeSet::default();
         for holder in &said_yes {
             asked_anew.insert(holder.node);
         }
-        *self = Self::Withdrawn { asked_anew };
+        *self = Self::Withdrawn { digest, asked_anew };
         said_yes
     }
 
@@ -111,19 +122,35 @@ impl Question {
         match self {
             Self::Nothing => Yes::Unasked,
             Self::Expected { said_yes, .. } => {
-                if said_yes.iter().all(|heard| heard.node != holder.node) {
-                    said_yes.push(holder);
-                }
+                // Its last word counts: it may have begun a new life since the one before.
+                said_yes.retain(|heard| heard.node != holder.node);
+                said_yes.push(holder);
                 Yes::Later
             }
             Self::Known { record, .. } => Yes::Holds(Arc::clone(record)),
-            Self::Withdrawn { asked_anew } => {
+            Self::Withdrawn { asked_anew, .. } => {
                 if asked_anew.insert(holder.node) {
                     Yes::AskAnew
                 } else {
-                    Yes::Unasked
+                    Yes::Again
                 }
             }
+        }
+    }
+
+    /// That a replica said yes counts no more.
+    pub(super) fn forget(&mut self, node: NodeId) {
+        if let Self::Expected { said_yes, .. } = self {
+            said_yes.retain(|heard| heard.node != node);
+        }
+    }
+
+    /// Whether a replica said yes to a question whose answer is not here.
+    pub(super) fn was_heard(&self, node: NodeId) -> bool {
+        match self {
+            Self::Expected { said_yes, .. } => said_yes.iter().any(|heard| heard.node == node),
+            Self::Withdrawn { asked_anew, .. } => asked_anew.contains(node),
+            Self::Nothing | Self::Known { .. } => false,
         }
     }
 

@@ -14,7 +14,7 @@ use super::super::message::{
     Base, OpNumber, Payload, PeerMessage, PurgeNumber, Refusal, Replicate, ReplicateReply,
 };
 use super::super::packed::packed;
-use super::super::table::{HeldBytes, Lookup};
+use super::super::table::{HeldDigest, Lookup};
 use super::{Ack, Parked, Place, Shard};
 
 impl Shard {
@@ -45,8 +45,10 @@ impl Shard {
                 self.replica_inputs += 1;
                 self.replicate_loaded(now, from, &place, message, newest.as_ref(), effects);
             }
-            Lookup::MustLoad if self.take_unseen(now, from, &place, &message, effects) => {}
             Lookup::MustLoad => {
+                if self.take_unseen(now, from, &place, &message, effects) {
+                    return;
+                }
                 let key = place.key.clone();
                 let message = message.detached();
                 let parked = Parked::Replicate {
@@ -163,8 +165,8 @@ impl Shard {
         self.when_durable(now, durability, ack, effects);
     }
 
-    /// Takes a record whose base is all that the engine holds of the key, without loading that; says
-    /// whether it was taken. Whatever has to look at what is held is left to who loads it.
+    /// Takes a record whose base is all that the engine holds of the key, without loading that;
+    /// says whether it was taken. Whatever has to look at what is held is left to who loads it.
     fn take_unseen(
         &mut self,
         now: Now,
@@ -221,7 +223,7 @@ impl Shard {
         let (Some(newest), Some(base)) = (newest, base) else {
             return false;
         };
-        let held = HeldBytes {
+        let held = HeldDigest {
             digest: self.digest_of(place, newest),
             bytes: newest.len(),
         };
@@ -234,7 +236,7 @@ impl Shard {
     fn take_on(
         &mut self,
         place: &Place,
-        held: HeldBytes,
+        held: HeldDigest,
         base: Base,
         incoming: &Bytes,
         effects: &mut Effects,

@@ -45,6 +45,8 @@ impl Shard {
         mut copies: Vec<Contradiction>,
         effects: &mut Effects,
     ) {
+        // Whatever is done about it: what was in the engine may not be.
+        self.table.forget_left();
         copies.retain(|copy| {
             let numbers = self.numbers_of((copy.keyspace, copy.vnode));
             numbers.floor == PurgeNumber::default()

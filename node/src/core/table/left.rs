@@ -30,7 +30,7 @@ const SET_BYTES: u64 = 8 * SET_WORDS as u64;
 
 /// What is known of a record whose bytes are not in memory, or need not be looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HeldBytes {
+pub struct HeldDigest {
     /// Of the key with the record, under the cluster's secret.
     pub digest: Digest,
     /// Bytes of the record.
@@ -63,7 +63,7 @@ impl LeftRecords {
     }
 
     /// The engine holds this of `key`.
-    pub(super) fn note(&mut self, key: &RecordKey, record: HeldBytes) {
+    pub(super) fn note(&mut self, key: &RecordKey, record: HeldDigest) {
         let Home { set, tag } = self.home(key);
         let Some((heads, digests)) = self.set_mut(set) else {
             return;
@@ -91,7 +91,7 @@ impl LeftRecords {
     }
 
     /// What the engine holds of `key`, if that is known.
-    pub(super) fn get(&self, key: &RecordKey) -> Option<HeldBytes> {
+    pub(super) fn get(&self, key: &RecordKey) -> Option<HeldDigest> {
         let Home { set, tag } = self.home(key);
         let words = self.words.get(set * SET_WORDS..(set + 1) * SET_WORDS)?;
         let (heads, digests) = words.split_at_checked(WAYS)?;
@@ -99,7 +99,7 @@ impl LeftRecords {
         let (digests, _) = digests.as_chunks::<2>();
         let digest = digests.get(place).copied().map(joined)?;
         let bytes = heads.get(place)? & u64::from(u32::MAX);
-        Some(HeldBytes {
+        Some(HeldDigest {
             digest,
             bytes: usize::try_from(bytes).ok()?,
         })
@@ -149,8 +149,8 @@ mod tests {
         RecordKey::new(KeyspaceId(1), VnodeId(0), &number.to_be_bytes())
     }
 
-    fn record(number: u32) -> HeldBytes {
-        HeldBytes {
+    fn record(number: u32) -> HeldDigest {
+        HeldDigest {
             digest: Digest(u128::from(number) << 64 | 0xab),
             bytes: number as usize,
         }

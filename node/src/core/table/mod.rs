@@ -5,8 +5,8 @@
 //! in the engine; clean ones are the record cache, also of known absence. Of a key without an entry
 //! only the engine knows; of those that left memory their digests stay for a while (`left`), and
 //! are enough to write what was made on exactly that record: such an entry has no durable state
-//! until that write is durable. Writes merge with the newest state; client reads and replies to peers'
-//! reads show the durable one and never wait for a sync (DESIGN 5, two views).
+//! until that write is durable. Writes merge with the newest state; client reads and replies to
+//! peers' reads show the durable one and never wait for a sync (DESIGN 5, two views).
 //!
 //! Invariants:
 //! - a generation is frozen at the durable LSN and holds durable states only: fed ahead of the log,
@@ -31,7 +31,7 @@ use quorate_antientropy::{
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{BucketId, KeyspaceId, Lsn, VnodeId};
 
-pub use self::left::HeldBytes;
+pub use self::left::HeldDigest;
 use self::left::LeftRecords;
 use self::page::KeyOrders;
 use self::slots::{Entry, Slot, Slots};
@@ -48,8 +48,9 @@ const LOG_BATCH_BYTES: u64 = 8 * 1024;
 const LOG_FRAME_BYTES: u64 = 64;
 /// What a frame that corrects a vnode's sums costs at most.
 const LOG_CORRECTION_BYTES: u64 = 1024;
-/// Entries that one call of [`Table::trim`] looks at.
+/// Steps of one call of [`Table::trim`]: a step looks at an entry, or at so many bytes of one.
 const TRIM_STEPS: usize = 2_048;
+const TRIM_STEP_BYTES: u64 = 1_024;
 
 /// How much memory the table may use, and when a generation is frozen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,8 +214,8 @@ impl Table {
         }
     }
 
-    /// Notes that `key` is about to be appended by someone who did not look at what the engine holds
-    /// of it; does nothing if its state is known.
+    /// Notes that `key` is about to be appended by someone who did not look at what the engine
+    /// holds of it; does nothing if its state is known.
     pub fn hold_unseen(&mut self, key: &RecordKey) {
         if self.slots.find(key).is_none() {
             self.sizes.clean += entry_bytes(key, None);
@@ -224,7 +225,7 @@ impl Table {
 
     /// What the engine holds of a key whose durable state is not in memory, if its digest is.
     #[must_use]
-    pub fn left(&self, key: &RecordKey) -> Option<HeldBytes> {
+    pub fn left(&self, key: &RecordKey) -> Option<HeldDigest> {
         let slot = self.slots.find(key);
         let entry = slot.and_then(|slot| self.slots.entry(slot));
         if entry.is_some_and(|entry| !entry.is_unseen) {
@@ -236,8 +237,8 @@ impl Table {
     /// Notes that `key` is now in state `record`, to be appended under `lsn`.
     ///
     /// # Panics
-    /// If LSNs do not rise by one: the log would have a hole. If the key's state is not known: it
-    /// could not have been merged with.
+    /// If LSNs do not rise by one: the log would have a hole. If the key is not held, known or
+    /// unseen: nobody could have merged with its state, or told that it need not be.
     pub fn append(
         &mut self,
         lsn: Lsn,
@@ -471,13 +472,26 @@ impl Table {
             let (gone, left) = self.slots.evict(steps, leaves);
             steps = left;
             if let Some(entry) = gone {
-                self.sizes.clean -= entry_bytes(&entry.key, entry.durable.as_ref());
+                let bytes = entry_bytes(&entry.key, entry.durable.as_ref());
+                self.sizes.clean -= bytes;
                 self.keep_digest(&entry, secret);
+                // Every byte is looked at.
+                let more = usize::try_from(bytes / TRIM_STEP_BYTES).unwrap_or(usize::MAX);
+                steps = steps.saturating_sub(more);
             }
         }
     }
 
+    /// What was said to be in the engine may not be there: nothing is said of it from now on, but
+    /// of what leaves memory afterwards.
+    pub fn forget_left(&mut self) {
+        self.left = LeftRecords::new(self.limits.digest_cache_bytes);
+    }
+
     fn keep_digest(&mut self, gone: &Entry, secret: DigestSecret) {
+        if self.limits.digest_cache_bytes == 0 {
+            return;
+        }
         let Some(record) = &gone.durable else {
             self.left.forget(&gone.key);
             return;
@@ -485,7 +499,7 @@ impl Table {
         if planted(Bug::LeftDigestKept) && self.left.get(&gone.key).is_some() {
             return;
         }
-        let held = HeldBytes {
+        let held = HeldDigest {
             digest: Digest::of(secret, gone.key.as_bytes(), record),
             bytes: record.len(),
         };
@@ -661,8 +675,9 @@ mod tests {
                     if table.newest(&key) == Lookup::MustLoad && table.left(&key).is_some() {
                         table.hold_unseen(&key);
                         unseen += 1;
+                    } else {
+                        table.hold(key.clone(), engine.get(&key).cloned());
                     }
-                    table.hold(key.clone(), engine.get(&key).cloned());
                     // A purged key has no bytes.
                     let record = if rand >> 32 & 3 == 0 {
                         vec![]
@@ -694,7 +709,7 @@ mod tests {
                 let digest = Digest::of(SECRET, key.as_bytes(), record);
                 assert_eq!(
                     left,
-                    HeldBytes {
+                    HeldDigest {
                         digest,
                         bytes: record.len()
                     },
@@ -704,5 +719,15 @@ mod tests {
             }
         }
         assert!(known > 10_000 && unseen > 100, "{known} {unseen}");
+        // What is clean is counted as it came: nothing is left of it once all is gone.
+        table.settle(table.appended());
+        for _ in 0..2 {
+            drop(table.freeze_if_due());
+            table.ingested();
+        }
+        for _ in 0..100 {
+            table.trim(SECRET);
+        }
+        assert_eq!((table.bytes(), table.cache_bytes()), (0, 0));
     }
 }

@@ -15,6 +15,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 pub use super::engine_config::EngineConfig;
 use super::engine_open::OpenEngine;
+use super::merge_pace::MergePace;
 use super::priority::give_way;
 use super::writeback::Writeback;
 use crate::core::generation::GenerationRows;
@@ -27,8 +28,10 @@ use crate::shell::seam::{BoxFuture, Checkpoint, Engine, EngineError, EnginePage,
 pub struct FjallEngine {
     config: EngineConfig,
     /// What is written goes to the disk little by little; only in an engine that gives way. Ends
-    /// first, so that fjall is closed by whoever lets the engine go.
+    /// first, so that fjall is closed by whoever lets the engine go, and no merge rests then.
     writeback: Option<Writeback>,
+    /// How its merges rest; only in an engine that gives way.
+    pace: Option<MergePace>,
     /// `None` only while it is opened anew, and if that failed.
     open: Arc<RwLock<Option<OpenEngine>>>,
     /// An ingestion failed since it was opened.
@@ -48,7 +51,8 @@ impl FjallEngine {
     pub fn open_giving_way(config: EngineConfig) -> Result<Self, EngineError> {
         let open = move || {
             give_way();
-            Self::open(&config)?.with_writeback()
+            let pace = Some(MergePace::default());
+            Self::open_paced(&config, pace)?.with_writeback()
         };
         let named = std::thread::Builder::new().name("engine-open".to_owned());
         let thread = named.spawn(open).map_err(|error| EngineError {
@@ -67,30 +71,38 @@ impl FjallEngine {
     /// # Errors
     /// [`EngineError`] if it does not open; what was in it was not changed then.
     pub fn open(config: &EngineConfig) -> Result<Self, EngineError> {
+        Self::open_paced(config, None)
+    }
+
+    fn open_paced(config: &EngineConfig, pace: Option<MergePace>) -> Result<Self, EngineError> {
+        let open = OpenEngine::open(config, pace.as_ref())?;
         Ok(Self {
             config: config.clone(),
-            open: Arc::new(RwLock::new(Some(OpenEngine::open(config)?))),
+            open: Arc::new(RwLock::new(Some(open))),
             writeback: None,
+            pace,
             is_worn: AtomicBool::new(false),
         })
     }
 
-    fn with_writeback(self) -> Result<Self, EngineError> {
+    fn with_writeback(mut self) -> Result<Self, EngineError> {
         let tables = self.with(|open| Ok(open.tables()))?;
         let open = Arc::clone(&self.open);
+        let pace = self.pace.clone().unwrap_or_default();
         let compacts = move || {
             let open = open.read().unwrap_or_else(PoisonError::into_inner);
-            open.as_ref().is_some_and(|open| open.backlog() > 0)
+            open.as_ref().is_some_and(|open| {
+                pace.set_behind(open.merges_are_behind());
+                open.backlog() > 0
+            })
         };
         let writeback = Writeback::start(tables, compacts).map_err(|error| EngineError {
             reason: error.to_string(),
             is_damage: false,
             is_full: false,
         })?;
-        Ok(Self {
-            writeback: Some(writeback),
-            ..self
-        })
+        self.writeback = Some(writeback);
+        Ok(self)
     }
 
     fn with<T>(
@@ -110,9 +122,10 @@ impl FjallEngine {
     fn open_anew(&self) -> Result<(), EngineError> {
         self.is_worn.store(true, Ordering::Relaxed);
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        self.hurry();
         // Its lock on its directory goes with it.
         *open = None;
-        *open = Some(OpenEngine::open(&self.config)?);
+        *open = Some(OpenEngine::open(&self.config, self.pace.as_ref())?);
         self.is_worn.store(false, Ordering::Relaxed);
         Ok(())
     }
@@ -144,6 +157,21 @@ impl FjallEngine {
             (key, record)
         };
         keys.into_iter().map(load).collect()
+    }
+}
+
+impl FjallEngine {
+    /// Who closes fjall waits for up to a million rows of a merge: they are not to rest.
+    fn hurry(&self) {
+        self.pace.as_ref().inspect(|pace| pace.set_behind(true));
+    }
+}
+
+impl Drop for FjallEngine {
+    fn drop(&mut self) {
+        // Its thread says how merges go on.
+        self.writeback = None;
+        self.hurry();
     }
 }
 

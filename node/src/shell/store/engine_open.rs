@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fjall::compaction::filter::Factory;
 use fjall::config::{
     BlockSizePolicy, BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry,
 };
@@ -26,6 +27,7 @@ use quorate_ring::{Lsn, VnodeId};
 use super::bytes::{Fields, SEAL_BYTES, seal, unseal};
 use super::engine_begun::{marker_is_damaged, remove_unfinished, sync_names};
 use super::engine_config::EngineConfig;
+use super::merge_pace::MergePace;
 use super::priority::Pace;
 use crate::core::generation::GenerationRows;
 use crate::core::generation::Row;
@@ -48,6 +50,10 @@ const TABLES_FOLDER: &str = "tables";
 /// fjall's smallest bound for its journals; ours stay empty.
 const JOURNAL_BYTES_MAX: u64 = 64 << 20;
 
+/// How often as long as a turn the feed rests: a generation is then fed within some five seconds,
+/// and the next one takes longer to fill.
+const FEED_REST: u32 = 5;
+
 /// A fjall database with one keyspace.
 pub(super) struct OpenEngine {
     database: Database,
@@ -60,9 +66,12 @@ impl OpenEngine {
     ///
     /// # Errors
     /// [`EngineError`] if it does not open; what was in it was not changed then.
-    pub(super) fn open(config: &EngineConfig) -> Result<Self, EngineError> {
+    pub(super) fn open(
+        config: &EngineConfig,
+        pace: Option<&MergePace>,
+    ) -> Result<Self, EngineError> {
         remove_unfinished(&config.path).map_err(|error| failed(error.into()))?;
-        let opened = Self::open_made(config).map_err(|error| {
+        let opened = Self::open_made(config, pace).map_err(|error| {
             // What a file names must be there: fjall renames into place, and removes what nothing
             // names.
             let is_missing = io_kind(&error) == Some(ErrorKind::NotFound);
@@ -80,13 +89,20 @@ impl OpenEngine {
         Ok(opened)
     }
 
-    fn open_made(config: &EngineConfig) -> Result<Self, fjall::Error> {
-        let database = Database::builder(&config.path)
+    fn open_made(config: &EngineConfig, pace: Option<&MergePace>) -> Result<Self, fjall::Error> {
+        let builder = Database::builder(&config.path)
             .cache_size(config.cache_bytes)
             .worker_threads(config.worker_threads.max(1))
             .max_journaling_size(JOURNAL_BYTES_MAX)
-            .manual_journal_persist(true)
-            .open()?;
+            .manual_journal_persist(true);
+        let builder = match pace.cloned() {
+            Some(pace) => builder.with_compaction_filter_factories(Arc::new(move |_| {
+                let pace: Arc<dyn Factory> = Arc::new(pace.clone());
+                Some(pace)
+            })),
+            None => builder,
+        };
+        let database = builder.open()?;
         let options = || keyspace_options(config);
         let rows = database.keyspace(KEYSPACE, options)?;
         // The keyspace's name is a row of fjall's own, in its journal.
@@ -118,7 +134,7 @@ impl OpenEngine {
         let mut ingestion = self.rows.start_ingestion().map_err(failed)?;
         let row = encode_checkpoint(checkpoint);
         ingestion.write(CHECKPOINT_KEY, row).map_err(failed)?;
-        let mut pace = Pace::start();
+        let mut pace = Pace::start(FEED_REST);
         for (key, record) in rows.in_order() {
             pace.row();
             let key = Slice::from(key.as_bytes());
@@ -160,6 +176,12 @@ impl OpenEngine {
         let runs = self.rows.tree.l0_run_count() as u64;
         runs.saturating_sub(u64::from(self.level0_target))
             + self.database.active_compactions() as u64
+    }
+
+    /// Whether as many tables of level 0 as set a merge off have come while it was under way.
+    pub(super) fn merges_are_behind(&self) -> bool {
+        let tables = self.rows.tree.level_table_count(0).unwrap_or(0);
+        tables > 2 * usize::from(self.level0_target)
     }
 
     /// Whether a thread of its own has given up: it says so to who writes through its journal.

@@ -30,6 +30,7 @@ mod hint_log;
 mod identity;
 mod loader;
 mod losses;
+mod merge_pace;
 mod open;
 mod priority;
 mod queue;

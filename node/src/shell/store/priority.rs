@@ -25,12 +25,8 @@ pub(in crate::shell) fn give_way() {
     let _asked = setpriority_process(Some(gettid()), NICE);
 }
 
-/// Rows that are fed between two rests: a third of a millisecond.
+/// Rows between two rests: a third of a millisecond.
 const ROWS_PER_TURN: u32 = 256;
-
-/// A rest is so many times as long as the turn before it. A generation is then fed within some five
-/// seconds, and the next one takes longer to fill.
-const REST: u32 = 5;
 
 /// The longest rest: a turn that was long waited for a disk, which rested meanwhile.
 const REST_MAX: Duration = Duration::from_millis(10);
@@ -38,6 +34,8 @@ const REST_MAX: Duration = Duration::from_millis(10);
 /// Takes turns with everything else, so that a long work is a small part of a processor.
 #[derive(Debug)]
 pub(super) struct Pace {
+    /// A rest is so many times as long as the turn before it.
+    rest: u32,
     rows: u32,
     turn: Instant,
 }
@@ -47,9 +45,10 @@ pub(super) struct Pace {
     reason = "how long its own thread works and rests decides nothing"
 )]
 impl Pace {
-    /// The first turn begins.
-    pub(super) fn start() -> Self {
+    /// The first turn begins; a rest is `rest` times as long as the turn before it.
+    pub(super) fn start(rest: u32) -> Self {
         Self {
+            rest,
             rows: 0,
             turn: Instant::now(),
         }
@@ -59,7 +58,7 @@ impl Pace {
     pub(super) fn row(&mut self) {
         self.rows += 1;
         if self.rows.is_multiple_of(ROWS_PER_TURN) {
-            let rest = self.turn.elapsed() * REST;
+            let rest = self.turn.elapsed() * self.rest;
             std::thread::sleep(rest.min(REST_MAX));
             self.turn = Instant::now();
         }
