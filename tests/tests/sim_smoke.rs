@@ -82,3 +82,17 @@ fn a_crowded_record_that_leaves_memory_is_pruned_by_a_later_round() {
 fn what_a_round_left_out_at_two_owners_is_not_for_hints_to_mend() {
     passes(1319);
 }
+
+/// A round left operations out of a record while one node after the other was looked at last, where
+/// nobody had waited for its end.
+#[test]
+fn a_round_may_end_while_copies_are_looked_at() {
+    passes(1680);
+}
+
+/// A delete was told that it was superseded, and its deadline passed while it was written again: it
+/// took effect all the same, and all traces of it were purged.
+#[test]
+fn a_delete_that_was_written_again_after_its_answer_may_have_been_purged() {
+    passes(1623);
+}

@@ -118,7 +118,13 @@ impl Judge<'_> {
         let Some(after_us) = self.purged_after_us else {
             return false;
         };
-        let supersedes = |index: OpIndex| self.fact(index).stamp.is_none_or(|told| told >= stamp);
+        let supersedes = |index: OpIndex| {
+            let fact = self.fact(index);
+            // Told that a higher stamp is there, it may have been written again above that by an
+            // attempt that nobody heard of any more.
+            let is_above = fact.superseded && fact.writes_again;
+            is_above || fact.stamp.is_none_or(|told| told >= stamp)
+        };
         self.deletes
             .iter()
             .any(|(index, delete)| supersedes(*index) && delete.invoked_us + after_us <= at_us)
@@ -306,6 +312,14 @@ mod tests {
             let ops: Vec<OpIndex> = history.operations().map(|(i, _)| i).collect();
             check_lww(history, "k", &ops, &facts, None)
         }
+
+        /// The same where every trace of a delete is purged at once.
+        fn check_purged(&mut self) -> Vec<Violation> {
+            let facts = self.facts.clone();
+            let history = &self.run().history;
+            let ops: Vec<OpIndex> = history.operations().map(|(i, _)| i).collect();
+            check_lww(history, "k", &ops, &facts, Some(0))
+        }
     }
 
     #[test]
@@ -327,6 +341,27 @@ mod tests {
         assert_eq!(run.check(), []);
         run.get(&[a], 10);
         assert!(!run.check().is_empty());
+    }
+
+    /// A delete that was told of a put's higher stamp, and whose deadline passed while it was
+    /// written again above that, may have taken the put away.
+    #[test]
+    fn what_may_have_been_deleted_again_above_it_may_have_been_purged() {
+        for writes_again in [true, false] {
+            let mut run = Run::default();
+            run.put(20, false);
+            let delete = run.run().delete(None, Outcome::Ok);
+            let fact = LwwFacts {
+                writes_again,
+                stamp: Some(10),
+                superseded: true,
+                unstamped: false,
+            };
+            run.facts.insert(delete, fact);
+            let nothing = run.run().get(&[]);
+            run.facts.insert(nothing, LwwFacts::default());
+            assert_eq!(run.check_purged().is_empty(), writes_again);
+        }
     }
 
     #[test]

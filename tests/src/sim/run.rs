@@ -400,8 +400,10 @@ impl Run {
                 }
             }
             self.time.sleep_ms(1500).await;
-            // Rounds go on while one node after the other is looked at.
-            dumps = self.dumps(self.plan.loses()).await;
+            // Where nobody waited for their end, rounds go on while one node after the other is
+            // looked at.
+            let waited = !self.plan.loses() && !self.plan.hints_alone;
+            dumps = self.dumps(!waited).await;
             let owners = |key: &str| self.cluster.owners(key);
             if failed.is_empty() && check::check_replicas(&dumps, owners).is_empty() {
                 break;

@@ -2,7 +2,7 @@
 //! that is durable.
 
 use bytes::Bytes;
-use quorate_antientropy::{KeyState, MergeResult};
+use quorate_antientropy::{Digest, KeyState, MergeResult};
 use quorate_ring::planted::{Bug, planted};
 use quorate_ring::{Actor, Epoch, KeyspaceId, NodeId};
 
@@ -14,7 +14,7 @@ use super::super::message::{
     Base, OpNumber, Payload, PeerMessage, PurgeNumber, Refusal, Replicate, ReplicateReply,
 };
 use super::super::packed::packed;
-use super::super::table::{HeldDigest, Lookup};
+use super::super::table::Lookup;
 use super::{Ack, Parked, Place, Shard};
 
 impl Shard {
@@ -114,9 +114,7 @@ impl Shard {
                 effects.push(Effect::Count(Event::BelowFloorRefused));
                 Some(Cause::BelowFloor)
             }
-            Payload::Whole(record) if self.take_on_held(place, newest, base, &record, effects) => {
-                None
-            }
+            Payload::Whole(record) if self.take_on(place, newest, base, &record, effects) => None,
             Payload::Whole(record) => {
                 match self.merge_in(place, newest, &record, Some(from), effects) {
                     Ok(above) => {
@@ -186,9 +184,14 @@ impl Shard {
             && self.table.has_room()
             && self.replica_inputs < self.limits.replica_inputs_max;
         let may_take = place.is_owner && has_room && self.purges.takes(copy, message.number);
-        if !may_take || !self.take_on(place, left, base, record, effects) {
+        if !may_take {
             return false;
         }
+        let Some(new) = self.made_on(place, left.digest, base, record) else {
+            return false;
+        };
+        self.table.hold_unseen(&place.key);
+        self.commit_on(place, Some((left.bytes, base)), new, effects);
         effects.push(Effect::Count(Event::LoadSpared));
         self.replica_inputs += 1;
         self.replicated_when_durable(now, (from, message.op), place, None, effects);
@@ -211,8 +214,9 @@ impl Shard {
         !states.is_some_and(|(own, theirs)| own.holds_all_of(&theirs))
     }
 
-    /// The same as [`Self::take_on`] with what is held here at hand, if anything is.
-    fn take_on_held(
+    /// Takes a record unmerged, if what is held here is exactly what it was made on. Says whether it
+    /// was taken.
+    fn take_on(
         &mut self,
         place: &Place,
         newest: Option<&Bytes>,
@@ -223,38 +227,33 @@ impl Shard {
         let (Some(newest), Some(base)) = (newest, base) else {
             return false;
         };
-        let held = HeldDigest {
-            digest: self.digest_of(place, newest),
-            bytes: newest.len(),
+        let held = self.digest_of(place, newest);
+        let Some(new) = self.made_on(place, held, base, incoming) else {
+            return false;
         };
-        self.take_on(place, held, base, incoming, effects)
+        self.commit_on(place, Some((newest.len(), base)), new, effects);
+        true
     }
 
-    /// Takes a record unmerged, if what is held here is exactly what it was made on: the one that
-    /// came knows all of that, and of this node's own writes nothing more. Says whether it was
-    /// taken; what cannot be read is left to [`Self::merge_in`] to refuse.
-    fn take_on(
+    /// The state of the key after a record that was made on exactly what is held here, whose digest
+    /// is `held`: the one that came knows all of that, and of this node's own writes nothing more.
+    /// `None` if it was made on something else; what cannot be read is left to [`Self::merge_in`]
+    /// to refuse.
+    fn made_on(
         &mut self,
         place: &Place,
-        held: HeldDigest,
+        held: Digest,
         base: Base,
         incoming: &Bytes,
-        effects: &mut Effects,
-    ) -> bool {
-        let holds_it = held.digest == base.digest;
-        if !holds_it && !planted(Bug::BaseNotCompared) {
-            return false;
+    ) -> Option<(Bytes, Option<u64>)> {
+        if held != base.digest && !planted(Bug::BaseNotCompared) {
+            return None;
         }
-        let Ok(mut theirs) = KeyState::decode_as(place.mode, incoming) else {
-            return false;
-        };
+        let mut theirs = KeyState::decode_as(place.mode, incoming).ok()?;
         let left_out = self.leave_out_of(place, &mut theirs);
         let bytes = self.bytes_of(&theirs, incoming, left_out);
         self.note_if_crowded(place, &theirs);
-        let new = (bytes, theirs.gone_at());
-        self.table.hold_unseen(&place.key);
-        self.commit_on(place, Some((held.bytes, base)), new, effects);
-        true
+        Some((bytes, theirs.gone_at()))
     }
 
     /// Merges a record into the newest state and appends the result if it is news. Gives the stamp
