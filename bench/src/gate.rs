@@ -35,7 +35,9 @@ const TIMED_RUNS: usize = 9;
 /// Runs differ by less than 0.1 %; a tenth of this margin is a compiler's release.
 const INSTRUCTIONS_MARGIN: f64 = 0.03;
 
-/// Medians of five differed by up to 12 % over a day on shared machines: twice that.
+/// Medians of five differed by up to 12 % over a day on shared machines: twice that. Kept are the
+/// figures of the kind of machine on which the path was dearest beside the fixed work: the same
+/// build took up to a third more there than on another kind.
 const TIME_MARGIN: f64 = 0.25;
 
 /// What one case costs.
