@@ -307,18 +307,14 @@ mod tests {
         }
 
         fn check(&mut self) -> Vec<Violation> {
-            let facts = self.facts.clone();
-            let history = &self.run().history;
-            let ops: Vec<OpIndex> = history.operations().map(|(i, _)| i).collect();
-            check_lww(history, "k", &ops, &facts, None)
+            self.check_with(None)
         }
 
-        /// The same where every trace of a delete is purged at once.
-        fn check_purged(&mut self) -> Vec<Violation> {
+        fn check_with(&mut self, purged_after_us: Option<u64>) -> Vec<Violation> {
             let facts = self.facts.clone();
             let history = &self.run().history;
             let ops: Vec<OpIndex> = history.operations().map(|(i, _)| i).collect();
-            check_lww(history, "k", &ops, &facts, Some(0))
+            check_lww(history, "k", &ops, &facts, purged_after_us)
         }
     }
 
@@ -360,7 +356,8 @@ mod tests {
             run.facts.insert(delete, fact);
             let nothing = run.run().get(&[]);
             run.facts.insert(nothing, LwwFacts::default());
-            assert_eq!(run.check_purged().is_empty(), writes_again);
+            // Every trace of a delete is purged at once.
+            assert_eq!(run.check_with(Some(0)).is_empty(), writes_again);
         }
     }
 

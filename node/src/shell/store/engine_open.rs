@@ -50,8 +50,8 @@ const TABLES_FOLDER: &str = "tables";
 /// fjall's smallest bound for its journals; ours stay empty.
 const JOURNAL_BYTES_MAX: u64 = 64 << 20;
 
-/// How often as long as a turn the feed rests: a generation is then fed within some five seconds,
-/// and the next one takes longer to fill.
+/// A rest of the feed is so many times as long as the turn before it. A generation is then fed
+/// within some five seconds, and the next one takes longer to fill.
 const FEED_REST: u32 = 5;
 
 /// A fjall database with one keyspace.
